@@ -1,0 +1,1 @@
+"""Masks and verdicts to DICOM objects, proved against their own written bytes."""

@@ -1,0 +1,36 @@
+"""Fixtures for every test: where the real data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = Path(os.environ.get("DICOM_NODE_SHARED_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the packed real series and volumes; the test is skipped, with the reason, where it is missing."""
+    if not (SHARED_DATA / "volumes.csv").is_file():
+        pytest.skip(f"no real data: {SHARED_DATA} has no volumes.csv; set DICOM_NODE_SHARED_DATA")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def real_series(shared_data: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Function that unpacks one group of ``dicom/`` by name and gives its folder."""
+    import tarfile
+
+    root = tmp_path_factory.mktemp("real-series")
+
+    def unpack(group: str) -> Path:
+        target = root / group
+        if not target.exists():
+            with tarfile.open(shared_data / "dicom" / f"{group}.tar.xz") as tar:
+                tar.extractall(root, filter="data")
+        return target
+
+    return unpack
