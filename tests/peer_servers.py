@@ -1,0 +1,249 @@
+"""Real DICOM peers for tests: dcmtk's ``storescp`` and ``dcmqrscp`` and Orthanc, on loopback and free ports.
+
+Each ``start_*`` is a context manager: what it yields is ready to talk to, and is gone when the block ends::
+
+    with start_orthanc(tmp_path, modalities={"node": ("NODE", node_port)}) as orthanc:
+        httpx.get(f"{orthanc.url}/system")
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+READY_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+PORT_ATTEMPTS = 5
+ORTHANC_DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+# Without it, Debian's dcmtk and Orthanc wait 44 ms per instance (Nagle against delayed acknowledgement).
+NODELAY = {"TCP_NODELAY": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class DimsePeerServer:
+    """A running dcmtk server; ``folder`` is where ``storescp`` writes what it receives."""
+
+    ae_title: str
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+    host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class OrthancServer:
+    """A running Orthanc: DIMSE on ``port``, REST under ``url``, DICOMweb under ``dicomweb_url``."""
+
+    ae_title: str
+    port: int
+    url: str
+    dicomweb_url: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+    host: str = "127.0.0.1"
+
+
+def tool(name: str) -> str:
+    """Path of an installed program; the test is skipped where it is missing, and fails where ``CI`` is set.
+
+    The folder of the running Python is left out, because pynetdicom installs programs of dcmtk's names there.
+    """
+    own = Path(sys.prefix, "bin").resolve()
+    folders = [part for part in os.environ["PATH"].split(os.pathsep) if part and Path(part).resolve() != own]
+    found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin"]))
+    if found is None:
+        _missing(f"{name} is not installed (Debian: apt-get install dcmtk orthanc orthanc-dicomweb dicom3tools)")
+    return found
+
+
+def free_port() -> int:
+    """A TCP port on loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def run_tool(name: str, *arguments: object, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """Run a dcmtk program to its end, stdout and stderr together in ``stdout``; the caller looks at ``returncode``."""
+    return subprocess.run(
+        [tool(name), *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=timeout_s,
+        check=False, env={**os.environ, **NODELAY},
+    )  # fmt: skip
+
+
+@contextmanager
+def start_storescp(
+    folder: Path,
+    *,
+    ae_title: str = "STORESCP",
+    options: Sequence[str] = ("--promiscuous", "--fork", "+xa", "+B"),
+    environment: Mapping[str, str] = NODELAY,
+) -> Iterator[DimsePeerServer]:
+    """dcmtk's ``storescp``; by default it takes any SOP class and transfer syntax and keeps the bytes as sent."""
+    received = folder / "storescp"
+    received.mkdir(parents=True, exist_ok=True)
+
+    def command(port: int) -> list[str]:
+        return [tool("storescp"), "-aet", ae_title, "-od", str(received), *options, str(port)]
+
+    with _dimse_server(command, ae_title, received, folder / "storescp.log", environment) as server:
+        yield server
+
+
+@contextmanager
+def start_dcmqrscp(
+    folder: Path,
+    *,
+    ae_title: str = "DCMQRSCP",
+    peers: Mapping[str, tuple[str, int]] | None = None,
+    environment: Mapping[str, str] = NODELAY,
+) -> Iterator[DimsePeerServer]:
+    """dcmtk's archive with C-FIND, C-GET and C-MOVE; ``peers``: name → (AE title, port) of its move destinations."""
+    archive = folder / "dcmqrscp"
+    archive.mkdir(parents=True, exist_ok=True)
+    hosts = "\n".join(f"{name} = ({title}, 127.0.0.1, {port})" for name, (title, port) in (peers or {}).items())
+
+    def command(port: int) -> list[str]:
+        configuration = folder / "dcmqrscp.cfg"
+        configuration.write_text(
+            f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
+            f"HostTable BEGIN\n{hosts}\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+            f"AETable BEGIN\n{ae_title} {archive} RW (500, 1024mb) ANY\nAETable END\n"
+        )
+        return [tool("dcmqrscp"), "-c", str(configuration)]
+
+    with _dimse_server(command, ae_title, archive, folder / "dcmqrscp.log", environment) as server:
+        yield server
+
+
+@contextmanager
+def start_orthanc(
+    folder: Path,
+    *,
+    ae_title: str = "ORTHANC",
+    modalities: Mapping[str, tuple[str, int]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] = NODELAY,
+) -> Iterator[OrthancServer]:
+    """Orthanc with its DICOMweb plugin.
+
+    Parameters
+    ----------
+    folder
+        Where storage, index, configuration and log go.
+    modalities
+        Name in Orthanc → (AE title, port on loopback) of the peers that it may send to.
+    settings
+        Further configuration; wins over what is set here.
+    """
+    if not ORTHANC_DICOMWEB_PLUGIN.exists():
+        _missing("the DICOMweb plugin of Orthanc is not installed (Debian: apt-get install orthanc-dicomweb)")
+    executable = tool("Orthanc")
+    folder.mkdir(parents=True, exist_ok=True)
+    storage, log = folder / "orthanc", folder / "orthanc.log"
+    for _ in range(PORT_ATTEMPTS):
+        port, http_port = free_port(), free_port()
+        configuration = {
+            "Name": f"orthanc-{http_port}", "StorageDirectory": str(storage), "IndexDirectory": str(storage),
+            "DicomAet": ae_title, "DicomPort": port, "HttpPort": http_port,
+            "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
+            "DicomAlwaysAllowStore": True, "DicomCheckCalledAet": False, "UnknownSopClassAccepted": True,
+            "DicomModalities": {name: [title, "127.0.0.1", p] for name, (title, p) in (modalities or {}).items()},
+            "Plugins": [str(ORTHANC_DICOMWEB_PLUGIN)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+            "StableAge": 1, "JobsHistorySize": 100,
+            **(settings or {}),
+        }  # fmt: skip
+        path = folder / "orthanc.json"
+        path.write_text(json.dumps(configuration, indent=1))
+        url = f"http://127.0.0.1:{http_port}"
+        process = _spawn([executable, str(path)], log, environment)
+        try:
+            if not _wait_until(partial(_orthanc_answers, url, str(configuration["Name"])), process):
+                continue
+            yield OrthancServer(ae_title, port, url, f"{url}/dicom-web", storage, process, log)
+            return
+        finally:
+            _stop(process)
+    raise RuntimeError(f"Orthanc did not start; see {log}")
+
+
+@contextmanager
+def _dimse_server(
+    command: Callable[[int], list[str]], ae_title: str, folder: Path, log: Path, environment: Mapping[str, str]
+) -> Iterator[DimsePeerServer]:
+    for _ in range(PORT_ATTEMPTS):
+        port = free_port()
+        process = _spawn(command(port), log, environment)
+        try:
+            if not _wait_until(partial(_answers_echo, ae_title, port), process):
+                continue  # another process took the port in between
+            yield DimsePeerServer(ae_title, port, folder, process, log)
+            return
+        finally:
+            _stop(process)
+    raise RuntimeError(f"{command(0)[0]} did not start; see {log}")
+
+
+def _spawn(command: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    base = {key: value for key, value in os.environ.items() if key != "TCP_NODELAY"}
+    setpriv = shutil.which("setpriv")  # a server dies with the test run that started it, even if that is killed
+    prefix = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*prefix, *command], stdout=output, stderr=output, stdin=subprocess.DEVNULL, env={**base, **environment}
+        )
+
+
+def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> bool:
+    end = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            return False
+        if ready() and process.poll() is None:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _answers_echo(ae_title: str, port: int) -> bool:
+    answer = run_tool("echoscu", "-to", 2, "-ta", 2, "-td", 2, "-aec", ae_title, "127.0.0.1", port, timeout_s=10)
+    return answer.returncode == 0
+
+
+def _orthanc_answers(url: str, name: str) -> bool:
+    try:
+        return bool(httpx.get(f"{url}/system", timeout=2.0, trust_env=False).json().get("Name") == name)
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(STOP_TIMEOUT_S)
+
+
+def _missing(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
