@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tarfile
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+NEVER_SKIPPED_IN_CI = ("peers", "data", "crash")
 SHARED_DATA = Path(os.environ.get("DICOM_NODE_SHARED_DATA", ROOT.parent / "shared" / "data"))
 
 
@@ -20,10 +23,8 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_series(shared_data: Path, tmp_path_factory: pytest.TempPathFactory):
+def real_series(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Function that unpacks one group of ``dicom/`` by name and gives its folder."""
-    import tarfile
-
     root = tmp_path_factory.mktemp("real-series")
 
     def unpack(group: str) -> Path:
@@ -34,3 +35,17 @@ def real_series(shared_data: Path, tmp_path_factory: pytest.TempPathFactory):
         return target
 
     return unpack
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a real peer, real data or a real process that is missing fails its test instead of skipping it."""
+    report = yield
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        needed = [name for name in NEVER_SKIPPED_IN_CI if item.get_closest_marker(name)]
+        if needed:
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI, where {', '.join(needed)} must be there: {report.longrepr}"
+    return report

@@ -1,0 +1,67 @@
+# `make demo` shows the node at work, `make serve` runs it, `make test` and `make check` keep it honest.
+# A CPU-only machine saves several GB with: make TORCH_INDEX=https://download.pytorch.org/whl/cpu demo
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+CONFIG ?= config/node.yaml
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: help install dev peers demo serve test check format bench-ingest bench-segment clean
+
+help:  ## say what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.installed  ## the node in a virtual environment
+
+dev: $(VENV)/.installed-dev  ## the node and what its tests need
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+# torch by itself first: with it in place nothing else asks for another build of it.
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	$(PIP) install -q $(EXTRA_INDEX) -c constraints.txt torch
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
+	$(PIP) install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt $(VENV)/.torch
+	$(PIP) install -q -c constraints.txt -e '.[dev,training]'
+	@touch $@ $(VENV)/.installed
+
+peers:  ## the real DICOM peers that tests talk to (Debian and Ubuntu)
+	@sh tests/install_peers.sh
+
+demo: install  ## start a node, send it three series, fetch the results
+	$(BIN)/dicom-node demo --out demo-out
+
+serve: install  ## run the node with $(CONFIG)
+	$(BIN)/dicom-node serve -c $(CONFIG)
+
+test: dev peers  ## all tests
+	$(BIN)/python -m pytest
+
+check: dev  ## format, lint, types, arrows between the rooms
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: dev  ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-ingest: dev peers  ## durable ingest against storescp, Orthanc and qrscp
+	$(BIN)/python -m benchmarks.bench_ingest
+
+bench-segment: dev  ## seconds per stage against nnUNetPredictor
+	$(BIN)/python -m benchmarks.bench_segment
+
+clean:  ## remove the environment and what tests and the demo left
+	rm -rf $(VENV) demo-out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,41 @@
+"""Errors of every package, told apart: never works, may work later, or a defect of ours.
+
+Edges map the kind to a DIMSE status, an HTTP status, an exit code or a retry, nowhere else.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import dicom_node.errors
+import inference.errors
+import sr_writer.errors
+
+
+class ErrorKind(StrEnum):
+    """How an error is answered."""
+
+    REFUSED = "refused"
+    TRANSIENT = "transient"
+    DEFECT = "defect"
+
+
+_REFUSED = (dicom_node.errors.Refused, inference.errors.Refused, sr_writer.errors.Refused)
+_TRANSIENT = (dicom_node.errors.Transient, inference.errors.Transient, MemoryError)
+
+
+def classify(error: BaseException) -> ErrorKind:
+    """Kind of an error; what is in no family is a defect of ours."""
+    if isinstance(error, _REFUSED):
+        return ErrorKind.REFUSED
+    if isinstance(error, _TRANSIENT):
+        return ErrorKind.TRANSIENT
+    return ErrorKind.DEFECT
+
+
+def error_code(error: BaseException) -> str:
+    """Stable code of an error: its family's, ``out-of-memory``, or ``internal`` for a defect."""
+    if isinstance(error, MemoryError):
+        return "out-of-memory"
+    code = getattr(error, "code", None)
+    return code if isinstance(code, str) and classify(error) is not ErrorKind.DEFECT else "internal"

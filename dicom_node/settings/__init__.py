@@ -1,0 +1,36 @@
+"""What an administrator writes: YAML and environment to frozen, checked settings."""
+
+from dicom_node.settings.load import SettingsError, load_settings
+from dicom_node.settings.model import (
+    DeliverySettings,
+    DicomwebPeer,
+    DimsePeer,
+    DimseSettings,
+    LogSettings,
+    ModelSettings,
+    NodeSettings,
+    Peer,
+    RetentionSettings,
+    SeriesSettings,
+    Settings,
+    WebSettings,
+    WorkSettings,
+)
+
+__all__ = [
+    "DeliverySettings",
+    "DicomwebPeer",
+    "DimsePeer",
+    "DimseSettings",
+    "LogSettings",
+    "ModelSettings",
+    "NodeSettings",
+    "Peer",
+    "RetentionSettings",
+    "SeriesSettings",
+    "Settings",
+    "SettingsError",
+    "WebSettings",
+    "WorkSettings",
+    "load_settings",
+]

@@ -1,0 +1,133 @@
+"""Reading settings: a YAML file, overlaid by environment variables, checked as a whole.
+
+An environment variable ``DICOM_NODE__WEB__PORT=9090`` sets the key ``web.port``; values are read as YAML, so that
+numbers, booleans and lists work. Relative paths in the file count from the file's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from dicom_node.errors import Refused
+from dicom_node.settings.model import DicomwebPeer, DimsePeer, Settings
+
+ENVIRONMENT_PREFIX = "DICOM_NODE__"
+_PATH_KEYS = (("node", "data_dir"), ("models", "foreground"), ("models", "anonymized"), ("rules",))
+
+
+class SettingsError(Refused):
+    """The settings cannot be used; nothing is started."""
+
+    code: ClassVar[str] = "settings"
+
+    def __init__(self, origin: str, problems: tuple[str, ...]) -> None:
+        super().__init__(origin, problems)
+
+    def __str__(self) -> str:
+        origin, problems = self.args
+        return "\n".join(f"{origin}: {problem}" for problem in problems)
+
+
+def load_settings(path: Path | None, env: Mapping[str, str]) -> Settings:
+    """Settings of a node.
+
+    Parameters
+    ----------
+    path
+        YAML file; every key has its default where it is ``None``.
+    env
+        Environment; variables that begin with ``DICOM_NODE__`` win over the file.
+
+    Raises
+    ------
+    SettingsError
+        The file is missing or no YAML, or a key is unknown, or a value is not allowed; every problem names file and
+        key.
+    """
+    origin = str(path) if path is not None else "settings"
+    tree = _read_tree(path) if path is not None else {}
+    if path is not None:
+        _anchor_paths(tree, path.absolute().parent)
+    for name, text in sorted(env.items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            _overlay(tree, name, text)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(origin, tuple(_problem(item) for item in error.errors())) from error
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(str(path), ("no such file; give another path or leave -c out for the defaults",)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(str(path), (f"cannot be read: {error}",)) from error
+    except yaml.YAMLError as error:
+        raise SettingsError(str(path), (f"is not valid YAML: {' '.join(str(error).split())}",)) from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise SettingsError(str(path), (f"must hold keys and values, but holds a {type(tree).__name__}",))
+    return tree
+
+
+def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
+    """Make relative paths of the file count from the file's folder, not from where the node is started."""
+    for *parents, key in _PATH_KEYS:
+        section: Any = tree
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            section[key] = str(folder / Path(section[key]).expanduser())
+    peers = tree.get("peers")
+    for peer in peers if isinstance(peers, list) else ():
+        if isinstance(peer, dict) and isinstance(peer.get("ca_file"), str):
+            peer["ca_file"] = str(folder / Path(peer["ca_file"]).expanduser())
+
+
+def _overlay(tree: dict[str, Any], name: str, text: str) -> None:
+    keys = [part.lower() for part in name.removeprefix(ENVIRONMENT_PREFIX).split("__")]
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"environment variable {name}", ("its value is not valid YAML",)) from error
+    section = tree
+    for key in keys[:-1]:
+        below = section.setdefault(key, {})
+        if not isinstance(below, dict):
+            raise SettingsError(f"environment variable {name}", (f"{key!r} is a value, not a section",))
+        section = below
+    section[keys[-1]] = value
+
+
+def _problem(item: ErrorDetails) -> str:
+    """One validation problem as ``key: what is wrong; what is allowed``."""
+    location = [part for part in item["loc"] if part not in ("dimse", "dicomweb") or item["loc"][0] != "peers"]
+    key = ".".join(str(part) for part in location)
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown key; known here: {', '.join(_known_keys(location[:-1]))}"
+    message = item["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(item["input"], dict | list) or not key else f" (found {item['input']!r})"
+    return f"{key}: {message}{found}" if key else message
+
+
+def _known_keys(location: list[Any]) -> list[str]:
+    """Keys that are allowed at a place in the tree."""
+    model: type[BaseModel] = Settings
+    for part in location:
+        if part == "peers":
+            return sorted({*DimsePeer.model_fields, *DicomwebPeer.model_fields})
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field is not None else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Install the real DICOM peers that the tests talk to, where that can be done; say what is missing elsewhere.
+set -eu
+missing=""
+for pair in storescu:dcmtk Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
+[ -n "$missing" ] || exit 0
+if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # shellcheck disable=SC2086
+    apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    # The Debian package starts a system-wide Orthanc; tests start their own.
+    if command -v service >/dev/null 2>&1; then service orthanc stop >/dev/null 2>&1 || true; fi
+else
+    echo "real peers are missing, their tests will be skipped:$missing" >&2
+    echo "on Debian or Ubuntu, as root: apt-get install$missing" >&2
+fi

@@ -1,0 +1,28 @@
+"""Errors of every package are told apart."""
+
+from __future__ import annotations
+
+import pytest
+
+import dicom_node.errors
+import inference.errors
+import sr_writer.errors
+from dicom_node.failures import ErrorKind, classify, error_code
+from dicom_node.settings import SettingsError
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (SettingsError("node.yaml", ("x",)), ErrorKind.REFUSED, "settings"),
+        (inference.errors.SeriesError("1.2"), ErrorKind.REFUSED, "series"),
+        (sr_writer.errors.Refused(), ErrorKind.REFUSED, "writer"),
+        (inference.errors.Transient(), ErrorKind.TRANSIENT, "inference"),
+        (dicom_node.errors.Transient(), ErrorKind.TRANSIENT, "node"),
+        (MemoryError(), ErrorKind.TRANSIENT, "out-of-memory"),
+        (ZeroDivisionError(), ErrorKind.DEFECT, "internal"),
+        (SystemExit(3), ErrorKind.DEFECT, "internal"),
+    ],
+)
+def test_an_error_has_a_kind_and_a_code(error: BaseException, kind: ErrorKind, code: str) -> None:
+    assert (classify(error), error_code(error)) == (kind, code)
