@@ -1,0 +1,83 @@
+"""All that survives a crash: object bytes, index, jobs, results, deliveries, tags, audit.
+
+Nobody else opens an object's path or speaks SQL. Several processes may have the same store open at once.
+"""
+
+from dicom_node.store.errors import (
+    DatabaseTooNewError,
+    DataDirInUseError,
+    IllegalTransitionError,
+    LeaseLostError,
+    MismatchedInstanceError,
+    NotFoundError,
+    ObjectMissingError,
+    ResultConflictError,
+    StorageFullError,
+    StoreError,
+    UnreadableInstanceError,
+)
+from dicom_node.store.objects import ObjectStore, Spool
+from dicom_node.store.records import (
+    Arrival,
+    AuditRow,
+    ConflictRow,
+    DecideStudy,
+    DeliveryRow,
+    InstanceRow,
+    JobEventRow,
+    JobPlan,
+    JobRow,
+    NewResult,
+    NewVerdict,
+    Outcome,
+    ResultRow,
+    SeriesEvidence,
+    SeriesRow,
+    Skip,
+    StudyRow,
+    TagRow,
+    VerdictRow,
+)
+from dicom_node.store.states import JobState, Kept, Origin, SeriesState, StudyState
+from dicom_node.store.store import Store
+
+__all__ = [
+    "Arrival",
+    "AuditRow",
+    "ConflictRow",
+    "DataDirInUseError",
+    "DatabaseTooNewError",
+    "DecideStudy",
+    "DeliveryRow",
+    "IllegalTransitionError",
+    "InstanceRow",
+    "JobEventRow",
+    "JobPlan",
+    "JobRow",
+    "JobState",
+    "Kept",
+    "LeaseLostError",
+    "MismatchedInstanceError",
+    "NewResult",
+    "NewVerdict",
+    "NotFoundError",
+    "ObjectMissingError",
+    "ObjectStore",
+    "Origin",
+    "Outcome",
+    "ResultConflictError",
+    "ResultRow",
+    "SeriesEvidence",
+    "SeriesRow",
+    "SeriesState",
+    "Skip",
+    "Spool",
+    "StorageFullError",
+    "Store",
+    "StoreError",
+    "StudyRow",
+    "StudyState",
+    "TagRow",
+    "UnreadableInstanceError",
+    "VerdictRow",
+]

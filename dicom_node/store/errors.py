@@ -1,0 +1,146 @@
+"""What can go wrong in the store; messages name the thing, the value found and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dicom_node.errors import NodeError, Refused, Transient
+
+
+class StoreError(NodeError):
+    """Base of the store's errors."""
+
+    code = "store"
+
+
+class StorageFullError(StoreError, Transient):
+    """Less space is free than the watermark asks for, so nothing more is accepted."""
+
+    code = "storage-full"
+
+    def __init__(self, folder: Path, free_bytes: int, min_free_bytes: int) -> None:
+        super().__init__(folder, free_bytes, min_free_bytes)
+
+    def __str__(self) -> str:
+        folder, free_bytes, min_free_bytes = self.args
+        return (
+            f"{folder}: {free_bytes / 1e9:.2f} GB free, at least {min_free_bytes / 1e9:.2f} GB wanted; "
+            "instance not accepted, make space or lower dimse.min_free_bytes"
+        )
+
+
+class UnreadableInstanceError(StoreError, Refused):
+    """The header cannot be read, or a UID in it is missing or invalid."""
+
+    code = "unreadable-instance"
+
+    def __init__(self, sop_instance_uid: str, reason: str) -> None:
+        super().__init__(sop_instance_uid, reason)
+
+    def __str__(self) -> str:
+        sop_instance_uid, reason = self.args
+        return f"instance {sop_instance_uid}: {reason}; not accepted, ask the sender to repair it"
+
+
+class MismatchedInstanceError(UnreadableInstanceError):
+    """The dataset is another instance, or of another class, than its sender announced."""
+
+    code = "mismatched-instance"
+
+
+class LeaseLostError(StoreError, Refused):
+    """The job or delivery is no longer its former owner's, so what that owner reports changes nothing."""
+
+    code = "lease-lost"
+
+    def __init__(self, kind: str, row_id: int, owner: str) -> None:
+        super().__init__(kind, row_id, owner)
+
+    def __str__(self) -> str:
+        kind, row_id, owner = self.args
+        return f"{kind} {row_id}: no longer held by {owner} (expired, cancelled or superseded); its report is not taken"
+
+
+class IllegalTransitionError(StoreError, Refused):
+    """A job or delivery cannot go from its state to the one asked for."""
+
+    code = "illegal-transition"
+
+    def __init__(self, kind: str, row_id: int, state: str, wanted: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(kind, row_id, state, wanted, allowed)
+
+    def __str__(self) -> str:
+        kind, row_id, state, wanted, allowed = self.args
+        ways = ", ".join(allowed) or "nothing"
+        return f"{kind} {row_id}: is {state}, cannot become {wanted}; from {state} it can become {ways}"
+
+
+class NotFoundError(StoreError, Refused):
+    """Nothing in the index has this key."""
+
+    code = "not-found"
+
+    def __init__(self, kind: str, key: str) -> None:
+        super().__init__(kind, key)
+
+    def __str__(self) -> str:
+        kind, key = self.args
+        return f"{kind} {key}: not in the index"
+
+
+class ResultConflictError(StoreError, Refused):
+    """A result has the SOP Instance UID of a stored instance with other bytes."""
+
+    code = "result-conflict"
+
+    def __init__(self, sop_instance_uid: str, digest: str, stored_digest: str) -> None:
+        super().__init__(sop_instance_uid, digest, stored_digest)
+
+    def __str__(self) -> str:
+        sop_instance_uid, digest, stored_digest = self.args
+        return (
+            f"result {sop_instance_uid}: SHA-256 {digest[:12]}, but {stored_digest[:12]} is stored under that UID; "
+            "results not taken, see `dicom-node status` for where the stored one came from"
+        )
+
+
+class DatabaseTooNewError(StoreError, Refused):
+    """The database was migrated by a later version of this package."""
+
+    code = "database-too-new"
+
+    def __init__(self, url: str, revision: str, known: str) -> None:
+        super().__init__(url, revision, known)
+
+    def __str__(self) -> str:
+        url, revision, known = self.args
+        return (
+            f"database {url}: has schema revision {revision}, this version knows up to {known}; "
+            "not opened, install the version that wrote it or restore the backup made before the upgrade"
+        )
+
+
+class DataDirInUseError(StoreError, Transient):
+    """Another process holds this role on the data directory."""
+
+    code = "data-dir-in-use"
+
+    def __init__(self, data_dir: Path, role: str, holder: str) -> None:
+        super().__init__(data_dir, role, holder)
+
+    def __str__(self) -> str:
+        data_dir, role, holder = self.args
+        return f"{data_dir}: `{role}` already runs there ({holder}); stop it first or use another node.data_dir"
+
+
+class ObjectMissingError(StoreError, Refused):
+    """The index knows an object of which the bytes are not on disk."""
+
+    code = "object-missing"
+
+    def __init__(self, digest: str, path: Path) -> None:
+        super().__init__(digest, path)
+
+    def __str__(self) -> str:
+        digest, path = self.args
+        return f"object {digest[:12]}: no file {path}; restore it from a backup or have the series sent again"

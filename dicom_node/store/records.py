@@ -1,0 +1,270 @@
+"""Values that go into and come out of the store; all datetimes are aware UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What the sender said about an instance before its dataset, and when."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    association_id: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """An instance in the index; its bytes are ``objects.open(digest)``."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    digest: str  # SHA-256 of the dataset's bytes, hexadecimal
+    dataset_bytes: int
+    origin: Origin
+    generation: int  # generation of the series in which it arrived
+    instance_number: int | None
+    calling_ae_title: str
+    association_id: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictRow:
+    """Bytes that were acknowledged but are not the instance, because another instance was there first."""
+
+    id: int
+    sop_instance_uid: str
+    reason: str  # "other-bytes", "series-in-other-study"
+    digest: str
+    stored_digest: str | None  # of the instance that was there first
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    association_id: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRow:
+    """A series as the index has it."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    origin: Origin
+    state: SeriesState
+    generation: int  # counts from 1
+    n_instances: int
+    n_dataset_bytes: int
+    first_arrival_at: datetime
+    last_arrival_at: datetime
+    completed_at: datetime | None
+    skip_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """A study as the index has it."""
+
+    study_instance_uid: str
+    state: StudyState
+    first_arrival_at: datetime
+    last_arrival_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """A job that routing wants for a complete series."""
+
+    stack_policy: str
+    pipeline_digest: str
+    priority: int = 0  # higher is claimed first
+    reason: str = ""  # the rule that asked for it
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Routing wants no job for the series, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job as the index has it; times in what it writes are ``queued_at``, so that a retry gives the same bytes."""
+
+    id: int
+    series_instance_uid: str
+    study_instance_uid: str
+    generation: int
+    stack_policy: str
+    pipeline_digest: str
+    priority: int
+    state: JobState
+    attempt_number: int  # 0 before the first claim
+    owner: str | None
+    lease_expires_at: datetime | None
+    retry_at: datetime | None
+    error_code: str | None
+    error_message: str | None
+    error_detail: str | None  # the traceback of a defect
+    queued_at: datetime
+    started_at: datetime | None  # of the latest attempt
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEventRow:
+    """One transition of a job."""
+
+    id: int
+    job_id: int
+    event: str  # "queued", "claimed", "failed", "lease-expired", "released", "retried", ...
+    from_state: JobState | None
+    to_state: JobState
+    attempt_number: int
+    owner: str | None
+    detail: str
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
+    """An object that a job wrote."""
+
+    kind: str  # "seg", "sr", "kos"
+    stack_number: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    encoded_dataset: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewVerdict:
+    """What a job found in one stack."""
+
+    stack_number: int
+    verdict: str  # "defaced", "face_present", "indeterminate", "not_applicable"
+    probability: float
+    reasons: tuple[str, ...] = ()
+    report: Mapping[str, Any] = field(default_factory=dict)  # volumes, timings, models: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All that a job which succeeded leaves behind."""
+
+    results: tuple[NewResult, ...] = ()
+    verdicts: tuple[NewVerdict, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the series
+    deliver_to: tuple[str, ...] = ()  # peer names; each result goes to each
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """A result as the index has it."""
+
+    id: int
+    job_id: int
+    kind: str
+    stack_number: int
+    series_instance_uid: str  # of the source
+    generation: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    digest: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """One result on its way to one peer."""
+
+    id: int
+    result_id: int
+    job_id: int
+    peer: str
+    state: JobState
+    attempt_number: int
+    owner: str | None
+    lease_expires_at: datetime | None
+    retry_at: datetime | None
+    error_code: str | None
+    error_message: str | None
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    digest: str
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """What is known of one stack of a series, in the generation and under the pipeline that found it."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    generation: int
+    pipeline_digest: str
+    stack_number: int
+    verdict: str
+    probability: float
+    reasons: tuple[str, ...]
+    report: Mapping[str, Any]
+    found_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    """A name and a value on a study or on one of its series."""
+
+    study_instance_uid: str
+    series_instance_uid: str | None  # None: the study itself
+    name: str
+    value: str
+    set_by: str
+    set_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesEvidence:
+    """What is known of one received series of a study, for deciding the study's state."""
+
+    series_instance_uid: str
+    modality: str
+    state: SeriesState
+    skip_reason: str | None
+    job_states: tuple[JobState, ...]  # of the current generation
+    verdicts: tuple[str, ...]  # of the current generation
+
+
+DecideStudy = Callable[[tuple[SeriesEvidence, ...]], StudyState]
+"""Pure rule from a study's received series to its state; called inside the transaction that changes the evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Who did what, when."""
+
+    id: int
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+    occurred_at: datetime

@@ -1,0 +1,82 @@
+"""States of series, studies, jobs and deliveries, and the one table of allowed job transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from dicom_node.store.errors import IllegalTransitionError
+
+
+class Kept(StrEnum):
+    """What became of an instance that was handed to the inbox; in each case its bytes are on disk."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"  # same SOP Instance UID, same bytes: nothing changed
+    CONFLICT = "conflict"  # same SOP Instance UID, other bytes: the first stays, this one is kept in `conflicts`
+
+
+class Origin(StrEnum):
+    """Who made an instance."""
+
+    RECEIVED = "received"
+    NODE = "node"
+
+
+class SeriesState(StrEnum):
+    """Where a series is; a later instance brings any state back to ``receiving``, one generation up."""
+
+    RECEIVING = "receiving"
+    COMPLETE = "complete"  # its jobs are queued
+    SKIPPED = "skipped"  # no model wants it
+    DELETED = "deleted"  # by retention; the row stays, so that history can be told
+
+
+class StudyState(StrEnum):
+    """Whether a study may leave; everything but ``cleared`` keeps it in."""
+
+    OPEN = "open"  # something arrived and was not judged yet
+    BLOCKED = "blocked"
+    REVIEW = "review"
+    CLEARED = "cleared"
+
+
+class JobState(StrEnum):
+    """State of a job, and of a delivery."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"  # failed, will be tried again at `retry_at`
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"  # failed for good, until a person retries it
+    SUPERSEDED = "superseded"  # a later generation of its series took its place
+    CANCELLED = "cancelled"
+
+
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
+    {
+        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.SUPERSEDED}),
+        JobState.RUNNING: frozenset(
+            {
+                JobState.SUCCEEDED,
+                JobState.WAITING,
+                JobState.DEAD,
+                JobState.QUEUED,  # released at shutdown, or its lease ran out
+                JobState.CANCELLED,
+                JobState.SUPERSEDED,
+            }
+        ),
+        JobState.WAITING: frozenset({JobState.RUNNING, JobState.QUEUED, JobState.CANCELLED, JobState.SUPERSEDED}),
+        JobState.DEAD: frozenset({JobState.QUEUED, JobState.SUPERSEDED}),
+        JobState.CANCELLED: frozenset({JobState.QUEUED, JobState.SUPERSEDED}),
+        JobState.SUCCEEDED: frozenset(),
+        JobState.SUPERSEDED: frozenset(),
+    }
+)
+
+
+def check_transition(kind: str, row_id: int, state: JobState, wanted: JobState) -> None:
+    """Raise `IllegalTransitionError` unless ``state`` may become ``wanted``."""
+    if wanted not in TRANSITIONS[state]:
+        raise IllegalTransitionError(kind, row_id, state.value, wanted.value, tuple(sorted(TRANSITIONS[state])))
