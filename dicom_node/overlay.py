@@ -80,7 +80,7 @@ def draw_overlay(
     directions = _display_directions(volume.affine, axes, flips)
     spacing_mm = np.linalg.norm(directions, axis=0)
     levels = window(voxels, body, modality=modality)
-    width = 3 * PANEL_PX + 4 * MARGIN_PX
+    width = 3 * (PANEL_PX + 2 * MARGIN_PX)
     canvas = Image.new("RGB", (width, PANEL_PX + 2 * MARGIN_PX + CAPTION_LINE_PX * (len(caption) + 1)))
     draw = ImageDraw.Draw(canvas)
     for number, view in enumerate((_AXIAL, _CORONAL, _SAGITTAL)):
@@ -92,7 +92,7 @@ def draw_overlay(
             levels=levels,
             spacing_mm=(spacing_mm[view.down], spacing_mm[view.across]),
         )
-        left = MARGIN_PX + number * (PANEL_PX + MARGIN_PX) + (PANEL_PX - panel.width) // 2
+        left = MARGIN_PX + number * (PANEL_PX + 2 * MARGIN_PX) + (PANEL_PX - panel.width) // 2
         top = MARGIN_PX + (PANEL_PX - panel.height) // 2
         canvas.paste(panel, (left, top))
         _letter_sides(draw, (left, top, left + panel.width, top + panel.height), directions, view)

@@ -54,7 +54,7 @@ def picture(png: bytes) -> NDArray[np.int64]:
 
 def centre_of(pixels: NDArray[np.int64], rgb: tuple[int, int, int], panel: int) -> tuple[float, float]:
     """Row and column, as fractions of one panel, of what has a colour."""
-    found = np.argwhere((pixels[24:364, 24 + 364 * panel : 364 + 364 * panel] == rgb).all(axis=-1))
+    found = np.argwhere((pixels[24:364, 24 + 388 * panel : 364 + 388 * panel] == rgb).all(axis=-1))
     return tuple(found.mean(axis=0) / 340)
 
 
@@ -90,7 +90,7 @@ def test_pixels_are_square_in_millimetres() -> None:
 
     pixels = picture(draw_overlay(volume, body, np.zeros_like(body), modality="MR", caption=()))
 
-    drawn = np.argwhere((pixels[24:364, 388:728] == FOREGROUND_RGB).all(axis=-1))  # coronal panel
+    drawn = np.argwhere((pixels[24:364, 412:752] == FOREGROUND_RGB).all(axis=-1))  # coronal panel
     height, width = np.ptp(drawn, axis=0) + 1
     assert height / width == pytest.approx(50.0 / 28.0, rel=0.03)
 
@@ -120,4 +120,4 @@ def test_a_flat_or_empty_volume_is_drawn(value: float) -> None:
     nothing = np.zeros(voxels.shape, dtype=bool)
     volume = hd.Volume(voxels, np.eye(4), coordinate_system="PATIENT")
 
-    assert picture(draw_overlay(volume, nothing, nothing, modality="", caption=CAPTION)).shape[1] == 1116
+    assert picture(draw_overlay(volume, nothing, nothing, modality="", caption=CAPTION)).shape[1] == 1164

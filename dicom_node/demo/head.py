@@ -1,0 +1,104 @@
+"""A synthetic T1-weighted head, rendered from a map of tissues, and the same with its face cut away."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+
+import highdicom as hd
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+# Signal of each tissue of assets/README.md, white matter being 1; a gradient echo at 3 T, by eye.
+T1_SIGNAL = np.array([0.0, 1.0, 0.68, 0.8, 0.25, 0.55, 0.8, 0.08, 0.85, 0.5, 0.3, 0.75], dtype=np.float32)
+SIGNAL_SPREAD = 0.05  # standard deviation within a tissue
+MUSCLE_AND_FAT = 5
+FAT_SIGNAL = 1.25
+FAT_DEPTH_MM = 8.0  # below the skin most of the soft tissue is fat
+BRAIN_TISSUES = (1, 2, 3)
+WHITE_MATTER_VALUE = 600.0  # stored value
+NOISE = 0.02  # standard deviation of each quadrature channel, white matter being 1
+CUT_MARGIN_MM = 8.0  # from the brain to the plane that takes the face away
+CUT_NORMAL = np.array([0.0, -0.9, -0.43])  # to the front and a little down, in LPS
+AIR_MARGIN_VOXELS = 10
+
+
+def render_head(*, seed: int, size: float = 1.0, is_mirrored: bool = False) -> hd.Volume:
+    """T1-weighted head in (left, posterior, head) array order, values as a scanner stores them.
+
+    Parameters
+    ----------
+    seed
+        Of noise, shading and texture; the same seed gives the same voxels.
+    size
+        Factor on the voxel spacing of 1.5 mm.
+    is_mirrored
+        Left and right exchanged, for another person.
+    """
+    tissues, affine = _load_tissues()
+    rng = np.random.default_rng(seed)
+    if is_mirrored:
+        tissues = tissues[::-1]
+    spread = SIGNAL_SPREAD * _smooth_noise(rng, tissues.shape, sigma_voxels=1.2)
+    signal = T1_SIGNAL[tissues] * (1.0 + spread)
+    soft = tissues == MUSCLE_AND_FAT
+    signal[soft] += (_fat_fraction(tissues, rng) * (FAT_SIGNAL - T1_SIGNAL[MUSCLE_AND_FAT]))[soft]
+    signal = ndimage.gaussian_filter(signal, 0.55) * _shading(rng, tissues.shape)
+    real, imaginary = (rng.normal(0.0, NOISE, tissues.shape) for _ in range(2))
+    voxels = np.rint(np.hypot(signal + real, imaginary) * WHITE_MATTER_VALUE).astype(np.float32)
+    affine = affine.copy()
+    affine[:3] *= size
+    return hd.Volume(voxels, affine, coordinate_system="PATIENT")
+
+
+def cut_face(head: hd.Volume) -> hd.Volume:
+    """The head of :func:`render_head` with everything before a plane in front of the brain set to zero."""
+    tissues, affine = _load_tissues()
+    scaled = head.affine[0, 0] / affine[0, 0]
+    forward_mm = _along(CUT_NORMAL, affine, tissues.shape)
+    brain_front_mm = np.percentile(forward_mm[np.isin(tissues, BRAIN_TISSUES)], 99.9)
+    voxels = head.array.copy()
+    voxels[forward_mm > brain_front_mm + CUT_MARGIN_MM / scaled] = 0.0
+    return head.with_array(voxels)
+
+
+def _load_tissues() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The tissue map in (left, posterior, head) order with air around it, and its affine to LPS mm."""
+    with as_file(files("dicom_node.demo") / "assets" / "head_tissues.nii.gz") as path:
+        image = nibabel.Nifti1Image.from_filename(path)
+        tissues = np.asarray(image.dataobj, dtype=np.uint8)[::-1, ::-1]  # the file is RAS
+    margin = AIR_MARGIN_VOXELS
+    # The neck leaves the field of view below, so there is no air there.
+    tissues = np.pad(tissues, ((margin, margin), (margin, margin), (0, margin)))
+    spacing_mm = float(image.header.get_zooms()[0])
+    affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    affine[:3, 3] = -spacing_mm * np.array(tissues.shape) / 2.0
+    return tissues, affine
+
+
+def _fat_fraction(tissues: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Share of fat in soft tissue: much below the skin, islands deeper."""
+    depth_mm = 1.5 * ndimage.distance_transform_edt(tissues > 0)
+    islands = 1.5 * _smooth_noise(rng, tissues.shape, sigma_voxels=3.0)
+    return np.asarray(1.0 / (1.0 + np.exp((depth_mm - FAT_DEPTH_MM) / 1.5 - islands)), dtype=np.float32)
+
+
+def _shading(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Smooth factor around 1, as receive coils give it."""
+    coarse = rng.normal(0.0, 0.12, (3, 3, 3))
+    factor = ndimage.zoom(coarse, np.array(shape) / 3.0, order=2, mode="nearest", grid_mode=True)
+    return np.asarray(np.exp(factor), dtype=np.float32)
+
+
+def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], *, sigma_voxels: float) -> NDArray[np.float32]:
+    """Gaussian field of mean 0 and standard deviation 1."""
+    field = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma_voxels)
+    return np.asarray(field / field.std(), dtype=np.float32)
+
+
+def _along(normal: NDArray[np.float64], affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Millimetres along a direction, for every voxel."""
+    steps = normal @ affine[:3, :3] / np.linalg.norm(normal)
+    axes = [np.arange(size) * step for size, step in zip(shape, steps, strict=True)]
+    return np.asarray(axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :])
