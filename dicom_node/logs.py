@@ -1,0 +1,92 @@
+"""How the node logs: one event a line, with fields, as text for people or JSON for machines.
+
+Fields are given as ``log.info("job succeeded", extra={"job_id": ...})``. UIDs, codes and numbers are welcome in them;
+patient names and IDs are not, in no field and no message.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from dicom_node.settings import LogSettings
+
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_QUIET_LIBRARIES = ("apscheduler", "pynetdicom", "pydicom", "httpx", "httpcore", "highdicom", "alembic", "PIL")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def __init__(self, process_name: str) -> None:
+        super().__init__()
+        self._process_name = process_name
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Encode a record with its fields and traceback."""
+        entry: dict[str, Any] = {
+            "at": _moment(record),
+            "level": record.levelname.lower(),
+            "process": self._process_name,
+            "logger": record.name,
+            "event": record.getMessage(),
+            **fields_of(record),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record, fields as ``key=value``, then the traceback if there is one."""
+
+    def __init__(self, process_name: str) -> None:
+        super().__init__()
+        self._process_name = process_name
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Line up a record with its fields."""
+        fields = "".join(f" {key}={_quoted(value)}" for key, value in fields_of(record).items())
+        message = _one_line(record.getMessage())
+        line = f"{_moment(record)} {record.levelname.lower():7} {self._process_name}: {message}{fields}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """What was given as ``extra``."""
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD_FIELDS}
+
+
+def set_up_logging(settings: LogSettings, *, process_name: str, stream: TextIO | None = None) -> None:
+    """Send every record of this process to ``stream`` (standard error by default), once, in the chosen form.
+
+    Libraries speak from ``warning`` up only: what pynetdicom says at ``info`` and ``debug`` can hold patient data.
+    """
+    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler.setFormatter(JsonFormatter(process_name) if settings.format == "json" else TextFormatter(process_name))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(settings.level.upper())
+    for library in _QUIET_LIBRARIES:
+        logging.getLogger(library).setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+def _one_line(message: str) -> str:
+    """Message without control characters, so that no value in it can pass for a line of its own."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+
+
+def _quoted(value: object) -> str:
+    """A value that stays one token on one line, whatever a peer put into it."""
+    text = str(value)
+    return text if text and all(" " < letter <= "~" and letter not in '"=' for letter in text) else json.dumps(text)

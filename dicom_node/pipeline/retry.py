@@ -1,0 +1,31 @@
+"""When something that failed is tried again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dicom_node.failures import ErrorKind
+
+DEFECT_ATTEMPTS = 2  # a defect of ours rarely goes away by itself; once more tells a hiccup from a defect
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how soon; the wait doubles with every attempt."""
+
+    max_attempts: int
+    backoff_s: float
+    max_backoff_s: float = 3600.0
+
+    def retry_at(self, kind: ErrorKind, attempt_number: int, now: datetime) -> datetime | None:
+        """When to try again after attempt ``attempt_number`` (from 1) failed; ``None`` when it is over."""
+        allowed = {
+            ErrorKind.REFUSED: 1,
+            ErrorKind.DEFECT: min(DEFECT_ATTEMPTS, self.max_attempts),
+            ErrorKind.TRANSIENT: self.max_attempts,
+        }[kind]
+        if attempt_number >= allowed:
+            return None
+        doublings = min(attempt_number - 1, 32)  # 2^32 times any wait is past every sensible bound
+        return now + timedelta(seconds=min(self.backoff_s * 2**doublings, self.max_backoff_s))

@@ -1,0 +1,85 @@
+"""Which series get the models, and why the others do not.
+
+What this node wrote never gets them, and neither does anything but CT and MR images: no rule can change that. Among
+the rest the first rule that takes the series decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
+
+from dicom_node.pipeline.rules import Action, Rules, SeriesRule
+
+SEGMENTED_SOP_CLASSES = frozenset(
+    {
+        CTImageStorage,
+        EnhancedCTImageStorage,
+        EnhancedMRImageStorage,
+        LegacyConvertedEnhancedCTImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+        MRImageStorage,
+    }
+)
+
+OWN_RESULT = "own-result"
+NOT_AN_IMAGE = "not-a-ct-or-mr-image"
+NO_RULE = "no-rule"
+RULE_PREFIX = "rule-"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFacts:
+    """What routing may know of one instance."""
+
+    sop_class_uid: str
+    is_own: bool  # this node wrote it
+    values: Mapping[str, tuple[str, ...]]  # by keyword; absent and empty attributes are left out
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The series gets the models."""
+
+    rule_name: str
+    deliver_to: tuple[str, ...] | None  # None: wherever the settings send every result
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The series does not get the models, and so never helps to clear its study."""
+
+    code: str
+    reason: str
+
+
+def route(instances: Sequence[InstanceFacts], rules: Rules) -> Process | Skip:
+    """Decide what happens with a complete series.
+
+    A series in which some instances are CT or MR images and some are not is routed as a whole: whether it makes a
+    volume is decided where volumes are made, by name, and not by leaving instances out here.
+    """
+    if any(instance.is_own for instance in instances):
+        return Skip(OWN_RESULT, "this node wrote it")
+    if not any(instance.sop_class_uid in SEGMENTED_SOP_CLASSES for instance in instances):
+        found = ", ".join(sorted({instance.sop_class_uid for instance in instances})) or "nothing"
+        return Skip(NOT_AN_IMAGE, f"no CT or MR image storage SOP class in it, but {found}")
+    for rule in rules.series:
+        if all(_takes(rule, instance) for instance in instances):
+            if rule.action is Action.PROCESS:
+                return Process(rule.name, rule.deliver_to)
+            return Skip(f"{RULE_PREFIX}{rule.name}", rule.reason or rule.name)
+    return Skip(NO_RULE, "no rule takes it")
+
+
+def _takes(rule: SeriesRule, instance: InstanceFacts) -> bool:
+    return all(condition.holds(instance.values.get(keyword, ())) for keyword, condition in rule.when.items())

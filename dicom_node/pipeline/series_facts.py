@@ -1,0 +1,79 @@
+"""What routing may know of a series: read from the index and from the headers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+
+from pydicom import dcmread
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
+
+from dicom_node.pipeline.conditions import SENDER_KEYWORD
+from dicom_node.pipeline.routing import InstanceFacts
+from dicom_node.store import InstanceRow, Origin, Store
+
+log = logging.getLogger(__name__)
+
+_NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "US or SS"})
+_ESCAPE_ENDS = {"\\"}  # a value ends an escape sequence of ISO 2022 (PS3.5 6.1.2.5.3)
+
+
+def facts_of_series(
+    store: Store, instances: Sequence[InstanceRow], keywords: Collection[str]
+) -> tuple[InstanceFacts, ...]:
+    """Facts of the instances of a series, each distinct set of facts once."""
+    distinct: dict[tuple[object, ...], InstanceFacts] = {}
+    for row in instances:
+        facts = _facts_of_instance(store, row, keywords)
+        key = (facts.sop_class_uid, facts.is_own, tuple(sorted(facts.values.items())))
+        distinct.setdefault(key, facts)
+    return tuple(distinct.values())
+
+
+def values_of(header: Dataset, keywords: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Values of attributes as text; what is absent, empty or not readable is left out."""
+    found = {}
+    for keyword in keywords:
+        try:
+            values = _texts(header, keyword)
+        except Exception:  # noqa: BLE001 - senders put anything into a value; a rule then does not see it
+            log.debug("value not readable", extra={"keyword": keyword})
+            continue
+        if values:
+            found[keyword] = values
+    return found
+
+
+def _facts_of_instance(store: Store, row: InstanceRow, keywords: Collection[str]) -> InstanceFacts:
+    values: dict[str, tuple[str, ...]] = {}
+    if keywords:
+        with store.objects.open(row.digest) as stream:
+            header = dcmread(
+                stream, force=True, stop_before_pixels=True, specific_tags=[*keywords, "SpecificCharacterSet"]
+            )
+        values = values_of(header, keywords)
+    values[SENDER_KEYWORD] = (row.calling_ae_title,)
+    return InstanceFacts(row.sop_class_uid, row.origin is Origin.NODE, values)
+
+
+def _texts(header: Dataset, keyword: str) -> tuple[str, ...]:
+    """Values of one attribute; text is decoded here, because pydicom would warn with the value in its message."""
+    element = header.get_item(keyword)
+    if element is None or not element.value:
+        return ()
+    vr = element.VR or dictionary_VR(keyword)
+    if vr in _NUMBERS or not isinstance(element.value, bytes):
+        return tuple(str(value) for value in _as_tuple(header[keyword].value))
+    encodings = ["latin_1"]
+    if vr in CUSTOMIZABLE_CHARSET_VR:
+        encodings = convert_encodings(list(_as_tuple(header.get("SpecificCharacterSet", ""))))
+    text = decode_bytes(element.value, encodings, _ESCAPE_ENDS)
+    return tuple(part for part in (part.strip(" \0") for part in text.split("\\")) if part)
+
+
+def _as_tuple(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, list | tuple | MultiValue) else (value,)
