@@ -1,0 +1,61 @@
+"""Coded concepts of what we write; DESIGN "DICOM decisions" and ``docs/decisions/0040`` say why these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.color import CIELabColor
+from highdicom.sr.coding import CodedConcept
+
+from sr_writer.objects import Role
+
+ANATOMICAL_STRUCTURE: Final = CodedConcept("91723000", "SCT", "Anatomical Structure")
+SPATIAL_AND_RELATIONAL_CONCEPT: Final = CodedConcept("309825002", "SCT", "Spatial and Relational Concept")
+ENTIRE_BODY: Final = CodedConcept("38266002", "SCT", "Entire body")
+FACE: Final = CodedConcept("89545001", "SCT", "Face")
+CLEAN_RECOGNIZABLE_VISUAL_FEATURES: Final = CodedConcept("113102", "DCM", "Clean Recognizable Visual Features Option")
+ARTIFICIAL_INTELLIGENCE: Final = CodedConcept("123110", "DCM", "Artificial Intelligence")
+SEGMENTATION_DERIVATION: Final = CodedConcept("113076", "DCM", "Segmentation")
+SOURCE_IMAGE: Final = CodedConcept("121322", "DCM", "Source image for image processing operation")
+
+PRIVATE_SCHEME: Final = "99DICOMNODE"
+# Voxels whose values were removed or replaced by a defacing or refacing tool, wherever in the body they lie.
+ANONYMIZED_AREA: Final = CodedConcept("ANON-AREA", PRIVATE_SCHEME, "Anonymized area")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTerms:
+    """How a segment of one role is described; a reader finds it by ``property_type``."""
+
+    label: str
+    category: CodedConcept
+    property_type: CodedConcept
+    modifier: CodedConcept | None
+    display_color: CIELabColor
+
+
+SEGMENT_TERMS: Final[dict[Role, SegmentTerms]] = {
+    "foreground": SegmentTerms(
+        label="Foreground",
+        category=ANATOMICAL_STRUCTURE,
+        property_type=ENTIRE_BODY,
+        modifier=None,
+        display_color=CIELabColor(65.0, -10.0, -30.0),
+    ),
+    "anonymized": SegmentTerms(
+        label="Anonymized area",
+        category=SPATIAL_AND_RELATIONAL_CONCEPT,
+        property_type=ANONYMIZED_AREA,
+        modifier=CLEAN_RECOGNIZABLE_VISUAL_FEATURES,
+        display_color=CIELabColor(70.0, 35.0, 65.0),
+    ),
+}
+
+
+def private_scheme_item() -> CodingSchemeIdentificationItem:
+    """Item that says whose scheme ``99DICOMNODE`` is (PS3.3 C.12.1.1.11)."""
+    return CodingSchemeIdentificationItem(
+        designator=PRIVATE_SCHEME, name="DICOM node private codes", responsible_organization="dicom-node project"
+    )

@@ -1,0 +1,143 @@
+"""Patient, study and de-identification attributes of the source, carried over byte for byte.
+
+A PACS files a result under the patient and study it names, so those values are copied as they are, never corrected.
+A value that is not valid in its VR would make the whole object invalid: it is emptied (left out where the attribute
+is optional), and the log names its tag, never its value.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
+from pydicom.tag import BaseTag, Tag
+
+from sr_writer.values import TEXT_VRS, is_valid_value
+
+log = logging.getLogger(__name__)
+
+# Type 2: always present, empty where the source has nothing valid.
+REQUIRED_KEYWORDS: Final = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
+    "PositionReferenceIndicator",
+)
+
+# Optional or conditional: present where the source has a valid value.
+OPTIONAL_KEYWORDS: Final = (
+    # SOP Common
+    *("SpecificCharacterSet", "TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified"),
+    # Patient
+    *("IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "PatientBirthTime"),
+    *("OtherPatientIDs", "OtherPatientIDsSequence", "OtherPatientNames", "QualityControlSubject", "EthnicGroup"),
+    *("PatientComments", "PatientSpeciesDescription", "PatientSpeciesCodeSequence"),
+    *("PatientBreedDescription", "PatientBreedCodeSequence", "ResponsiblePerson", "ResponsiblePersonRole"),
+    "ResponsibleOrganization",
+    # What was done to the source; this object keeps the source's word and adds none of its own.
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    "RecognizableVisualFeatures",
+    # Clinical Trial Subject and Study
+    *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID"),
+    *("ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
+    *("ClinicalTrialProtocolEthicsCommitteeName", "ClinicalTrialProtocolEthicsCommitteeApprovalNumber"),
+    *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
+    # General Study
+    *("StudyDescription", "IssuerOfAccessionNumberSequence", "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy"),
+    *("ReferringPhysicianIdentificationSequence", "ConsultingPhysicianName", "ProcedureCodeSequence"),
+    # Patient Study
+    *("AdmittingDiagnosesDescription", "PatientAge", "PatientSize", "PatientWeight", "MedicalAlerts", "Allergies"),
+    *("PregnancyStatus", "SmokingStatus", "Occupation", "AdditionalPatientHistory", "PatientState"),
+    *("PatientSexNeutered", "AdmissionID", "IssuerOfAdmissionIDSequence", "ServiceEpisodeID"),
+    "ServiceEpisodeDescription",
+)
+
+
+def copy_identity(source: Dataset, target: Dataset) -> tuple[BaseTag, ...]:
+    """Copy the source's identity into ``target``; gives the tags whose value could not be written."""
+    character_sets = character_sets_of(source)
+    emptied: list[BaseTag] = []
+    required = [Tag(keyword) for keyword in REQUIRED_KEYWORDS]
+    _copy(source, target, [Tag(keyword) for keyword in OPTIONAL_KEYWORDS], character_sets, emptied)
+    _copy(source, target, required, character_sets, emptied)
+    for tag in required:
+        if tag not in target:
+            target[tag] = encoded_element(tag, dictionary_VR(tag), b"")
+    for tag in emptied:
+        log.warning(
+            "source value not written: not valid in its VR",
+            extra={"tag": str(tag), "series_instance_uid": str(source.get("SeriesInstanceUID", ""))},
+        )
+    return tuple(emptied)
+
+
+def character_sets_of(source: Dataset) -> tuple[str, ...]:
+    """Defined terms of Specific Character Set; empty where none was declared."""
+    declared = source.get("SpecificCharacterSet") or ()
+    return (declared,) if isinstance(declared, str) else tuple(declared)
+
+
+def encoded_element(tag: BaseTag, vr: str, value: bytes) -> RawDataElement:
+    """Element whose value is written as these bytes, padded to even length."""
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    return RawDataElement(tag, vr, len(value), value, 0, False, True, True)
+
+
+def _copy(
+    source: Dataset,
+    target: Dataset,
+    tags: Iterable[BaseTag],
+    character_sets: tuple[str, ...],
+    emptied: list[BaseTag],
+) -> None:
+    for tag in tags:
+        if tag not in source:
+            continue
+        vr = dictionary_VR(tag)
+        if vr == "SQ":
+            _copy_sequence(source, target, tag, character_sets, emptied)
+        elif vr == "US":
+            target[tag] = source[tag]
+        else:
+            value = _encoded_value(source, tag, character_sets)
+            if is_valid_value(vr, value, character_sets):
+                target[tag] = encoded_element(tag, vr, value)
+            else:
+                emptied.append(tag)
+
+
+def _copy_sequence(
+    source: Dataset, target: Dataset, tag: BaseTag, character_sets: tuple[str, ...], emptied: list[BaseTag]
+) -> None:
+    items = []
+    for source_item in source[tag].value or ():
+        item = Dataset()
+        standard = [tag for tag in sorted(source_item.keys()) if not tag.is_private and _is_copied(tag)]
+        _copy(source_item, item, standard, character_sets_of(source_item) or character_sets, emptied)
+        items.append(item)
+    target[tag] = DataElement(tag, "SQ", items)
+
+
+def _is_copied(tag: BaseTag) -> bool:
+    try:
+        vr = dictionary_VR(tag)
+    except KeyError:
+        return False
+    return vr in TEXT_VRS or vr in {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "SQ", "TM", "UI", "UR", "US"}
+
+
+def _encoded_value(source: Dataset, tag: BaseTag, character_sets: tuple[str, ...]) -> bytes:
+    """Value as it was received; an element that was decoded meanwhile is encoded again."""
+    element = source.get_item(tag)
+    if element is None or isinstance(element, RawDataElement):
+        return (element and element.value) or b""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, True
+    write_data_element(buffer, element, list(character_sets) or None)
+    return buffer.getvalue()[8:]  # behind tag (4) and implicit VR length (4)

@@ -1,0 +1,86 @@
+"""What goes into a written object beside the masks, and what comes out: values that know no other room."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import UID
+
+from sr_writer.uids import derive_uid
+
+Role: TypeAlias = Literal["foreground", "anonymized"]
+ROLES: Final[tuple[Role, ...]] = ("foreground", "anonymized")
+
+# Raised whenever the same masks would give other bytes; part of the pipeline digest.
+WRITER_VERSION: Final = "1"
+
+IMPLEMENTATION_CLASS_UID: Final = derive_uid("implementation-class")
+IMPLEMENTATION_VERSION_NAME: Final = f"DICOM_NODE_{WRITER_VERSION}"
+
+# LO in the default repertoire, without the backslash that separates values (PS3.5 6.2).
+_LONG_STRING: Final = re.compile(r"[ -\[\]-~]{1,64}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class AlgorithmIdentity:
+    """Which model made a mask; ``sha256`` is over its files, in lower-case hexadecimal digits."""
+
+    name: str
+    version: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        for field, text in (("name", self.name), ("version", self.version)):
+            if not _LONG_STRING.fullmatch(text):
+                raise ValueError(f"algorithm {field} is {text!r}, expected 1 to 64 ASCII characters, no backslash")
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"algorithm sha256 is {self.sha256!r}, expected 64 lower-case hexadecimal digits")
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What a result was made from; two results with one lineage are the same result."""
+
+    series_instance_uid: str
+    generation: int
+    stack_number: int
+    pipeline_digest: str
+
+    def derive(self, purpose: str, *content: str) -> UID:
+        """UID of something that belongs to this one stack."""
+        return self.derive_for_series(purpose, str(self.stack_number), *content)
+
+    def derive_for_series(self, purpose: str, *content: str) -> UID:
+        """UID of something that the stacks of a series share."""
+        return derive_uid(purpose, self.series_instance_uid, str(self.generation), self.pipeline_digest, *content)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenObject:
+    """An object ready to be stored or sent; ``encoded_dataset`` is without preamble and file meta information."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    encoded_dataset: bytes
+
+    def part10(self) -> bytes:
+        """The same bytes behind a preamble and file meta information (PS3.10 7.1)."""
+        meta = FileMetaDataset()
+        meta.FileMetaInformationVersion = b"\x00\x01"
+        meta.MediaStorageSOPClassUID = UID(self.sop_class_uid)
+        meta.MediaStorageSOPInstanceUID = UID(self.sop_instance_uid)
+        meta.TransferSyntaxUID = UID(self.transfer_syntax_uid)
+        meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+        meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+        buffer = DicomBytesIO()
+        write_file_meta_info(buffer, meta, enforce_standard=True)
+        return b"".join((b"\x00" * 128, b"DICM", buffer.getvalue(), self.encoded_dataset))
