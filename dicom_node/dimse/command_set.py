@@ -1,0 +1,129 @@
+"""DIMSE command sets: requests that come in, responses that go out (PS3.7 6.3, annex E)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from dicom_node.dimse.errors import AbortReason, ProtocolError
+
+ELEMENT_HEADER = struct.Struct("<HHI")  # group, element, length: implicit VR little endian, always (PS3.7 6.3.1)
+US = struct.Struct("<H")
+UL = struct.Struct("<I")
+NO_DATA_SET = 0x0101
+RESPONSE = 0x8000
+MAX_COMMAND_SET_BYTES = 64 * 1024
+MAX_COMMENT_CHARACTERS = 64  # VR LO
+
+
+class CommandField(IntEnum):
+    """The operations that we take or have to name."""
+
+    C_STORE_RQ = 0x0001
+    C_ECHO_RQ = 0x0030
+    C_CANCEL_RQ = 0x0FFF
+
+
+class Element(IntEnum):
+    """Elements of group 0000 that we read or write."""
+
+    GROUP_LENGTH = 0x0000
+    AFFECTED_SOP_CLASS_UID = 0x0002
+    REQUESTED_SOP_CLASS_UID = 0x0003
+    COMMAND_FIELD = 0x0100
+    MESSAGE_ID = 0x0110
+    MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+    DATA_SET_TYPE = 0x0800
+    STATUS = 0x0900
+    ERROR_COMMENT = 0x0902
+    AFFECTED_SOP_INSTANCE_UID = 0x1000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command set as received; empty UIDs were not in it."""
+
+    command_field: int
+    message_id: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    has_data_set: bool
+
+    @property
+    def is_response(self) -> bool:
+        """Whether it answers something; we ask nothing, so it has no place here."""
+        return bool(self.command_field & RESPONSE)
+
+
+def decode_request(encoded: bytes) -> Request:
+    """Read a command set.
+
+    Raises
+    ------
+    ProtocolError
+        It is cut short, leaves group 0000, or has no command field or message ID.
+    """
+    values = _elements(encoded)
+    try:
+        command_field = US.unpack(values[Element.COMMAND_FIELD])[0]
+        data_set_type = US.unpack(values[Element.DATA_SET_TYPE])[0]
+        id_element = Element.MESSAGE_ID
+        if command_field & RESPONSE or command_field == CommandField.C_CANCEL_RQ:
+            id_element = Element.MESSAGE_ID_BEING_RESPONDED_TO
+        message_id = US.unpack(values[id_element])[0]
+    except KeyError as error:
+        raise _invalid(f"command set without element (0000,{error.args[0]:04X})") from None
+    except struct.error:
+        raise _invalid("command set with a number that is not two bytes long") from None
+    sop_class_uid = values.get(Element.AFFECTED_SOP_CLASS_UID, values.get(Element.REQUESTED_SOP_CLASS_UID, b""))
+    return Request(
+        command_field,
+        message_id,
+        _uid(sop_class_uid),
+        _uid(values.get(Element.AFFECTED_SOP_INSTANCE_UID, b"")),
+        data_set_type != NO_DATA_SET,
+    )
+
+
+def encode_response(request: Request, status: int, comment: str = "") -> bytes:
+    """Command set that answers ``request``; the comment is cut to what fits into an Error Comment."""
+    text = comment.encode("ascii", "replace")[:MAX_COMMENT_CHARACTERS]
+    elements = (
+        (Element.AFFECTED_SOP_CLASS_UID, _padded(request.sop_class_uid.encode("ascii", "replace"), b"\0")),
+        (Element.COMMAND_FIELD, US.pack(request.command_field | RESPONSE)),
+        (Element.MESSAGE_ID_BEING_RESPONDED_TO, US.pack(request.message_id)),
+        (Element.DATA_SET_TYPE, US.pack(NO_DATA_SET)),
+        (Element.STATUS, US.pack(status)),
+        (Element.ERROR_COMMENT, _padded(text, b" ")),
+        (Element.AFFECTED_SOP_INSTANCE_UID, _padded(request.sop_instance_uid.encode("ascii", "replace"), b"\0")),
+    )
+    body = b"".join(ELEMENT_HEADER.pack(0, number, len(value)) + value for number, value in elements if value)
+    return ELEMENT_HEADER.pack(0, Element.GROUP_LENGTH, UL.size) + UL.pack(len(body)) + body
+
+
+def _elements(encoded: bytes) -> dict[int, bytes]:
+    values: dict[int, bytes] = {}
+    offset = 0
+    while offset < len(encoded):
+        if len(encoded) - offset < ELEMENT_HEADER.size:
+            raise _invalid("command set ends within an element's header")
+        group, number, length = ELEMENT_HEADER.unpack_from(encoded, offset)
+        start = offset + ELEMENT_HEADER.size
+        offset = start + length
+        if group != 0 or offset > len(encoded):
+            raise _invalid(f"command set with element ({group:04X},{number:04X}) of {length} bytes")
+        values[number] = encoded[start:offset]
+    return values
+
+
+def _uid(value: bytes) -> str:
+    return value.rstrip(b"\0 ").decode("ascii", "replace")
+
+
+def _padded(value: bytes, padding: bytes) -> bytes:
+    return value + padding if len(value) % 2 else value
+
+
+def _invalid(what: str) -> ProtocolError:
+    return ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, what)

@@ -1,0 +1,211 @@
+"""PDUs from and to a socket: whole ones only, of bounded size, each within its time (PS3.8 9.3)."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from dicom_node.dimse.errors import AbortReason, AbortSource, PeerGoneError, PeerTooSlowError, ProtocolError
+
+PDU_HEADER = struct.Struct(">BxI")  # type, reserved, length of what follows
+PDV_HEADER = struct.Struct(">IBB")  # length of what follows, presentation context ID, message control header
+PDV_LENGTH_BYTES = 4
+# 128 contexts with every known transfer syntax take about 230 kB.
+MAX_NEGOTIATION_BYTES = 256 * 1024
+# Some requestors count the header of the one PDV in a P-DATA-TF PDU, others do not (PS3.8 D.1.1).
+LENGTH_TOLERANCE_BYTES = 6
+READ_AHEAD_BYTES = 128 * 1024
+IS_COMMAND = 0x01
+IS_LAST = 0x02
+
+
+class PduType(IntEnum):
+    """First byte of a PDU."""
+
+    ASSOCIATE_RQ = 0x01
+    ASSOCIATE_AC = 0x02
+    ASSOCIATE_RJ = 0x03
+    P_DATA_TF = 0x04
+    RELEASE_RQ = 0x05
+    RELEASE_RP = 0x06
+    ABORT = 0x07
+
+
+class Pdu(NamedTuple):
+    """A PDU; ``body`` is what follows the six bytes of header and is valid until the next one is read."""
+
+    type: PduType
+    body: memoryview
+
+
+class Pdv(NamedTuple):
+    """A presentation data value: one fragment of a command set or data set (PS3.8 E.2)."""
+
+    context_id: int
+    control: int
+    fragment: memoryview
+
+    @property
+    def is_command(self) -> bool:
+        """Whether the fragment belongs to a command set."""
+        return bool(self.control & IS_COMMAND)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the fragment is the last one of its command set or data set."""
+        return bool(self.control & IS_LAST)
+
+
+class PduStream:
+    """Read and write PDUs on a connected socket.
+
+    Parameters
+    ----------
+    max_pdu_bytes
+        What we announce as the longest P-DATA-TF PDU that we take (PS3.8 D.1); longer ones end the association.
+    pdu_timeout_s
+        A PDU that has begun is complete within this time, and a peer takes our answer within this time.
+    """
+
+    def __init__(self, connection: socket.socket, *, max_pdu_bytes: int, pdu_timeout_s: float) -> None:
+        self._connection = connection
+        self._limit = max_pdu_bytes + LENGTH_TOLERANCE_BYTES
+        self._timeout_s = pdu_timeout_s
+        size = max(self._limit, MAX_NEGOTIATION_BYTES) + PDU_HEADER.size + READ_AHEAD_BYTES
+        self._buffer = memoryview(bytearray(size))
+        self._start = 0
+        self._end = 0
+
+    def wait(self, timeout_s: float, wake: int) -> bool:
+        """Wait for the first byte of a PDU; ``False`` when the file descriptor ``wake`` became readable instead."""
+        if self._end > self._start:
+            return True
+        poller = select.poll()
+        poller.register(self._connection, select.POLLIN)
+        poller.register(wake, select.POLLIN)
+        ready = dict(poller.poll(timeout_s * 1000))
+        if not ready:
+            raise PeerTooSlowError("PDU", timeout_s)
+        return self._connection.fileno() in ready
+
+    def read(self, *, timeout_s: float | None = None) -> Pdu:
+        """Read a whole PDU, within ``timeout_s`` if given, else within the timeout of the stream.
+
+        Raises
+        ------
+        ProtocolError
+            An unknown type, or a length beyond what was agreed.
+        PeerGoneError
+            The connection ended.
+        PeerTooSlowError
+            It did not arrive in time.
+        """
+        allowed_s = self._timeout_s if timeout_s is None else timeout_s
+        end_at = time.monotonic() + allowed_s
+        self._fill(PDU_HEADER.size, end_at, allowed_s)
+        number, length = PDU_HEADER.unpack_from(self._buffer, self._start)
+        try:
+            pdu_type = PduType(number)
+        except ValueError:
+            raise ProtocolError(AbortReason.UNRECOGNIZED_PDU, f"PDU of unknown type 0x{number:02x}") from None
+        limit = self._limit if pdu_type is PduType.P_DATA_TF else MAX_NEGOTIATION_BYTES
+        if length > limit:
+            what = f"{pdu_type.name} PDU announces {length} bytes, at most {limit} are taken"
+            raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, what)
+        self._fill(PDU_HEADER.size + length, end_at, allowed_s)
+        body_start = self._start + PDU_HEADER.size
+        self._start = body_start + length
+        return Pdu(pdu_type, self._buffer[body_start : self._start])
+
+    def send(self, pdu: bytes) -> None:
+        """Send PDUs in one piece, so that nothing waits for an acknowledgement in between."""
+        self._connection.settimeout(self._timeout_s)
+        try:
+            self._connection.sendall(pdu)
+        except TimeoutError:
+            raise PeerTooSlowError("acknowledgement of an answer", self._timeout_s) from None
+        except OSError as error:
+            raise PeerGoneError(str(error)) from error
+
+    def drain(self, timeout_s: float) -> None:
+        """Half-close, and swallow what still comes until the peer closes too or the time is over.
+
+        A socket that is closed with unread bytes resets the connection, and the peer may never see our last PDU.
+        """
+        end_at = time.monotonic() + timeout_s
+        try:
+            self._connection.shutdown(socket.SHUT_WR)
+            while (left := end_at - time.monotonic()) > 0:
+                self._connection.settimeout(left)
+                if not self._connection.recv_into(self._buffer):
+                    return
+        except OSError:
+            return
+
+    def _fill(self, wanted: int, end_at: float, allowed_s: float) -> None:
+        """Receive until ``wanted`` bytes lie in the buffer."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._start + wanted > len(self._buffer):
+            rest = self._end - self._start
+            self._buffer[:rest] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, rest
+        while self._end - self._start < wanted:
+            left = end_at - time.monotonic()
+            if left <= 0:
+                raise PeerTooSlowError("complete PDU", allowed_s)
+            self._connection.settimeout(left)
+            try:
+                received = self._connection.recv_into(self._buffer[self._end :])
+            except TimeoutError:
+                raise PeerTooSlowError("complete PDU", allowed_s) from None
+            except OSError as error:
+                raise PeerGoneError(str(error)) from error
+            if not received:
+                raise PeerGoneError("end of stream")
+            self._end += received
+
+
+def split_pdvs(body: memoryview) -> Iterator[Pdv]:
+    """Presentation data values of a P-DATA-TF PDU (PS3.8 9.3.5.1)."""
+    if not body:
+        raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, "P-DATA-TF PDU without a presentation data value")
+    offset = 0
+    while offset < len(body):
+        if len(body) - offset < PDV_HEADER.size:
+            raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, "presentation data value without a header")
+        length, context_id, control = PDV_HEADER.unpack_from(body, offset)
+        end = offset + PDV_LENGTH_BYTES + length
+        if end < offset + PDV_HEADER.size or end > len(body):
+            what = f"presentation data value of {length} bytes in a PDU that has {len(body) - offset - 4} left"
+            raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, what)
+        yield Pdv(context_id, control, body[offset + PDV_HEADER.size : end])
+        offset = end
+
+
+def p_data_pdus(context_id: int, command_set: bytes, *, max_pdu_bytes: int) -> bytes:
+    """P-DATA-TF PDUs of a command set, none longer than the peer takes; 0 means that it takes any length."""
+    piece = max(1, max_pdu_bytes - PDV_HEADER.size) if max_pdu_bytes else len(command_set)
+    pdus = bytearray()
+    for offset in range(0, len(command_set), piece):
+        fragment = command_set[offset : offset + piece]
+        control = IS_COMMAND | (IS_LAST if offset + piece >= len(command_set) else 0)
+        pdus += PDU_HEADER.pack(PduType.P_DATA_TF, PDV_HEADER.size + len(fragment))
+        pdus += PDV_HEADER.pack(len(fragment) + 2, context_id, control) + fragment
+    return bytes(pdus)
+
+
+def release_response() -> bytes:
+    """A-RELEASE-RP PDU (PS3.8 9.3.7)."""
+    return PDU_HEADER.pack(PduType.RELEASE_RP, 4) + bytes(4)
+
+
+def abort_pdu(source: AbortSource, reason: AbortReason) -> bytes:
+    """A-ABORT PDU (PS3.8 9.3.8); the reason counts only when the service provider aborts."""
+    number = reason if source is AbortSource.SERVICE_PROVIDER else 0
+    return PDU_HEADER.pack(PduType.ABORT, 4) + bytes((0, 0, source, number))

@@ -1,0 +1,72 @@
+"""What we answer to C-STORE and C-ECHO, and when (PS3.4 B.2.3, PS3.7 annex C).
+
+======  =======  ==========================================  ====================================================
+status  kind     when                                        what the sender may do
+======  =======  ==========================================  ====================================================
+0x0000  success  instance on disk and in the index, or the   forget it
+                 same bytes were there already
+0xB000  warning  another content is stored under this SOP    forget it; a person looks at the conflict. Both are
+                 Instance UID: the first stays the           kept, but only the first is processed
+                 instance, this one is kept beside it
+0xA700  failure  disk watermark reached, disk full, index    send it again later
+                 busy, out of memory
+0xA900  failure  dataset has another SOP class or instance   repair it
+                 UID than its C-STORE-RQ
+0xC000  failure  header unreadable, a UID missing or         repair it
+                 invalid, no dataset
+0x0110  failure  a defect of ours; traceback in the log      tell us; other instances are not affected
+0x0117  failure  C-STORE-RQ without a valid SOP Instance     repair it
+                 UID
+0x0122  failure  SOP class of the C-STORE-RQ is not that of  negotiate it
+                 its presentation context
+0x0211  failure  an operation that we do not perform         not ask for it
+======  =======  ==========================================  ====================================================
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from dicom_node.failures import ErrorKind, classify
+from dicom_node.store import Kept, MismatchedInstanceError
+
+
+class Status(IntEnum):
+    """Status values that we answer with."""
+
+    SUCCESS = 0x0000
+    PROCESSING_FAILURE = 0x0110
+    INVALID_SOP_INSTANCE = 0x0117
+    SOP_CLASS_NOT_SUPPORTED = 0x0122
+    UNRECOGNIZED_OPERATION = 0x0211
+    OUT_OF_RESOURCES = 0xA700
+    DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
+    COERCION = 0xB000
+    CANNOT_UNDERSTAND = 0xC000
+
+
+class Answer(NamedTuple):
+    """Status and Error Comment (0000,0902) of a response; the comment has at most 64 characters."""
+
+    status: Status
+    comment: str = ""
+
+
+ANSWERS_TO_KEPT = {
+    Kept.STORED: Answer(Status.SUCCESS),
+    Kept.DUPLICATE: Answer(Status.SUCCESS),
+    Kept.CONFLICT: Answer(Status.COERCION, "UID has other content here; first one stays, this is set aside"),
+}
+
+
+def answer_to_failure(error: Exception) -> Answer:
+    """Answer to an instance that was not kept; the error's text is for the log, it may name paths."""
+    if isinstance(error, MismatchedInstanceError):
+        return Answer(Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP class or instance UID differs from the request")
+    match classify(error):
+        case ErrorKind.REFUSED:
+            return Answer(Status.CANNOT_UNDERSTAND, "header unreadable, or a UID missing or invalid")
+        case ErrorKind.TRANSIENT:
+            return Answer(Status.OUT_OF_RESOURCES, "no space or busy; send again later")
+    return Answer(Status.PROCESSING_FAILURE, "internal error, see the log of the node")

@@ -1,0 +1,149 @@
+"""C-STORE: from the fragments of a data set to an instance that is kept, or to the reason why not (PS3.4 annex B)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydicom.uid import UID
+
+from dicom_node.dimse.command_set import Request
+from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, AcceptedContext
+from dicom_node.dimse.messages import Operation, Refusal
+from dicom_node.dimse.status import ANSWERS_TO_KEPT, Answer, Status, answer_to_failure
+from dicom_node.errors import NodeError
+from dicom_node.store import Arrival, Kept, Spool, Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends, for the index and the log."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    association_id: str
+
+
+class StoreService:
+    """Begins a C-STORE for one association."""
+
+    def __init__(self, store: Store, sender: Sender, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._sender = sender
+        self._clock = clock
+
+    def begin(self, context: AcceptedContext, request: Request) -> Operation:
+        """Start to receive an instance, or refuse it before its data set comes."""
+        refusal = _find_refusal(context, request)
+        if refusal is not None:
+            log.warning("instance refused", extra=self._fields(request, refusal))
+            return Refusal(refusal)
+        try:
+            self._store.inbox.check_space()
+            spool = self._store.objects.spool(
+                sop_class_uid=request.sop_class_uid,
+                sop_instance_uid=request.sop_instance_uid,
+                transfer_syntax_uid=context.transfer_syntax_uid,
+            )
+        except Exception as error:  # noqa: BLE001 - a full disk must not end the association
+            return Refusal(self.answer_to(error, request))
+        arrival = Arrival(
+            sop_class_uid=request.sop_class_uid,
+            sop_instance_uid=request.sop_instance_uid,
+            transfer_syntax_uid=context.transfer_syntax_uid,
+            calling_ae_title=self._sender.calling_ae_title,
+            called_ae_title=self._sender.called_ae_title,
+            association_id=self._sender.association_id,
+            received_at=self._clock(),
+        )
+        return _Receiving(self, request, spool, arrival)
+
+    def keep(self, spool: Spool, arrival: Arrival) -> Kept:
+        """Make the instance durable; when this returns, it is."""
+        return self._store.inbox.keep(spool, arrival)
+
+    def answer_to(self, error: Exception, request: Request) -> Answer:
+        """Log why an instance was not kept, with the traceback of what is a defect, and choose the answer."""
+        answer = answer_to_failure(error)
+        log.error(
+            "instance not kept: %s",
+            error if isinstance(error, NodeError) else type(error).__name__,
+            extra=self._fields(request, answer),
+            exc_info=answer.status is Status.PROCESSING_FAILURE,
+        )
+        return answer
+
+    def _fields(self, request: Request, answer: Answer) -> dict[str, str]:
+        return {
+            "sop_instance_uid": request.sop_instance_uid,
+            "association_id": self._sender.association_id,
+            "calling_ae_title": self._sender.calling_ae_title,
+            "status": f"0x{answer.status:04X}",
+            "reason": answer.comment,
+        }
+
+
+class _Receiving:
+    """An instance on its way to the spool; after a failed write the rest is swallowed and the failure answered."""
+
+    def __init__(self, service: StoreService, request: Request, spool: Spool, arrival: Arrival) -> None:
+        self._service = service
+        self._request = request
+        self._spool = spool
+        self._arrival = arrival
+        self._failure: Answer | None = None
+
+    def write(self, fragment: memoryview) -> None:
+        if self._failure is not None:
+            return
+        try:
+            self._spool.write(fragment)
+        except Exception as error:  # noqa: BLE001 - answered when the data set is through
+            self._failure = self._service.answer_to(error, self._request)
+            self._spool.discard()
+
+    def finish(self) -> Answer:
+        if self._failure is not None:
+            return self._failure
+        try:
+            return ANSWERS_TO_KEPT[self._service.keep(self._spool, self._arrival)]
+        except Exception as error:  # noqa: BLE001 - every instance gets a status, whatever happened here
+            return self._service.answer_to(error, self._request)
+        finally:
+            self._spool.discard()
+
+    def discard(self) -> None:
+        self._spool.discard()
+
+
+class Echo:
+    """C-ECHO (PS3.4 annex A)."""
+
+    def write(self, fragment: memoryview) -> None:
+        """An echo has no data set; one that comes all the same is dropped."""
+
+    def finish(self) -> Answer:
+        """We are here."""
+        return Answer(Status.SUCCESS)
+
+    def discard(self) -> None:
+        """Nothing was begun."""
+
+
+def begin_echo(_context: AcceptedContext, _request: Request) -> Operation:
+    """Start a C-ECHO."""
+    return Echo()
+
+
+def _find_refusal(context: AcceptedContext, request: Request) -> Answer | None:
+    if context.abstract_syntax not in STORAGE_SOP_CLASSES or request.sop_class_uid != context.abstract_syntax:
+        return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class differs from its presentation context")
+    if not UID(request.sop_instance_uid).is_valid:
+        return Answer(Status.INVALID_SOP_INSTANCE, "Affected SOP Instance UID missing or invalid")
+    if not request.has_data_set:
+        return Answer(Status.CANNOT_UNDERSTAND, "C-STORE request without a data set")
+    return None
