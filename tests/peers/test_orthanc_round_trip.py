@@ -21,7 +21,7 @@ from pydicom.uid import SegmentationStorage
 
 from tests.factories import AIR_HU, SyntheticSeries, ct_series, mr_series, phantom_hu, series_affine
 from tests.node_process import RunningNode, start_node, wait_for
-from tests.peer_servers import OrthancServer, free_port, start_orthanc, tool
+from tests.peer_servers import OrthancServer, free_port, start_orthanc
 from tests.tiny_models import write_tiny_model
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
@@ -101,7 +101,13 @@ def read_by_dcmqi(part10: bytes) -> dict[int, sitk.Image]:
         folder = Path(name)
         (folder / "seg.dcm").write_bytes(part10)
         arguments = ["--inputDICOM", "seg.dcm", "--outputDirectory", ".", "-t", "nrrd", "-p", "s"]
-        subprocess.run([tool("segimage2itkimage"), *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
+        subprocess.run(
+            [Path(sys.executable).with_name("segimage2itkimage"), *arguments],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
         return {int(path.stem.split("-")[1]): sitk.ReadImage(str(path)) for path in sorted(folder.glob("s-*.nrrd"))}
 
 
