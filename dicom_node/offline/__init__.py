@@ -1,0 +1,1 @@
+"""Folders, zips and NIfTI files to masks and reports, without any server."""

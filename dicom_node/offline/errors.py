@@ -1,0 +1,34 @@
+"""What can go wrong between an input and its folder of results."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from dicom_node.errors import Refused
+
+
+class OutputTakenError(Refused):
+    """Results of another input lie where the results of this one belong."""
+
+    code: ClassVar[str] = "output-taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        return (
+            f"the output folder holds another input's results named {self.args[0]!r}; nothing was changed, "
+            "give another output folder or --overwrite"
+        )
+
+
+class NothingFoundError(Refused):
+    """An input holds nothing that can be segmented."""
+
+    code: ClassVar[str] = "nothing-found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: holds no CT or MR series and no NIfTI file"

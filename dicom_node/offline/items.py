@@ -1,0 +1,76 @@
+"""What an offline run has to do: one item per series or NIfTI file, each with a name of its own and a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.processing import nifti_stem
+from inference.series.assemble import assemble_volumes
+from inference.series.files import Inputs, InstanceSource, PathSource, SeriesFiles
+from inference.series.nifti import read_nifti
+from inference.series.volume import SourceVolume
+
+CHUNK_BYTES = 1 << 20
+_UNSAFE = re.compile(r"[^\w.+=@-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One series, or one NIfTI file, with the name of its folder in the output."""
+
+    name: str
+    sources: tuple[InstanceSource, ...]
+    nifti: Path | None = None
+
+    def read(self) -> tuple[SourceVolume, ...]:
+        """Decode the volumes."""
+        return (read_nifti(self.nifti),) if self.nifti is not None else assemble_volumes(self.sources)
+
+    def digest(self) -> str:
+        """SHA-256 that depends on the contents alone, not on where the files lie or in which order."""
+        digests = sorted(_content_digest(source) for source in self.sources)
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def list_items(inputs: Inputs) -> tuple[Item, ...]:
+    """Items in a stable order, the series first; two of one name are told apart by ``-2`` and so on."""
+    give_name = _NameGiver()
+    items = [Item(give_name(series.series_instance_uid), series.sources) for series in sorted(inputs.series, key=_key)]
+    items += [Item(give_name(nifti_stem(path)), (PathSource(path),), nifti=path) for path in sorted(inputs.nifti)]
+    return tuple(items)
+
+
+def safe_name(text: str) -> str:
+    """A name that can be a folder: no separators, no leading dot, never empty, bounded."""
+    return _UNSAFE.sub("_", text).lstrip(".")[:128] or "unnamed"
+
+
+class _NameGiver:
+    """Gives every name once; a file system that ignores case must not join two."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = {"summary.json"}
+
+    def __call__(self, wanted: str) -> str:
+        base = safe_name(wanted)
+        name, number = base, 1
+        while name.casefold() in self._given:
+            number += 1
+            name = f"{base}-{number}"
+        self._given.add(name.casefold())
+        return name
+
+
+def _key(series: SeriesFiles) -> tuple[str, str]:
+    return series.series_instance_uid, series.study_instance_uid
+
+
+def _content_digest(source: InstanceSource) -> str:
+    digest = hashlib.sha256()
+    with source.open() as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,122 @@
+"""The folder of an offline run: a finished volume appears in it whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dicom_node.offline.errors import OutputTakenError
+from dicom_node.offline.items import Item
+from dicom_node.processing import ProcessedVolume, volume_name
+from dicom_node.report import encode_report
+from inference.series.nifti import write_nifti_mask
+
+REPORT = "report.json"
+SUMMARY = "summary.json"
+_PARTIAL_PREFIX = ".partial-"
+_OLD_PREFIX = ".old-"
+
+
+class OutputFolder:
+    """``OUT/<name>/`` for every volume and ``OUT/summary.json``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    def finished_reports(self, item: Item, input_sha256: str, pipeline_digest: str) -> tuple[dict[str, Any], ...]:
+        """Reports of the item's volumes where all of them were finished by an earlier run; else nothing.
+
+        Raises
+        ------
+        OutputTakenError
+            The folder holds the results of another NIfTI file of the same name. A series is told by its UID, so
+            other contents under its name are a newer state of it.
+        """
+        first = self._read_report(item.name)
+        if first is None:
+            return ()
+        if item.nifti is not None and first.get("input_sha256") != input_sha256:
+            raise OutputTakenError(item.name)
+        n_stacks = first.get("n_stacks")
+        if not isinstance(n_stacks, int):
+            return ()
+        others = [self._read_report(volume_name(item.name, number)) for number in range(2, n_stacks + 1)]
+        reports = [report for report in (first, *others) if report is not None]
+        wanted = {"input_sha256": input_sha256, "pipeline_digest": pipeline_digest}
+        is_finished = len(reports) == n_stacks and all(
+            report.get(key) == value for report in reports for key, value in wanted.items()
+        )
+        return tuple(reports) if is_finished else ()
+
+    def write_volume(self, volume: ProcessedVolume, report: Mapping[str, Any], *, template: Path | None) -> Path:
+        """Write a volume's files and put them in place of whatever lies under its name.
+
+        Parameters
+        ----------
+        report
+            The volume's own, with what the run adds to it.
+        template
+            The NIfTI file that the volume was read from; its masks keep the header's geometry.
+        """
+        folder = self.root / volume.name
+        with self._replacing(folder) as partial:
+            for role, mask in (
+                ("foreground", volume.segmentation.foreground),
+                ("anonymized", volume.segmentation.anonymized),
+            ):
+                write_nifti_mask(partial / f"{role}.nii.gz", mask, volume.source.volume.get_geometry(), template)
+            for written in volume.objects:
+                (partial / "seg.dcm").write_bytes(written.part10())
+            (partial / "overlay.png").write_bytes(volume.overlay_png)
+            (partial / REPORT).write_bytes(encode_report(report))
+        return folder
+
+    def write_summary(self, summary: Mapping[str, Any]) -> Path:
+        """Write ``summary.json``, whole or not at all."""
+        path = self.root / SUMMARY
+        partial = self.root / f"{_PARTIAL_PREFIX}{SUMMARY}"
+        partial.write_bytes(encode_report(summary))
+        _sync(partial)
+        partial.replace(path)
+        return path
+
+    @contextmanager
+    def _replacing(self, folder: Path) -> Iterator[Path]:
+        """A folder beside ``folder`` that takes its place when all of it is on disk."""
+        partial = folder.with_name(f"{_PARTIAL_PREFIX}{folder.name}")
+        old = folder.with_name(f"{_OLD_PREFIX}{folder.name}")
+        for left_over in (partial, old):  # of a run that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            for path in (*partial.iterdir(), partial):
+                _sync(path)
+            if folder.exists():
+                folder.rename(old)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        _sync(self.root)
+
+    def _read_report(self, name: str) -> dict[str, Any] | None:
+        try:
+            report = json.loads((self.root / name / REPORT).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return report if isinstance(report, dict) else None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,51 @@
+"""The date that an offline run's objects carry.
+
+A job of the node has a time of its own; a run over a folder has none that a second run would share, and the same
+input must give the same bytes. So the objects carry the newest date of their source. docs/decisions/0080
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DA, TM
+
+UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
+
+_DATE_AND_TIME = (
+    ("InstanceCreationDate", "InstanceCreationTime"),
+    ("ContentDate", "ContentTime"),
+    ("AcquisitionDate", "AcquisitionTime"),
+    ("SeriesDate", "SeriesTime"),
+    ("StudyDate", "StudyTime"),
+)
+
+
+def newest_date(headers: Sequence[Dataset]) -> datetime:
+    """Newest date and time in the headers, to the second; 1970 where they name none."""
+    return max((moment for header in headers for moment in _moments(header)), default=UNKNOWN)
+
+
+def _moments(header: Dataset) -> Iterable[datetime]:
+    zone = _time_zone(str(header.get("TimezoneOffsetFromUTC") or ""))
+    for date_keyword, time_keyword in _DATE_AND_TIME:
+        try:
+            date = DA(str(header.get(date_keyword) or "") or None)
+            time = TM(str(header.get(time_keyword) or "") or None)
+        except ValueError:
+            continue
+        if date is not None:
+            clock = time.replace(microsecond=0, tzinfo=None) if time is not None else datetime.min.time()
+            yield datetime.combine(date, clock, tzinfo=zone)
+
+
+def _time_zone(offset: str) -> timezone:
+    """``+0100`` as PS3.3 C.12.1.1.8 has it; UTC where none is given."""
+    if len(offset) != len("+0100") or offset[0] not in "+-" or not offset[1:].isdigit():
+        return UTC
+    minutes = int(offset[1:3]) * 60 + int(offset[3:])
+    if minutes >= 24 * 60:
+        return UTC
+    return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))

@@ -1,0 +1,202 @@
+"""From files to results: volumes, masks, verdict, proved objects, report and overlay.
+
+The one function behind the worker and the offline command. It knows no store and no network; what it is given decides
+what comes out, byte for byte, apart from ``timings_s`` in the report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from dicom_node.overlay import draw_overlay
+from dicom_node.report import build_report, caption
+from inference.models import ModelIdentity
+from inference.segment import Models, Segmentation, segment
+from inference.series.assemble import assemble_volumes
+from inference.series.files import InstanceSource
+from inference.series.nifti import read_nifti
+from inference.series.volume import SourceVolume
+from inference.verdict.verdict import SeriesVerdict
+from sr_writer.objects import WRITER_VERSION, AlgorithmIdentity, Lineage, Role, WrittenObject
+from sr_writer.segmentation import write_segmentation
+
+OnStage = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProcessedVolume:
+    """All that is known of one volume; ``name`` is its folder in an offline run."""
+
+    name: str
+    source: SourceVolume
+    segmentation: Segmentation
+    objects: tuple[WrittenObject, ...]
+    report: dict[str, Any]
+    overlay_png: bytes
+
+
+def process_series(
+    sources: Sequence[InstanceSource],
+    models: Models,
+    *,
+    generation: int,
+    pipeline_digest: str,
+    written_at: datetime,
+    on_stage: OnStage | None = None,
+) -> tuple[ProcessedVolume, ...]:
+    """Process every volume of a series.
+
+    Parameters
+    ----------
+    sources
+        All instances of the generation.
+    written_at
+        Date and time that the objects carry; the job's, so that a repeated job writes the same bytes.
+    on_stage
+        Called with a word at each step.
+
+    Raises
+    ------
+    inference.errors.InferenceError
+        The series is no volume, or a model cannot be run on it.
+    sr_writer.errors.WriterError
+        The result cannot be written, or the written bytes do not say what was meant.
+    """
+    started = perf_counter()
+    _tell(on_stage, "reading")
+    volumes = assemble_volumes(sources)
+    reading_s = (perf_counter() - started) / len(volumes)
+    return tuple(
+        process_volume(
+            volume,
+            models,
+            name=volume_name(str(volume.series_instance_uid), volume.stack_number),
+            n_stacks=len(volumes),
+            generation=generation,
+            pipeline_digest=pipeline_digest,
+            written_at=written_at,
+            reading_s=reading_s,
+            on_stage=on_stage,
+        )
+        for volume in volumes
+    )
+
+
+def process_nifti(path: Path, models: Models, *, on_stage: OnStage | None = None) -> ProcessedVolume:
+    """Process one NIfTI file; there is no DICOM object in the result."""
+    started = perf_counter()
+    _tell(on_stage, "reading")
+    source = read_nifti(path)
+    return process_volume(
+        source,
+        models,
+        name=nifti_stem(path),
+        n_stacks=1,
+        generation=1,
+        pipeline_digest=pipeline_digest(models),
+        written_at=None,
+        reading_s=perf_counter() - started,
+        on_stage=on_stage,
+    )
+
+
+def process_volume(
+    source: SourceVolume,
+    models: Models,
+    *,
+    name: str,
+    n_stacks: int,
+    generation: int,
+    pipeline_digest: str,
+    written_at: datetime | None,
+    reading_s: float,
+    on_stage: OnStage | None = None,
+) -> ProcessedVolume:
+    """Segment one volume that was read already, and write down what was found.
+
+    A volume without source headers (NIfTI) gets no objects; ``written_at`` may be ``None`` only for it.
+    """
+    segmentation = segment(source, models, on_stage=on_stage)
+    started = perf_counter()
+    objects: tuple[WrittenObject, ...] = ()
+    if source.headers and written_at is not None:
+        _tell(on_stage, "writing")
+        lineage = Lineage(str(source.series_instance_uid), generation, source.stack_number, pipeline_digest)
+        objects = _write_objects(source, segmentation, lineage, written_at)
+    writing_s = perf_counter() - started
+    report = build_report(
+        source,
+        segmentation,
+        objects,
+        name=name,
+        generation=generation,
+        n_stacks=n_stacks,
+        pipeline_digest=pipeline_digest,
+        timings_s={"reading": reading_s, **segmentation.timings_s, "writing": writing_s},
+    )
+    overlay_png = draw_overlay(
+        source.volume,
+        segmentation.foreground,
+        segmentation.anonymized,
+        modality=source.modality,
+        caption=caption(report),
+    )
+    return ProcessedVolume(name, source, segmentation, objects, report, overlay_png)
+
+
+def pipeline_digest(models: Models, rules_digest: str = "") -> str:
+    """SHA-256 over all that decides a result beside its input: models, rules, and the writer's version."""
+    parts = {
+        "models": {identity.role: identity.sha256 for identity in models.identities},
+        "rules": rules_digest,
+        "writer": WRITER_VERSION,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def volume_name(base: str, stack_number: int) -> str:
+    """Name of a volume's folder: the series', with ``-stack2`` and so on from the second stack."""
+    return base if stack_number == 1 else f"{base}-stack{stack_number}"
+
+
+def nifti_stem(path: Path) -> str:
+    """File name without ``.nii`` or ``.nii.gz``, in whatever case."""
+    lower = path.name.lower()
+    for suffix in (".nii.gz", ".nii"):
+        if lower.endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def _write_objects(
+    source: SourceVolume, segmentation: Segmentation, lineage: Lineage, written_at: datetime
+) -> tuple[WrittenObject, ...]:
+    written = write_segmentation(
+        source.headers,
+        source.volume.get_geometry(),
+        segmentation.foreground,
+        segmentation.anonymized,
+        algorithms=_algorithms(segmentation.models),
+        lineage=lineage,
+        written_at=written_at,
+        plane_sources=source.plane_sources,
+        is_face_anonymized=segmentation.verdict.verdict is SeriesVerdict.DEFACED,
+    )
+    return () if written is None else (written,)
+
+
+def _algorithms(models: Iterable[ModelIdentity]) -> dict[Role, AlgorithmIdentity]:
+    by_role = {model.role: AlgorithmIdentity(model.name, model.version, model.sha256) for model in models}
+    return {"foreground": by_role["foreground"], "anonymized": by_role["anonymized"]}
+
+
+def _tell(on_stage: OnStage | None, stage: str) -> None:
+    if on_stage is not None:
+        on_stage(stage)
