@@ -1,0 +1,178 @@
+"""The instances of one series → its volumes, or the one reason why not."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import highdicom as hd
+import numpy as np
+from pydicom import Dataset
+
+from inference.series.errors import (
+    ConflictingInstanceError,
+    MixedSeriesError,
+    NestedTooDeeplyError,
+    NoImagesError,
+    SeriesTooLargeError,
+    UnsuitableObjectError,
+)
+from inference.series.geometry import StackGeometry
+from inference.series.instances import Instance, InstanceSource, pydicom_kept_quiet, read_instance
+from inference.series.limits import MAX_ENCODED_BYTES, MAX_VOXELS
+from inference.series.objects import CT_CLASSES, check_suitable, sop_class_uid_of
+from inference.series.pixels import check_pixel_data, encoded_frames, stored_values, write_measured_values
+from inference.series.planes import Plane, planes_of
+from inference.series.stacks import stacks_of
+from inference.series.volume import FrameReference, Remark, SourceVolume
+
+N_DECODERS = min(8, os.cpu_count() or 1)
+
+
+def assemble_volumes(sources: Sequence[InstanceSource]) -> tuple[SourceVolume, ...]:
+    """Read, check and decode one series.
+
+    Nothing is resampled, reordered or dropped silently: every plane is in one volume, at its place, or the whole
+    series is refused. Objects of the series that are no CT or MR images are remarked on; when nothing else is there,
+    the first one's reason is raised. The same instance twice, with the same content, counts once.
+
+    Parameters
+    ----------
+    sources
+        The instances of one series, in any order.
+
+    Returns
+    -------
+    tuple of SourceVolume
+        One for each stack, in an order that doesn't depend on the order of ``sources``.
+
+    Raises
+    ------
+    SeriesError
+        A leaf that says what is wrong with the series.
+    """
+    with pydicom_kept_quiet():
+        try:
+            return _assemble(sources)
+        except RecursionError as error:
+            raise NestedTooDeeplyError(sources[0].name) from error
+
+
+def _assemble(sources: Sequence[InstanceSource]) -> tuple[SourceVolume, ...]:
+    instances, remarks = _suitable_instances(sources)
+    series_instance_uid = str(instances[0].header.SeriesInstanceUID)
+    planes: list[Plane] = []
+    n_voxels = 0
+    for instance in instances:
+        uid = str(instance.header.SeriesInstanceUID)
+        if uid != series_instance_uid:
+            raise MixedSeriesError(series_instance_uid, uid)
+        for plane in planes_of(instance):
+            planes.append(plane)
+            n_voxels += plane.pixel_format.rows * plane.pixel_format.columns
+        if n_voxels > MAX_VOXELS:
+            raise SeriesTooLargeError(series_instance_uid, "voxels", n_voxels, MAX_VOXELS)
+        check_pixel_data(instance, planes[-1].pixel_format)
+    stacks = stacks_of(planes, series_instance_uid)
+    if len(stacks) > 1:
+        remarks = (*remarks, Remark("several-stacks", f"the series holds {len(stacks)} stacks"))
+    frames = {
+        id(plane.instance): encoded_frames(plane.instance, plane.pixel_format)
+        for plane in planes
+        if plane.frame_index == 0
+    }
+    with ThreadPoolExecutor(N_DECODERS, thread_name_prefix="decode") as pool:
+        return tuple(
+            _source_volume(stack, stack_number, frames, remarks, pool)
+            for stack_number, stack in enumerate(stacks, start=1)
+        )
+
+
+def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instance], tuple[Remark, ...]]:
+    """Read all sources once; keep each image instance once, ordered by SOP Instance UID."""
+    kept: dict[str, Instance] = {}
+    refusals: list[UnsuitableObjectError] = []
+    n_duplicates = n_bytes = 0
+    for source in sources:
+        instance = read_instance(source)
+        try:
+            check_suitable(instance.header, instance.name)
+        except UnsuitableObjectError as refusal:
+            refusals.append(refusal)
+            continue
+        uid = str(instance.header.SOPInstanceUID)
+        if uid in kept:
+            _check_same(kept[uid], instance, uid)
+            n_duplicates += 1
+            continue
+        kept[uid] = instance
+        n_bytes += len(instance.pixel_data or b"")
+        if n_bytes > MAX_ENCODED_BYTES:
+            raise SeriesTooLargeError(
+                str(instance.header.SeriesInstanceUID), "bytes of pixel data", n_bytes, MAX_ENCODED_BYTES
+            )
+    if not kept:
+        raise refusals[0] if refusals else NoImagesError("")
+    remarks = []
+    for code, number in sorted(Counter(refusal.code for refusal in refusals).items()):
+        remarks.append(Remark("objects-left-out", f"{number} of the series' objects left out: {code}"))
+    if n_duplicates:
+        remarks.append(Remark("duplicate-instances", f"{n_duplicates} instances came twice with the same content"))
+    return [kept[uid] for uid in sorted(kept)], tuple(remarks)
+
+
+def _check_same(first: Instance, second: Instance, sop_instance_uid: str) -> None:
+    """Refuse two contents under one SOP Instance UID."""
+    if (
+        first.transfer_syntax_uid != second.transfer_syntax_uid
+        or first.pixel_data != second.pixel_data
+        or first.header != second.header
+    ):
+        raise ConflictingInstanceError(str(first.header.SeriesInstanceUID), sop_instance_uid)
+
+
+def _source_volume(
+    stack: StackGeometry,
+    stack_number: int,
+    frames: dict[int, list[bytes | memoryview]],
+    series_remarks: tuple[Remark, ...],
+    pool: ThreadPoolExecutor,
+) -> SourceVolume:
+    """Decode the planes of a stack into their places."""
+    first = stack.planes[0]
+    voxels = np.empty((len(stack.planes), first.pixel_format.rows, first.pixel_format.columns), np.float32)
+
+    def place(slice_index: int, plane: Plane) -> None:
+        encoded = frames[id(plane.instance)][plane.frame_index]
+        write_measured_values(stored_values(encoded, plane), plane, voxels[slice_index])
+        frames[id(plane.instance)][plane.frame_index] = b""  # each frame is in one stack: free it
+
+    for _ in pool.map(lambda pair: place(*pair), enumerate(stack.planes)):
+        pass
+    volume = hd.Volume(
+        voxels,
+        stack.affine,
+        coordinate_system="PATIENT",
+        frame_of_reference_uid=first.frame_of_reference_uid,
+    )
+    return SourceVolume(
+        volume=volume,
+        plane_sources=tuple(_frame_reference(plane) for plane in stack.planes),
+        headers=_headers(stack.planes),
+        modality="CT" if sop_class_uid_of(first.instance.header) in CT_CLASSES else "MR",
+        series_instance_uid=str(first.instance.header.SeriesInstanceUID),
+        stack_number=stack_number,
+        remarks=(*series_remarks, *stack.remarks),
+    )
+
+
+def _frame_reference(plane: Plane) -> FrameReference:
+    header = plane.instance.header
+    return FrameReference(sop_class_uid_of(header), str(header.SOPInstanceUID), plane.frame_number)
+
+
+def _headers(planes: Sequence[Plane]) -> tuple[Dataset, ...]:
+    """Each instance once, in the order of its first plane."""
+    return tuple({id(plane.instance): plane.instance.header for plane in planes}.values())

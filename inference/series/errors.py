@@ -1,0 +1,459 @@
+"""Why an object or a series cannot become a volume.
+
+Two branches: an ``UnsuitableObjectError`` is about what one object is (a report, a scout, a broken file), every other
+leaf about how the planes of a series lie together. Each takes its facts in the order of its message.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from inference.errors import SeriesError
+
+
+class UnsuitableObjectError(SeriesError):
+    """One object is not a CT or MR image with planes in patient space; facts: its name, a detail or ''."""
+
+    code: ClassVar[str] = "unsuitable-object"
+    what: ClassVar[str] = "not a CT or MR image"
+    way_out: ClassVar[str] = "it is left out; send the CT or MR images of the study"
+
+    def __init__(self, name: str, detail: str = "") -> None:
+        super().__init__(name, detail)
+
+    def __str__(self) -> str:
+        name, detail = self.args
+        return f"{name}: {self.what}{f' ({detail})' if detail else ''}; {self.way_out}"
+
+
+class NotDicomError(UnsuitableObjectError):
+    """The bytes do not begin as a DICOM object does."""
+
+    code = "not-dicom"
+    what = "not a DICOM object"
+    way_out = "it is left out"
+
+
+class UnreadableError(UnsuitableObjectError):
+    """The bytes begin as DICOM and then break off or contradict themselves."""
+
+    code = "unreadable"
+    what = "a damaged DICOM object"
+    way_out = "ask the sender to send it again"
+
+
+class NestedTooDeeplyError(UnreadableError):
+    """Sequences inside sequences beyond any sense."""
+
+    code = "nested-too-deeply"
+    what = "sequences nested too deeply"
+
+
+class ObjectTooLargeError(UnsuitableObjectError):
+    """The object is larger than any real one."""
+
+    code = "object-too-large"
+    what = "larger than this program reads"
+    way_out = "send it as single-frame instances"
+
+
+class DicomdirError(UnsuitableObjectError):
+    """A directory of a medium; the instances lie beside it."""
+
+    code = "dicomdir"
+    what = "a DICOMDIR, the directory of a medium"
+    way_out = "it is left out; the instances beside it are read"
+
+
+class SopClassMissingError(UnsuitableObjectError):
+    """Without SOP Class UID nothing says what the object is."""
+
+    code = "sop-class-missing"
+    what = "no SOP Class UID, so that nothing says what it is"
+    way_out = "ask the sender to correct the object"
+
+
+class UidMissingError(UnsuitableObjectError):
+    """An image that cannot be referred to."""
+
+    code = "uid-missing"
+    what = "a UID that identifies the instance is missing"
+    way_out = "ask the sender to correct the object"
+
+
+class SecondaryCaptureError(UnsuitableObjectError):
+    """A picture of a screen; its pixels have no place in the patient."""
+
+    code = "secondary-capture"
+    what = "a secondary capture"
+
+
+class LocalizerError(UnsuitableObjectError):
+    """A projection or a few slices for planning."""
+
+    code = "localizer"
+    what = "a localizer (scout)"
+
+
+class SegmentationObjectError(UnsuitableObjectError):
+    """A segmentation, perhaps our own."""
+
+    code = "segmentation"
+    what = "a segmentation"
+
+
+class StructuredReportError(UnsuitableObjectError):
+    """A structured report or key object selection."""
+
+    code = "structured-report"
+    what = "a structured report"
+
+
+class PresentationStateError(UnsuitableObjectError):
+    """How images are shown, not an image."""
+
+    code = "presentation-state"
+    what = "a presentation state"
+
+
+class RadiotherapyObjectError(UnsuitableObjectError):
+    """Plans, structures, doses."""
+
+    code = "radiotherapy-object"
+    what = "a radiotherapy object"
+
+
+class RawDataError(UnsuitableObjectError):
+    """A vendor's raw data."""
+
+    code = "raw-data"
+    what = "raw data"
+
+
+class SpectroscopyError(UnsuitableObjectError):
+    """Spectra have no image plane."""
+
+    code = "spectroscopy"
+    what = "MR spectroscopy"
+
+
+class EncapsulatedDocumentError(UnsuitableObjectError):
+    """PDF, CDA, STL and the like."""
+
+    code = "encapsulated-document"
+    what = "an encapsulated document"
+
+
+class ParametricMapError(UnsuitableObjectError):
+    """Maps of a quantity."""
+
+    code = "parametric-map"
+    what = "a parametric map"
+
+
+class PetError(UnsuitableObjectError):
+    """Emission images; the models know CT and MR."""
+
+    code = "pet"
+    what = "a PET image"
+
+
+class OtherImageError(UnsuitableObjectError):
+    """An image of another kind, or an object of a class we do not know."""
+
+    code = "not-ct-or-mr"
+    what = "an object of another kind than CT or MR image"
+
+
+class ColourImageError(UnsuitableObjectError):
+    """Colours are no measured values."""
+
+    code = "colour-image"
+    what = "a colour image"
+
+
+class DerivedMapError(UnsuitableObjectError):
+    """A map shown in colours or without the anatomy."""
+
+    code = "derived-map"
+    what = "a derived map, which does not show the anatomy"
+
+
+class MosaicError(UnsuitableObjectError):
+    """Many slices tiled in one picture."""
+
+    code = "mosaic"
+    what = "a mosaic, many slices tiled in one picture"
+    way_out = "export the series again without mosaic, or as Enhanced MR"
+
+
+class NoPixelDataError(UnsuitableObjectError):
+    """An image without pixels that can be read."""
+
+    code = "no-pixel-data"
+    what = "no Pixel Data (7FE0,0010)"
+    way_out = "ask the sender for the whole object, in a standard transfer syntax"
+
+
+class PixelDataTruncatedError(UnsuitableObjectError):
+    """Fewer bytes than Rows, Columns, frames and bits say."""
+
+    code = "pixel-data-truncated"
+    what = "Pixel Data is too short"
+    way_out = "ask the sender to send it again"
+
+
+class PixelDataUndecodableError(UnsuitableObjectError):
+    """A compressed frame that cannot be decoded, or not to what the header says."""
+
+    code = "pixel-data-undecodable"
+    what = "Pixel Data cannot be decoded"
+    way_out = "ask the sender to send it again, uncompressed"
+
+
+class TransferSyntaxUnsupportedError(UnsuitableObjectError):
+    """No decoder for this encoding."""
+
+    code = "transfer-syntax-unsupported"
+    what = "no decoder for its transfer syntax"
+    way_out = "ask the sender for a standard transfer syntax, such as Explicit VR Little Endian"
+
+
+class PixelFormatError(UnsuitableObjectError):
+    """Bits, samples or sizes that a CT or MR image cannot have."""
+
+    code = "pixel-format"
+    what = "pixels in a format that CT and MR images do not have"
+    way_out = "ask the sender to correct the object"
+
+
+class RescaleError(UnsuitableObjectError):
+    """Stored values that cannot be turned into measured ones."""
+
+    code = "rescale"
+    what = "stored values cannot be rescaled"
+    way_out = "ask the sender to correct the object"
+
+
+class GeometryMissingError(UnsuitableObjectError):
+    """Nothing says where the plane lies."""
+
+    code = "geometry-missing"
+    what = "no usable position in patient space"
+    way_out = "not processed, because nothing is invented; ask the sender for the original images"
+
+
+class StackError(SeriesError):
+    """The planes of a series do not lie together as a volume; the first fact is the Series Instance UID."""
+
+    def __init__(self, series_instance_uid: str, *facts: object) -> None:
+        super().__init__(series_instance_uid, *facts)
+
+
+class NoImagesError(StackError):
+    """Nothing was given."""
+
+    code = "no-images"
+
+    def __str__(self) -> str:
+        return "no CT or MR image was given; expected the instances of one series"
+
+
+class MixedSeriesError(StackError):
+    """Instances of several series were given as one; facts: uid, another uid."""
+
+    code = "mixed-series"
+
+    def __str__(self) -> str:
+        uid, other = self.args
+        return f"series {uid}: an instance of series {other} lies among it; expected one series, give each alone"
+
+
+class ConflictingInstanceError(StackError):
+    """One SOP Instance UID with two contents; facts: uid, SOP Instance UID."""
+
+    code = "conflicting-instance"
+
+    def __str__(self) -> str:
+        uid, instance = self.args
+        return (
+            f"series {uid}: two objects with different content have SOP Instance UID {instance}; expected one; "
+            "not processed, remove the wrong one or ask the sender for new UIDs"
+        )
+
+
+class TooFewSlicesError(StackError):
+    """Not enough planes to be a volume; facts: uid, number, minimum."""
+
+    code = "too-few-slices"
+
+    def __str__(self) -> str:
+        uid, number, minimum = self.args
+        return (
+            f"series {uid}: a stack has {number} slice{'s' if number != 1 else ''}, expected at least {minimum}; "
+            "not processed, ask the sender whether the series is complete"
+        )
+
+
+class SliceGapError(StackError):
+    """A slice is missing; facts: uid, slice number before the gap, step, expected step."""
+
+    code = "slice-gap"
+
+    def __str__(self) -> str:
+        uid, number, step_mm, expected_mm = self.args
+        return (
+            f"series {uid}: step after slice {number} is {step_mm:.2f} mm, expected {expected_mm:.2f} mm; "
+            "not processed, ask the sender to repeat the whole series"
+        )
+
+
+class SpacingNotUniformError(StackError):
+    """Slices at changing distances; facts: uid, slice number, step, expected step."""
+
+    code = "spacing-not-uniform"
+
+    def __str__(self) -> str:
+        uid, number, step_mm, expected_mm = self.args
+        return (
+            f"series {uid}: distances between slices change: {step_mm:.3f} mm after slice {number}, expected "
+            f"{expected_mm:.3f} mm; not processed, ask the sender for a reconstruction with one spacing"
+        )
+
+
+class TiltError(StackError):
+    """A gantry tilt: the stack is sheared; facts: uid, angle in degrees."""
+
+    code = "gantry-tilt"
+
+    def __str__(self) -> str:
+        uid, angle_deg = self.args
+        return (
+            f"series {uid}: slices are sheared by a tilt of {angle_deg:.1f} degrees, expected slices stacked along "
+            "their normal; not processed, ask the sender for a reconstruction without tilt"
+        )
+
+
+class SlicesNotAlignedError(StackError):
+    """Slices shifted within their plane, but not as by a tilt; facts: uid, slice number, shift in mm."""
+
+    code = "slices-not-aligned"
+
+    def __str__(self) -> str:
+        uid, number, shift_mm = self.args
+        return (
+            f"series {uid}: slice {number} lies {shift_mm:.2f} mm beside the line through the others, expected "
+            "slices above each other; not processed, ask the sender for a straight stack"
+        )
+
+
+class DuplicatePositionsError(StackError):
+    """Several planes at one position, and nothing tells the stacks apart; facts: uid, planes, positions."""
+
+    code = "duplicate-positions"
+
+    def __str__(self) -> str:
+        uid, n_planes, n_positions = self.args
+        return (
+            f"series {uid}: {n_planes} planes lie at {n_positions} positions and no attribute divides them into "
+            "whole stacks, expected one plane at each position; not processed, send each stack as a series"
+        )
+
+
+class MultipleTimePointsError(StackError):
+    """Many volumes of the same place; facts: uid, number of stacks, maximum."""
+
+    code = "multiple-time-points"
+
+    def __str__(self) -> str:
+        uid, number, maximum = self.args
+        return (
+            f"series {uid}: holds {number} volumes of the same place (a time series or many contrasts), expected "
+            f"at most {maximum}; not processed, send one of them as a series"
+        )
+
+
+class MixedOrientationError(StackError):
+    """Planes in several orientations, not all of them whole stacks; facts: uid, number of orientations."""
+
+    code = "mixed-orientations"
+
+    def __str__(self) -> str:
+        uid, number = self.args
+        return (
+            f"series {uid}: planes in {number} orientations, and not each is a whole stack; expected one; "
+            "not processed, send each orientation as a series"
+        )
+
+
+class MixedSizeError(StackError):
+    """Planes with several matrix sizes or pixel spacings, not all of them whole stacks; facts: uid, sizes."""
+
+    code = "mixed-sizes"
+
+    def __str__(self) -> str:
+        uid, sizes = self.args
+        return (
+            f"series {uid}: planes of several sizes ({sizes}), and not each is a whole stack; expected one; "
+            "not processed, send each size as a series"
+        )
+
+
+class MixedFrameOfReferenceError(StackError):
+    """Positions in different patient spaces cannot be compared; facts: uid, number of spaces."""
+
+    code = "mixed-frames-of-reference"
+
+    def __str__(self) -> str:
+        uid, number = self.args
+        return (
+            f"series {uid}: planes of one stack name {number} frames of reference, expected one; "
+            "not processed, ask the sender to correct the series"
+        )
+
+
+class SeriesTooLargeError(StackError):
+    """More than a machine can hold; facts: uid, what, found, maximum."""
+
+    code = "series-too-large"
+
+    def __str__(self) -> str:
+        uid, what, found, maximum = self.args
+        return f"series {uid}: {found} {what}, expected at most {maximum}; not processed, send it in parts"
+
+
+class NiftiError(SeriesError):
+    """A NIfTI file that is not one scalar volume in space; facts: file name, what is wrong."""
+
+    code = "nifti"
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+
+    def __str__(self) -> str:
+        name, problem = self.args
+        return f"{name}: {problem}"
+
+
+class NiftiUnreadableError(NiftiError):
+    """Damaged or no NIfTI at all."""
+
+    code = "nifti-unreadable"
+
+
+class NiftiDimensionsError(NiftiError):
+    """More or fewer than three dimensions."""
+
+    code = "nifti-dimensions"
+
+
+class NiftiAffineError(NiftiError):
+    """No usable affine."""
+
+    code = "nifti-affine"
+
+
+class NiftiTooLargeError(NiftiError):
+    """More voxels than fit."""
+
+    code = "nifti-too-large"

@@ -1,0 +1,16 @@
+"""Bounds on what one input may make this program hold; beyond any real series, below any machine's end."""
+
+from __future__ import annotations
+
+MAX_OBJECT_BYTES = 4 * 2**30  # one encoded instance; PS3.5 element lengths end here too
+MAX_INFLATED_BYTES = MAX_OBJECT_BYTES  # the same, once a deflated dataset is inflated
+MAX_ENCODED_BYTES = 8 * 2**30  # pixel data of one series as received
+MAX_PLANE_PIXELS = 2**26  # 8192 x 8192
+MAX_VOXELS = 2**30  # of all stacks of one series: 4 GiB as float32
+MAX_ELEMENTS = 100_000  # of a dataset, not counting those in sequences
+MAX_SEQUENCE_DEPTH = 32
+MAX_HEADER_VALUE_BYTES = 2**16  # larger private values do not stay in the headers of a SourceVolume
+MAX_STACKS = 16
+MIN_SLICES = 3  # with two, nothing shows whether the distance is the spacing or a gap
+MAX_ARCHIVE_MEMBERS = 200_000
+MAX_ARCHIVE_BYTES = 64 * 2**30  # sum of a zip's uncompressed sizes

@@ -1,0 +1,125 @@
+"""What an object is: a CT or MR image whose planes can become a volume, or why not."""
+
+from __future__ import annotations
+
+from pydicom import Dataset
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRColorImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+    MRSpectroscopyStorage,
+    ParametricMapStorage,
+    RawDataStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from inference.series.errors import (
+    ColourImageError,
+    DerivedMapError,
+    DicomdirError,
+    EncapsulatedDocumentError,
+    LocalizerError,
+    MosaicError,
+    OtherImageError,
+    ParametricMapError,
+    PetError,
+    PresentationStateError,
+    RadiotherapyObjectError,
+    RawDataError,
+    SecondaryCaptureError,
+    SegmentationObjectError,
+    SopClassMissingError,
+    SpectroscopyError,
+    StructuredReportError,
+    UidMissingError,
+    UnsuitableObjectError,
+)
+
+MULTI_FRAME_CLASSES = frozenset(
+    {
+        EnhancedCTImageStorage,
+        EnhancedMRImageStorage,
+        LegacyConvertedEnhancedCTImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+    }
+)
+IMAGE_CLASSES = MULTI_FRAME_CLASSES | {CTImageStorage, MRImageStorage}
+CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+
+# Families of storage classes by the root of their UID (PS3.4 Table B.5-1), the more special one first.
+REFUSED_CLASSES: tuple[tuple[str, type[UnsuitableObjectError]], ...] = (
+    (MediaStorageDirectoryStorage, DicomdirError),
+    (EnhancedMRColorImageStorage, ColourImageError),
+    (MRSpectroscopyStorage, SpectroscopyError),
+    (SecondaryCaptureImageStorage, SecondaryCaptureError),
+    ("1.2.840.10008.5.1.4.1.1.66.4", SegmentationObjectError),
+    ("1.2.840.10008.5.1.4.1.1.66.5", SegmentationObjectError),
+    ("1.2.840.10008.5.1.4.1.1.66.7", SegmentationObjectError),
+    (RawDataStorage, RawDataError),
+    (ParametricMapStorage, ParametricMapError),
+    ("1.2.840.10008.5.1.4.1.1.88", StructuredReportError),
+    ("1.2.840.10008.5.1.4.1.1.11", PresentationStateError),
+    ("1.2.840.10008.5.1.4.1.1.104", EncapsulatedDocumentError),
+    ("1.2.840.10008.5.1.4.1.1.128", PetError),
+    ("1.2.840.10008.5.1.4.1.1.130", PetError),
+    ("1.2.840.10008.5.1.4.1.1.481", RadiotherapyObjectError),
+)
+
+TILED_IMAGE_TYPES = frozenset({"MOSAIC", "VFRAME"})  # Siemens; United Imaging
+MAP_IMAGE_TYPES = frozenset({"METABOLITE_MAP"})
+IDENTIFYING_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+
+
+def sop_class_uid_of(ds: Dataset) -> str:
+    """SOP Class UID of the dataset, else of its file meta information, else an empty string."""
+    meta = getattr(ds, "file_meta", None) or Dataset()
+    return str(ds.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
+
+
+def image_type_of(ds: Dataset) -> tuple[str, ...]:
+    """Values of Image Type, upper case and without padding."""
+    value = ds.get("ImageType") or ()
+    return tuple(str(v).strip().upper() for v in ((value,) if isinstance(value, str) else value))
+
+
+def check_suitable(ds: Dataset, name: str) -> None:
+    """Raise the leaf of ``UnsuitableObjectError`` that says why ``ds`` is no CT or MR image plane."""
+    if "DirectoryRecordSequence" in ds:
+        raise DicomdirError(name)
+    sop_class_uid = sop_class_uid_of(ds)
+    if not sop_class_uid:
+        raise SopClassMissingError(name)
+    if sop_class_uid not in IMAGE_CLASSES:
+        raise _refusal_by_class(sop_class_uid, name)
+    missing = [keyword for keyword in IDENTIFYING_UIDS if not ds.get(keyword)]
+    if missing:
+        raise UidMissingError(name, ", ".join(missing))
+    _check_image_type(ds, name)
+    photometric_interpretation = str(ds.get("PhotometricInterpretation") or "MONOCHROME2")
+    if ds.get("SamplesPerPixel") not in (1, None) or not photometric_interpretation.startswith("MONOCHROME"):
+        raise ColourImageError(name, f"Photometric Interpretation {photometric_interpretation}")
+
+
+def _refusal_by_class(sop_class_uid: str, name: str) -> UnsuitableObjectError:
+    words = UID(sop_class_uid).name
+    for root, refusal in REFUSED_CLASSES:
+        if sop_class_uid == root or sop_class_uid.startswith(f"{root}."):
+            return refusal(name, words)
+    return OtherImageError(name, words)
+
+
+def _check_image_type(ds: Dataset, name: str) -> None:
+    image_type = image_type_of(ds)
+    if "LOCALIZER" in image_type:
+        raise LocalizerError(name)
+    if TILED_IMAGE_TYPES.intersection(image_type):
+        raise MosaicError(name)
+    # PixelPresentation COLOR: grey values only index a supplemental palette (PS3.3 C.8.16.2.1.1).
+    if MAP_IMAGE_TYPES.intersection(image_type) or str(ds.get("PixelPresentation", "")) == "COLOR":
+        raise DerivedMapError(name, "\\".join(image_type))

@@ -1,0 +1,169 @@
+"""Encoded frames → stored values → measured values.
+
+Decoding is done by imagecodecs (BSD; libjpeg-turbo, CharLS, OpenJPEG), which releases the interpreter lock, so that
+threads decode in parallel; docs/decisions/0020.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.encaps import generate_frames
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    ExplicitVRBigEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from inference.series.errors import (
+    NoPixelDataError,
+    PixelDataTruncatedError,
+    PixelDataUndecodableError,
+    TransferSyntaxUnsupportedError,
+)
+from inference.series.instances import Instance
+from inference.series.planes import PixelFormat, Plane
+
+Stored = NDArray[np.integer]
+
+# Retired, but still in archives (PS3.5-2004): spectral selection and full progression, 8 and 12 bit.
+RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
+
+DECODERS: Mapping[str, Callable[[bytes], Stored]] = {
+    **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, *RETIRED_JPEG), imagecodecs.jpeg8_decode),
+    **dict.fromkeys((JPEGLossless, JPEGLosslessSV1), imagecodecs.jpeg_decode),
+    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), imagecodecs.jpegls_decode),
+    **dict.fromkeys((JPEG2000, JPEG2000Lossless), imagecodecs.jpeg2k_decode),
+    **dict.fromkeys((HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL), imagecodecs.jpeg2k_decode),
+}
+
+
+def check_pixel_data(instance: Instance, pixel_format: PixelFormat) -> None:
+    """Refuse what cannot hold the frames that the header promises, before anything is allocated for them."""
+    if not instance.pixel_data:
+        raise NoPixelDataError(instance.name)
+    uid = UID(instance.transfer_syntax_uid)
+    if uid in DECODERS or uid == RLELossless:
+        return
+    if not uid.is_transfer_syntax or uid.is_private or uid.is_compressed:
+        raise TransferSyntaxUnsupportedError(instance.name, uid.name)
+    expected = frame_bytes(pixel_format) * pixel_format.n_frames
+    if len(instance.pixel_data) < expected:
+        raise PixelDataTruncatedError(instance.name, f"{len(instance.pixel_data)} bytes, expected {expected}")
+
+
+def frame_bytes(pixel_format: PixelFormat) -> int:
+    """Bytes of one uncompressed frame."""
+    return pixel_format.rows * pixel_format.columns * pixel_format.bits_allocated // 8
+
+
+def encoded_frames(instance: Instance, pixel_format: PixelFormat) -> list[bytes | memoryview]:
+    """Split pixel data into frames, without copying uncompressed ones."""
+    data = instance.pixel_data or b""
+    uid = UID(instance.transfer_syntax_uid)
+    if uid not in DECODERS and uid != RLELossless:
+        n_bytes = frame_bytes(pixel_format)
+        view = memoryview(data)
+        return [view[n_bytes * index : n_bytes * (index + 1)] for index in range(pixel_format.n_frames)]
+    try:
+        frames = list(generate_frames(data, number_of_frames=pixel_format.n_frames))
+    except (ValueError, struct.error, EOFError, OSError, IndexError) as error:
+        raise PixelDataUndecodableError(instance.name, "damaged fragments") from error
+    if len(frames) < pixel_format.n_frames:
+        raise PixelDataTruncatedError(instance.name, f"{len(frames)} frames, expected {pixel_format.n_frames}")
+    return list(frames)
+
+
+def stored_values(encoded: bytes | memoryview, plane: Plane) -> Stored:
+    """Decode one frame to (row, column) integers, free of the bits that are not stored (PS3.5 8.1.1)."""
+    pixel_format = plane.pixel_format
+    uid = plane.instance.transfer_syntax_uid
+    shape = (pixel_format.rows, pixel_format.columns)
+    unsigned = np.dtype(f"u{pixel_format.bits_allocated // 8}")
+    if uid in DECODERS:
+        words = _decoded(bytes(encoded), uid, shape, plane.instance.name).astype(unsigned, copy=False)
+    elif uid == RLELossless:
+        words = _decoded_rle(bytes(encoded), shape, unsigned, plane.instance.name)
+    else:
+        order: Literal["<", ">"] = ">" if uid == ExplicitVRBigEndian else "<"
+        words = np.frombuffer(encoded, unsigned.newbyteorder(order)).reshape(shape).astype(unsigned, copy=False)
+    return _stored_bits(words, pixel_format)
+
+
+def _decoded(encoded: bytes, uid: str, shape: tuple[int, int], name: str) -> Stored:
+    """Decode a JPEG family codestream whose own size is what the header says."""
+    size = codestream_size(encoded)
+    if size != shape:
+        raise PixelDataUndecodableError(name, f"codestream of {size} rows and columns, expected {shape}")
+    try:
+        words = DECODERS[uid](encoded)
+    except (RuntimeError, ValueError, MemoryError) as error:  # imagecodecs' errors are RuntimeErrors
+        raise PixelDataUndecodableError(name, UID(uid).name) from error
+    if words.shape != shape:
+        raise PixelDataUndecodableError(name, f"decodes to shape {words.shape}, expected {shape}")
+    return words
+
+
+def codestream_size(encoded: bytes) -> tuple[int, int] | None:
+    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 codestream announces."""
+    if encoded[:4] == b"\xff\x4f\xff\x51":  # SOC, SIZ (ISO 15444-1 A.5.1)
+        if len(encoded) < 24:
+            return None
+        x_end, y_end, x_begin, y_begin = struct.unpack(">4I", encoded[8:24])
+        return y_end - y_begin, x_end - x_begin
+    at = 2
+    while at + 9 <= len(encoded) and encoded[at] == 0xFF:
+        marker = encoded[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:  # SOFn; JPEG-LS
+            rows, columns = struct.unpack(">2H", encoded[at + 5 : at + 9])
+            return rows, columns
+        else:
+            at += 2 + struct.unpack(">H", encoded[at + 2 : at + 4])[0]
+    return None
+
+
+def _decoded_rle(encoded: bytes, shape: tuple[int, int], unsigned: np.dtype[np.unsignedinteger], name: str) -> Stored:
+    """Decode one RLE frame (PS3.5 annex G)."""
+    try:
+        words = np.asarray(imagecodecs.dicomrle_decode(encoded, unsigned.newbyteorder("<")), unsigned)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise PixelDataUndecodableError(name, "RLE Lossless") from error
+    n_pixels = shape[0] * shape[1]
+    if words.size < n_pixels:
+        raise PixelDataTruncatedError(name, f"{words.size} pixels, expected {n_pixels}")
+    return words[:n_pixels].reshape(shape)
+
+
+def _stored_bits(words: Stored, pixel_format: PixelFormat) -> Stored:
+    """Take the low bits, with their sign."""
+    unused = pixel_format.bits_allocated - pixel_format.bits_stored
+    if pixel_format.is_signed:
+        signed = words.view(np.dtype(f"i{pixel_format.bits_allocated // 8}"))
+        return np.right_shift(np.left_shift(signed, unused), unused) if unused else signed
+    return np.bitwise_and(words, (1 << pixel_format.bits_stored) - 1) if unused else words
+
+
+def write_measured_values(stored: Stored, plane: Plane, target: NDArray[np.float32]) -> None:
+    """Rescale one plane into its place; in float64 where float32 could round twice."""
+    if plane.rescale_slope == 1.0 and plane.pixel_format.bits_allocated <= 16:
+        np.add(stored, np.float32(plane.rescale_intercept), out=target, dtype=np.float32)
+    else:
+        target[...] = stored * plane.rescale_slope + plane.rescale_intercept

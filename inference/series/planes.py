@@ -1,0 +1,244 @@
+"""The planes of an instance: where each lies in patient space and how its stored values become measured ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from inference.series.errors import GeometryMissingError, PixelFormatError, RescaleError
+from inference.series.instances import Instance
+from inference.series.limits import MAX_PLANE_PIXELS, MAX_VOXELS
+from inference.series.objects import MULTI_FRAME_CLASSES, image_type_of, sop_class_uid_of
+
+DIRECTION_TOLERANCE = 1e-3  # of length 1 and of a right angle: coarser rounding than any modality writes
+
+# What tells stacks at the same place apart, the most telling first.
+DISCRIMINATORS = (
+    "EchoTime",
+    "ImageType",
+    "TemporalPosition",
+    "DiffusionBValue",
+    "TriggerTime",
+    "InversionTime",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "StackID",
+    "SOPInstanceUID",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFormat:
+    """How the frames of an instance are stored (PS3.3 C.7.6.3)."""
+
+    rows: int
+    columns: int
+    n_frames: int
+    bits_allocated: int
+    bits_stored: int
+    is_signed: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plane:
+    """One frame in patient space; vectors are LPS."""
+
+    instance: Instance
+    pixel_format: PixelFormat
+    frame_index: int
+    frame_number: int | None  # None for single-frame instances
+    position_mm: NDArray[np.float64]
+    row_direction: NDArray[np.float64]  # along which the column index grows
+    column_direction: NDArray[np.float64]
+    spacing_mm: tuple[float, float]  # between rows, between columns
+    rescale_slope: float
+    rescale_intercept: float
+    spacing_between_slices_mm: float | None
+    frame_of_reference_uid: str | None
+    discriminators: tuple[str, ...]  # in the order of DISCRIMINATORS
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """Unit vector across the plane."""
+        return np.cross(self.row_direction, self.column_direction)
+
+
+def planes_of(instance: Instance) -> Iterator[Plane]:
+    """Describe every frame of a CT or MR image; raises a leaf of ``UnsuitableObjectError``."""
+    ds = instance.header
+    is_multi_frame = sop_class_uid_of(ds) in MULTI_FRAME_CLASSES
+    pixel_format = _pixel_format(ds, instance.name)
+    if not is_multi_frame:
+        if pixel_format.n_frames != 1:
+            raise PixelFormatError(instance.name, f"{pixel_format.n_frames} frames in a single-frame class")
+        yield _plane(instance, pixel_format, 0, None, (ds,))
+        return
+    shared, per_frame = _functional_groups(ds, pixel_format, instance.name)
+    for frame_index, groups in enumerate(per_frame):
+        yield _plane(instance, pixel_format, frame_index, frame_index + 1, (groups, shared))
+
+
+def _functional_groups(ds: Dataset, pixel_format: PixelFormat, name: str) -> tuple[Dataset, list[Dataset]]:
+    """Shared and per-frame functional groups, flattened to the attributes of their macros (PS3.3 C.7.6.16)."""
+    per_frame = ds.get("PerFrameFunctionalGroupsSequence")
+    if not per_frame:
+        raise GeometryMissingError(name, "no Per-frame Functional Groups Sequence")
+    if len(per_frame) != pixel_format.n_frames:
+        raise GeometryMissingError(name, f"{len(per_frame)} functional groups for {pixel_format.n_frames} frames")
+    shared = ds.get("SharedFunctionalGroupsSequence")
+    return _flattened(shared[0]) if shared else Dataset(), [_flattened(item) for item in per_frame]
+
+
+def _flattened(groups: Dataset) -> Dataset:
+    """Join the items of the public macros; they share no attribute that is used here."""
+    flat = Dataset()
+    for element in groups:
+        if element.VR == "SQ" and not element.tag.is_private and element.value:
+            flat.update(element.value[0])
+    return flat
+
+
+def _plane(
+    instance: Instance,
+    pixel_format: PixelFormat,
+    frame_index: int,
+    frame_number: int | None,
+    places: tuple[Dataset, ...],
+) -> Plane:
+    """Read one frame's attributes from ``places``, the nearer first."""
+    name = instance.name
+    position = _numbers(places, "ImagePositionPatient", 3, name)
+    row_direction, column_direction = _directions(_numbers(places, "ImageOrientationPatient", 6, name), name)
+    spacing = _numbers(places, "PixelSpacing", 2, name)
+    if not all(value > 0 for value in spacing):
+        raise GeometryMissingError(name, f"Pixel Spacing {spacing}, expected two positive values")
+    slope, intercept = _rescale(places, name)
+    between = _number(places, "SpacingBetweenSlices")
+    return Plane(
+        instance=instance,
+        pixel_format=pixel_format,
+        frame_index=frame_index,
+        frame_number=frame_number,
+        position_mm=np.array(position),
+        row_direction=row_direction,
+        column_direction=column_direction,
+        spacing_mm=(spacing[0], spacing[1]),
+        rescale_slope=slope,
+        rescale_intercept=intercept,
+        spacing_between_slices_mm=abs(between) if between else None,
+        frame_of_reference_uid=str(instance.header.get("FrameOfReferenceUID") or "") or None,
+        discriminators=_discriminators((*places, instance.header)),
+    )
+
+
+def _first(places: tuple[Dataset, ...], keyword: str) -> object:
+    """Value of ``keyword`` in the first place that has one."""
+    for ds in places:
+        value = ds.get(keyword)
+        if value is not None and value != "":
+            return value
+    return None
+
+
+def _numbers(places: tuple[Dataset, ...], keyword: str, n_values: int, name: str) -> tuple[float, ...]:
+    """Exactly ``n_values`` finite numbers."""
+    try:
+        value = _first(places, keyword)
+        numbers = tuple(float(v) for v in value) if value is not None else ()  # type: ignore[attr-defined]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise GeometryMissingError(name, f"{keyword} is not a list of numbers") from error
+    if len(numbers) != n_values or not all(math.isfinite(v) for v in numbers):
+        raise GeometryMissingError(name, f"{keyword} has {len(numbers)} usable values, expected {n_values}")
+    return numbers
+
+
+def _number(places: tuple[Dataset, ...], keyword: str) -> float | None:
+    """One finite number, or None."""
+    try:
+        number = float(_first(places, keyword))  # type: ignore[arg-type]
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _directions(cosines: tuple[float, ...], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Row and column direction, freed from rounding: length 1 and at a right angle."""
+    row, column = np.array(cosines).reshape(2, 3)
+    if (
+        abs(np.linalg.norm(row) - 1) > DIRECTION_TOLERANCE
+        or abs(np.linalg.norm(column) - 1) > DIRECTION_TOLERANCE
+        or abs(row @ column) > DIRECTION_TOLERANCE
+    ):
+        raise GeometryMissingError(name, f"ImageOrientationPatient {cosines}, expected two unit vectors at 90 degrees")
+    row = row / np.linalg.norm(row)
+    column = column - (row @ column) * row
+    return row, column / np.linalg.norm(column)
+
+
+def _rescale(places: tuple[Dataset, ...], name: str) -> tuple[float, float]:
+    """Slope and intercept; 1 and 0 where there are none (PS3.3 C.11.1)."""
+    if _first(places, "ModalityLUTSequence"):
+        raise RescaleError(name, "a Modality LUT Sequence in place of slope and intercept")
+    values = []
+    for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
+        value = default if _first(places, keyword) is None else _number(places, keyword)
+        if value is None:
+            raise RescaleError(name, f"{keyword} is not a finite number")
+        values.append(value)
+    if values[0] == 0:
+        raise RescaleError(name, "RescaleSlope is 0")
+    return values[0], values[1]
+
+
+def _pixel_format(ds: Dataset, name: str) -> PixelFormat:
+    """Check sizes and bits before anything is allocated."""
+    values = {}
+    for keyword in ("Rows", "Columns", "BitsAllocated"):
+        values[keyword] = _whole_number(ds, keyword, None, name)
+    bits_allocated = values["BitsAllocated"]
+    bits_stored = _whole_number(ds, "BitsStored", bits_allocated, name)
+    n_frames = _whole_number(ds, "NumberOfFrames", 1, name)
+    n_pixels = values["Rows"] * values["Columns"]
+    if not 0 < n_pixels <= MAX_PLANE_PIXELS or n_pixels * n_frames > MAX_VOXELS or n_frames < 1:
+        raise PixelFormatError(name, f"{values['Rows']} x {values['Columns']} pixels, {n_frames} frames")
+    if bits_allocated not in (8, 16, 32) or not 0 < bits_stored <= bits_allocated:
+        raise PixelFormatError(name, f"{bits_stored} bits stored in {bits_allocated}")
+    high_bit = _whole_number(ds, "HighBit", bits_stored - 1, name)
+    if high_bit != bits_stored - 1:
+        raise PixelFormatError(name, f"High Bit {high_bit}, expected {bits_stored - 1}")
+    is_signed = _whole_number(ds, "PixelRepresentation", 0, name) == 1
+    return PixelFormat(values["Rows"], values["Columns"], n_frames, bits_allocated, bits_stored, is_signed)
+
+
+def _whole_number(ds: Dataset, keyword: str, default: int | None, name: str) -> int:
+    """A whole number; ``default`` where the attribute is absent or empty."""
+    try:
+        value = ds.get(keyword)
+        if (value is None or value == "") and default is not None:
+            return default
+        return int(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise PixelFormatError(name, f"{keyword} is not a whole number") from error
+
+
+def _discriminators(places: tuple[Dataset, ...]) -> tuple[str, ...]:
+    """Values of DISCRIMINATORS as text; empty where unknown."""
+    texts = []
+    for keyword in DISCRIMINATORS:
+        if keyword == "EchoTime":
+            value = _first(places, "EffectiveEchoTime") or _first(places, keyword)
+        elif keyword == "ImageType":
+            value = _first(places, "FrameType") or image_type_of(places[-1])
+        elif keyword == "TemporalPosition":
+            value = _first(places, "TemporalPositionIndex") or _first(places, "TemporalPositionIdentifier")
+        elif keyword == "AcquisitionTime":
+            value = _first(places, "FrameAcquisitionDateTime") or _first(places, keyword)
+        else:
+            value = _first(places, keyword)
+        texts.append("" if value is None else str(value))
+    return tuple(texts)
