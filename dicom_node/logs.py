@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from dicom_node.settings import LogSettings
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_QUIET_LIBRARIES = ("apscheduler", "pynetdicom", "pydicom", "httpx", "httpcore", "highdicom", "alembic", "PIL")
+_QUIET_LIBRARIES = ("alembic", "apscheduler", "dicomweb_client", "httpcore", "httpx", "PIL", "urllib3", "uvicorn")
+_TALKATIVE_LIBRARIES = ("highdicom", "pydicom", "pynetdicom")
 
 
 class JsonFormatter(logging.Formatter):
@@ -63,7 +65,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 def set_up_logging(settings: LogSettings, *, process_name: str, stream: TextIO | None = None) -> None:
     """Send every record of this process to ``stream`` (standard error by default), once, in the chosen form.
 
-    Libraries speak from ``warning`` up only: what pynetdicom says at ``info`` and ``debug`` can hold patient data.
+    Libraries speak from ``warning`` up only, and not even that where their warnings quote values of a dataset.
     """
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonFormatter(process_name) if settings.format == "json" else TextFormatter(process_name))
@@ -74,6 +76,9 @@ def set_up_logging(settings: LogSettings, *, process_name: str, stream: TextIO |
     root.setLevel(settings.level.upper())
     for library in _QUIET_LIBRARIES:
         logging.getLogger(library).setLevel(logging.WARNING)
+    for library in _TALKATIVE_LIBRARIES:
+        logging.getLogger(library).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
     logging.captureWarnings(capture=True)
 
 

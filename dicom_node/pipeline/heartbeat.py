@@ -52,7 +52,7 @@ class Heartbeat:
         while not self._done.wait(self._lease_s / BEATS_PER_LEASE):
             try:
                 is_ours = self._extend()
-            except Exception:  # noqa: BLE001 - a beat that fails for whatever reason is a beat missed, no more
+            except Exception:
                 log.warning("heartbeat missed", exc_info=True)
                 is_ours = time.monotonic() - extended_at < self._lease_s
             else:

@@ -32,7 +32,9 @@ def test_the_default_rules_load_and_end_with_a_rule_that_takes_everything() -> N
 
 def test_a_peer_of_a_rule_must_be_configured(tmp_path: Path) -> None:
     path = write(tmp_path, "series: [{name: all, action: process, deliver_to: [pacs, archve]}]")
-    with pytest.raises(RulesError, match=r"series\.0\.deliver_to: no peer is named 'archve'; known peers: archive, pacs"):
+    with pytest.raises(
+        RulesError, match=r"series\.0\.deliver_to: no peer is named 'archve'; known peers: archive, pacs"
+    ):
         load_rules(path, peer_names=("pacs", "archive"))
 
 

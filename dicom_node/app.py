@@ -1,0 +1,189 @@
+"""Composition root: settings become wired objects and running processes. The one module that knows every room.
+
+What only one process needs is imported in that process: the receiver should not carry PyTorch in its memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_node.logs import set_up_logging
+from dicom_node.pipeline.rules import Rules, load_rules
+from dicom_node.processes import ProcessSpec, command_line, end_with_supervisor, stop_on_signals, supervise
+from dicom_node.settings import Settings
+from dicom_node.store import Store
+
+if TYPE_CHECKING:
+    from inference.models import ModelSpec
+
+    from dicom_node.pipeline.clock import Tick
+
+log = logging.getLogger(__name__)
+
+MAX_TICK_S = 5.0
+STUDY_TICK_S = 30.0
+RETENTION_TICK_S = 3600.0
+DELIVERY_TICK_S = 2.0
+TICKS_PER_PERIOD = 4  # how often a period in the settings is looked at before it is over
+WEB_STOP_S = 10
+
+
+def utc_now() -> datetime:
+    """The moment, as the store wants it."""
+    return datetime.now(UTC)
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name."""
+    return Store.open(
+        settings.node.data_dir, url=settings.node.database_url, min_free_bytes=settings.dimse.min_free_bytes
+    )
+
+
+def read_rules(settings: Settings) -> Rules:
+    """The rules that the settings name, with peers that exist."""
+    return load_rules(settings.rules, peer_names=[peer.name for peer in settings.peers])
+
+
+def read_models(settings: Settings) -> tuple[ModelSpec, ModelSpec]:
+    """Descriptions of the two models, foreground first; nothing is loaded."""
+    from inference.models import read_model_spec, reference_model
+
+    folders = {"foreground": settings.models.foreground, "anonymized": settings.models.anonymized}
+    foreground, anonymized = (
+        reference_model(role) if folder is None else read_model_spec(folder) for role, folder in folders.items()
+    )
+    return foreground, anonymized
+
+
+def serve(settings: Settings, config_path: Path | None) -> int:
+    """Run the whole node until SIGTERM or SIGINT: receiver, web server and worker, each in a process of its own.
+
+    Raises
+    ------
+    dicom_node.errors.NodeError, inference.errors.InferenceError
+        The rules or the models cannot be used, or somebody else holds the data directory; nothing was started.
+    """
+    _enter_process("serve", settings)
+    read_rules(settings)
+    read_models(settings)
+    arguments = () if config_path is None else ("--config", str(config_path.absolute()))
+    stopping = threading.Event()
+    stop_on_signals(stopping.set)
+    with Store.lock(settings.node.data_dir, "serve"):
+        open_store(settings).close()  # migrate once, before three processes want to
+        supervise([ProcessSpec(name, command_line(name, *arguments)) for name in ("receive", "web", "work")], stopping)
+    return 0
+
+
+def run_receive(settings: Settings) -> int:
+    """Take instances from DIMSE until SIGTERM or SIGINT."""
+    from dicom_node.dimse import DimseServer
+
+    _enter_process("receive", settings)
+    stopping = threading.Event()
+    stop_on_signals(stopping.set)
+    with (
+        open_store(settings) as store,
+        DimseServer(store, settings.dimse, ae_title=settings.node.ae_title) as server,
+    ):
+        log.info("ready", extra={"host": settings.dimse.host, "port": server.port})
+        stopping.wait()
+        log.info("stopping")
+    return 0
+
+
+def run_web(settings: Settings) -> int:
+    """Serve DICOMweb and health until SIGTERM or SIGINT."""
+    import uvicorn
+
+    from dicom_node.dicomweb import build_app
+
+    _enter_process("web", settings)
+    # uvicorn stops by itself on signals, and raises them again when it is done; this keeps that from ending us.
+    stop_on_signals(lambda: None)
+    family = socket.AF_INET6 if ":" in settings.web.host else socket.AF_INET
+    with (
+        open_store(settings) as store,
+        socket.create_server((settings.web.host, settings.web.port), family=family) as listener,
+    ):
+        log.info("ready", extra={"host": settings.web.host, "port": listener.getsockname()[1]})
+        config = uvicorn.Config(
+            build_app(store), log_config=None, access_log=False, timeout_graceful_shutdown=WEB_STOP_S, lifespan="off"
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def run_work(settings: Settings) -> int:
+    """Run the models on complete series, and deliver what they found, until SIGTERM or SIGINT."""
+    import torch
+    from inference.segment import load_models
+
+    from dicom_node.pipeline.clock import Clock
+    from dicom_node.pipeline.retry import RetryPolicy
+    from dicom_node.pipeline.worker import Worker, WorkerSettings
+    from dicom_node.processing import pipeline_digest, process_series
+
+    _enter_process("work", settings)
+    stopping = threading.Event()
+    stop_on_signals(stopping.set)
+    rules = read_rules(settings)
+    if settings.work.threads is not None:
+        torch.set_num_threads(settings.work.threads)
+    models = load_models(*read_models(settings), device=settings.work.device)
+    digest = pipeline_digest(models, rules.digest)
+    owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+    with open_store(settings) as store:
+        worker = Worker(
+            store,
+            partial(process_series, models=models),
+            WorkerSettings(
+                owner=owner,
+                rules=rules,
+                pipeline_digest=digest,
+                deliver_to=settings.deliver_to,
+                retry=RetryPolicy(settings.work.max_attempts, settings.work.backoff_s),
+                lease_s=settings.work.lease_s,
+            ),
+            clock=utc_now,
+        )
+        with Clock(_ticks(settings, store, rules, pipeline_digest=digest, owner=owner)):
+            log.info("ready", extra={"pipeline_digest": digest})
+            worker.run(stopping)
+            log.info("stopping")
+    return 0
+
+
+def _ticks(settings: Settings, store: Store, rules: Rules, *, pipeline_digest: str, owner: str) -> list[Tick]:
+    """Everything that the worker's process does by time."""
+    from dicom_node.pipeline.clock import Tick
+    from dicom_node.pipeline.intake import complete_quiet_series, judge_open_studies
+
+    def complete() -> None:
+        complete_quiet_series(
+            store, rules, pipeline_digest=pipeline_digest, quiet_s=settings.series.quiet_s, now=utc_now()
+        )
+
+    return [
+        Tick("quiet-series", complete, _tick_s(settings.series.quiet_s)),
+        Tick("open-studies", lambda: judge_open_studies(store, rules, utc_now()), STUDY_TICK_S),
+    ]
+
+
+def _tick_s(period_s: float) -> float:
+    """How often to look for something that happens after ``period_s``."""
+    return min(period_s / TICKS_PER_PERIOD, MAX_TICK_S)
+
+
+def _enter_process(name: str, settings: Settings) -> None:
+    set_up_logging(settings.log, process_name=name)
+    end_with_supervisor()

@@ -1,0 +1,187 @@
+"""One worker: takes a job, runs the models on its series, and leaves everything that came out in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import BinaryIO, Protocol
+
+from dicom_node.failures import ErrorKind, classify, error_code
+from dicom_node.pipeline.errors import AbandonedError, NoInstancesError
+from dicom_node.pipeline.heartbeat import Heartbeat
+from dicom_node.pipeline.outcome import outcome_of
+from dicom_node.pipeline.retry import RetryPolicy
+from dicom_node.pipeline.routing import Process, route
+from dicom_node.pipeline.rules import Rules
+from dicom_node.pipeline.series_facts import facts_of_series
+from dicom_node.pipeline.study_state import study_decision
+from dicom_node.processing import ProcessedVolume
+from dicom_node.store import JobRow, LeaseLostError, Outcome, Store
+
+log = logging.getLogger(__name__)
+
+IDLE_WAIT_S = 1.0  # between two looks at an empty queue
+TROUBLE_WAIT_S = 5.0  # after the store itself failed
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """An instance in the store, for whoever reads its bytes."""
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+
+class Processor(Protocol):
+    """The models, warm, behind the one function that makes results of a series."""
+
+    def __call__(
+        self,
+        sources: Sequence[StoredInstance],
+        *,
+        generation: int,
+        pipeline_digest: str,
+        written_at: datetime,
+        on_stage: Callable[[str], None],
+    ) -> tuple[ProcessedVolume, ...]:
+        """Process the instances of one series."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSettings:
+    """What a worker goes by."""
+
+    owner: str
+    rules: Rules
+    deliver_to: tuple[str, ...]  # peers of every result, where no rule says otherwise
+    retry: RetryPolicy
+    lease_s: float
+
+
+class Worker:
+    """Works on one job at a time until it is told to stop."""
+
+    def __init__(
+        self, store: Store, process: Processor, settings: WorkerSettings, *, clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._process = process
+        self._settings = settings
+        self._clock = clock
+        self._decide_study = study_decision(settings.rules.study)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Work until ``stopping`` is set; a job that is under way then is given back."""
+        while not stopping.is_set():
+            try:
+                has_worked = self.work_once(stopping)
+            except Exception:
+                log.exception("store failed; the worker goes on")
+                stopping.wait(TROUBLE_WAIT_S)
+            else:
+                if not has_worked:
+                    stopping.wait(IDLE_WAIT_S)
+
+    def work_once(self, stopping: threading.Event) -> bool:
+        """Take the next job, if there is one, and bring it to an end; False when there was none."""
+        settings = self._settings
+        job = self._store.jobs.claim(settings.owner, self._clock(), settings.lease_s)
+        if job is None:
+            return False
+        fields = _fields(job)
+        log.info("job started", extra=fields)
+        started = time.monotonic()
+        try:
+            with Heartbeat(partial(self._extend, job), lease_s=settings.lease_s) as heartbeat:
+                outcome = self._work_on(job, lambda: stopping.is_set() or heartbeat.is_lost)
+                self._store.jobs.succeed(
+                    job.id, settings.owner, outcome, self._clock(), decide_study=self._decide_study
+                )
+        except (AbandonedError, LeaseLostError):
+            was_ours = self._store.jobs.release(job.id, settings.owner, self._clock())
+            log.warning("job given back" if was_ours else "job no longer ours, its result is dropped", extra=fields)
+        except Exception as error:  # noqa: BLE001 - the one broad except of the worker: the job records it
+            self._fail(job, error)
+        else:
+            log.info(
+                "job succeeded",
+                extra={
+                    **fields,
+                    **outcome.tags,
+                    "n_results": len(outcome.results),
+                    "seconds": round(time.monotonic() - started, 1),
+                },
+            )
+        return True
+
+    def _extend(self, job: JobRow) -> bool:
+        return self._store.jobs.heartbeat(job.id, self._settings.owner, self._clock(), self._settings.lease_s)
+
+    def _work_on(self, job: JobRow, must_stop: Callable[[], bool]) -> Outcome:
+        """Everything between the claim and the commit; changes nothing in the store."""
+        settings = self._settings
+        instances = self._store.series.instances(job.series_instance_uid, generation=job.generation)
+        if not instances:
+            raise NoInstancesError(job.series_instance_uid)
+        decision = route(facts_of_series(self._store, instances, settings.rules.keywords), settings.rules)
+
+        def on_stage(stage: str) -> None:
+            if must_stop():
+                raise AbandonedError(stage)
+            log.debug("stage", extra={**_fields(job), "stage": stage})
+
+        volumes = self._process(
+            [StoredInstance(row.sop_instance_uid, partial(self._store.objects.open, row.digest)) for row in instances],
+            generation=job.generation,
+            pipeline_digest=job.pipeline_digest,
+            written_at=job.queued_at,
+            on_stage=on_stage,
+        )
+        chosen = decision.deliver_to if isinstance(decision, Process) else None
+        return outcome_of(volumes, settings.deliver_to if chosen is None else chosen)
+
+    def _fail(self, job: JobRow, error: Exception) -> None:
+        kind = classify(error)
+        now = self._clock()
+        is_defect = kind is ErrorKind.DEFECT
+        code = error_code(error)
+        retry_at = self._settings.retry.retry_at(kind, job.attempt_number, now)
+        try:
+            state = self._store.jobs.fail(
+                job.id,
+                self._settings.owner,
+                code=code,
+                message=f"{type(error).__name__}, a defect of the node; its traceback is kept with the job"
+                if is_defect
+                else str(error) or type(error).__name__,
+                detail="".join(traceback.format_exception(error)) if is_defect else None,
+                retry_at=retry_at,
+                now=now,
+                decide_study=self._decide_study,
+            )
+        except LeaseLostError:
+            log.warning("job no longer ours, its failure is dropped", extra={**_fields(job), "code": code})
+            return
+        log.log(
+            logging.ERROR if is_defect else logging.WARNING,
+            "job failed",
+            exc_info=error if is_defect else None,
+            extra={**_fields(job), "code": code, "state": state.value, "retry_at": retry_at and retry_at.isoformat()},
+        )
+
+
+def _fields(job: JobRow) -> dict[str, object]:
+    """What every log line of a job carries."""
+    return {
+        "job_id": job.id,
+        "series_instance_uid": job.series_instance_uid,
+        "generation": job.generation,
+        "attempt_number": job.attempt_number,
+    }

@@ -1,0 +1,95 @@
+"""What the series of a study mean for the study."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_node.pipeline.rules import StudyRules
+from dicom_node.pipeline.study_state import Standing, judge_study, standing_of, study_decision
+from dicom_node.store import JobState, SeriesEvidence, SeriesState, StudyState
+
+DEFAULT = StudyRules()
+BODIES_MAY_GO = StudyRules(only_not_applicable="cleared")
+
+
+def evidence(
+    state: SeriesState = SeriesState.COMPLETE,
+    job_states: tuple[JobState, ...] = (JobState.SUCCEEDED,),
+    verdicts: tuple[str, ...] = ("defaced",),
+) -> SeriesEvidence:
+    return SeriesEvidence("2.25.1", "MR", state, None, job_states, verdicts)
+
+
+@pytest.mark.parametrize(
+    ("standings", "rules", "expected"),
+    [
+        ([Standing.DEFACED], DEFAULT, StudyState.CLEARED),
+        ([Standing.DEFACED, Standing.NOT_APPLICABLE, Standing.SKIPPED], DEFAULT, StudyState.CLEARED),
+        ([Standing.DEFACED, Standing.FACE_PRESENT], DEFAULT, StudyState.BLOCKED),
+        ([Standing.FACE_PRESENT, Standing.FAILED], DEFAULT, StudyState.BLOCKED),
+        ([Standing.DEFACED, Standing.FAILED], DEFAULT, StudyState.REVIEW),
+        ([Standing.DEFACED, Standing.UNFINISHED], DEFAULT, StudyState.REVIEW),
+        ([Standing.DEFACED, Standing.INDETERMINATE], DEFAULT, StudyState.REVIEW),
+        ([Standing.NOT_APPLICABLE], DEFAULT, StudyState.REVIEW),
+        ([Standing.NOT_APPLICABLE], BODIES_MAY_GO, StudyState.CLEARED),
+        ([Standing.NOT_APPLICABLE, Standing.INDETERMINATE], BODIES_MAY_GO, StudyState.REVIEW),
+        ([Standing.SKIPPED], BODIES_MAY_GO, StudyState.REVIEW),
+        ([], BODIES_MAY_GO, StudyState.REVIEW),
+        ([Standing.DEFACED, Standing.FAILED], StudyRules(failed="blocked"), StudyState.BLOCKED),
+        ([Standing.FACE_PRESENT], StudyRules(face_present="review"), StudyState.REVIEW),
+    ],
+)
+def test_the_strictest_answer_counts(standings: list[Standing], rules: StudyRules, expected: StudyState) -> None:
+    assert judge_study(standings, rules).state is expected
+
+
+def test_the_reason_counts_series() -> None:
+    verdict = judge_study([Standing.DEFACED, Standing.FACE_PRESENT, Standing.FACE_PRESENT], DEFAULT)
+    assert verdict.reason == "2 of 3 series face present"
+
+
+@pytest.mark.parametrize(
+    ("series", "expected"),
+    [
+        (evidence(), Standing.DEFACED),
+        (evidence(verdicts=("defaced", "face_present")), Standing.FACE_PRESENT),
+        (evidence(verdicts=("defaced", "indeterminate")), Standing.INDETERMINATE),
+        (evidence(verdicts=("defaced", "not_applicable")), Standing.DEFACED),
+        (evidence(verdicts=()), Standing.FAILED),
+        (evidence(verdicts=("defaced", "rendered-harmless")), Standing.FAILED),
+        (evidence(job_states=(JobState.QUEUED,)), Standing.UNFINISHED),
+        (evidence(job_states=(JobState.SUCCEEDED, JobState.RUNNING)), Standing.UNFINISHED),
+        (evidence(job_states=(JobState.SUCCEEDED, JobState.DEAD)), Standing.FAILED),
+        (evidence(job_states=(JobState.CANCELLED,)), Standing.FAILED),
+        (evidence(job_states=()), Standing.UNFINISHED),
+        (evidence(job_states=(JobState.SUPERSEDED, JobState.SUCCEEDED)), Standing.DEFACED),
+        (evidence(state=SeriesState.RECEIVING), Standing.UNFINISHED),
+        (evidence(state=SeriesState.SKIPPED, job_states=(), verdicts=()), Standing.SKIPPED),
+    ],
+)
+def test_where_a_series_stands(series: SeriesEvidence, expected: Standing) -> None:
+    assert standing_of(series) is expected
+
+
+@given(st.lists(st.sampled_from(list(Standing)), max_size=6), st.sampled_from([DEFAULT, BODIES_MAY_GO]))
+def test_doubt_never_clears_a_study_and_more_series_never_do_so_by_being_doubtful(
+    standings: list[Standing], rules: StudyRules
+) -> None:
+    doubts = (Standing.FACE_PRESENT, Standing.FAILED, Standing.UNFINISHED, Standing.INDETERMINATE)
+    if judge_study(standings, rules).state is StudyState.CLEARED:
+        assert not set(standings) & set(doubts)
+    for doubt in doubts:
+        assert judge_study([*standings, doubt], rules).state is not StudyState.CLEARED
+
+
+def test_the_order_of_the_series_does_not_matter() -> None:
+    entries = [
+        evidence(),
+        evidence(job_states=(JobState.DEAD,)),
+        evidence(verdicts=("not_applicable",)),
+    ]
+    assert {study_decision(DEFAULT)(order) for order in itertools.permutations(entries)} == {StudyState.REVIEW}
