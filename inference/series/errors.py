@@ -453,6 +453,12 @@ class NiftiAffineError(NiftiError):
     code = "nifti-affine"
 
 
+class NiftiDataTypeError(NiftiError):
+    """Colours or complex numbers."""
+
+    code = "nifti-data-type"
+
+
 class NiftiTooLargeError(NiftiError):
     """More voxels than fit."""
 
