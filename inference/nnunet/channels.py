@@ -1,0 +1,89 @@
+"""Input channels that a model may ask for beside the image itself.
+
+Each is a pure function of the raw stored values on the source grid, (slice, row, column) float32, taken before any
+normalisation and resampled like the image afterwards. None depends on the scale or offset of the values. A model's
+``model.yaml`` names the channels it was trained with; the first is always ``image``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+Voxels = NDArray[np.float32]
+
+
+def image(voxels: Voxels) -> Voxels:
+    """Return the values as they are."""
+    return voxels
+
+
+def field_of_view(voxels: Voxels) -> Voxels:
+    """One everywhere: after padding with zeros it tells the network what was scanned and what was not.
+
+    A volume of ones is nowhere zero, so nnU-Net's crop to nonzero voxels leaves a model with this channel the whole grid.
+    """
+    return np.ones_like(voxels)
+
+
+def constancy(voxels: Voxels) -> Voxels:
+    """Share of the six face neighbours that hold exactly the same value, from 0 to 1.
+
+    Tools that remove a face write one value; scanners write noise. At the edge of the array only the neighbours that
+    exist are counted.
+    """
+    matches = np.zeros(voxels.shape, np.uint8)
+    for axis in range(voxels.ndim):
+        lower, upper = _pairs(voxels.ndim, axis)
+        equal = voxels[lower] == voxels[upper]
+        matches[lower] += equal
+        matches[upper] += equal
+    return matches.astype(np.float32) / _neighbour_count(voxels.shape)
+
+
+def roughness(voxels: Voxels) -> Voxels:
+    """Local unevenness against the volume's own, from 0 (flat) to 1 (much rougher than the median).
+
+    The mean absolute step to the six face neighbours, divided by itself plus the volume's median non-zero step. Blurred
+    and synthesised surfaces are smoother than what surrounds them.
+    """
+    steps = np.zeros(voxels.shape, np.float32)
+    for axis in range(voxels.ndim):
+        lower, upper = _pairs(voxels.ndim, axis)
+        step = np.abs(voxels[upper] - voxels[lower])
+        steps[lower] += step
+        steps[upper] += step
+    steps /= _neighbour_count(voxels.shape)
+    sample = steps[tuple(slice(None, None, max(1, size // 64)) for size in voxels.shape)]
+    uneven = sample[sample > 0]
+    if not uneven.size:
+        return steps
+    np.divide(steps, steps + np.median(uneven), out=steps)
+    return steps
+
+
+def _pairs(n_axes: int, axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Index of every voxel that has a next one along ``axis``, and of those next ones."""
+    lower = [slice(None)] * n_axes
+    upper = [slice(None)] * n_axes
+    lower[axis], upper[axis] = slice(None, -1), slice(1, None)
+    return tuple(lower), tuple(upper)
+
+
+def _neighbour_count(shape: tuple[int, ...]) -> Voxels:
+    """How many face neighbours each voxel has, never less than one."""
+    count = np.zeros([1] * len(shape), np.float32)
+    for axis, size in enumerate(shape):
+        along = np.full(size, 2.0 if size > 1 else 0.0, np.float32)
+        if size > 1:
+            along[[0, -1]] = 1.0
+        count = count + along.reshape([-1 if other == axis else 1 for other in range(len(shape))])
+    return np.maximum(count, 1.0)
+
+
+CHANNELS: Mapping[str, Callable[[Voxels], Voxels]] = MappingProxyType(
+    {"image": image, "field_of_view": field_of_view, "constancy": constancy, "roughness": roughness}
+)

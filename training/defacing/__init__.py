@@ -1,0 +1,11 @@
+"""Simulated anonymisation: what the known tools do to a head, each with the exact mask of what it changed.
+
+Written from the published descriptions of the tools; nothing of theirs runs here except pydeface's own mask, which comes
+with its package. ``cuts`` remove, ``altering`` replaces a face by a blurred or another one, ``fills`` says what is written
+where something was removed.
+"""
+
+from training.defacing.families import ALTERED, FAMILIES, REMOVED, deface
+from training.defacing.scene import Change, Scene
+
+__all__ = ["ALTERED", "FAMILIES", "REMOVED", "Change", "Scene", "deface"]

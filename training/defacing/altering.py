@@ -1,0 +1,58 @@
+"""Tools that replace: the face blurred, pixelated, or exchanged for another one. Each answers with new voxels and a mask."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from training.atlas import sample_at
+from training.defacing.cuts import face_zone
+from training.defacing.scene import Scene
+
+Altered = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]  # voxels, mask, body after it
+
+
+def blur(scene: Scene, rng: np.random.Generator) -> Altered:
+    """The face's surface smoothed until no feature is left, or set to coarse blocks."""
+    zone = face_zone(scene, rng)
+    where = zone & (scene.depth_mm < rng.uniform(8.0, 25.0)) & (scene.height_mm < rng.uniform(4.0, 12.0))
+    size_mm = rng.uniform(3.0, 9.0)
+    if rng.random() < 0.7:
+        changed = ndimage.gaussian_filter(scene.voxels, 0.6 * size_mm / scene.spacing_mm)
+    else:
+        blocks = np.maximum((1.5 * size_mm / scene.spacing_mm).astype(int), 2)
+        coarse = ndimage.uniform_filter(scene.voxels, blocks)
+        corners = [np.minimum(np.arange(n) // b * b + b // 2, n - 1) for n, b in zip(coarse.shape, blocks, strict=True)]
+        changed = coarse[np.ix_(*corners)]
+    return np.where(where, changed, scene.voxels).astype(np.float32), where, scene.body
+
+
+def reface(scene: Scene, rng: np.random.Generator, donor: Scene) -> Altered:
+    """Another head's face, brought into place through the template and scaled to this head's intensities."""
+    zone = face_zone(scene, rng) & (scene.brain_distance_mm > 5.0)
+    inward, outward = rng.uniform(8.0, 30.0), rng.uniform(12.0, 30.0)
+    where = zone & (scene.depth_mm < inward) & (scene.height_mm < outward)
+    face = sample_at(donor.voxels, donor.to_template, scene.template_mm)
+    face_body = sample_at(donor.body.astype(np.float32), donor.to_template, scene.template_mm) > 0.5
+    own, others = _levels(scene.voxels, scene.body), _levels(face, face_body)
+    if not scene.is_ct:
+        face = (face - others[0]) * ((own[1] - own[0]) / max(others[1] - others[0], 1e-6)) + own[0]
+    if rng.random() < 0.5:
+        face = ndimage.gaussian_filter(face, rng.uniform(0.4, 1.5) / scene.spacing_mm)
+    if rng.random() < 0.5:
+        where &= face_body | scene.body
+    if rng.random() < 0.4:
+        face = face + rng.normal(0, rng.uniform(0, 0.04) * (own[1] - own[0]), face.shape)
+    body = np.where(where, face_body, scene.body)
+    return np.where(where, face, scene.voxels).astype(np.float32), where, body
+
+
+def _levels(voxels: NDArray[np.float32], body: NDArray[np.bool_]) -> tuple[float, float]:
+    """Typical values of air and of tissue."""
+    outside = voxels[~body]
+    inside = voxels[body]
+    return (
+        float(np.median(outside)) if outside.size else 0.0,
+        float(np.percentile(inside, 70)) if inside.size else 1.0,
+    )

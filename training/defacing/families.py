@@ -1,0 +1,50 @@
+"""The families by name, and the one call that applies a family to a head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.defacing import altering, cuts
+from training.defacing.fills import fill
+from training.defacing.scene import Change, Scene
+
+REMOVED: Mapping[str, Callable[[Scene, np.random.Generator], NDArray[np.bool_]]] = MappingProxyType(
+    {
+        "pydeface": cuts.pydeface,
+        "quickshear": cuts.quickshear,
+        "mri_deface": cuts.mri_deface,
+        "shell": cuts.shell,
+        "fsl_deface": cuts.fsl_deface,
+        "box": cuts.box,
+        "oblique": cuts.oblique,
+        "eyes": cuts.eyes,
+    }
+)
+ALTERED = ("blur", "reface")
+FAMILIES = (*REMOVED, *ALTERED)
+
+
+def deface(scene: Scene, family: str, rng: np.random.Generator, *, donor: Scene | None = None) -> Change:
+    """Apply one family to a head.
+
+    Parameters
+    ----------
+    donor
+        The head whose face ``reface`` takes; only needed there.
+    """
+    untouched = np.zeros(scene.body.shape, bool)
+    if family == "blur":
+        voxels, altered, body = altering.blur(scene, rng)
+        return Change(voxels, untouched, altered, body, family)
+    if family == "reface":
+        if donor is None:
+            message = "reface needs a donor"
+            raise ValueError(message)
+        voxels, altered, body = altering.reface(scene, rng, donor)
+        return Change(voxels, untouched, altered, body, family)
+    voxels, removed = fill(scene, REMOVED[family](scene, rng), rng)
+    return Change(voxels, removed, untouched, scene.body & ~removed, family)

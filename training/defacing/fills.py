@@ -1,0 +1,57 @@
+"""What tools write where they removed something, and how the edge of the cut looks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from training.defacing.scene import Scene
+
+SOFT_EDGE_SHARE = 0.15
+MR_FILLS = ("zero", "minimum", "negative", "constant", "mean", "noise")
+MR_SHARES = (0.62, 0.08, 0.06, 0.08, 0.06, 0.10)
+CT_FILLS = ("air", "zero", "minimum", "below", "mean", "noise")
+CT_SHARES = (0.35, 0.25, 0.15, 0.10, 0.05, 0.10)
+
+
+def fill(
+    scene: Scene, removed: NDArray[np.bool_], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Write over ``removed``; with a soft edge the values fade into the fill over about a voxel.
+
+    Returns
+    -------
+    tuple
+        The new voxels, and the mask of all that may have changed: ``removed``, grown where the edge is soft.
+    """
+    values = _fill_values(scene, rng)
+    if rng.random() >= SOFT_EDGE_SHARE:
+        return np.where(removed, values, scene.voxels).astype(np.float32), removed
+    weight = ndimage.gaussian_filter(removed.astype(np.float32), rng.uniform(0.5, 1.0))
+    weight = np.where(weight < 0.05, 0.0, np.where(weight > 0.95, 1.0, weight)).astype(np.float32)
+    blended = np.where(weight > 0, weight * values + (1 - weight) * scene.voxels, scene.voxels)
+    return blended.astype(np.float32), weight > 0
+
+
+def _fill_values(scene: Scene, rng: np.random.Generator) -> NDArray[np.float32]:
+    """One number, or a volume of noise."""
+    voxels = scene.voxels
+    kind = rng.choice(CT_FILLS, p=CT_SHARES) if scene.is_ct else rng.choice(MR_FILLS, p=MR_SHARES)
+    sample = voxels[::3, ::3, ::3]
+    low, high = float(sample.min()), float(np.percentile(sample, 99))
+    constants = {
+        "zero": 0.0,
+        "air": float(rng.choice([-1000.0, -1024.0])),
+        "minimum": low,
+        "below": low - rng.uniform(0.1, 1.0) * (high - low),
+        "negative": -rng.uniform(0.01, 0.6) * (high - low),
+        "constant": rng.uniform(low, high),
+        "mean": float(sample.mean()),
+    }
+    if kind != "noise":
+        return np.asarray(constants[kind], dtype=np.float32)
+    centre, width = rng.uniform(low, low + 0.5 * (high - low)), rng.uniform(0.02, 0.25) * (high - low)
+    if rng.random() < 0.5:
+        return rng.normal(centre, width, voxels.shape).astype(np.float32)
+    return rng.uniform(low, low + 2 * width, voxels.shape).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Reference training: both models from the data folder by one command, ``python -m training.reference``."""

@@ -1,0 +1,32 @@
+"""``python -m training.reference --data ../shared/data --work WORK``: train both reference models, or continue."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from training.reference.loop import Settings, train
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with volumes.csv")
+    parser.add_argument("--work", type=Path, required=True, help="kept labels, registrations, checkpoint")
+    parser.add_argument("--models", type=Path, default=Path("inference/reference"), help="where the models are written")
+    parser.add_argument("--minutes", type=float, default=Settings().minutes)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=Settings().seed)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    settings = Settings(minutes=arguments.minutes, seed=arguments.seed)
+    train(arguments.data, arguments.work, arguments.models, settings)
+
+
+if __name__ == "__main__":
+    main()

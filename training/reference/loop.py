@@ -1,0 +1,167 @@
+"""A plain, resumable training loop: both networks on the same samples, the anonymised area with more of the time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.reference.export import export_model
+from training.reference.feed import Reservoir
+from training.reference.loss import dice_and_cross_entropy
+from training.reference.network import DESIGNS, build_network
+from training.samples import Sample
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long and how to train; ``minutes`` is what the learning rate is spread over."""
+
+    minutes: float = 85.0
+    batch_size: int = 2
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    warm_up_steps: int = 50
+    ema_decay: float = 0.996
+    foreground_every: int = 3  # steps of the anonymised network per step of the foreground one
+    reservoir_groups: int = 250
+    checkpoint_s: float = 120.0
+    export_s: float = 600.0
+    seed: int = 1
+
+
+@dataclass(eq=False)
+class Learner:
+    """One network with its optimiser and its moving average."""
+
+    role: str
+    network: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    steps: int = 0
+    losses: list[float] = field(default_factory=list)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a kept state."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+
+
+def make_learner(role: str, settings: Settings) -> Learner:
+    """A fresh network; channels-last is the faster layout on CPUs."""
+    torch.manual_seed(settings.seed)
+    network = build_network(DESIGNS[role]).to(memory_format=torch.channels_last_3d)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return Learner(role, network, deepcopy(network).requires_grad_(requires_grad=False), optimizer)
+
+
+def learn(learner: Learner, samples: list[Sample], progress: float, settings: Settings) -> None:
+    """One step; the learning rate warms up, then falls as a cosine of ``progress`` (0 to 1)."""
+    rate = settings.learning_rate * min(1.0, (learner.steps + 1) / settings.warm_up_steps)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    channels, target = as_batch(samples, learner.role)
+    loss = dice_and_cross_entropy(learner.network(channels), target)
+    learner.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(learner.network.parameters(), 5.0)
+    learner.optimizer.step()
+    learner.steps += 1
+    learner.losses.append(float(loss.detach()))
+    decay = min(settings.ema_decay, learner.steps / (learner.steps + 20))
+    with torch.no_grad():
+        for kept, new in zip(learner.average.parameters(), learner.network.parameters(), strict=True):
+            kept.lerp_(new, 1 - decay)
+
+
+def as_batch(samples: list[Sample], role: str) -> tuple[Tensor, Tensor]:
+    """Stack samples; half of the batches are mirrored left to right."""
+    channels = torch.from_numpy(np.stack([sample.channels for sample in samples]).astype(np.float32))
+    labels = [sample.foreground if role == "foreground" else sample.anonymized for sample in samples]
+    target = torch.from_numpy(np.stack(labels)).long()
+    if torch.rand(()) < 0.5:
+        channels, target = channels.flip(-1), target.flip(-1)
+    return channels.contiguous(memory_format=torch.channels_last_3d), target
+
+
+def train(data: Path, work: Path, models: Path, settings: Settings) -> None:
+    """Train until ``settings.minutes`` of loop time are spent; resume from ``work/checkpoint.pt``."""
+    learners = {role: make_learner(role, settings) for role in DESIGNS}
+    checkpoint = work / "checkpoint.pt"
+    spent_s, first = 0.0, 0
+    if checkpoint.is_file():
+        kept = torch.load(checkpoint, weights_only=True)
+        spent_s, first = kept["spent_s"], kept["n_drawn"]
+        for role, learner in learners.items():
+            learner.restore(kept[role])
+        log.info("resumed after %.0f s", spent_s)
+    reservoir = Reservoir(data, work, seed=settings.seed, first=first, size=settings.reservoir_groups)
+    reservoir.refill(at_least=12)
+    total_s = settings.minutes * 60
+    kept_at = exported_at = last = time.monotonic()
+    step = 0
+    while spent_s < total_s:
+        reservoir.refill()
+        progress = spent_s / total_s
+        learn(learners["anonymized"], reservoir.batch(settings.batch_size, paired=True), progress, settings)
+        if step % settings.foreground_every == 0:
+            learn(learners["foreground"], reservoir.batch(settings.batch_size, paired=False), progress, settings)
+        step += 1
+        now = time.monotonic()
+        spent_s, last = spent_s + now - last, now
+        if now - kept_at > settings.checkpoint_s:
+            keep(checkpoint, learners, spent_s, reservoir.n_drawn)
+            report(work / "log.jsonl", learners, spent_s, reservoir)
+            kept_at = now
+        if now - exported_at > settings.export_s:
+            export_all(models, learners)
+            exported_at = now
+    keep(checkpoint, learners, spent_s, reservoir.n_drawn)
+    export_all(models, learners)
+    reservoir.worker.terminate()
+
+
+def export_all(models: Path, learners: dict[str, Learner]) -> None:
+    """Write the averaged networks as trained-model folders."""
+    for role, learner in learners.items():
+        export_model(models / role, DESIGNS[role], learner.average, steps=learner.steps)
+
+
+def keep(path: Path, learners: dict[str, Learner], spent_s: float, n_drawn: int) -> None:
+    """Write the checkpoint, whole or not at all."""
+    part = path.with_suffix(".part")
+    states = {role: learner.state() for role, learner in learners.items()}
+    torch.save({**states, "spent_s": spent_s, "n_drawn": n_drawn}, part)
+    part.replace(path)
+
+
+def report(path: Path, learners: dict[str, Learner], spent_s: float, reservoir: Reservoir) -> None:
+    """Append one line of how it goes."""
+    line: dict[str, Any] = {"minutes": round(spent_s / 60, 1), "groups_drawn": reservoir.n_drawn}
+    for role, learner in learners.items():
+        line[role] = {"steps": learner.steps, "loss": round(float(np.mean(learner.losses[-60:])), 4)}
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(line) + "\n")
+    log.info("%s", line)

@@ -1,0 +1,27 @@
+"""Dice over the batch plus cross-entropy, both blind to voxels marked 255."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from training.samples import IGNORE
+
+SMOOTH = 1e-5
+
+
+def dice_and_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Loss of (batch, label, ...) logits against (batch, ...) labels; a label absent from the batch leaves Dice alone."""
+    valid = (target != IGNORE).unsqueeze(1)
+    safe = torch.where(valid[:, 0], target, torch.zeros_like(target))
+    cross_entropy = torch.nn.functional.cross_entropy(logits, target.long(), ignore_index=IGNORE)
+    probabilities = logits.softmax(1)[:, 1:] * valid
+    truth = torch.nn.functional.one_hot(safe.long(), logits.shape[1]).movedim(-1, 1)[:, 1:] * valid
+    axes = (0, *range(2, logits.ndim))
+    overlap = (probabilities * truth).sum(axes)
+    total = probabilities.sum(axes) + truth.sum(axes)
+    present = truth.sum(axes) > 0
+    dice = (2 * overlap + SMOOTH) / (total + SMOOTH)
+    if not bool(present.any()):
+        return cross_entropy
+    return cross_entropy + 1 - dice[present].mean()
