@@ -11,16 +11,13 @@ import highdicom as hd
 import numpy as np
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
-from pydicom.charset import default_encoding
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import format_number_as_ds
 
 from sr_writer.codes import SEGMENTATION_DERIVATION, SOURCE_IMAGE
-from sr_writer.identity import encoded_element
+from sr_writer.encoding import encode_sequence, encoded_element
 from sr_writer.sources import PlaneSource, slice_positions
 
 # Decimals kept of positions, spacings (mm) and cosines: far below any voxel, and 0.4 stays "0.4".
@@ -156,7 +153,4 @@ def _derivation_item(source: PlaneSource) -> Dataset:
 @cache
 def _code_sequence(tag: BaseTag, code: CodedConcept) -> RawDataElement:
     """Sequence of one concept, encoded once for all frames."""
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_sequence(buffer, DataElement(tag, "SQ", [code]), [default_encoding])
-    return encoded_element(tag, "SQ", buffer.getvalue())
+    return encode_sequence(tag, [code])

@@ -18,6 +18,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag, Tag
 
+from sr_writer.encoding import character_sets_of, encoded_element
 from sr_writer.values import TEXT_VRS, is_valid_value
 
 log = logging.getLogger(__name__)
@@ -74,19 +75,6 @@ def copy_identity(source: Dataset, target: Dataset) -> tuple[BaseTag, ...]:
             extra={"tag": str(tag), "series_instance_uid": str(source.get("SeriesInstanceUID", ""))},
         )
     return tuple(emptied)
-
-
-def character_sets_of(source: Dataset) -> tuple[str, ...]:
-    """Defined terms of Specific Character Set; empty where none was declared."""
-    declared = source.get("SpecificCharacterSet") or ()
-    return (declared,) if isinstance(declared, str) else tuple(declared)
-
-
-def encoded_element(tag: BaseTag, vr: str, value: bytes) -> RawDataElement:
-    """Element whose value is written as these bytes, padded to even length."""
-    if len(value) % 2:
-        value += b"\0" if vr == "UI" else b" "
-    return RawDataElement(tag, vr, len(value), value, 0, False, True, True)
 
 
 def _copy(

@@ -14,17 +14,15 @@ import numpy as np
 from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
-from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
 from sr_writer.codes import ARTIFICIAL_INTELLIGENCE, FACE, SEGMENT_TERMS, private_scheme_item
+from sr_writer.encoding import encode_dataset, encoded_element
 from sr_writer.errors import GridMismatchError, SourceHeaderError
 from sr_writer.frames import list_frames, pack_frames, per_frame_functional_groups, shared_functional_groups
-from sr_writer.identity import character_sets_of, copy_identity
+from sr_writer.identity import copy_identity
 from sr_writer.objects import ROLES, WRITER_VERSION, AlgorithmIdentity, Lineage, Role, WrittenObject
 from sr_writer.proof import prove_segmentation
 from sr_writer.sources import PlaneSource, check_plane_sources, find_plane_sources, referenced_series_item
@@ -246,26 +244,18 @@ def _dimension_index(organization: Dataset, keyword: str, functional_group: str)
 def _encode(ds: Dataset, lineage: Lineage) -> WrittenObject:
     """Encode, and derive the SOP Instance UID from lineage and content: other content never shares a UID."""
     uid_tag = Tag("SOPInstanceUID")
-    encodings = convert_encodings(list(character_sets_of(ds)) or None)
-    before = _encoded(ds[:uid_tag], encodings)
-    after = _encoded(ds[uid_tag + 1 :], encodings)
+    before = encode_dataset(ds[:uid_tag])
+    after = encode_dataset(ds[uid_tag + 1 :])
     digest = sha256(before)
     digest.update(after)
     sop_instance_uid = lineage.derive("seg", digest.hexdigest())
     uid_only = Dataset()
-    uid_only.SOPInstanceUID = sop_instance_uid
+    uid_only[uid_tag] = encoded_element(uid_tag, "UI", sop_instance_uid.encode("ascii"))
     return WrittenObject(
         sop_class_uid=str(ds.SOPClassUID),
         sop_instance_uid=str(sop_instance_uid),
         series_instance_uid=str(ds.SeriesInstanceUID),
         study_instance_uid=str(ds.StudyInstanceUID),
         transfer_syntax_uid=str(ExplicitVRLittleEndian),
-        encoded_dataset=b"".join((before, _encoded(uid_only, encodings), after)),
+        encoded_dataset=b"".join((before, encode_dataset(uid_only), after)),
     )
-
-
-def _encoded(ds: Dataset, encodings: list[str]) -> bytes:
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_dataset(buffer, ds, encodings)
-    return buffer.getvalue()
