@@ -45,6 +45,8 @@ Stored = NDArray[np.integer]
 # Retired, but still in archives (PS3.5-2004): spectral selection and full progression, 8 and 12 bit.
 RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 
+RLE_SLACK_PIXELS = 64  # some encoders end a segment with a packet of padding
+
 DECODERS: Mapping[str, Callable[[bytes], Stored]] = {
     **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, *RETIRED_JPEG), imagecodecs.jpeg8_decode),
     **dict.fromkeys((JPEGLossless, JPEGLosslessSV1), imagecodecs.jpeg_decode),
@@ -111,6 +113,9 @@ def _decoded(encoded: bytes, uid: str, shape: tuple[int, int], name: str) -> Sto
     size = codestream_size(encoded)
     if size != shape:
         raise PixelDataUndecodableError(name, f"codestream of {size} rows and columns, expected {shape}")
+    # libjpeg and OpenJPEG fill what is missing with grey and go on: only the end marker tells (EOI, EOC: FFD9).
+    if not encoded.rstrip(b"\x00\xff").endswith(b"\xff\xd9"):
+        raise PixelDataTruncatedError(name, "codestream without its end marker")
     try:
         words = DECODERS[uid](encoded)
     except (RuntimeError, ValueError, MemoryError) as error:  # imagecodecs' errors are RuntimeErrors
@@ -142,14 +147,15 @@ def codestream_size(encoded: bytes) -> tuple[int, int] | None:
 
 def _decoded_rle(encoded: bytes, shape: tuple[int, int], unsigned: np.dtype[np.unsignedinteger], name: str) -> Stored:
     """Decode one RLE frame (PS3.5 annex G)."""
+    n_pixels = shape[0] * shape[1]
+    out = np.zeros(n_pixels + RLE_SLACK_PIXELS, unsigned.newbyteorder("<"))
     try:
-        words = np.asarray(imagecodecs.dicomrle_decode(encoded, unsigned.newbyteorder("<")), unsigned)
+        octets = imagecodecs.dicomrle_decode(encoded, out.dtype, out=out.view(np.uint8))  # type: ignore[arg-type]  # stub
     except (RuntimeError, ValueError, MemoryError) as error:
         raise PixelDataUndecodableError(name, "RLE Lossless") from error
-    n_pixels = shape[0] * shape[1]
-    if words.size < n_pixels:
-        raise PixelDataTruncatedError(name, f"{words.size} pixels, expected {n_pixels}")
-    return words[:n_pixels].reshape(shape)
+    if len(octets) < n_pixels * unsigned.itemsize:
+        raise PixelDataTruncatedError(name, f"{len(octets)} bytes, expected {n_pixels * unsigned.itemsize}")
+    return out[:n_pixels].reshape(shape).astype(unsigned, copy=False)
 
 
 def _stored_bits(words: Stored, pixel_format: PixelFormat) -> Stored:
