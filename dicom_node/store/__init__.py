@@ -7,6 +7,7 @@ from dicom_node.store.errors import (
     DatabaseTooNewError,
     DataDirInUseError,
     IllegalTransitionError,
+    IndexUnavailableError,
     LeaseLostError,
     MismatchedInstanceError,
     NotFoundError,
@@ -15,6 +16,7 @@ from dicom_node.store.errors import (
     StorageFullError,
     StoreError,
     UnreadableInstanceError,
+    UnsupportedFilterError,
 )
 from dicom_node.store.objects import ObjectStore, Spool
 from dicom_node.store.records import (
@@ -50,6 +52,7 @@ __all__ = [
     "DecideStudy",
     "DeliveryRow",
     "IllegalTransitionError",
+    "IndexUnavailableError",
     "InstanceRow",
     "JobEventRow",
     "JobPlan",
@@ -79,5 +82,6 @@ __all__ = [
     "StudyState",
     "TagRow",
     "UnreadableInstanceError",
+    "UnsupportedFilterError",
     "VerdictRow",
 ]

@@ -104,6 +104,19 @@ class ResultConflictError(StoreError, Refused):
         )
 
 
+class UnsupportedFilterError(StoreError, Refused):
+    """A query filters by an attribute that the index does not search."""
+
+    code = "unsupported-filter"
+
+    def __init__(self, level: str, keyword: str) -> None:
+        super().__init__(level, keyword)
+
+    def __str__(self) -> str:
+        level, keyword = self.args
+        return f"{level} query: {keyword} cannot be searched at this level; leave it out"
+
+
 class DatabaseTooNewError(StoreError, Refused):
     """The database was migrated by a later version of this package."""
 
@@ -118,6 +131,19 @@ class DatabaseTooNewError(StoreError, Refused):
             f"database {url}: has schema revision {revision}, this version knows up to {known}; "
             "not opened, install the version that wrote it or restore the backup made before the upgrade"
         )
+
+
+class IndexUnavailableError(StoreError, Transient):
+    """The database does not answer, or another writer held it for too long."""
+
+    code = "index-unavailable"
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+
+    def __str__(self) -> str:
+        url, reason = self.args
+        return f"database {url}: {reason}; nothing was written, it is tried again"
 
 
 class DataDirInUseError(StoreError, Transient):

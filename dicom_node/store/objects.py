@@ -1,46 +1,202 @@
-"""Object bytes on disk: Part 10 files, content-addressed by the SHA-256 of their dataset."""
+"""Object bytes on disk: Part 10 files, content-addressed by the SHA-256 of their dataset.
+
+A file is written under ``spool/``, synced, and linked into its place; the spool's name goes only once the index knows
+the object. So after a crash the leftovers in the spool name every object that may have no row, and nothing else needs
+a look.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from dicom_node.store.errors import ObjectMissingError, StorageFullError
+from dicom_node.store.part10 import dataset_offset, file_meta
+
+HEAD_BYTES = 64 * 1024  # of the dataset, held in memory: the headers that the index wants lie in it as good as always
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Spool:
     """An object that is being written, not yet part of the store; a context manager that discards what was not kept."""
 
-    @property
-    def dataset_bytes(self) -> int:
-        """Bytes of dataset written so far."""
-        raise NotImplementedError
+    def __init__(self, path: Path, meta: bytes) -> None:
+        self.path = path
+        self.dataset_bytes = 0
+        self.head = bytearray()  # the first `HEAD_BYTES` of the dataset
+        self._meta_bytes = len(meta)
+        self._hash = hashlib.sha256()
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        self._append(meta)
 
     def write(self, fragment: bytes | bytearray | memoryview) -> int:
         """Append a fragment of the encoded dataset; gives its length."""
-        raise NotImplementedError
+        missing = HEAD_BYTES - len(self.head)
+        if missing > 0:
+            self.head += fragment[:missing]
+        self._hash.update(fragment)
+        self._append(fragment)
+        self.dataset_bytes += len(fragment)
+        return len(fragment)
 
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of the dataset written so far."""
-        raise NotImplementedError
+        return self._hash.hexdigest()
+
+    def read_head(self, n_bytes: int) -> bytes:
+        """The first ``n_bytes`` of the dataset, from the file where memory holds fewer."""
+        if n_bytes <= len(self.head) or self.dataset_bytes == len(self.head):
+            return bytes(self.head[:n_bytes])
+        with self.path.open("rb") as file:
+            file.seek(self._meta_bytes)
+            return file.read(n_bytes)
+
+    def sync(self) -> None:
+        """Put the bytes on disk; nothing can be written any more."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            raise _translated(error, self.path.parent) from error
+        finally:
+            os.close(fd)
 
     def discard(self) -> None:
-        """Remove the file; harmless when it was kept."""
-        raise NotImplementedError
+        """Remove the file's name here; the object itself stays when it was kept."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def _append(self, fragment: bytes | bytearray | memoryview) -> None:
+        try:
+            written = os.write(self._fd, fragment)
+            while written < len(fragment):  # a full disk or a signal can cut a write short
+                written += os.write(self._fd, memoryview(fragment)[written:])
+        except OSError as error:
+            raise _translated(error, self.path.parent) from error
 
 
 class ObjectStore:
-    """The folder of objects under the data directory."""
+    """The folders of objects and of the spool, on one file system."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, spool_folder: Path) -> None:
         self.folder = folder
+        self.spool_folder = spool_folder
+        spool_folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "ff").is_dir():
+            for first_byte in range(256):
+                (folder / f"{first_byte:02x}").mkdir(exist_ok=True)
+            sync_folder(folder)
+            sync_folder(folder.parent)
 
     def spool(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Spool:
         """Start an object; preamble and file meta are written at once, so what follows is the bare dataset."""
-        raise NotImplementedError
+        meta = file_meta(
+            sop_class_uid=sop_class_uid, sop_instance_uid=sop_instance_uid, transfer_syntax_uid=transfer_syntax_uid
+        )
+        try:
+            return Spool(self.spool_folder / f"{os.getpid()}-{secrets.token_hex(8)}", meta)
+        except OSError as error:
+            raise _translated(error, self.spool_folder) from error
+
+    def path(self, digest: str) -> Path:
+        """Where an object lies or would lie."""
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"not a SHA-256 in hexadecimal: {digest!r}")
+        return self.folder / digest[:2] / f"{digest}.dcm"
+
+    def link(self, spool: Spool, digest: str) -> Path:
+        """Give synced bytes their place; an object that is there already stays as it is. The folder, to be synced."""
+        path = self.path(digest)
+        try:
+            os.link(spool.path, path)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise _translated(error, self.folder) from error
+        return path.parent
 
     def open(self, digest: str) -> BinaryIO:
         """Part 10 stream of an object; `ObjectMissingError` when its file is gone."""
-        raise NotImplementedError
+        path = self.path(digest)
+        try:
+            return path.open("rb")
+        except FileNotFoundError as error:
+            raise ObjectMissingError(digest, path) from error
 
     def read_dataset_bytes(self, digest: str) -> bytes:
         """The dataset exactly as received, without preamble and file meta."""
-        raise NotImplementedError
+        with self.open(digest) as file:
+            file.seek(dataset_offset(file.read(144)))
+            return file.read()
+
+    def free_bytes(self) -> int:
+        """Bytes that this process may still write on the objects' file system."""
+        status = os.statvfs(self.folder)
+        return status.f_bavail * status.f_frsize
+
+    def remove(self, digest: str) -> None:
+        """Remove an object; the caller holds the index's write lock and found no row that names it."""
+        self.path(digest).unlink(missing_ok=True)
+
+    def sweep(self, unknown: Callable[[Iterable[str]], set[str]]) -> int:
+        """Clear the spool after a crash, with the objects that it shows to have no row.
+
+        Must not run while another process writes objects.
+
+        Parameters
+        ----------
+        unknown
+            Gives those of some digests that no row of the index names.
+
+        Returns
+        -------
+        int
+            Leftovers removed from the spool.
+        """
+        leftovers = [path for path in self.spool_folder.iterdir() if path.is_file()]
+        linked = [_dataset_digest(path) for path in leftovers if path.stat().st_nlink > 1]
+        for digest in unknown(linked):
+            self.remove(digest)
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's entries on disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _dataset_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(dataset_offset(file.read(144)))
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _translated(error: OSError, folder: Path) -> OSError | StorageFullError:
+    return StorageFullError(folder, 0, 1) if error.errno in _FULL else error

@@ -1,0 +1,250 @@
+"""The index's part of an arrival: rows for instances, and what their series and studies learn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from dicom_node.store.headers import Header, integer
+from dicom_node.store.records import Arrival
+from dicom_node.store.schema import conflicts, instances, series, studies
+from dicom_node.store.states import Kept, Origin, SeriesState, StudyState
+from dicom_node.store.transitions import supersede_jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """An object on disk that wants its row."""
+
+    digest: str
+    dataset_bytes: int
+    header: Header
+    arrival: Arrival
+
+
+@dataclass(slots=True)
+class _Growth:
+    """What a batch adds to a series that is known."""
+
+    study_instance_uid: str
+    origin: Origin
+    state: SeriesState
+    generation: int
+    n_instances: int = 0
+    n_dataset_bytes: int = 0
+    is_reopened: bool = False
+
+
+def index_arrivals(connection: sa.Connection, batch: Sequence[Filed]) -> list[Kept]:
+    """Add received instances to the index, within the caller's write transaction; one answer each."""
+    known = _known_instances(connection, batch)
+    growing: dict[str, _Growth] = {}
+    answers = []
+    rows = []
+    for filed in batch:
+        header, arrival = filed.header, filed.arrival
+        uid = header.sop_instance_uid
+        mine = (filed.digest, arrival.transfer_syntax_uid)
+        if uid in known:
+            kept = Kept.DUPLICATE if known[uid] == mine else Kept.CONFLICT
+            if kept is Kept.CONFLICT:
+                _add_conflict(connection, filed, "other-bytes", known[uid][0])
+            answers.append(kept)
+            continue
+        growth = growing.get(header.series_instance_uid)
+        if growth is None:
+            growth = growing[header.series_instance_uid] = _growing_series(connection, filed)
+        if growth.study_instance_uid != header.study_instance_uid:
+            _add_conflict(connection, filed, "series-in-other-study", None)
+            answers.append(Kept.CONFLICT)
+            continue
+        known[uid] = mine
+        growth.n_instances += 1
+        growth.n_dataset_bytes += filed.dataset_bytes
+        rows.append(instance_values(filed, Origin.RECEIVED, growth.generation))
+        answers.append(Kept.STORED)
+    if rows:
+        connection.execute(_INSERT_INSTANCE, rows)
+        _grow(connection, growing, max(filed.arrival.received_at for filed in batch))
+    return answers
+
+
+def instance_values(filed: Filed, origin: Origin, generation: int) -> dict[str, object]:
+    """Values of a row of ``instances``."""
+    header, arrival = filed.header, filed.arrival
+    return {
+        "sop_instance_uid": header.sop_instance_uid,
+        "sop_class_uid": header.sop_class_uid,
+        "series_instance_uid": header.series_instance_uid,
+        "study_instance_uid": header.study_instance_uid,
+        "transfer_syntax_uid": arrival.transfer_syntax_uid,
+        "digest": filed.digest,
+        "dataset_bytes": filed.dataset_bytes,
+        "origin": origin.value,
+        "generation": generation,
+        "instance_number": header.instance_number,
+        "attributes": header.dicom_json("instance"),
+        "calling_ae_title": arrival.calling_ae_title,
+        "association_id": arrival.association_id,
+        "received_at": arrival.received_at,
+    }
+
+
+def add_study(connection: sa.Connection, header: Header, now: datetime) -> None:
+    """Add the study of an instance; what it says of itself is what its first instance said."""
+    alphabetic, separator, other_groups = header.texts.get("PatientName", "").partition("=")
+    connection.execute(
+        sa.insert(studies).values(
+            study_instance_uid=header.study_instance_uid,
+            state=StudyState.OPEN.value,
+            patient_id=header.texts.get("PatientID", ""),
+            patient_name_key=name_key(alphabetic),
+            patient_name_groups_key=(separator + other_groups).casefold(),
+            patient_birth_date=header.texts.get("PatientBirthDate", ""),
+            patient_sex=header.texts.get("PatientSex", ""),
+            study_date=header.texts.get("StudyDate", ""),
+            study_time=header.texts.get("StudyTime", ""),
+            accession_number=header.texts.get("AccessionNumber", ""),
+            study_id=header.texts.get("StudyID", ""),
+            study_description=header.texts.get("StudyDescription", ""),
+            referring_physician_name_key=name_key(header.texts.get("ReferringPhysicianName", "").partition("=")[0]),
+            attributes=header.dicom_json("study"),
+            first_arrival_at=now,
+            last_arrival_at=now,
+        )
+    )
+
+
+def add_series(connection: sa.Connection, header: Header, origin: Origin, state: SeriesState, now: datetime) -> None:
+    """Add the series of an instance, still empty."""
+    connection.execute(
+        sa.insert(series).values(
+            series_instance_uid=header.series_instance_uid,
+            study_instance_uid=header.study_instance_uid,
+            modality=header.texts.get("Modality", ""),
+            series_number=integer(header.texts.get("SeriesNumber", "")),
+            series_description=header.texts.get("SeriesDescription", ""),
+            body_part_examined=header.texts.get("BodyPartExamined", ""),
+            performed_procedure_step_start_date=header.texts.get("PerformedProcedureStepStartDate", ""),
+            performed_procedure_step_start_time=header.texts.get("PerformedProcedureStepStartTime", ""),
+            attributes=header.dicom_json("series"),
+            origin=origin.value,
+            state=state.value,
+            generation=1,
+            n_instances=0,
+            n_dataset_bytes=0,
+            first_arrival_at=now,
+            last_arrival_at=now,
+        )
+    )
+
+
+def name_key(group: str) -> str:
+    """A person name's group as it is searched: case-folded, without empty components at its end."""
+    return group.casefold().rstrip("^ ")
+
+
+def _known_instances(connection: sa.Connection, batch: Sequence[Filed]) -> dict[str, tuple[str, str]]:
+    """Digest and transfer syntax of those instances of a batch that the index has."""
+    uids = [filed.header.sop_instance_uid for filed in batch]
+    if len(uids) == 1:
+        rows = connection.execute(_KNOWN_ONE, {"uid": uids[0]})
+    else:
+        rows = connection.execute(_KNOWN_SEVERAL, {"uids": uids})
+    return {row.sop_instance_uid: (row.digest, row.transfer_syntax_uid) for row in rows}
+
+
+def _growing_series(connection: sa.Connection, filed: Filed) -> _Growth:
+    header, now = filed.header, filed.arrival.received_at
+    row = connection.execute(_SERIES, {"uid": header.series_instance_uid}).one_or_none()
+    if row is None:
+        if connection.execute(_STUDY, {"uid": header.study_instance_uid}).one_or_none() is None:
+            add_study(connection, header, now)
+        add_series(connection, header, Origin.RECEIVED, SeriesState.RECEIVING, now)
+        return _Growth(header.study_instance_uid, Origin.RECEIVED, SeriesState.RECEIVING, 1)
+    growth = _Growth(row.study_instance_uid, Origin(row.origin), SeriesState(row.state), row.generation)
+    # What is added to a generation that was closed opens the next one. A series of our own is never processed.
+    if growth.origin is Origin.RECEIVED and growth.state is not SeriesState.RECEIVING:
+        growth.is_reopened = True
+        growth.generation += 1
+    return growth
+
+
+def _grow(connection: sa.Connection, growing: dict[str, _Growth], now: datetime) -> None:
+    for series_instance_uid, growth in growing.items():
+        if not growth.n_instances:
+            continue
+        connection.execute(
+            _GROW_SERIES,
+            {
+                "uid": series_instance_uid,
+                "added_instances": growth.n_instances,
+                "added_bytes": growth.n_dataset_bytes,
+                "now": now,
+            },
+        )
+        if growth.origin is Origin.NODE:
+            continue
+        if growth.is_reopened:
+            connection.execute(_REOPEN_SERIES, {"uid": series_instance_uid, "next_generation": growth.generation})
+            supersede_jobs(connection, series_instance_uid, growth.generation, now)
+        # Nobody has judged what just arrived, so the study is kept in (DESIGN: doubt closes the gate).
+        connection.execute(_GROW_STUDY, {"uid": growth.study_instance_uid, "now": now})
+
+
+def _add_conflict(connection: sa.Connection, filed: Filed, reason: str, stored_digest: str | None) -> None:
+    arrival = filed.arrival
+    key = {
+        "sop_instance_uid": filed.header.sop_instance_uid,
+        "digest": filed.digest,
+        "transfer_syntax_uid": arrival.transfer_syntax_uid,
+    }
+    if connection.execute(sa.select(conflicts.c.id).filter_by(**key)).first() is None:
+        connection.execute(
+            sa.insert(conflicts).values(
+                **key,
+                reason=reason,
+                stored_digest=stored_digest,
+                calling_ae_title=arrival.calling_ae_title,
+                association_id=arrival.association_id,
+                received_at=arrival.received_at,
+            )
+        )
+
+
+# Built once: building a statement costs more than running it.
+_INSTANCE_KEYS = sa.select(instances.c.sop_instance_uid, instances.c.digest, instances.c.transfer_syntax_uid)
+_KNOWN_ONE = _INSTANCE_KEYS.where(instances.c.sop_instance_uid == sa.bindparam("uid"))
+_KNOWN_SEVERAL = _INSTANCE_KEYS.where(instances.c.sop_instance_uid.in_(sa.bindparam("uids", expanding=True)))
+_INSERT_INSTANCE = sa.insert(instances)
+_SERIES = sa.select(series.c.study_instance_uid, series.c.origin, series.c.state, series.c.generation).where(
+    series.c.series_instance_uid == sa.bindparam("uid")
+)
+_STUDY = sa.select(studies.c.study_instance_uid).where(studies.c.study_instance_uid == sa.bindparam("uid"))
+_GROW_SERIES = (
+    sa.update(series)
+    .where(series.c.series_instance_uid == sa.bindparam("uid"))
+    .values(
+        n_instances=series.c.n_instances + sa.bindparam("added_instances", type_=sa.Integer),
+        n_dataset_bytes=series.c.n_dataset_bytes + sa.bindparam("added_bytes", type_=sa.BigInteger),
+        last_arrival_at=sa.bindparam("now", type_=series.c.last_arrival_at.type),
+    )
+)
+_REOPEN_SERIES = (
+    sa.update(series)
+    .where(series.c.series_instance_uid == sa.bindparam("uid"))
+    .values(
+        state=SeriesState.RECEIVING.value,
+        generation=sa.bindparam("next_generation", type_=sa.Integer),
+        completed_at=None,
+        skip_reason=None,
+    )
+)
+_GROW_STUDY = (
+    sa.update(studies)
+    .where(studies.c.study_instance_uid == sa.bindparam("uid"))
+    .values(state=StudyState.OPEN.value, last_arrival_at=sa.bindparam("now", type_=studies.c.last_arrival_at.type))
+)

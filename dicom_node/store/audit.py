@@ -1,0 +1,40 @@
+"""Who did what, when; rows are only ever added."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node.store.database import Database
+from dicom_node.store.records import AuditRow
+from dicom_node.store.schema import audit
+
+_COLUMNS = [audit.c[name] for name in AuditRow.__dataclass_fields__]
+
+
+class Audit:
+    """Who did what, when; rows are only ever added."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(
+        self, action: str, *, actor: str, subject: str, now: datetime, detail: Mapping[str, Any] | None = None
+    ) -> None:
+        """Add a row."""
+        text = json.dumps(dict(detail or {}), ensure_ascii=False)
+        with self._database.write() as connection:
+            connection.execute(
+                sa.insert(audit).values(actor=actor, action=action, subject=subject, detail=text, occurred_at=now)
+            )
+
+    def list(self, *, limit: int = 100, offset: int = 0) -> tuple[AuditRow, ...]:
+        """Rows, the latest first."""
+        statement = sa.select(*_COLUMNS).order_by(audit.c.id.desc()).limit(limit).offset(offset)
+        with self._database.read() as connection:
+            rows = [row._asdict() for row in connection.execute(statement)]
+        return tuple(AuditRow(**values | {"detail": json.loads(values["detail"])}) for values in rows)

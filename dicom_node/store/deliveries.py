@@ -1,0 +1,192 @@
+"""The outbox: each result to each of its peers, until the peer has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node.store.database import Database
+from dicom_node.store.errors import IllegalTransitionError, LeaseLostError, NotFoundError
+from dicom_node.store.records import DeliveryRow
+from dicom_node.store.schema import deliveries, instances, results
+from dicom_node.store.states import JobState, check_transition
+
+_SELECT = (
+    sa.select(
+        deliveries,
+        results.c.job_id,
+        instances.c.sop_class_uid,
+        instances.c.sop_instance_uid,
+        instances.c.transfer_syntax_uid,
+        instances.c.digest,
+    )
+    .join_from(deliveries, results, deliveries.c.result_id == results.c.id)
+    .join(instances, instances.c.sop_instance_uid == results.c.sop_instance_uid)
+)
+
+
+class Deliveries:
+    """The outbox: each result to each of its peers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim_due(
+        self, owner: str, now: datetime, lease_s: float, *, limit: int = 16, peer: str | None = None
+    ) -> tuple[DeliveryRow, ...]:
+        """Take due deliveries, all to one peer, so that they can share an association; empty when none is due."""
+        is_due = (deliveries.c.state == JobState.QUEUED.value) | (
+            (deliveries.c.state == JobState.WAITING.value) & (deliveries.c.retry_at <= now)
+        )
+        first = sa.select(deliveries.c.peer).where(is_due).order_by(deliveries.c.id).limit(1)
+        if peer is not None:
+            first = first.where(deliveries.c.peer == peer)
+        with self._database.read() as connection:  # most calls find nothing, and need not stop a writer for it
+            if connection.execute(first).first() is None:
+                return ()
+        with self._database.write() as connection:
+            chosen = connection.execute(first).scalar_one_or_none()
+            due = _SELECT.where(is_due, deliveries.c.peer == chosen).order_by(deliveries.c.id).limit(limit)
+            return tuple(
+                _move(
+                    connection,
+                    delivery,
+                    JobState.RUNNING,
+                    owner=owner,
+                    lease_expires_at=now + timedelta(seconds=lease_s),
+                    attempt_number=delivery.attempt_number + 1,
+                )
+                for delivery in [_delivery_row(row) for row in connection.execute(due)]
+            )
+
+    def heartbeat(self, delivery_id: int, owner: str, now: datetime, lease_s: float) -> bool:
+        """Extend the lease; False when the delivery is no longer the owner's."""
+        extend = (
+            sa.update(deliveries)
+            .where(
+                deliveries.c.id == delivery_id,
+                deliveries.c.state == JobState.RUNNING.value,
+                deliveries.c.owner == owner,
+            )
+            .values(lease_expires_at=now + timedelta(seconds=lease_s))
+        )
+        with self._database.write() as connection:
+            return connection.execute(extend).rowcount == 1
+
+    def succeed(self, delivery_id: int, owner: str, now: datetime) -> None:
+        """Record that the peer has it; `LeaseLostError` when it is no longer the owner's."""
+        with self._database.write() as connection:
+            held = _held_delivery(connection, delivery_id, owner)
+            _move(connection, held, JobState.SUCCEEDED, ended_at=now, error_code=None, error_message=None)
+
+    def fail(
+        self, delivery_id: int, owner: str, *, code: str, message: str, retry_at: datetime | None, now: datetime
+    ) -> JobState:
+        """End the attempt: ``waiting`` until ``retry_at``, or ``dead`` without one; raises as `succeed` does."""
+        wanted = JobState.DEAD if retry_at is None else JobState.WAITING
+        ended_at = now if wanted is JobState.DEAD else None
+        with self._database.write() as connection:
+            held = _held_delivery(connection, delivery_id, owner)
+            _move(
+                connection, held, wanted, retry_at=retry_at, ended_at=ended_at, error_code=code, error_message=message
+            )
+        return wanted
+
+    def release(self, delivery_id: int, owner: str) -> bool:
+        """Give a claimed delivery back at shutdown; the attempt does not count. False when it was not the owner's."""
+        with self._database.write() as connection:
+            try:
+                held = _held_delivery(connection, delivery_id, owner)
+            except LeaseLostError:
+                return False
+            _move(connection, held, JobState.QUEUED, attempt_number=held.attempt_number - 1)
+        return True
+
+    def expire_leases(self, now: datetime) -> int:
+        """Requeue deliveries of which the lease ran out; gives their number."""
+        requeue = (
+            sa.update(deliveries)
+            .where(deliveries.c.state == JobState.RUNNING.value, deliveries.c.lease_expires_at < now)
+            .values(state=JobState.QUEUED.value, owner=None, lease_expires_at=None)
+        )
+        with self._database.write() as connection:
+            return connection.execute(requeue).rowcount
+
+    def retry(self, delivery_id: int) -> DeliveryRow:
+        """Queue a dead, cancelled or waiting delivery afresh; `IllegalTransitionError` for any other."""
+        with self._database.write() as connection:
+            delivery = _delivery(connection, delivery_id)
+            if delivery.state is JobState.RUNNING:
+                raise IllegalTransitionError("delivery", delivery_id, delivery.state, JobState.QUEUED, ("cancelled",))
+            return _move(connection, delivery, JobState.QUEUED, attempt_number=0, ended_at=None)
+
+    def cancel(self, delivery_id: int, now: datetime) -> DeliveryRow:
+        """Stop a queued, waiting or running delivery."""
+        with self._database.write() as connection:
+            return _move(connection, _delivery(connection, delivery_id), JobState.CANCELLED, ended_at=now)
+
+    def get(self, delivery_id: int) -> DeliveryRow:
+        """One delivery, or `NotFoundError`."""
+        with self._database.read() as connection:
+            return _delivery(connection, delivery_id)
+
+    def list(
+        self,
+        *,
+        states: Sequence[JobState] = (),
+        job_id: int | None = None,
+        peer: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[DeliveryRow, ...]:
+        """Deliveries, the latest first."""
+        statement = _SELECT.order_by(deliveries.c.id.desc()).limit(limit).offset(offset)
+        if states:
+            statement = statement.where(deliveries.c.state.in_([state.value for state in states]))
+        if job_id is not None:
+            statement = statement.where(results.c.job_id == job_id)
+        if peer is not None:
+            statement = statement.where(deliveries.c.peer == peer)
+        with self._database.read() as connection:
+            return tuple(_delivery_row(row) for row in connection.execute(statement))
+
+    def counts(self) -> dict[JobState, int]:
+        """Deliveries by state, for `status`; states that none is in are left out."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state))
+            return {JobState(state): n for state, n in rows}
+
+
+def _delivery_row(row: sa.Row[tuple[Any, ...]]) -> DeliveryRow:
+    values = row._asdict()
+    values["state"] = JobState(values["state"])
+    return DeliveryRow(**values)
+
+
+def _delivery(connection: sa.Connection, delivery_id: int) -> DeliveryRow:
+    row = connection.execute(_SELECT.where(deliveries.c.id == delivery_id)).one_or_none()
+    if row is None:
+        raise NotFoundError("delivery", str(delivery_id))
+    return _delivery_row(row)
+
+
+def _held_delivery(connection: sa.Connection, delivery_id: int, owner: str) -> DeliveryRow:
+    delivery = _delivery(connection, delivery_id)
+    if delivery.state is not JobState.RUNNING or delivery.owner != owner:
+        raise LeaseLostError("delivery", delivery_id, owner)
+    return delivery
+
+
+def _move(connection: sa.Connection, delivery: DeliveryRow, wanted: JobState, **changes: object) -> DeliveryRow:
+    check_transition("delivery", delivery.id, delivery.state, wanted)
+    if wanted is not JobState.RUNNING:
+        changes = {"owner": None, "lease_expires_at": None} | changes
+    if wanted is not JobState.WAITING:
+        changes = {"retry_at": None} | changes
+    connection.execute(
+        sa.update(deliveries).where(deliveries.c.id == delivery.id).values(state=wanted.value, **changes)
+    )
+    return _delivery(connection, delivery.id)

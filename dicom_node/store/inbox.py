@@ -1,0 +1,132 @@
+"""Instances come in here; what many threads bring at once becomes durable together.
+
+There is no committer thread and no waiting to fill a batch: whoever finds nobody committing commits all that is there,
+and those who come meanwhile form the next batch. A single sender pays for no switch of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from dicom_node.store.arrivals import Filed, index_arrivals
+from dicom_node.store.database import Database
+from dicom_node.store.errors import StorageFullError
+from dicom_node.store.headers import read_header
+from dicom_node.store.objects import ObjectStore, Spool, sync_folder
+from dicom_node.store.records import Arrival
+from dicom_node.store.states import Kept
+
+
+class _Entry:
+    """An instance on its way into a batch."""
+
+    __slots__ = ("error", "filed", "kept", "spool")
+
+    def __init__(self, spool: Spool, filed: Filed) -> None:
+        self.spool = spool
+        self.filed = filed
+        self.kept: Kept | None = None
+        self.error: BaseException | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        return self.kept is not None or self.error is not None
+
+
+class Inbox:
+    """Takes instances in; `keep` from many threads at once shares syncs and transactions."""
+
+    def __init__(self, database: Database, objects: ObjectStore, *, min_free_bytes: int = 0) -> None:
+        self.min_free_bytes = min_free_bytes
+        self.n_file_syncs = 0
+        self.n_folder_syncs = 0
+        self.n_commits = 0  # index transactions
+        self._database = database
+        self._objects = objects
+        self._pending: list[_Entry] = []
+        self._pending_lock = threading.Lock()  # for the list and the count of file syncs; never held over disk access
+        self._commit_lock = threading.Lock()
+        self._background: ThreadPoolExecutor | None = None
+
+    def keep(self, spool: Spool, arrival: Arrival) -> Kept:
+        """Make the instance durable; returns only when its bytes and its row are on disk.
+
+        The spool is spent in any case. After an exception the instance is not stored.
+
+        Raises
+        ------
+        StorageFullError
+            Less space is free than the watermark.
+        UnreadableInstanceError
+            The header cannot be read, a UID is missing or invalid.
+        MismatchedInstanceError
+            The dataset's SOP class or instance UID is not the one announced in ``arrival``.
+        IndexUnavailableError
+            The database did not take it.
+        """
+        entry = None
+        try:
+            self.check_space()
+            header = read_header(spool, arrival)
+            entry = _Entry(spool, Filed(spool.sha256(), spool.dataset_bytes, header, arrival))
+            spool.sync()  # in this thread: the kernel merges the syncs of several
+            with self._pending_lock:
+                self.n_file_syncs += 1
+                self._pending.append(entry)
+            with self._commit_lock:
+                if not entry.is_settled:
+                    self._commit_pending()
+        finally:
+            if entry is None or entry.kept is not None:
+                spool.discard()
+            # Otherwise its name stays, and tells the next start that the object may have no row.
+        if entry.kept is None:
+            raise entry.error or RuntimeError("instance left a batch without an answer")
+        return entry.kept
+
+    def keep_soon(self, spool: Spool, arrival: Arrival) -> Future[Kept]:
+        """As `keep`, from a background thread; for a receiver that reads on while the disk works."""
+        with self._pending_lock:
+            if self._background is None:
+                self._background = ThreadPoolExecutor(max_workers=8, thread_name_prefix="inbox")
+        return self._background.submit(self.keep, spool, arrival)
+
+    def check_space(self) -> None:
+        """Raise `StorageFullError` when less is free than the watermark; cheap enough for every C-STORE."""
+        free_bytes = self._objects.free_bytes()
+        if free_bytes < self.min_free_bytes:
+            raise StorageFullError(self._objects.folder, free_bytes, self.min_free_bytes)
+
+    def close(self) -> None:
+        """Finish what `keep_soon` was given."""
+        if self._background is not None:
+            self._background.shutdown()
+
+    def _commit_pending(self) -> None:
+        with self._pending_lock:
+            batch, self._pending = self._pending, []
+        try:
+            self._commit(batch)
+        except Exception as error:  # noqa: BLE001  every waiter gets an answer, whatever it is
+            if len(batch) == 1:
+                batch[0].error = error
+                return
+            for entry in batch:  # one of them may be at fault: the others must not suffer
+                try:
+                    self._commit([entry])
+                except Exception as own_error:  # noqa: BLE001
+                    entry.error = own_error
+
+    def _commit(self, batch: Sequence[_Entry]) -> None:
+        """Objects first, then rows: a row never names an object that could be lost."""
+        folders = {self._objects.link(entry.spool, entry.filed.digest) for entry in batch}
+        for folder in folders:
+            sync_folder(folder)
+        self.n_folder_syncs += len(folders)
+        with self._database.write() as connection:
+            answers = index_arrivals(connection, [entry.filed for entry in batch])
+        self.n_commits += 1
+        for entry, kept in zip(batch, answers, strict=True):
+            entry.kept = kept

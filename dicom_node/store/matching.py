@@ -1,0 +1,140 @@
+"""Query values of QIDO-RS as conditions on the index (PS3.4 C.2.2.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import sqlalchemy as sa
+
+from dicom_node.store.arrivals import name_key
+from dicom_node.store.errors import UnsupportedFilterError
+from dicom_node.store.headers import Level, integer
+from dicom_node.store.schema import instances, series, studies
+
+Condition = sa.ColumnElement[bool]
+_ESCAPE = "/"
+
+
+def _text(column: sa.Column[str]) -> Callable[[str], Condition]:
+    def match(value: str) -> Condition:
+        if "*" in value or "?" in value:
+            return column.like(_like_pattern(value), escape=_ESCAPE)
+        return column == value
+
+    return match
+
+
+def _uids(column: sa.Column[str]) -> Callable[[str], Condition]:
+    def match(value: str) -> Condition:
+        uids = _listed(value)
+        return column == uids[0] if len(uids) == 1 else column.in_(uids)
+
+    return match
+
+
+def _range(column: sa.Column[str]) -> Callable[[str], Condition]:
+    """Dates and times sort as texts; ``~`` sorts behind all their characters, so that 1030 includes 103059."""
+
+    def match(value: str) -> Condition:
+        if "-" not in value:
+            return column == value
+        first, _, last = value.partition("-")
+        known = column != ""
+        if first and last:
+            return sa.and_(known, column >= first, column <= last + "~")
+        return sa.and_(known, column >= first) if first else sa.and_(known, column <= last + "~")
+
+    return match
+
+
+def _number(column: sa.Column[int | None]) -> Callable[[str], Condition]:
+    def match(value: str) -> Condition:
+        number = integer(value)
+        return sa.false() if number is None else column == number
+
+    return match
+
+
+def _patient_name(value: str) -> Condition:
+    """Case does not matter, and any of the three component groups may match (PS3.4 C.2.2.2.1.1)."""
+    key = name_key(value)
+    if "*" not in key and "?" not in key:
+        in_other_group = studies.c.patient_name_groups_key.like(f"%={_like_pattern(key)}%", escape=_ESCAPE)
+        return sa.or_(studies.c.patient_name_key == key, in_other_group)
+    pattern = _like_pattern(key)
+    in_other_group = studies.c.patient_name_groups_key.like(f"%={pattern}", escape=_ESCAPE)
+    return sa.or_(studies.c.patient_name_key.like(pattern, escape=_ESCAPE), in_other_group)
+
+
+def _referring_physician_name(value: str) -> Condition:
+    return _text(studies.c.referring_physician_name_key)(name_key(value))
+
+
+def _modalities_in_study(value: str) -> Condition:
+    other = series.alias("series_of_study")  # the query may be on series itself
+    condition = sa.or_(*(_text(other.c.modality)(modality) for modality in _listed(value)))
+    return (
+        sa.select(other.c.series_instance_uid)
+        .where(other.c.study_instance_uid == studies.c.study_instance_uid, condition)
+        .exists()
+    )
+
+
+_STUDY: dict[str, Callable[[str], Condition]] = {
+    "StudyInstanceUID": _uids(studies.c.study_instance_uid),
+    "StudyDate": _range(studies.c.study_date),
+    "StudyTime": _range(studies.c.study_time),
+    "AccessionNumber": _text(studies.c.accession_number),
+    "ModalitiesInStudy": _modalities_in_study,
+    "ReferringPhysicianName": _referring_physician_name,
+    "PatientName": _patient_name,
+    "PatientID": _text(studies.c.patient_id),
+    "PatientBirthDate": _range(studies.c.patient_birth_date),
+    "PatientSex": _text(studies.c.patient_sex),
+    "StudyID": _text(studies.c.study_id),
+    "StudyDescription": _text(studies.c.study_description),
+}
+_SERIES = _STUDY | {
+    "StudyInstanceUID": _uids(series.c.study_instance_uid),
+    "SeriesInstanceUID": _uids(series.c.series_instance_uid),
+    "Modality": _text(series.c.modality),
+    "SeriesNumber": _number(series.c.series_number),
+    "SeriesDescription": _text(series.c.series_description),
+    "BodyPartExamined": _text(series.c.body_part_examined),
+    "PerformedProcedureStepStartDate": _range(series.c.performed_procedure_step_start_date),
+    "PerformedProcedureStepStartTime": _range(series.c.performed_procedure_step_start_time),
+}
+_INSTANCE = _SERIES | {
+    "StudyInstanceUID": _uids(instances.c.study_instance_uid),
+    "SeriesInstanceUID": _uids(instances.c.series_instance_uid),
+    "SOPInstanceUID": _uids(instances.c.sop_instance_uid),
+    "SOPClassUID": _uids(instances.c.sop_class_uid),
+    "InstanceNumber": _number(instances.c.instance_number),
+}
+_LEVELS: Mapping[Level, Mapping[str, Callable[[str], Condition]]] = MappingProxyType(
+    {"study": _STUDY, "series": _SERIES, "instance": _INSTANCE}
+)
+
+SEARCHABLE: Mapping[Level, frozenset[str]] = MappingProxyType(
+    {level: frozenset(keywords) for level, keywords in _LEVELS.items()}
+)
+"""Keywords that a query at each level may filter by; those of higher levels are included."""
+
+
+def conditions(level: Level, filters: Mapping[str, str]) -> list[Condition]:
+    """Conditions of a query, all of which must hold."""
+    unsupported = sorted(set(filters) - SEARCHABLE[level])
+    if unsupported:
+        raise UnsupportedFilterError(level, unsupported[0])
+    return [_LEVELS[level][keyword](value) for keyword, value in filters.items() if value.strip("*")]
+
+
+def _listed(value: str) -> list[str]:
+    return [part for part in re.split(r"[,\\]", value) if part] or [""]
+
+
+def _like_pattern(value: str) -> str:
+    escaped = re.sub(r"[%_/]", lambda found: _ESCAPE + found[0], value)
+    return escaped.replace("*", "%").replace("?", "_")

@@ -1,0 +1,160 @@
+"""What a job that succeeded leaves behind: objects first, then all rows in the transaction that ends the job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from dicom_node.store.arrivals import Filed, add_series, add_study, instance_values
+from dicom_node.store.errors import ResultConflictError
+from dicom_node.store.headers import Header, read_header
+from dicom_node.store.objects import ObjectStore, sync_folder
+from dicom_node.store.records import Arrival, JobRow, NewResult, Outcome, ResultRow
+from dicom_node.store.schema import deliveries, instances, jobs, results, series, studies, verdicts
+from dicom_node.store.states import JobState, Origin, SeriesState
+from dicom_node.store.studies import set_tag
+
+SET_BY_JOB = "node"
+
+
+@contextmanager
+def file_results(objects: ObjectStore, new_results: Sequence[NewResult], now: datetime) -> Iterator[list[Filed]]:
+    """Put the objects of results on disk; the block commits their rows.
+
+    When the block fails, the spool's names stay: they tell the next start which objects have no row.
+    """
+    spools = []
+    filed = []
+    for result in new_results:
+        spool = objects.spool(
+            sop_class_uid=result.sop_class_uid,
+            sop_instance_uid=result.sop_instance_uid,
+            transfer_syntax_uid=result.transfer_syntax_uid,
+        )
+        spools.append(spool)
+        spool.write(result.encoded_dataset)
+        spool.sync()
+        arrival = Arrival(
+            sop_class_uid=result.sop_class_uid,
+            sop_instance_uid=result.sop_instance_uid,
+            transfer_syntax_uid=result.transfer_syntax_uid,
+            calling_ae_title="",
+            called_ae_title="",
+            association_id="",
+            received_at=now,
+        )
+        filed.append(Filed(spool.sha256(), spool.dataset_bytes, read_header(spool, arrival), arrival))
+    for folder in {objects.link(spool, one.digest) for spool, one in zip(spools, filed, strict=True)}:
+        sync_folder(folder)
+    yield filed
+    for spool in spools:
+        spool.discard()
+
+
+def record_outcome(
+    connection: sa.Connection, job: JobRow, filed: Sequence[Filed], outcome: Outcome, now: datetime
+) -> None:
+    """Add results with their instances and deliveries, verdicts and tags, within the caller's transaction."""
+    for result, one in zip(outcome.results, filed, strict=True):
+        _add_instance(connection, one, now)
+        result_id = connection.execute(
+            sa.insert(results)
+            .values(
+                job_id=job.id,
+                kind=result.kind,
+                stack_number=result.stack_number,
+                sop_instance_uid=result.sop_instance_uid,
+                created_at=now,
+            )
+            .returning(results.c.id)
+        ).scalar_one()
+        for peer in dict.fromkeys(outcome.deliver_to):
+            connection.execute(
+                sa.insert(deliveries).values(
+                    result_id=result_id, peer=peer, state=JobState.QUEUED.value, attempt_number=0, created_at=now
+                )
+            )
+    for verdict in outcome.verdicts:
+        connection.execute(
+            sa.insert(verdicts).values(
+                job_id=job.id,
+                stack_number=verdict.stack_number,
+                verdict=verdict.verdict,
+                probability=verdict.probability,
+                reasons=json.dumps(verdict.reasons, ensure_ascii=False),
+                report=json.dumps(dict(verdict.report), ensure_ascii=False),
+                found_at=now,
+            )
+        )
+    for name, value in outcome.tags.items():
+        set_tag(
+            connection,
+            study_instance_uid=job.study_instance_uid,
+            series_instance_uid=job.series_instance_uid,
+            name=name,
+            value=value,
+            set_by=SET_BY_JOB,
+            now=now,
+        )
+
+
+def result_rows(connection: sa.Connection, job_id: int) -> tuple[ResultRow, ...]:
+    """Results of a job in the order in which it wrote them."""
+    columns = [
+        results.c.id,
+        results.c.job_id,
+        results.c.kind,
+        results.c.stack_number,
+        jobs.c.series_instance_uid,
+        jobs.c.generation,
+        instances.c.sop_class_uid,
+        instances.c.sop_instance_uid,
+        instances.c.transfer_syntax_uid,
+        instances.c.digest,
+        results.c.created_at,
+    ]
+    statement = (
+        sa.select(*columns)
+        .join_from(results, jobs, results.c.job_id == jobs.c.id)
+        .join(instances, instances.c.sop_instance_uid == results.c.sop_instance_uid)
+        .where(results.c.job_id == job_id)
+        .order_by(results.c.id)
+    )
+    return tuple(ResultRow(*row) for row in connection.execute(statement))
+
+
+def _add_instance(connection: sa.Connection, filed: Filed, now: datetime) -> None:
+    header = filed.header
+    stored = sa.select(instances.c.digest).where(instances.c.sop_instance_uid == header.sop_instance_uid)
+    stored_digest = connection.execute(stored).scalar_one_or_none()
+    if stored_digest == filed.digest:  # came back from a peer before, or was written by an earlier installation
+        return
+    if stored_digest is not None:
+        raise ResultConflictError(header.sop_instance_uid, filed.digest, stored_digest)
+    generation = _series_generation(connection, header, now)
+    connection.execute(sa.insert(instances).values(instance_values(filed, Origin.NODE, generation)))
+    connection.execute(
+        sa.update(series)
+        .where(series.c.series_instance_uid == header.series_instance_uid)
+        .values(
+            n_instances=series.c.n_instances + 1,
+            n_dataset_bytes=series.c.n_dataset_bytes + filed.dataset_bytes,
+            last_arrival_at=now,
+        )
+    )
+
+
+def _series_generation(connection: sa.Connection, header: Header, now: datetime) -> int:
+    own = sa.select(series.c.generation).where(series.c.series_instance_uid == header.series_instance_uid)
+    generation = connection.execute(own).scalar_one_or_none()
+    if generation is not None:
+        return int(generation)
+    its_study = sa.select(studies.c.study_instance_uid).where(studies.c.study_instance_uid == header.study_instance_uid)
+    if connection.execute(its_study).first() is None:
+        add_study(connection, header, now)
+    add_series(connection, header, Origin.NODE, SeriesState.COMPLETE, now)
+    return 1

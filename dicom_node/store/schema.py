@@ -1,0 +1,250 @@
+"""Tables of the index, as the latest migration leaves them (a test compares the two)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+HEAD_REVISION = "0001"
+"""Latest migration in ``migrations/versions``."""
+
+UID = sa.String(64)
+WORD = sa.String(32)
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """Aware UTC datetime, also where the database keeps no time zone."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
+        """Refuse a naive datetime rather than guess its zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"naive datetime {value.isoformat()}; the index keeps aware UTC only")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: object, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
+        """Say UTC where the database forgot it."""
+        if not isinstance(value, datetime):
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+studies = sa.Table(
+    "studies",
+    metadata,
+    sa.Column("study_instance_uid", UID, primary_key=True),
+    sa.Column("state", WORD, nullable=False),
+    sa.Column("patient_id", sa.Text, nullable=False),
+    sa.Column("patient_name_key", sa.Text, nullable=False),  # case-folded alphabetic group
+    sa.Column("patient_name_groups_key", sa.Text, nullable=False),  # the other groups, each after a "="
+    sa.Column("patient_birth_date", sa.Text, nullable=False),
+    sa.Column("patient_sex", sa.Text, nullable=False),
+    sa.Column("study_date", sa.Text, nullable=False),
+    sa.Column("study_time", sa.Text, nullable=False),
+    sa.Column("accession_number", sa.Text, nullable=False),
+    sa.Column("study_id", sa.Text, nullable=False),
+    sa.Column("study_description", sa.Text, nullable=False),
+    sa.Column("referring_physician_name_key", sa.Text, nullable=False),
+    sa.Column("attributes", sa.Text, nullable=False),  # DICOM JSON
+    sa.Column("first_arrival_at", UtcDateTime, nullable=False),
+    sa.Column("last_arrival_at", UtcDateTime, nullable=False),
+    sa.Index(None, "study_date", "study_instance_uid"),
+    sa.Index(None, "patient_id"),
+    sa.Index(None, "patient_name_key"),
+    sa.Index(None, "accession_number"),
+    sa.Index(None, "last_arrival_at"),
+)
+
+series = sa.Table(
+    "series",
+    metadata,
+    sa.Column("series_instance_uid", UID, primary_key=True),
+    sa.Column("study_instance_uid", UID, sa.ForeignKey("studies.study_instance_uid"), nullable=False),
+    sa.Column("modality", sa.Text, nullable=False),
+    sa.Column("series_number", sa.Integer, nullable=True),
+    sa.Column("series_description", sa.Text, nullable=False),
+    sa.Column("body_part_examined", sa.Text, nullable=False),
+    sa.Column("performed_procedure_step_start_date", sa.Text, nullable=False),
+    sa.Column("performed_procedure_step_start_time", sa.Text, nullable=False),
+    sa.Column("attributes", sa.Text, nullable=False),  # DICOM JSON
+    sa.Column("origin", WORD, nullable=False),
+    sa.Column("state", WORD, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("n_instances", sa.Integer, nullable=False),
+    sa.Column("n_dataset_bytes", sa.BigInteger, nullable=False),
+    sa.Column("first_arrival_at", UtcDateTime, nullable=False),
+    sa.Column("last_arrival_at", UtcDateTime, nullable=False),
+    sa.Column("completed_at", UtcDateTime, nullable=True),
+    sa.Column("skip_reason", sa.Text, nullable=True),
+    sa.Index(None, "study_instance_uid"),
+    sa.Index(None, "state", "last_arrival_at"),
+    sa.Index(None, "last_arrival_at"),
+    sa.Index(None, "modality"),
+)
+
+instances = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),  # order of arrival
+    sa.Column("sop_instance_uid", UID, nullable=False),
+    sa.Column("sop_class_uid", UID, nullable=False),
+    sa.Column("series_instance_uid", UID, sa.ForeignKey("series.series_instance_uid"), nullable=False),
+    sa.Column("study_instance_uid", UID, sa.ForeignKey("studies.study_instance_uid"), nullable=False),
+    sa.Column("transfer_syntax_uid", UID, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("dataset_bytes", sa.BigInteger, nullable=False),
+    sa.Column("origin", WORD, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("instance_number", sa.Integer, nullable=True),
+    sa.Column("attributes", sa.Text, nullable=False),  # DICOM JSON
+    sa.Column("calling_ae_title", sa.Text, nullable=False),
+    sa.Column("association_id", sa.Text, nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Index(None, "sop_instance_uid", unique=True),
+    sa.Index(None, "series_instance_uid", "instance_number"),
+    sa.Index(None, "study_instance_uid"),
+    sa.Index(None, "digest"),
+)
+
+conflicts = sa.Table(
+    "conflicts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("sop_instance_uid", UID, nullable=False),
+    sa.Column("reason", WORD, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("stored_digest", sa.String(64), nullable=True),
+    sa.Column("transfer_syntax_uid", UID, nullable=False),
+    sa.Column("calling_ae_title", sa.Text, nullable=False),
+    sa.Column("association_id", sa.Text, nullable=False),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    # A sender that repeats a conflicting instance adds no second row.
+    sa.UniqueConstraint("sop_instance_uid", "digest", "transfer_syntax_uid"),
+    sa.Index(None, "digest"),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("series_instance_uid", UID, sa.ForeignKey("series.series_instance_uid"), nullable=False),
+    sa.Column("study_instance_uid", UID, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("stack_policy", sa.String(64), nullable=False),
+    sa.Column("pipeline_digest", sa.String(64), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("state", WORD, nullable=False),
+    sa.Column("attempt_number", sa.Integer, nullable=False),
+    sa.Column("owner", sa.Text, nullable=True),
+    sa.Column("lease_expires_at", UtcDateTime, nullable=True),
+    sa.Column("retry_at", UtcDateTime, nullable=True),
+    sa.Column("error_code", sa.Text, nullable=True),
+    sa.Column("error_message", sa.Text, nullable=True),
+    sa.Column("error_detail", sa.Text, nullable=True),
+    sa.Column("queued_at", UtcDateTime, nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=True),
+    sa.Column("ended_at", UtcDateTime, nullable=True),
+    sa.UniqueConstraint("series_instance_uid", "generation", "stack_policy", "pipeline_digest", name="uq_jobs_work"),
+    sa.Index(None, "state", "priority", "id"),
+    sa.Index(None, "study_instance_uid"),
+)
+
+job_events = sa.Table(
+    "job_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("event", WORD, nullable=False),
+    sa.Column("from_state", WORD, nullable=True),
+    sa.Column("to_state", WORD, nullable=False),
+    sa.Column("attempt_number", sa.Integer, nullable=False),
+    sa.Column("owner", sa.Text, nullable=True),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("occurred_at", UtcDateTime, nullable=False),
+    sa.Index(None, "job_id"),
+)
+
+results = sa.Table(
+    "results",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("kind", WORD, nullable=False),
+    sa.Column("stack_number", sa.Integer, nullable=False),
+    sa.Column("sop_instance_uid", UID, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("job_id", "sop_instance_uid"),
+    sa.Index(None, "sop_instance_uid"),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("result_id", sa.ForeignKey("results.id"), nullable=False),
+    sa.Column("peer", sa.Text, nullable=False),
+    sa.Column("state", WORD, nullable=False),
+    sa.Column("attempt_number", sa.Integer, nullable=False),
+    sa.Column("owner", sa.Text, nullable=True),
+    sa.Column("lease_expires_at", UtcDateTime, nullable=True),
+    sa.Column("retry_at", UtcDateTime, nullable=True),
+    sa.Column("error_code", sa.Text, nullable=True),
+    sa.Column("error_message", sa.Text, nullable=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime, nullable=True),
+    sa.UniqueConstraint("result_id", "peer"),
+    sa.Index(None, "state", "id"),
+)
+
+verdicts = sa.Table(
+    "verdicts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("stack_number", sa.Integer, nullable=False),
+    sa.Column("verdict", WORD, nullable=False),
+    sa.Column("probability", sa.Float, nullable=False),
+    sa.Column("reasons", sa.Text, nullable=False),  # JSON
+    sa.Column("report", sa.Text, nullable=False),  # JSON
+    sa.Column("found_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("job_id", "stack_number"),
+)
+
+tags = sa.Table(
+    "tags",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_instance_uid", UID, sa.ForeignKey("studies.study_instance_uid"), nullable=False),
+    sa.Column("series_instance_uid", UID, nullable=False),  # "" for the study itself, so that the key is unique
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("set_by", sa.Text, nullable=False),
+    sa.Column("set_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("study_instance_uid", "series_instance_uid", "name"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),  # JSON
+    sa.Column("occurred_at", UtcDateTime, nullable=False),
+)

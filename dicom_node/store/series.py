@@ -1,0 +1,187 @@
+"""Series and their instances: what is there, what fell quiet, and the step from a closed series to its jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node.store.database import Database
+from dicom_node.store.errors import NotFoundError
+from dicom_node.store.records import ConflictRow, InstanceRow, JobPlan, SeriesRow, Skip
+from dicom_node.store.schema import conflicts, instances, series, studies
+from dicom_node.store.states import Origin, SeriesState
+from dicom_node.store.transitions import queue_jobs
+
+_SERIES_COLUMNS = [series.c[name] for name in SeriesRow.__dataclass_fields__]
+_INSTANCE_COLUMNS = [instances.c[name] for name in InstanceRow.__dataclass_fields__]
+_CONFLICT_COLUMNS = [conflicts.c[name] for name in ConflictRow.__dataclass_fields__]
+
+
+class SeriesIndex:
+    """Series and their instances."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def quiet(self, now: datetime, quiet_s: float, *, limit: int = 100) -> tuple[SeriesRow, ...]:
+        """Series in ``receiving`` to which nothing was added for ``quiet_s`` seconds, the oldest first."""
+        statement = (
+            sa.select(*_SERIES_COLUMNS)
+            .where(
+                series.c.state == SeriesState.RECEIVING.value,
+                series.c.last_arrival_at <= now - timedelta(seconds=quiet_s),
+            )
+            .order_by(series.c.last_arrival_at)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return tuple(_series_row(row) for row in connection.execute(statement))
+
+    def complete(self, series_row: SeriesRow, plan: Sequence[JobPlan] | Skip, now: datetime) -> bool:
+        """Close a generation and queue its jobs; False, and nothing done, when the series is no longer as given.
+
+        Parameters
+        ----------
+        series_row
+            The series as the plan was made for it; an instance that came since makes the call void.
+        plan
+            The jobs that routing wants, at least one, or why it wants none.
+        """
+        if not isinstance(plan, Skip) and not plan:
+            raise ValueError(f"series {series_row.series_instance_uid}: an empty plan; say why with Skip")
+        is_skipped = isinstance(plan, Skip)
+        close = (
+            sa.update(series)
+            .where(
+                series.c.series_instance_uid == series_row.series_instance_uid,
+                series.c.state == SeriesState.RECEIVING.value,
+                series.c.generation == series_row.generation,
+                series.c.n_instances == series_row.n_instances,
+            )
+            .values(
+                state=(SeriesState.SKIPPED if is_skipped else SeriesState.COMPLETE).value,
+                skip_reason=plan.reason if isinstance(plan, Skip) else None,
+                completed_at=now,
+            )
+        )
+        with self._database.write() as connection:
+            if connection.execute(close).rowcount != 1:
+                return False
+            if not isinstance(plan, Skip):
+                queue_jobs(connection, series_row, plan, now)
+        return True
+
+    def get(self, series_instance_uid: str) -> SeriesRow:
+        """One series, or `NotFoundError`."""
+        statement = sa.select(*_SERIES_COLUMNS).where(series.c.series_instance_uid == series_instance_uid)
+        with self._database.read() as connection:
+            row = connection.execute(statement).one_or_none()
+        if row is None:
+            raise NotFoundError("series", series_instance_uid)
+        return _series_row(row)
+
+    def list(
+        self,
+        *,
+        state: SeriesState | None = None,
+        study_instance_uid: str | None = None,
+        limit: int = 1000,
+        offset: int = 0,
+    ) -> tuple[SeriesRow, ...]:
+        """Series, the latest arrival first."""
+        statement = sa.select(*_SERIES_COLUMNS).order_by(series.c.last_arrival_at.desc(), series.c.series_instance_uid)
+        if state is not None:
+            statement = statement.where(series.c.state == state.value)
+        if study_instance_uid is not None:
+            statement = statement.where(series.c.study_instance_uid == study_instance_uid)
+        with self._database.read() as connection:
+            return tuple(_series_row(row) for row in connection.execute(statement.limit(limit).offset(offset)))
+
+    def counts(self) -> dict[SeriesState, int]:
+        """Received series by state; states that none is in are left out."""
+        statement = (
+            sa.select(series.c.state, sa.func.count())
+            .where(series.c.origin == Origin.RECEIVED.value)
+            .group_by(series.c.state)
+        )
+        with self._database.read() as connection:
+            return {SeriesState(state): n for state, n in connection.execute(statement)}
+
+    def instances(self, series_instance_uid: str, *, generation: int | None = None) -> tuple[InstanceRow, ...]:
+        """Instances in order of arrival; with ``generation`` only those that it holds."""
+        statement = (
+            sa.select(*_INSTANCE_COLUMNS)
+            .where(instances.c.series_instance_uid == series_instance_uid)
+            .order_by(instances.c.id)
+        )
+        if generation is not None:
+            statement = statement.where(instances.c.generation <= generation)
+        with self._database.read() as connection:
+            return tuple(instance_row(row) for row in connection.execute(statement))
+
+    def instance_attributes(self, series_instance_uid: str) -> tuple[dict[str, Any], ...]:
+        """DICOM JSON attributes of the instances, those of series and study included; in order of arrival."""
+        statement = (
+            sa.select(instances.c.attributes, series.c.attributes, studies.c.attributes)
+            .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
+            .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
+            .where(instances.c.series_instance_uid == series_instance_uid)
+            .order_by(instances.c.id)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(statement).all()
+        return tuple(
+            json.loads(study) | json.loads(one_series) | json.loads(instance) for instance, one_series, study in rows
+        )
+
+    def conflicts(self, *, limit: int = 100) -> tuple[ConflictRow, ...]:
+        """Bytes that were kept beside an instance, the latest first."""
+        statement = sa.select(*_CONFLICT_COLUMNS).order_by(conflicts.c.id.desc()).limit(limit)
+        with self._database.read() as connection:
+            return tuple(ConflictRow(**row._asdict()) for row in connection.execute(statement))
+
+    def n_conflicts(self) -> int:
+        """How many there are."""
+        with self._database.read() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(conflicts)).scalar_one()
+
+
+def find_instances(
+    database: Database,
+    *,
+    study_instance_uid: str | None = None,
+    series_instance_uid: str | None = None,
+    sop_instance_uid: str | None = None,
+) -> tuple[InstanceRow, ...]:
+    """Instances under all of the given UIDs, ordered by series and instance number."""
+    if study_instance_uid is None and series_instance_uid is None and sop_instance_uid is None:
+        raise ValueError("at least one UID is wanted")
+    statement = sa.select(*_INSTANCE_COLUMNS).order_by(
+        instances.c.series_instance_uid, instances.c.instance_number, instances.c.id
+    )
+    if study_instance_uid is not None:
+        statement = statement.where(instances.c.study_instance_uid == study_instance_uid)
+    if series_instance_uid is not None:
+        statement = statement.where(instances.c.series_instance_uid == series_instance_uid)
+    if sop_instance_uid is not None:
+        statement = statement.where(instances.c.sop_instance_uid == sop_instance_uid)
+    with database.read() as connection:
+        return tuple(instance_row(row) for row in connection.execute(statement))
+
+
+def instance_row(row: sa.Row[tuple[Any, ...]]) -> InstanceRow:
+    """Value of a row of ``instances``."""
+    values = row._asdict()
+    values["origin"] = Origin(values["origin"])
+    return InstanceRow(**values)
+
+
+def _series_row(row: sa.Row[tuple[Any, ...]]) -> SeriesRow:
+    values = row._asdict()
+    values["origin"] = Origin(values["origin"])
+    values["state"] = SeriesState(values["state"])
+    return SeriesRow(**values)

@@ -1,0 +1,42 @@
+"""All that is special to SQLite: write-ahead log, full synchronisation, immediate write transactions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+BUSY_TIMEOUT_S = 60.0  # another process may hold the write lock for a long transaction
+_BEGIN = {"read": "BEGIN DEFERRED", "write": "BEGIN IMMEDIATE"}
+
+
+def sqlite_url(path: Path) -> str:
+    """SQLAlchemy URL of a database file."""
+    return sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def create_sqlite_engine(url: str) -> sa.Engine:
+    """Engine of which transactions say by ``execution_options(access="read" | "write")`` how they begin."""
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=8, max_overflow=64)
+    event.listen(engine, "connect", _prepare_connection)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare_connection(connection: DBAPIConnection, _record: object) -> None:
+    # The driver must not begin transactions by itself: a deferred one that starts to write can fail with
+    # SQLITE_BUSY at once, whatever the busy timeout (sqlite.org/lang_transaction.html, 2.2).
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # the log is synced at each commit; NORMAL may lose acknowledged rows
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA case_sensitive_like = ON")  # as PostgreSQL
+    cursor.execute("PRAGMA cache_size = -16384")  # KiB
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(_BEGIN[connection.get_execution_options().get("access", "write")])

@@ -1,0 +1,121 @@
+"""Transitions of jobs inside a transaction: the row and its event, always both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from dicom_node.store.records import JobPlan, JobRow, SeriesRow
+from dicom_node.store.schema import job_events, jobs
+from dicom_node.store.states import TRANSITIONS, JobState, check_transition
+
+JOB_COLUMNS = [jobs.c[name] for name in JobRow.__dataclass_fields__]
+
+
+def job_row(row: sa.Row[tuple[Any, ...]]) -> JobRow:
+    """Value of a row of ``jobs`` that was selected as `JOB_COLUMNS`."""
+    values = row._asdict()
+    values["state"] = JobState(values["state"])
+    return JobRow(**values)
+
+
+def move_job(
+    connection: sa.Connection,
+    job: JobRow,
+    wanted: JobState,
+    event: str,
+    now: datetime,
+    *,
+    detail: str = "",
+    **changes: object,
+) -> JobRow:
+    """Bring a job, read in this write transaction, to another state; an illegal way raises."""
+    check_transition("job", job.id, job.state, wanted)
+    if wanted is not JobState.RUNNING:
+        changes = {"owner": None, "lease_expires_at": None} | changes
+    if wanted is not JobState.WAITING:
+        changes = {"retry_at": None} | changes
+    moved = connection.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job.id, jobs.c.state == job.state.value)
+        .values(state=wanted.value, **changes)
+        .returning(*JOB_COLUMNS)
+    ).one()
+    after = job_row(moved)
+    connection.execute(
+        sa.insert(job_events).values(
+            job_id=job.id,
+            event=event,
+            from_state=job.state.value,
+            to_state=wanted.value,
+            attempt_number=max(job.attempt_number, after.attempt_number),
+            owner=after.owner or job.owner,
+            detail=detail,
+            occurred_at=now,
+        )
+    )
+    return after
+
+
+def supersede_jobs(connection: sa.Connection, series_instance_uid: str, generation: int, now: datetime) -> None:
+    """End what is left to do for generations of a series before ``generation``; a running worker loses its lease."""
+    open_states = [state.value for state, ways in TRANSITIONS.items() if JobState.SUPERSEDED in ways]
+    older = sa.select(*JOB_COLUMNS).where(
+        jobs.c.series_instance_uid == series_instance_uid,
+        jobs.c.generation < generation,
+        jobs.c.state.in_(open_states),
+    )
+    for row in connection.execute(older).all():
+        move_job(
+            connection,
+            job_row(row),
+            JobState.SUPERSEDED,
+            "superseded",
+            now,
+            detail=f"generation {generation}",
+            ended_at=now,
+        )
+
+
+def queue_jobs(connection: sa.Connection, series_row: SeriesRow, plan: Sequence[JobPlan], now: datetime) -> None:
+    """Queue the jobs of a generation; one that exists already is left as it is."""
+    existing = sa.select(jobs.c.stack_policy, jobs.c.pipeline_digest).where(
+        jobs.c.series_instance_uid == series_row.series_instance_uid, jobs.c.generation == series_row.generation
+    )
+    known = {tuple(row) for row in connection.execute(existing)}
+    for job_plan in plan:
+        key = (job_plan.stack_policy, job_plan.pipeline_digest)
+        if key in known:
+            continue
+        known.add(key)
+        job_id = connection.execute(
+            sa.insert(jobs)
+            .values(
+                series_instance_uid=series_row.series_instance_uid,
+                study_instance_uid=series_row.study_instance_uid,
+                generation=series_row.generation,
+                stack_policy=job_plan.stack_policy,
+                pipeline_digest=job_plan.pipeline_digest,
+                priority=job_plan.priority,
+                reason=job_plan.reason,
+                state=JobState.QUEUED.value,
+                attempt_number=0,
+                queued_at=now,
+            )
+            .returning(jobs.c.id)
+        ).scalar_one()
+        connection.execute(
+            sa.insert(job_events).values(
+                job_id=job_id,
+                event="queued",
+                from_state=None,
+                to_state=JobState.QUEUED.value,
+                attempt_number=0,
+                owner=None,
+                detail=job_plan.reason,
+                occurred_at=now,
+            )
+        )
