@@ -71,7 +71,7 @@ def _load_tissues() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     margin = AIR_MARGIN_VOXELS
     # The neck leaves the field of view below, so there is no air there.
     tissues = np.pad(tissues, ((margin, margin), (margin, margin), (0, margin)))
-    spacing_mm = float(image.header.get_zooms()[0])
+    spacing_mm = float(np.linalg.norm(image.affine[:3, 0]))
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     affine[:3, 3] = -spacing_mm * np.array(tissues.shape) / 2.0
     return tissues, affine

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -23,6 +22,17 @@ from inference.series.volume import SourceVolume
 
 log = logging.getLogger(__name__)
 
+_SUMMARY_KEYS = (
+    "name",
+    "series_instance_uid",
+    "stack_number",
+    "modality",
+    "verdict",
+    "probability",
+    "foreground_ml",
+    "anonymized_ml",
+    "timings_s",
+)
 OFFLINE_GENERATION = 1  # a run sees a series once; what is late is another run
 
 
@@ -137,14 +147,13 @@ def _read_ahead(
 ) -> Iterator[tuple[Item, Future[_Prepared]]]:
     """Each item with its reading under way, one item ahead of the caller: two series in memory at most."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as pool:
-        upcoming = pool.submit(prepare, items[0]) if items else None
+        current: Future[_Prepared] | None = None
         for index, item in enumerate(items):
-            current = upcoming
-            assert current is not None
-            current.exception()  # wait, so that no third series is read
-            upcoming = pool.submit(prepare, items[index + 1]) if index + 1 < len(items) else None
-            yield item, current
-            del current
+            ready = pool.submit(prepare, item) if current is None else current
+            wait((ready,))  # before the next is begun, so that no third series is read
+            current = pool.submit(prepare, items[index + 1]) if index + 1 < len(items) else None
+            yield item, ready
+            del ready
 
 
 def _finish_item(
@@ -183,11 +192,8 @@ def _finish_item(
 
 
 def _summary_entry(report: dict[str, Any], item: Item, status: str) -> dict[str, Any]:
-    copied = (
-        "name series_instance_uid stack_number modality verdict probability foreground_ml anonymized_ml timings_s"
-    ).split()
     return {
-        **{key: report.get(key) for key in copied},
+        **{key: report.get(key) for key in _SUMMARY_KEYS},
         "status": status,
         "input": str(item.nifti) if item.nifti is not None else None,
     }

@@ -1,0 +1,67 @@
+"""The command line. Commands import what they need when they run, so that help comes at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import dicom_node
+from dicom_node.cli.config_command import check_config
+from dicom_node.cli.deliveries_commands import deliveries_app
+from dicom_node.cli.demo_command import demo
+from dicom_node.cli.errors import NodeGroup
+from dicom_node.cli.jobs_commands import jobs_app
+from dicom_node.cli.models_commands import models_app
+from dicom_node.cli.process_commands import receive, serve, web, work
+from dicom_node.cli.segment_command import segment
+from dicom_node.cli.status_command import status
+
+app = typer.Typer(
+    name="dicom-node",
+    cls=NodeGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "A DICOM node: finds the body and the anonymised area in CT and MR series and returns DICOM SEG.\n\n"
+        "\b\n"
+        "Start with one of these:\n"
+        "  dicom-node demo                              see it at work on synthetic series\n"
+        "  dicom-node segment STUDY_FOLDER -o results   segment files, without any server\n"
+        "  dicom-node serve -c config/node.yaml         run the node beside a PACS\n\n"
+        "Exit codes: 0 done, 2 bad usage or settings, 3 some input failed."
+    ),
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"dicom-node {dicom_node.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+app.command(short_help="Segment folders, zips and NIfTI files.")(segment)
+app.command(short_help="See the node at work on synthetic series.")(demo)
+app.command(short_help="Run the whole node beside a PACS.")(serve)
+app.command(short_help="Run the receiver alone.")(receive)
+app.command(short_help="Run the web server alone.")(web)
+app.command(short_help="Run the worker alone.")(work)
+app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
+app.command(short_help="Look at a node: what runs, what waits, what failed.")(status)
+app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel jobs.")
+app.add_typer(deliveries_app, name="deliveries", short_help="List and retry deliveries.")
+app.add_typer(models_app, name="models", short_help="List, add and verify models.")
+
+__all__ = ["app"]

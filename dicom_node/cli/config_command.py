@@ -1,0 +1,35 @@
+"""``check-config``: are the settings, the rules and the models usable, before anything is started."""
+
+from __future__ import annotations
+
+import typer
+
+from dicom_node.cli.options import ConfigOption, read_settings
+
+
+def check_config(config: ConfigOption = None) -> None:
+    """Check settings, rules and models, and start nothing.
+
+    Every problem is named with file and key. Exit code 0 means that `serve` would start with these settings.
+
+    \b
+    Example:
+      dicom-node check-config -c config/node.yaml
+    """
+    from dicom_node import app
+
+    settings = read_settings(config)
+    app.read_rules(settings)
+    models = app.read_models(settings)
+    typer.echo(f"node {settings.node.ae_title}, data in {settings.node.data_dir}")
+    typer.echo(f"DIMSE on {settings.dimse.host}:{settings.dimse.port}, web on {settings.web.host}:{settings.web.port}")
+    for model in models:
+        identity = model.identity
+        typer.echo(f"model {identity.role}: {identity.name} {identity.version} ({identity.sha256[:12]})")
+    for peer in settings.peers:
+        place = f"{peer.ae_title} at {peer.host}:{peer.port}" if peer.kind == "dimse" else str(peer.url)
+        gets = "gets every result" if peer.name in settings.deliver_to else "gets what rules send it"
+        typer.echo(f"peer {peer.name}: {place}, {gets}")
+    if not settings.peers:
+        typer.echo("no peers: results are kept and served by DICOMweb only")
+    typer.echo("the settings are usable")

@@ -1,0 +1,76 @@
+"""``deliveries``: results on their way to peers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dicom_node.cli.jobs_commands import StateOption
+from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
+from dicom_node.cli.tables import write_json, write_table
+
+deliveries_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List and retry deliveries: results on their way to peers.",
+)
+
+DeliveryIds = Annotated[
+    list[int], typer.Argument(metavar="DELIVERY", help="Numbers of deliveries, as `deliveries list` shows them.")
+]
+
+
+@deliveries_app.command("list")
+def list_deliveries(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    peer: Annotated[str | None, typer.Option("--peer", metavar="NAME", help="Only to this peer.")] = None,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List deliveries, the newest first.
+
+    \b
+    Example:
+      dicom-node deliveries list -c config/node.yaml --state waiting
+    """
+    from dicom_node.cli.states import job_states
+
+    states = job_states(state)
+    with open_existing_store(read_settings(config)) as store:
+        deliveries = store.deliveries.list(states=states, peer=peer, limit=limit)
+    if as_json:
+        write_json(deliveries)
+        return
+    write_table(
+        ("DELIVERY", "JOB", "PEER", "STATE", "ATTEMPTS", "TRIED AGAIN AT", "SOP INSTANCE UID", "WHY"),
+        [
+            (
+                delivery.id,
+                delivery.job_id,
+                delivery.peer,
+                delivery.state,
+                delivery.attempt_number,
+                delivery.retry_at,
+                delivery.sop_instance_uid,
+                f"{delivery.error_code}: {delivery.error_message}" if delivery.error_code else None,
+            )
+            for delivery in deliveries
+        ],
+        when_empty="no deliveries",
+    )
+
+
+@deliveries_app.command("retry")
+def retry_deliveries(delivery_ids: DeliveryIds, config: ConfigOption = None) -> None:
+    """Queue dead, cancelled or waiting deliveries afresh.
+
+    \b
+    Example:
+      dicom-node deliveries retry 5 -c config/node.yaml
+    """
+    with open_existing_store(read_settings(config)) as store:
+        for delivery_id in delivery_ids:
+            delivery = store.deliveries.retry(delivery_id)
+            typer.echo(f"delivery {delivery.id} to {delivery.peer} is {delivery.state}")

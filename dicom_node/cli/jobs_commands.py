@@ -1,0 +1,152 @@
+"""``jobs``: what is queued, what ended for good, why, and how to go on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
+from dicom_node.cli.tables import write_fields, write_json, write_table
+
+jobs_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List, explain, retry and cancel jobs: the work of the models on one series.",
+)
+
+JobId = Annotated[int, typer.Argument(metavar="JOB", help="Number of the job, as `jobs list` shows it.")]
+JobIds = Annotated[list[int], typer.Argument(metavar="JOB", help="Numbers of jobs, as `jobs list` shows them.")]
+StateOption = Annotated[
+    list[str] | None,
+    typer.Option("--state", metavar="STATE", help="Only this state: queued, running, waiting, succeeded, dead, ..."),
+]
+
+
+@jobs_app.command("list")
+def list_jobs(
+    config: ConfigOption = None,
+    state: StateOption = None,
+    series: Annotated[
+        str | None, typer.Option("--series", metavar="UID", help="Only this Series Instance UID.")
+    ] = None,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, the newest first.
+
+    \b
+    Examples:
+      dicom-node jobs list -c config/node.yaml
+      dicom-node jobs list -c config/node.yaml --state dead
+    """
+    from dicom_node.cli.states import job_states
+
+    states = job_states(state)
+    with open_existing_store(read_settings(config)) as store:
+        jobs = store.jobs.list(states=states, series_instance_uid=series, limit=limit)
+    if as_json:
+        write_json(jobs)
+        return
+    write_table(
+        ("JOB", "STATE", "ATTEMPTS", "QUEUED", "ENDED", "SERIES", "GENERATION", "WHY"),
+        [
+            (
+                job.id,
+                job.state,
+                job.attempt_number,
+                job.queued_at,
+                job.ended_at,
+                job.series_instance_uid,
+                job.generation,
+                job.error_code,
+            )
+            for job in jobs
+        ],
+        when_empty="no jobs",
+    )
+
+
+@jobs_app.command("show")
+def show_job(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Explain one job: state, reason, history, results and deliveries.
+
+    \b
+    Example:
+      dicom-node jobs show 17 -c config/node.yaml
+    """
+    with open_existing_store(read_settings(config)) as store:
+        job = store.jobs.get(job_id)
+        events = store.jobs.events(job_id)
+        results = store.jobs.results(job_id)
+        deliveries = store.deliveries.list(job_id=job_id)
+        verdicts = [
+            verdict
+            for verdict in store.studies.verdicts(job.study_instance_uid)
+            if verdict.series_instance_uid == job.series_instance_uid
+        ]
+    if as_json:
+        write_json({"job": job, "events": events, "results": results, "deliveries": deliveries, "verdicts": verdicts})
+        return
+    write_fields(
+        {
+            "job": job.id,
+            "state": job.state,
+            "series": f"{job.series_instance_uid}, generation {job.generation}",
+            "study": job.study_instance_uid,
+            "attempts": job.attempt_number,
+            "queued": job.queued_at,
+            "ended": job.ended_at,
+            "tried again at": job.retry_at,
+            "reason": f"{job.error_code}: {job.error_message}" if job.error_code else None,
+        }
+    )
+    typer.echo()
+    write_table(
+        ("WHEN", "EVENT", "STATE", "ATTEMPT", "DETAIL"),
+        [(event.occurred_at, event.event, event.to_state, event.attempt_number, event.detail) for event in events],
+        when_empty="no history",
+    )
+    typer.echo()
+    for verdict in verdicts:
+        report = verdict.report
+        typer.echo(
+            f"stack {verdict.stack_number}: verdict {verdict.verdict} ({verdict.probability:.2f}), "
+            f"foreground {report.get('foreground_ml')} mL, anonymised area {report.get('anonymized_ml')} mL"
+        )
+    for result in results:
+        typer.echo(f"result {result.kind} {result.sop_instance_uid}")
+    for delivery in deliveries:
+        reason = f" ({delivery.error_code}: {delivery.error_message})" if delivery.error_code else ""
+        typer.echo(f"delivery {delivery.id} to {delivery.peer}: {delivery.state}{reason}")
+    if job.error_detail:
+        typer.echo(f"\n{job.error_detail.rstrip()}")
+
+
+@jobs_app.command("retry")
+def retry_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
+    """Queue dead, cancelled or waiting jobs afresh.
+
+    \b
+    Example:
+      dicom-node jobs retry 17 18 -c config/node.yaml
+    """
+    with open_existing_store(read_settings(config)) as store:
+        for job_id in job_ids:
+            job = store.jobs.retry(job_id, datetime.now(UTC))
+            typer.echo(f"job {job.id} is {job.state}")
+
+
+@jobs_app.command("cancel")
+def cancel_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
+    """Stop queued, waiting or running jobs; the received instances stay.
+
+    \b
+    Example:
+      dicom-node jobs cancel 17 -c config/node.yaml
+    """
+    with open_existing_store(read_settings(config)) as store:
+        for job_id in job_ids:
+            job = store.jobs.cancel(job_id, datetime.now(UTC))
+            typer.echo(f"job {job.id} is {job.state}")

@@ -1,0 +1,64 @@
+"""``serve`` and the three processes that it is made of."""
+
+from __future__ import annotations
+
+import typer
+
+from dicom_node.cli.options import ConfigOption, read_settings
+
+
+def serve(config: ConfigOption = None) -> None:
+    """Run the whole node: receive, web and work.
+
+    Takes CT and MR series by C-STORE, segments each when it is complete, delivers the results to the peers named in
+    the settings, and serves them by DICOMweb. SIGTERM or Ctrl-C stops it cleanly; whatever was acknowledged is kept.
+
+    \b
+    Example:
+      dicom-node serve -c config/node.yaml
+    """
+    from dicom_node import app
+
+    raise typer.Exit(app.serve(read_settings(config), config))
+
+
+def receive(config: ConfigOption = None) -> None:
+    """Run the receiver alone: C-ECHO and C-STORE.
+
+    For a container of its own; `serve` starts it by itself.
+
+    \b
+    Example:
+      dicom-node receive -c config/node.yaml
+    """
+    from dicom_node import app
+
+    raise typer.Exit(app.run_receive(read_settings(config)))
+
+
+def web(config: ConfigOption = None) -> None:
+    """Run the web server alone: DICOMweb and /health.
+
+    For a container of its own; `serve` starts it by itself.
+
+    \b
+    Example:
+      dicom-node web -c config/node.yaml
+    """
+    from dicom_node import app
+
+    raise typer.Exit(app.run_web(read_settings(config)))
+
+
+def work(config: ConfigOption = None) -> None:
+    """Run the worker alone: models and deliveries.
+
+    For a container with a GPU; `serve` starts it by itself.
+
+    \b
+    Example:
+      dicom-node work -c config/node.yaml
+    """
+    from dicom_node import app
+
+    raise typer.Exit(app.run_work(read_settings(config)))

@@ -1,0 +1,136 @@
+"""How far an offline run is: a bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import typer
+
+from dicom_node.offline.run import Failure, Progress
+
+
+class RunProgress(Progress, Protocol):
+    """Progress that is shown while a ``with`` block runs."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class PlainProgress:
+    """A line on standard error for every volume and failure."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        self._verbose = verbose
+        self._n_items = 0
+        self._n_done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+    def begin(self, n_items: int) -> None:
+        """Remember how much there is to do."""
+        self._n_items = n_items
+
+    def stage(self, name: str, stage: str) -> None:
+        """Say the stage, where it was asked for."""
+        if self._verbose:
+            self._write(f"{self._place()} {name}: {stage}")
+
+    def volume(self, report: Mapping[str, Any], *, is_new: bool) -> None:
+        """Say what was found."""
+        self._write(f"{self._place()} {volume_line(report, is_new=is_new)}")
+
+    def failure(self, failure: Failure, error: BaseException) -> None:
+        """Say what has no result, and why."""
+        self._write(failure_line(failure))
+        if self._verbose:
+            self._write("".join(traceback.format_exception(error)).rstrip())
+
+    def advance(self) -> None:
+        """One more is dealt with."""
+        self._n_done += 1
+
+    def _place(self) -> str:
+        return f"[{min(self._n_done + 1, self._n_items)}/{self._n_items}]"
+
+    def _write(self, line: str) -> None:
+        typer.echo(line, err=True)
+
+
+class BarProgress(PlainProgress):
+    """The same lines above a bar with the stage, for a terminal."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        super().__init__(verbose=verbose)
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=Console(stderr=True, highlight=False, markup=False),
+        )
+        self._task = self._bar.add_task("looking at the models", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, n_items: int) -> None:
+        """Give the bar its length."""
+        super().begin(n_items)
+        self._bar.update(self._task, total=n_items, description="")
+
+    def stage(self, name: str, stage: str) -> None:
+        """Show the stage beside the bar."""
+        self._bar.update(self._task, description=f"{stage} · {name if len(name) < 32 else '…' + name[-30:]}")
+
+    def advance(self) -> None:
+        """Move the bar."""
+        super().advance()
+        self._bar.advance(self._task)
+
+    def _write(self, line: str) -> None:
+        self._bar.print(line, soft_wrap=True)
+
+
+def make_progress(*, verbose: bool) -> RunProgress:
+    """A bar where standard error is a terminal."""
+    return BarProgress(verbose=verbose) if sys.stderr.isatty() else PlainProgress(verbose=verbose)
+
+
+def volume_line(report: Mapping[str, Any], *, is_new: bool) -> str:
+    """What was found in one volume, on one line."""
+    seconds = sum(report["timings_s"].values())
+    when = f"{seconds:.1f} s" if is_new else "finished earlier"
+    return (
+        f"{report['name']}: {report['verdict']} ({report['probability']:.2f}), "
+        f"foreground {report['foreground_ml']:.0f} mL, anonymised area {report['anonymized_ml']:.1f} mL, {when}"
+    )
+
+
+def failure_line(failure: Failure) -> str:
+    """Which input failed, and why, on one line."""
+    named = "" if failure.name in failure.message else f"{failure.name}: "
+    return f"error: {named}{' '.join(failure.message.split())} [{failure.code}]"

@@ -1,0 +1,109 @@
+"""``segment``: folders, zips and NIfTI files to masks, without any server."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dicom_node.cli.errors import EXIT_FAILED, fail
+
+if TYPE_CHECKING:
+    from inference.segment import Models
+
+
+class Device(StrEnum):
+    """Where the models run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+def segment(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="DICOM folders, zip archives, DICOM or NIfTI files.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Folder for the results.")],
+    device: Annotated[Device, typer.Option("--device", help="auto takes a GPU where there is one.")] = Device.AUTO,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; all cores when left out.")
+    ] = None,
+    foreground_model: Annotated[
+        Path | None,
+        typer.Option("--foreground-model", metavar="FOLDER", help="Instead of the reference model that ships."),
+    ] = None,
+    anonymized_model: Annotated[
+        Path | None,
+        typer.Option("--anonymized-model", metavar="FOLDER", help="Instead of the reference model that ships."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do everything again, also what an earlier run finished.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every stage, and a traceback for every failure.")
+    ] = False,
+) -> None:
+    """Segment DICOM folders, zips and NIfTI files without any server.
+
+    For every volume OUT/<name>/ holds foreground.nii.gz and anonymized.nii.gz on the source's grid, seg.dcm (for
+    DICOM), report.json and overlay.png; OUT/summary.json tells of the whole run. <name> is the Series Instance UID or
+    the NIfTI file's stem. The same command again goes on where it was stopped. Nothing is sent anywhere.
+
+    Exit code 0: every input has its result. 3: some input failed; the others have theirs.
+
+    \b
+    Examples:
+      dicom-node segment /data/study -o results
+      dicom-node segment head.nii.gz export.zip -o results --device cuda
+    """
+    from dicom_node.cli.progress import failure_line, make_progress
+    from dicom_node.offline.output import OutputFolder
+    from dicom_node.offline.run import Failure, run_items, summarise
+    from dicom_node.offline.survey import survey_inputs
+
+    started_at = datetime.now(UTC)
+    missing = [path for path in inputs if not path.exists()]
+    if missing:
+        raise typer.BadParameter(f"{missing[0]}: no such file or folder", param_hint="INPUT")
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"{output}: is a file, a folder is wanted", param_hint="--output")
+    models = _load_models(foreground_model, anonymized_model, device, threads)
+    folder = OutputFolder(output)
+    survey = survey_inputs(inputs)
+    with make_progress(verbose=verbose) as progress:
+        result = run_items(survey.items, models, folder, overwrite=overwrite, progress=progress)
+    for rejected in survey.failed:
+        failure = Failure(rejected.name, rejected.code, rejected.reason)
+        result.failures.append(failure)
+        typer.echo(failure_line(failure), err=True)
+    for code, number in Counter(rejected.code for rejected in survey.not_used).most_common():
+        typer.echo(f"not used: {number} × {code}, listed in summary.json", err=True)
+    summary = summarise(result, survey.not_used, models, started_at=started_at, ended_at=datetime.now(UTC))
+    folder.write_summary(summary)
+    typer.echo(f"{summary['n_volumes']} volumes in {output}, {summary['n_failed']} failed")
+    if result.failures:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _load_models(foreground: Path | None, anonymized: Path | None, device: Device, threads: int | None) -> Models:
+    import torch
+
+    from inference.models import read_model_spec, reference_model
+    from inference.segment import load_models
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device is Device.CUDA and not torch.cuda.is_available():
+        fail("--device cuda: this machine has no CUDA device that PyTorch can use; leave --device out for the CPU")
+        sys.exit(2)
+    return load_models(
+        reference_model("foreground") if foreground is None else read_model_spec(foreground),
+        reference_model("anonymized") if anonymized is None else read_model_spec(anonymized),
+        device=device.value,
+    )

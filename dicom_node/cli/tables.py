@@ -1,0 +1,60 @@
+"""Tables and JSON on standard output."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import typer
+
+
+def write_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, when_empty: str) -> None:
+    """Columns as wide as they need to be; a pipe gets the same text as a terminal."""
+    if not rows:
+        typer.echo(when_empty)
+        return
+    cells = [[shown(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line in (columns, *cells):
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def write_fields(fields: Mapping[str, object]) -> None:
+    """One ``name: value`` a line, values in one column."""
+    width = max(map(len, fields)) + 1
+    for name, value in fields.items():
+        typer.echo(f"{name + ':':<{width}} {shown(value)}")
+
+
+def write_json(value: object) -> None:
+    """Indented JSON; dataclasses, dates and enums as their plain forms."""
+    typer.echo(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
+
+
+def plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON knows
+    """JSON form of a value that JSON does not know."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple | set | frozenset):
+        return list(value)
+    return str(value)
+
+
+def shown(value: object) -> str:
+    """A value as people read it: times to the second in local time, nothing as a dash, control characters escaped."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    text = value.value if isinstance(value, Enum) else str(value)
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in str(text))

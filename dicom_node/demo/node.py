@@ -1,0 +1,128 @@
+"""A real node for the demo: its own processes, a data directory that goes away, ports that were free."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from dicom_node.demo.errors import DemoError
+from dicom_node.processes import command_line
+
+AE_TITLE = "DEMONODE"
+HOST = "127.0.0.1"
+QUIET_S = 2.0
+READY_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 40.0
+POLL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class DemoNode:
+    """A node that answers."""
+
+    port: int
+    web_port: int
+    data_dir: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def dicomweb_url(self) -> str:
+        """Root of its DICOMweb services."""
+        return f"http://{HOST}:{self.web_port}/dicom-web"
+
+    def check_alive(self) -> None:
+        """Raise `DemoError` when the node has ended."""
+        if self.process.poll() is not None:
+            raise DemoError(f"the node ended by itself with exit code {self.process.returncode}", self.log)
+
+
+@contextmanager
+def running_node(folder: Path, log: Path, *, device: str) -> Iterator[DemoNode]:
+    """Start ``dicom-node serve``, wait until it answers, stop it cleanly at the end.
+
+    Parameters
+    ----------
+    folder
+        For settings and data; the caller removes it.
+    log
+        File that the node's processes log to.
+    """
+    port, web_port = _free_ports(2)
+    settings = {
+        "node": {"ae_title": AE_TITLE, "data_dir": str(folder / "data")},
+        "dimse": {"host": HOST, "port": port, "min_free_bytes": 0},
+        "web": {"host": HOST, "port": web_port},
+        "series": {"quiet_s": QUIET_S},
+        "work": {"device": device},
+    }
+    path = folder / "node.yaml"
+    path.write_text(json.dumps(settings, indent=2))  # JSON is YAML
+    # A setting of the environment is meant for the real node, not for this one.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("DICOM_NODE_")}
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            command_line("serve", "--config", str(path)),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+        )
+    node = DemoNode(port, web_port, folder / "data", log, process)
+    try:
+        _wait_until_ready(node)
+        yield node
+    finally:
+        _stop(process)
+
+
+def _wait_until_ready(node: DemoNode) -> None:
+    end = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < end:
+        node.check_alive()
+        if _answers(node):
+            return
+        time.sleep(POLL_S)
+    raise DemoError(f"the node did not answer within {READY_TIMEOUT_S:.0f} s", node.log)
+
+
+def _answers(node: DemoNode) -> bool:
+    try:
+        with socket.create_connection((HOST, node.port), timeout=1.0):
+            pass
+        answer = httpx.get(f"http://{HOST}:{node.web_port}/health/ready", timeout=2.0, trust_env=False)
+    except (OSError, httpx.HTTPError):
+        return False
+    return answer.status_code == httpx.codes.OK
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _free_ports(n_ports: int) -> list[int]:
+    """Ports that nobody listens on at the moment, all different."""
+    sockets = [socket.socket() for _ in range(n_ports)]
+    try:
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
