@@ -1,0 +1,110 @@
+"""Weights out of an nnU-Net checkpoint, read by torch's restricted unpickler: no code from the file is ever run."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from inference.nnunet.errors import CheckpointError, ModelFileMissingError, UnsafeCheckpointError
+
+# nnU-Net logs NumPy scalars beside the weights. They unpickle through these three kinds of names and nothing else; the
+# scalar's module was renamed in NumPy 2, and checkpoints carry either name.
+_NUMPY_SCALAR = np.float64(0.0).__reduce__()[0]
+SAFE_GLOBALS: list[Any] = [
+    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")},
+]
+WRAPPER_PREFIXES = ("_orig_mod.", "module.")  # left by torch.compile and DistributedDataParallel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """What of a checkpoint prediction needs."""
+
+    file: str
+    weights: Mapping[str, torch.Tensor]
+    configuration: str
+    mirroring_axes: tuple[int, ...]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read the weights of one fold to the CPU as float32.
+
+    Raises
+    ------
+    UnsafeCheckpointError
+        The pickle names anything beyond tensors, plain containers and NumPy scalars.
+    CheckpointError
+        It is no checkpoint, or lacks what nnU-Net's trainer writes.
+    """
+    if not path.is_file():
+        raise ModelFileMissingError(str(path), "the weights")
+    content = _load(path)
+    weights = content.get("network_weights")
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise CheckpointError(str(path), "no mapping of tensors under 'network_weights'")
+    arguments = content.get("init_args")
+    configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
+    if not isinstance(configuration, str):
+        raise CheckpointError(str(path), "no text under init_args['configuration']")
+    return Checkpoint(
+        file=str(path),
+        weights={_plain_name(str(name)): value.float() for name, value in weights.items()},
+        configuration=configuration,
+        mirroring_axes=_mirroring_axes(path, content.get("inference_allowed_mirroring_axes")),
+    )
+
+
+def load_weights(network: torch.nn.Module, checkpoint: Checkpoint) -> None:
+    """Put the weights into ``network``; every one must fit."""
+    try:
+        network.load_state_dict(dict(checkpoint.weights))
+    except RuntimeError as error:
+        reasons = " ".join(str(error).split())[:300]
+        raise CheckpointError(checkpoint.file, f"weights do not fit the architecture ({reasons})") from error
+    for name, parameter in network.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise CheckpointError(checkpoint.file, f"weight {name} holds values that are not finite")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UnsafeCheckpointError(str(path), _first_line(error)) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(str(path), f"cannot be read ({_first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(str(path), f"holds a {type(content).__name__}, not a mapping")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    """First sentence of torch's message that says what was found, without its advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line or "operand" in line]
+    return (telling or lines or [type(error).__name__])[0][:200]
+
+
+def _plain_name(name: str) -> str:
+    for prefix in WRAPPER_PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _mirroring_axes(path: Path, found: object) -> tuple[int, ...]:
+    """Axes along which training mirrored; none where the trainer recorded none."""
+    if found is None:
+        return ()
+    if not isinstance(found, list | tuple) or not all(axis in (0, 1, 2) for axis in found):
+        raise CheckpointError(str(path), f"inference_allowed_mirroring_axes is {found!r}, expected axes out of 0, 1, 2")
+    return tuple(sorted({int(axis) for axis in found}))

@@ -1,0 +1,117 @@
+"""Values out of parsed JSON and YAML, where every wrong one is an error with file and key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from inference.nnunet.errors import ModelFileMissingError, ModelKeyError
+
+MAX_FILE_BYTES = 64 * 2**20  # plans.json is some kilobytes; anything near this is not one
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One value of a document and where it stands."""
+
+    file: str
+    key: str
+    value: Any
+
+    def wrong(self, expected: str) -> ModelKeyError:
+        """Error that says what was found here and what belongs here."""
+        found = "nothing" if self.value is None else f"{type(self.value).__name__} {str(self.value)[:80]!r}"
+        return ModelKeyError(self.file, self.key, found, expected)
+
+    def __getitem__(self, key: str | int) -> Node:
+        """Return the value below, which must exist."""
+        node = self.get(key)
+        if node is None:
+            raise ModelKeyError(self.file, self._below(key), "nothing", "a value")
+        return node
+
+    def get(self, key: str | int) -> Node | None:
+        """Return the value below, None where the key is absent."""
+        if isinstance(key, int):
+            items = self.items()
+            return items[key] if key < len(items) else None
+        mapping = self.mapping()
+        return Node(self.file, self._below(key), mapping[key]) if key in mapping else None
+
+    def mapping(self) -> Mapping[str, Any]:
+        """Return the value as a mapping with text keys."""
+        if not isinstance(self.value, dict) or not all(isinstance(key, str) for key in self.value):
+            raise self.wrong("a mapping")
+        return self.value
+
+    def nodes(self) -> Iterator[tuple[str, Node]]:
+        """Give all entries of a mapping, in order."""
+        for key in self.mapping():
+            yield key, self[key]
+
+    def items(self, length: int | None = None) -> list[Node]:
+        """Return the entries of a list, of the given length."""
+        if not isinstance(self.value, list | tuple) or (length is not None and len(self.value) != length):
+            raise self.wrong("a list" if length is None else f"a list of {length}")
+        return [Node(self.file, self._below(index), item) for index, item in enumerate(self.value)]
+
+    def text(self, *choices: str) -> str:
+        """Return the value as text, one of ``choices`` where given."""
+        if not isinstance(self.value, str) or (choices and self.value not in choices):
+            raise self.wrong(f"one of {', '.join(choices)}" if choices else "text")
+        return self.value
+
+    def integer(self, low: int, high: int) -> int:
+        """Return the value as an integer from ``low`` to ``high``."""
+        if isinstance(self.value, bool) or not isinstance(self.value, int) or not low <= self.value <= high:
+            raise self.wrong(f"an integer from {low} to {high}")
+        return self.value
+
+    def number(self, *, above: float | None = None) -> float:
+        """Return the value as a finite number."""
+        found = self.value
+        if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) < float("inf"):
+            raise self.wrong("a number")
+        if above is not None and not found > above:
+            raise self.wrong(f"a number above {above:g}")
+        return float(found)
+
+    def flag(self) -> bool:
+        """Return the value as true or false."""
+        if not isinstance(self.value, bool):
+            raise self.wrong("true or false")
+        return self.value
+
+    def _below(self, key: str | int) -> str:
+        return f"{self.key}.{key}" if self.key else str(key)
+
+
+def read_json(path: Path, *, needed_for: str) -> Node:
+    """Parse a JSON file."""
+    try:
+        return Node(str(path), "", json.loads(_text(path, needed_for)))
+    except ValueError as error:
+        raise ModelKeyError(str(path), "(file)", f"no JSON ({error})", "a JSON object") from error
+
+
+def read_yaml(path: Path, *, needed_for: str) -> Node:
+    """Parse a YAML file, plain values only."""
+    try:
+        return Node(str(path), "", yaml.safe_load(_text(path, needed_for)))
+    except (yaml.YAMLError, ValueError) as error:
+        raise ModelKeyError(str(path), "(file)", f"no YAML ({type(error).__name__})", "a YAML mapping") from error
+
+
+def _text(path: Path, needed_for: str) -> str:
+    """Content of a small text file."""
+    if not path.is_file():
+        raise ModelFileMissingError(str(path), needed_for)
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ModelKeyError(str(path), "(file)", f"{size} bytes", f"at most {MAX_FILE_BYTES}")
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,53 @@
+"""Turning a volume to the orientation that a network saw in training, and masks back, by swaps and flips only.
+
+The canonical array has its axes towards head, posterior and left: what SimpleITK calls LPS, whose arrays come in the
+order z, y, x. Oblique volumes go to the nearest such orientation and stay oblique.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+
+CANONICAL = ("H", "P", "L")
+OPPOSITE = {"H": "F", "F": "H", "A": "P", "P": "A", "L": "R", "R": "L"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reorientation:
+    """Source axis and whether it is reversed, for each canonical axis."""
+
+    axes: tuple[int, int, int]
+    is_flipped: tuple[bool, bool, bool]
+
+    def to_canonical(self, array: NDArray[Any]) -> NDArray[Any]:
+        """View of a source-grid array with canonical axes."""
+        return np.transpose(array, self.axes)[self._steps()]
+
+    def to_source(self, array: NDArray[Any]) -> NDArray[Any]:
+        """View of a canonical array with the source's axes; the exact inverse."""
+        return np.transpose(array[self._steps()], np.argsort(self.axes))
+
+    def spacing_mm(self, geometry: hd.VolumeGeometry) -> tuple[float, float, float]:
+        """Spacing along the canonical axes."""
+        first, second, third = (float(geometry.spacing[axis]) for axis in self.axes)
+        return first, second, third
+
+    def _steps(self) -> tuple[slice, slice, slice]:
+        first, second, third = (slice(None, None, -1 if flipped else 1) for flipped in self.is_flipped)
+        return first, second, third
+
+
+def reorientation_of(geometry: hd.VolumeGeometry) -> Reorientation:
+    """How a grid is turned to the canonical orientation."""
+    found = [direction.value for direction in geometry.get_closest_patient_orientation()]
+    axes, flips = [], []
+    for direction in CANONICAL:
+        axis = next(index for index, value in enumerate(found) if value in (direction, OPPOSITE[direction]))
+        axes.append(axis)
+        flips.append(found[axis] != direction)
+    return Reorientation((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
