@@ -13,8 +13,8 @@ from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
 from dicom_node.store.records import ConflictRow, InstanceRow, JobPlan, SeriesRow, Skip
 from dicom_node.store.schema import conflicts, instances, series, studies
-from dicom_node.store.states import Origin, SeriesState
-from dicom_node.store.transitions import queue_jobs
+from dicom_node.store.states import Origin, SeriesState, StudyState
+from dicom_node.store.transitions import queue_jobs, supersede_jobs
 
 _SERIES_COLUMNS = [series.c[name] for name in SeriesRow.__dataclass_fields__]
 _INSTANCE_COLUMNS = [instances.c[name] for name in InstanceRow.__dataclass_fields__]
@@ -73,6 +73,39 @@ class SeriesIndex:
                 return False
             if not isinstance(plan, Skip):
                 queue_jobs(connection, series_row, plan, now)
+        return True
+
+    def reopen(self, series_instance_uid: str, now: datetime) -> bool:
+        """Start a closed series over as a new generation of the same instances; False when it is not closed.
+
+        What is left to do for earlier generations is superseded, and the study is open again until it is judged.
+        """
+        closed = (SeriesState.COMPLETE.value, SeriesState.SKIPPED.value)
+        start_over = (
+            sa.update(series)
+            .where(
+                series.c.series_instance_uid == series_instance_uid,
+                series.c.origin == Origin.RECEIVED.value,
+                series.c.state.in_(closed),
+            )
+            .values(
+                state=SeriesState.RECEIVING.value,
+                generation=series.c.generation + 1,
+                completed_at=None,
+                skip_reason=None,
+            )
+            .returning(series.c.generation, series.c.study_instance_uid)
+        )
+        with self._database.write() as connection:
+            row = connection.execute(start_over).one_or_none()
+            if row is None:
+                return False
+            supersede_jobs(connection, series_instance_uid, row.generation, now)
+            connection.execute(
+                sa.update(studies)
+                .where(studies.c.study_instance_uid == row.study_instance_uid)
+                .values(state=StudyState.OPEN.value)
+            )
         return True
 
     def get(self, series_instance_uid: str) -> SeriesRow:
