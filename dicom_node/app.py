@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dicom_node.logs import set_up_logging
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.processes import ProcessSpec, command_line, end_with_supervisor, stop_on_signals, supervise
-from dicom_node.settings import Settings
+from dicom_node.settings import Peer, Settings
 from dicom_node.store import Store
 
 if TYPE_CHECKING:
@@ -156,26 +156,58 @@ def run_work(settings: Settings) -> int:
             ),
             clock=utc_now,
         )
-        with Clock(_ticks(settings, store, rules, pipeline_digest=digest, owner=owner)):
+        with Clock(_ticks(settings, store, rules, stopping, pipeline_digest=digest, owner=owner)):
             log.info("ready", extra={"pipeline_digest": digest})
             worker.run(stopping)
             log.info("stopping")
     return 0
 
 
-def _ticks(settings: Settings, store: Store, rules: Rules, *, pipeline_digest: str, owner: str) -> list[Tick]:
+def status(store: Store) -> dict[str, dict[str, int]]:
+    """How many series, jobs and deliveries are in which state, and what was kept beside an instance."""
+    return {
+        "series": {state.value: n for state, n in store.series.counts().items()},
+        "jobs": {state.value: n for state, n in store.jobs.counts().items()},
+        "deliveries": {state.value: n for state, n in store.deliveries.counts().items()},
+        "instances": {"conflicts": store.series.n_conflicts()},
+    }
+
+
+def _ticks(
+    settings: Settings, store: Store, rules: Rules, stopping: threading.Event, *, pipeline_digest: str, owner: str
+) -> list[Tick]:
     """Everything that the worker's process does by time."""
+    from dicom_node.peers import deliver
     from dicom_node.pipeline.clock import Tick
+    from dicom_node.pipeline.delivery import Outbox
     from dicom_node.pipeline.intake import complete_quiet_series, judge_open_studies
+    from dicom_node.pipeline.leases import expire_leases
+    from dicom_node.pipeline.retry import RetryPolicy
 
     def complete() -> None:
         complete_quiet_series(
             store, rules, pipeline_digest=pipeline_digest, quiet_s=settings.series.quiet_s, now=utc_now()
         )
 
+    def expire() -> None:
+        expire_leases(store, rules.study, max_attempts=settings.work.max_attempts, now=utc_now())
+
+    def outbox(peer: Peer) -> Tick:
+        box = Outbox(
+            store,
+            peer,
+            partial(deliver, calling_ae_title=settings.node.ae_title, timeout_s=settings.delivery.timeout_s),
+            RetryPolicy(settings.delivery.max_attempts, settings.delivery.backoff_s, settings.delivery.max_backoff_s),
+            owner,
+            utc_now,
+        )
+        return Tick(f"deliver-{peer.name}", partial(box.deliver_due, must_stop=stopping.is_set), DELIVERY_TICK_S)
+
     return [
         Tick("quiet-series", complete, _tick_s(settings.series.quiet_s)),
-        Tick("open-studies", lambda: judge_open_studies(store, rules, utc_now()), STUDY_TICK_S),
+        Tick("open-studies", partial(judge_open_studies, store, rules), STUDY_TICK_S),
+        Tick("leases", expire, _tick_s(settings.work.lease_s)),
+        *(outbox(peer) for peer in settings.peers),
     ]
 
 

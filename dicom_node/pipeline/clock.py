@@ -26,7 +26,7 @@ class Tick:
     """Something to look at, again and again."""
 
     name: str
-    look: Callable[[], None]
+    look: Callable[[], object]
     interval_s: float
 
 

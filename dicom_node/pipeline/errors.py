@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dicom_node.errors import NodeError, Refused, Transient
+from dicom_node.errors import NodeError, Refused
 
 
 class RulesError(Refused):
@@ -30,22 +30,6 @@ class NoInstancesError(Refused):
 
     def __str__(self) -> str:
         return f"series {self.args[0]}: no instance of it is kept any more; send the series again to have it processed"
-
-
-class UnknownPeerError(Transient):
-    """A delivery names a peer that the settings do not have."""
-
-    code: ClassVar[str] = "unknown-peer"
-
-    def __init__(self, peer_name: str, known: tuple[str, ...]) -> None:
-        super().__init__(peer_name, known)
-
-    def __str__(self) -> str:
-        name, known = self.args
-        return (
-            f"no peer is named {name!r} (known: {', '.join(known) or 'none'}); the delivery waits, "
-            "add the peer to the settings or cancel it"
-        )
 
 
 class AbandonedError(NodeError):

@@ -46,7 +46,7 @@ def _close(
         plan = Skip(f"{decision.code}: {decision.reason}")
     is_closed = store.series.complete(series, plan, now)
     if is_closed:
-        store.studies.decide(series.study_instance_uid, study_decision(rules.study), now)
+        store.studies.decide(series.study_instance_uid, study_decision(rules.study))
         log.info(
             "series complete",
             extra={
@@ -60,7 +60,7 @@ def _close(
     return is_closed
 
 
-def judge_open_studies(store: Store, rules: Rules, now: datetime) -> None:
+def judge_open_studies(store: Store, rules: Rules) -> None:
     """Judge studies of which a series was closed without the study being judged, because the process was killed then.
 
     A study that is still receiving stays open; so does one that is never judged, which keeps it in the house.
@@ -68,4 +68,4 @@ def judge_open_studies(store: Store, rules: Rules, now: datetime) -> None:
     for study in store.studies.list(state=StudyState.OPEN):
         evidence = store.studies.evidence(study.study_instance_uid)
         if all(series.state is not SeriesState.RECEIVING for series in evidence):
-            store.studies.decide(study.study_instance_uid, study_decision(rules.study), now)
+            store.studies.decide(study.study_instance_uid, study_decision(rules.study))

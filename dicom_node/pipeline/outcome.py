@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pydicom.uid import (
+    UID,
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
     EnhancedSRStorage,
@@ -38,7 +39,7 @@ def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...]) 
     return Outcome(
         results=tuple(
             NewResult(
-                kind=KINDS[written.sop_class_uid],
+                kind=KINDS[UID(written.sop_class_uid)],
                 stack_number=volume.source.stack_number,
                 sop_class_uid=written.sop_class_uid,
                 sop_instance_uid=written.sop_instance_uid,

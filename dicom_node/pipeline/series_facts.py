@@ -18,8 +18,12 @@ from dicom_node.store import InstanceRow, Origin, Store
 
 log = logging.getLogger(__name__)
 
+# What `sr_writer` signs with. A PACS that coerces patient or study on the way does not touch the equipment, and an
+# instance that came back so is not known by its UID or bytes any more.
+OWN_SIGNATURE = {"Manufacturer": "dicom-node project", "ManufacturerModelName": "dicom-node"}
+
 _NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "US or SS"})
-_ESCAPE_ENDS = {"\\"}  # a value ends an escape sequence of ISO 2022 (PS3.5 6.1.2.5.3)
+_ESCAPE_ENDS = {ord("\\")}  # a value ends an escape sequence of ISO 2022 (PS3.5 6.1.2.5.3)
 
 
 def facts_of_series(
@@ -48,16 +52,21 @@ def values_of(header: Dataset, keywords: Collection[str]) -> dict[str, tuple[str
     return found
 
 
+def is_signed_by_us(header: Dataset) -> bool:
+    """Whether the equipment of an instance is this node, or another installation of it."""
+    return all(_texts(header, keyword) == (value,) for keyword, value in OWN_SIGNATURE.items())
+
+
 def _facts_of_instance(store: Store, row: InstanceRow, keywords: Collection[str]) -> InstanceFacts:
-    values: dict[str, tuple[str, ...]] = {}
-    if keywords:
-        with store.objects.open(row.digest) as stream:
-            header = dcmread(
-                stream, force=True, stop_before_pixels=True, specific_tags=[*keywords, "SpecificCharacterSet"]
-            )
-        values = values_of(header, keywords)
-    values[SENDER_KEYWORD] = (row.calling_ae_title,)
-    return InstanceFacts(row.sop_class_uid, row.origin is Origin.NODE, values)
+    with store.objects.open(row.digest) as stream:
+        header = dcmread(
+            stream, stop_before_pixels=True, specific_tags=[*keywords, *OWN_SIGNATURE, "SpecificCharacterSet"]
+        )
+    return InstanceFacts(
+        row.sop_class_uid,
+        row.origin is Origin.NODE or is_signed_by_us(header),
+        {**values_of(header, keywords), SENDER_KEYWORD: (row.calling_ae_title,)},
+    )
 
 
 def _texts(header: Dataset, keyword: str) -> tuple[str, ...]:
@@ -70,7 +79,7 @@ def _texts(header: Dataset, keyword: str) -> tuple[str, ...]:
         return tuple(str(value) for value in _as_tuple(header[keyword].value))
     encodings = ["latin_1"]
     if vr in CUSTOMIZABLE_CHARSET_VR:
-        encodings = convert_encodings(list(_as_tuple(header.get("SpecificCharacterSet", ""))))
+        encodings = convert_encodings([str(name) for name in _as_tuple(header.get("SpecificCharacterSet", ""))])
     text = decode_bytes(element.value, encodings, _ESCAPE_ENDS)
     return tuple(part for part in (part.strip(" \0") for part in text.split("\\")) if part)
 

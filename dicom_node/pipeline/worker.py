@@ -59,6 +59,7 @@ class WorkerSettings:
     """What a worker goes by."""
 
     owner: str
+    pipeline_digest: str  # of the models and rules at hand
     rules: Rules
     deliver_to: tuple[str, ...]  # peers of every result, where no rule says otherwise
     retry: RetryPolicy
@@ -96,6 +97,11 @@ class Worker:
         if job is None:
             return False
         fields = _fields(job)
+        if job.pipeline_digest != settings.pipeline_digest:
+            # Queued before the models or the rules were changed; results must not claim a pipeline that did not run.
+            self._store.series.reopen(job.series_instance_uid, self._clock())
+            log.warning("job is for another pipeline; its series starts over", extra=fields)
+            return True
         log.info("job started", extra=fields)
         started = time.monotonic()
         try:

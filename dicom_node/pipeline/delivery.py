@@ -1,0 +1,140 @@
+"""Sending results to one peer: takes what is due, sends it together, notes each answer.
+
+Each peer has a tick of its own, so a peer that does not answer keeps nobody else waiting. A delivery can happen twice:
+when the node is killed between the peer's answer and the note of it, the peer gets the same object once more, under
+the same SOP Instance UID with the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Protocol
+
+from dicom_node.failures import classify, error_code
+from dicom_node.peers import ObjectToSend, SendOutcome
+from dicom_node.pipeline.heartbeat import Heartbeat
+from dicom_node.pipeline.retry import RetryPolicy
+from dicom_node.settings import DicomwebPeer, DimsePeer
+from dicom_node.store import DeliveryRow, LeaseLostError, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 120.0
+
+
+class Send(Protocol):
+    """Sends objects to a peer; `dicom_node.peers.deliver`, given who we are."""
+
+    def __call__(self, peer: DimsePeer | DicomwebPeer, objects: Sequence[ObjectToSend], /) -> tuple[SendOutcome, ...]:
+        """Send, and say what became of each object, in their order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """The deliveries of one peer."""
+
+    store: Store
+    peer: DimsePeer | DicomwebPeer
+    send: Send
+    retry: RetryPolicy
+    owner: str
+    clock: Callable[[], datetime]
+
+    def deliver_due(self, *, must_stop: Callable[[], bool]) -> int:
+        """Send what is due, one batch after the other, until nothing is or ``must_stop``; gives how many arrived."""
+        n_delivered = 0
+        while not must_stop():
+            batch = self.store.deliveries.claim_due(self.owner, self.clock(), LEASE_S, peer=self.peer.name)
+            if not batch:
+                break
+            n_delivered += self._deliver(batch)
+        return n_delivered
+
+    def _deliver(self, batch: Sequence[DeliveryRow]) -> int:
+        ready = [delivery for delivery in batch if self._is_on_disk(delivery)]
+        if not ready:
+            return 0
+        objects = [
+            ObjectToSend(
+                delivery.sop_class_uid,
+                delivery.sop_instance_uid,
+                delivery.transfer_syntax_uid,
+                partial(self.store.objects.open, delivery.digest),
+            )
+            for delivery in ready
+        ]
+        with Heartbeat(partial(self._extend, ready), lease_s=LEASE_S):
+            try:
+                outcomes = self.send(self.peer, objects)
+            except Exception as error:
+                log.exception("delivery failed", extra={"peer": self.peer.name, "n_objects": len(objects)})
+                for delivery in ready:
+                    self._note_failure(delivery, error)
+                return 0
+            for delivery, outcome in zip(ready, outcomes, strict=True):
+                self._note(delivery, outcome)
+        return sum(outcome.is_delivered for outcome in outcomes)
+
+    def _is_on_disk(self, delivery: DeliveryRow) -> bool:
+        try:
+            self.store.objects.open(delivery.digest).close()
+        except StoreError as error:
+            self._note_failure(delivery, error)
+            return False
+        return True
+
+    def _extend(self, batch: Sequence[DeliveryRow]) -> bool:
+        now = self.clock()
+        kept = [self.store.deliveries.heartbeat(delivery.id, self.owner, now, LEASE_S) for delivery in batch]
+        return any(kept)
+
+    def _note(self, delivery: DeliveryRow, outcome: SendOutcome) -> None:
+        if outcome.error is not None:
+            self._note_failure(delivery, outcome.error)
+            return
+        try:
+            self.store.deliveries.succeed(delivery.id, self.owner, self.clock())
+        except LeaseLostError:
+            log.warning("delivery no longer ours, though the peer has it", extra=_fields(delivery))
+            return
+        log.info("delivered", extra={**_fields(delivery), "warning_status": outcome.warning_status})
+
+    def _note_failure(self, delivery: DeliveryRow, error: Exception) -> None:
+        kind = classify(error)
+        code = error_code(error)
+        now = self.clock()
+        retry_at = self.retry.retry_at(kind, delivery.attempt_number, now)
+        message = str(error) if code != "internal" else f"{type(error).__name__}, a defect of the node; see its log"
+        try:
+            state = self.store.deliveries.fail(
+                delivery.id, self.owner, code=code, message=message, retry_at=retry_at, now=now
+            )
+        except LeaseLostError:
+            log.warning("delivery no longer ours, its failure is dropped", extra={**_fields(delivery), "code": code})
+            return
+        log.warning(
+            "not delivered: %s",
+            message,
+            extra={
+                **_fields(delivery),
+                "code": code,
+                "state": state.value,
+                "retry_at": retry_at and retry_at.isoformat(),
+            },
+        )
+
+
+def _fields(delivery: DeliveryRow) -> dict[str, object]:
+    """What every log line of a delivery carries."""
+    return {
+        "delivery_id": delivery.id,
+        "job_id": delivery.job_id,
+        "peer": delivery.peer,
+        "sop_instance_uid": delivery.sop_instance_uid,
+        "attempt_number": delivery.attempt_number,
+    }
