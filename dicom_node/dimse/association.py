@@ -56,7 +56,7 @@ class AssociationLimits:
 
     max_pdu_bytes: int
     idle_timeout_s: float
-    artim_timeout_s: float = ARTIM_TIMEOUT_S
+    artim_timeout_s: float
 
 
 class Association:

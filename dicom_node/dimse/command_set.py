@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -15,6 +16,7 @@ NO_DATA_SET = 0x0101
 RESPONSE = 0x8000
 MAX_COMMAND_SET_BYTES = 64 * 1024
 MAX_COMMENT_CHARACTERS = 64  # VR LO
+PLAUSIBLE_UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 
 class CommandField(IntEnum):
@@ -49,6 +51,11 @@ class Request:
     sop_class_uid: str
     sop_instance_uid: str
     has_data_set: bool
+
+    @property
+    def has_sop_instance_uid(self) -> bool:
+        """Whether the SOP Instance UID can be one; leading zeros in a component are let pass, devices send them."""
+        return PLAUSIBLE_UID.fullmatch(self.sop_instance_uid) is not None
 
     @property
     def is_response(self) -> bool:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from dicom_node.dimse.association import Association, AssociationLimits
+from dicom_node.dimse.association import ARTIM_TIMEOUT_S, Association, AssociationLimits
 from dicom_node.dimse.negotiation import AdmissionPolicy
 from dicom_node.dimse.places import Places
 from dicom_node.settings import DimseSettings
@@ -40,10 +40,18 @@ class DimseServer:
         Where instances go; it stays open when the server stops.
     ae_title
         Our own, which requestors have to call unless the settings say otherwise.
+    artim_timeout_s
+        Time for the association request to come.
     """
 
     def __init__(
-        self, store: Store, settings: DimseSettings, *, ae_title: str, clock: Callable[[], datetime] = _utc_now
+        self,
+        store: Store,
+        settings: DimseSettings,
+        *,
+        ae_title: str,
+        clock: Callable[[], datetime] = _utc_now,
+        artim_timeout_s: float = ARTIM_TIMEOUT_S,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -51,7 +59,7 @@ class DimseServer:
         self._policy = AdmissionPolicy(
             ae_title, settings.require_called_ae_title, frozenset(settings.allowed_calling_ae_titles)
         )
-        self._limits = AssociationLimits(settings.max_pdu_bytes, settings.idle_timeout_s)
+        self._limits = AssociationLimits(settings.max_pdu_bytes, settings.idle_timeout_s, artim_timeout_s)
         self._places = Places(settings.max_associations)
         self._connections: dict[threading.Thread, socket.socket] = {}
         self._lock = threading.Lock()

@@ -8,8 +8,8 @@ status  kind     when                                        what the sender may
 0xB000  warning  another content is stored under this SOP    forget it; a person looks at the conflict. Both are
                  Instance UID: the first stays the           kept, but only the first is processed
                  instance, this one is kept beside it
-0xA700  failure  disk watermark reached, disk full, index    send it again later
-                 busy, out of memory
+0xA700  failure  disk watermark reached, disk full or        send it again later
+                 failing, index busy, out of memory
 0xA900  failure  dataset has another SOP class or instance   repair it
                  UID than its C-STORE-RQ
 0xC000  failure  header unreadable, a UID missing or         repair it
@@ -64,6 +64,8 @@ def answer_to_failure(error: Exception) -> Answer:
     """Answer to an instance that was not kept; the error's text is for the log, it may name paths."""
     if isinstance(error, MismatchedInstanceError):
         return Answer(Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP class or instance UID differs from the request")
+    if isinstance(error, OSError):
+        return Answer(Status.OUT_OF_RESOURCES, "cannot be written here now; send again later")
     match classify(error):
         case ErrorKind.REFUSED:
             return Answer(Status.CANNOT_UNDERSTAND, "header unreadable, or a UID missing or invalid")

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydicom.uid import UID
-
 from dicom_node.dimse.command_set import Request
 from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, AcceptedContext
 from dicom_node.dimse.messages import Operation, Refusal
@@ -63,7 +61,7 @@ class StoreService:
         return _Receiving(self, request, spool, arrival)
 
     def keep(self, spool: Spool, arrival: Arrival) -> Kept:
-        """Make the instance durable; when this returns, it is."""
+        """Make the instance durable; when this returns, it is. The spool is the inbox's from here on."""
         return self._store.inbox.keep(spool, arrival)
 
     def answer_to(self, error: Exception, request: Request) -> Answer:
@@ -113,8 +111,6 @@ class _Receiving:
             return ANSWERS_TO_KEPT[self._service.keep(self._spool, self._arrival)]
         except Exception as error:  # noqa: BLE001 - every instance gets a status, whatever happened here
             return self._service.answer_to(error, self._request)
-        finally:
-            self._spool.discard()
 
     def discard(self) -> None:
         self._spool.discard()
@@ -142,7 +138,7 @@ def begin_echo(_context: AcceptedContext, _request: Request) -> Operation:
 def _find_refusal(context: AcceptedContext, request: Request) -> Answer | None:
     if context.abstract_syntax not in STORAGE_SOP_CLASSES or request.sop_class_uid != context.abstract_syntax:
         return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class differs from its presentation context")
-    if not UID(request.sop_instance_uid).is_valid:
+    if not request.has_sop_instance_uid:
         return Answer(Status.INVALID_SOP_INSTANCE, "Affected SOP Instance UID missing or invalid")
     if not request.has_data_set:
         return Answer(Status.CANNOT_UNDERSTAND, "C-STORE request without a data set")

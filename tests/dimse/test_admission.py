@@ -1,0 +1,119 @@
+"""Who may associate, and what a refusal says."""
+
+from __future__ import annotations
+
+import struct
+import time
+
+import pytest
+
+from dicom_node.dimse.errors import ProtocolError
+from dicom_node.dimse.negotiation import AdmissionPolicy, Rejection, decode_request, find_rejection
+from dicom_node.dimse.pdu_stream import Pdu, PduType
+from dicom_node.dimse.places import Places
+from tests.dimse.listening_node import ListeningNode, StartNode
+from tests.dimse.raw_peer import RawPeer, associate_rq
+
+POLICY = AdmissionPolicy("NODE", allowed_calling_ae_titles=frozenset({"PACS"}))
+
+
+def request_pdu(encoded: bytes) -> Pdu:
+    return Pdu(PduType.ASSOCIATE_RQ, memoryview(encoded)[6:])
+
+
+@pytest.mark.parametrize(
+    ("options", "rejection"),
+    [
+        ({"calling_ae_title": "PACS"}, None),
+        ({"calling_ae_title": " PACS "}, None),  # spaces at both ends do not count (PS3.8 table 9-11)
+        ({"calling_ae_title": "pacs"}, Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED),
+        ({"calling_ae_title": "PACS", "called_ae_title": "OTHER"}, Rejection.CALLED_AE_TITLE_NOT_RECOGNIZED),
+        (
+            {"calling_ae_title": "PACS", "application_context_name": "1.2.3"},
+            Rejection.APPLICATION_CONTEXT_NOT_SUPPORTED,
+        ),
+    ],
+)
+def test_titles_and_application_context_decide(options: dict[str, str], rejection: Rejection | None) -> None:
+    assert find_rejection(decode_request(request_pdu(associate_rq(**options))), POLICY) is rejection
+
+
+def test_a_later_protocol_without_the_first_version_is_refused() -> None:
+    encoded = bytearray(associate_rq(calling_ae_title="PACS"))
+    encoded[6:8] = b"\x00\x02"
+    assert (
+        find_rejection(decode_request(request_pdu(bytes(encoded))), POLICY) is Rejection.PROTOCOL_VERSION_NOT_SUPPORTED
+    )
+
+
+def test_a_request_cut_anywhere_is_read_or_refused() -> None:
+    encoded = associate_rq()
+    for length in range(6, len(encoded)):
+        try:
+            decode_request(request_pdu(encoded[:length]))
+        except ProtocolError:
+            continue
+
+
+def test_any_changed_byte_is_read_or_refused() -> None:
+    encoded = associate_rq()
+    for index in range(6, len(encoded)):
+        for value in (0x00, 0x50, 0xFF):
+            changed = bytearray(encoded)
+            changed[index] = value
+            try:
+                decode_request(request_pdu(bytes(changed)))
+            except ProtocolError:
+                continue
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "triple"),
+    [
+        ({}, {"called_ae_title": "OTHER"}, (1, 1, 7)),
+        ({"allowed_calling_ae_titles": ("PACS",)}, {"calling_ae_title": "RAW"}, (1, 1, 3)),
+        ({"max_associations": 1}, {}, (2, 3, 2)),
+    ],
+)
+def test_a_rejection_carries_result_source_and_reason(
+    start_node: StartNode, settings: dict[str, object], options: dict[str, str], triple: tuple[int, int, int]
+) -> None:
+    with start_node(**settings) as node, RawPeer(node.port) as first, RawPeer(node.port) as second:
+        if "max_associations" in settings:
+            first.associate()
+        second.send(associate_rq(**options))
+        number, body = second.receive()
+    assert number == PduType.ASSOCIATE_RJ
+    assert struct.unpack(">xBBB", body) == triple
+
+
+def test_any_called_ae_title_is_taken_when_the_settings_say_so(start_node: StartNode) -> None:
+    with start_node(require_called_ae_title=False) as node, RawPeer(node.port) as peer:
+        peer.associate(called_ae_title="WHATEVER")
+        assert peer.release() == PduType.RELEASE_RP
+
+
+def test_a_place_is_free_again_after_release_and_after_a_peer_that_vanished(start_node: StartNode) -> None:
+    with start_node(max_associations=1) as node:
+        for leave_politely in (True, False, True):
+            with RawPeer(node.port) as peer:
+                wait_for_places(node)
+                peer.associate()
+                if leave_politely:
+                    assert peer.release() == PduType.RELEASE_RP
+
+
+def wait_for_places(node: ListeningNode) -> None:
+    end_at = time.monotonic() + 5
+    while node.server.n_associations and time.monotonic() < end_at:
+        time.sleep(0.01)
+
+
+def test_places_are_counted_and_closed() -> None:
+    places = Places(2)
+    assert [places.claim(), places.claim(), places.claim()] == [None, None, Rejection.LOCAL_LIMIT_EXCEEDED]
+    places.leave()
+    assert places.claim() is None
+    places.close()
+    assert places.claim() is Rejection.TEMPORARY_CONGESTION
+    places.release()
