@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -167,12 +168,8 @@ def volume_name(base: str, stack_number: int) -> str:
 
 
 def nifti_stem(path: Path) -> str:
-    """File name without ``.nii`` or ``.nii.gz``, in whatever case."""
-    lower = path.name.lower()
-    for suffix in (".nii.gz", ".nii"):
-        if lower.endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
+    """File name without ``.nii``, ``.nii.gz`` or ``.nii.bz2``, in whatever case."""
+    return re.sub(r"\.nii(\.gz|\.bz2)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def _write_objects(

@@ -45,6 +45,7 @@ def build_report(
     """Report of one volume; plain JSON types only."""
     found = {"foreground": segmentation.foreground, "anonymized": segmentation.anonymized}
     ml = {role: mask_ml(mask, source) for role, mask in found.items()}
+    in_seg = [role for role in ROLES if found[role].any()]
     remarks = {(remark.code, remark.text): None for remark in (*source.remarks, *segmentation.remarks)}
     return {
         "name": name,
@@ -62,14 +63,14 @@ def build_report(
         "anonymized_ml": ml["anonymized"],
         "segments": [
             {
-                "segment_number": number,
                 "role": role,
-                "is_found": bool(found[role].any()),
+                "is_found": role in in_seg,
+                "segment_number": in_seg.index(role) + 1 if role in in_seg else None,
                 "n_voxels": int(np.count_nonzero(found[role])),
                 "volume_ml": ml[role],
                 "decided_by": segmentation.decided_by.get(role),
             }
-            for number, role in enumerate(ROLES, start=1)
+            for role in ROLES
         ],
         "decided_by": dict(segmentation.decided_by),
         "remarks": [{"code": code, "text": text} for code, text in remarks],

@@ -45,8 +45,8 @@ def render_head(*, seed: int, size: float = 1.0, is_mirrored: bool = False) -> h
     soft = tissues == MUSCLE_AND_FAT
     signal[soft] += (_fat_fraction(tissues, rng) * (FAT_SIGNAL - T1_SIGNAL[MUSCLE_AND_FAT]))[soft]
     signal = ndimage.gaussian_filter(signal, 0.55) * _shading(rng, tissues.shape)
-    real, imaginary = (rng.normal(0.0, NOISE, tissues.shape) for _ in range(2))
-    voxels = np.rint(np.hypot(signal + real, imaginary) * WHITE_MATTER_VALUE).astype(np.float32)
+    real, imaginary = (NOISE * rng.standard_normal(tissues.shape, dtype=np.float32) for _ in range(2))
+    voxels = np.rint(np.hypot(signal + real, imaginary) * WHITE_MATTER_VALUE)
     affine = affine.copy()
     affine[:3] *= size
     return hd.Volume(voxels, affine, coordinate_system="PATIENT")
