@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
+from dicom_node.pipeline import routing
 from dicom_node.pipeline.completeness import judge_completeness
 from dicom_node.pipeline.routing import Process, route
 from dicom_node.pipeline.rules import Rules
@@ -14,31 +15,25 @@ from dicom_node.store import JobPlan, SeriesRow, SeriesState, Skip, Store, Study
 
 log = logging.getLogger(__name__)
 
+UNREADABLE = Process("not-readable", None)
 EVERY_STACK = "every-stack"  # a series is all the volumes that its instances make
 
 
 def complete_quiet_series(store: Store, rules: Rules, *, pipeline_digest: str, quiet_s: float, now: datetime) -> int:
-    """Close every series to which nothing was added for a while; gives how many were closed.
-
-    One series that cannot be looked at (its objects are gone, say) does not keep the others from it.
-    """
+    """Close every series to which nothing was added for a while; gives how many were closed."""
     n_closed = 0
     for series in store.series.quiet(now, quiet_s):
         completeness = judge_completeness(series.last_arrival_at, now, quiet_s=quiet_s)
         if not completeness.is_complete:
             continue
-        try:
-            n_closed += _close(store, series, rules, pipeline_digest, now, completeness.reason)
-        except Exception:
-            log.exception("series not closed; tried again", extra={"series_instance_uid": series.series_instance_uid})
+        n_closed += _close(store, series, rules, pipeline_digest, now, completeness.reason)
     return n_closed
 
 
 def _close(
     store: Store, series: SeriesRow, rules: Rules, pipeline_digest: str, now: datetime, complete_because: str
 ) -> bool:
-    instances = store.series.instances(series.series_instance_uid, generation=series.generation)
-    decision = route(facts_of_series(store, instances, rules.keywords), rules)
+    decision = _route(store, series, rules)
     plan: tuple[JobPlan, ...] | Skip
     if isinstance(decision, Process):
         plan = (JobPlan(EVERY_STACK, pipeline_digest, reason=f"rule {decision.rule_name}"),)
@@ -58,6 +53,16 @@ def _close(
             },
         )
     return is_closed
+
+
+def _route(store: Store, series: SeriesRow, rules: Rules) -> Process | routing.Skip:
+    instances = store.series.instances(series.series_instance_uid, generation=series.generation)
+    try:
+        return route(facts_of_series(store, instances, rules.keywords), rules)
+    except Exception:
+        # Its objects are gone, say. The job will meet the same trouble, and is where it is recorded by name.
+        log.exception("series not readable", extra={"series_instance_uid": series.series_instance_uid})
+        return UNREADABLE
 
 
 def judge_open_studies(store: Store, rules: Rules) -> None:
