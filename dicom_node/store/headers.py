@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydicom.charset import decode_bytes, python_encoding
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_node.store.errors import MismatchedInstanceError, UnreadableInstanceError
 from dicom_node.store.objects import Spool
 from dicom_node.store.records import Arrival
+from dicom_node.store.scan import CutError, scan_elements
 
 Level = Literal["study", "series", "instance"]
 
 MAX_HEADER_BYTES = 4 * 1024 * 1024  # the wanted elements begin within this, or the header is hostile
-_LAST_WANTED_TAG = 0x00400245
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 ATTRIBUTES: Mapping[int, tuple[str, str, Level]] = {
@@ -77,22 +73,10 @@ ATTRIBUTES: Mapping[int, tuple[str, str, Level]] = {
 """Tag → keyword, VR, level at which it is searched and returned (PS3.18 10.6.3.3)."""
 
 TAGS = {keyword: f"{tag:08X}" for tag, (keyword, _, _) in ATTRIBUTES.items()}
+LAST_WANTED_TAG = max(ATTRIBUTES)
 _SPECIFIC_CHARACTER_SET = 0x00080005
-_WANTED = [_SPECIFIC_CHARACTER_SET, *ATTRIBUTES]
-# What a hostile dataset makes the parser raise has no common base.
-_PARSE_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+_WANTED = frozenset({_SPECIFIC_CHARACTER_SET, *ATTRIBUTES})
+_ASCII = ("ascii",)
 _ENCODED_VRS = frozenset(
     {"SH", "LO", "PN"}
 )  # of those above, the ones that Specific Character Set governs (PS3.5 6.1.2.3)
@@ -159,81 +143,70 @@ def _shown(uid: str) -> str:
 
 
 def _read_texts(spool: Spool, arrival: Arrival) -> dict[str, str]:
-    for n_bytes in (len(spool.head), MAX_HEADER_BYTES):
-        head = spool.read_head(n_bytes)
-        try:
-            dataset, is_whole = _parse(head, arrival.transfer_syntax_uid)
-            if is_whole or len(head) == spool.dataset_bytes or n_bytes == MAX_HEADER_BYTES:
-                return _texts(dataset, is_little_endian=arrival.transfer_syntax_uid != ExplicitVRBigEndian)
-        except _PARSE_ERRORS as error:
-            if len(head) < spool.dataset_bytes and n_bytes < MAX_HEADER_BYTES:
-                continue  # cut in the middle of an element
-            reason = f"header cannot be read ({type(error).__name__})"
-            raise UnreadableInstanceError(_shown(arrival.sop_instance_uid), reason) from error
-    raise AssertionError("unreachable: the second round returns or raises")
-
-
-def _parse(head: bytes, transfer_syntax_uid: str) -> tuple[Dataset, bool]:
-    """Wanted elements, and whether all of them were passed before the bytes ended."""
-    if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-        head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, MAX_HEADER_BYTES)
-    is_whole = False
-
-    def is_behind(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-        nonlocal is_whole
-        is_whole = bool(tag > _LAST_WANTED_TAG)
-        return is_whole
-
-    dataset = read_dataset(
-        BytesIO(head),
-        is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
-        is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
-        stop_when=is_behind,
-        specific_tags=_WANTED,
-    )
-    return dataset, is_whole
-
-
-def _texts(dataset: Dataset, *, is_little_endian: bool) -> dict[str, str]:
-    charset = _raw(dataset, _SPECIFIC_CHARACTER_SET)
-    encodings = _encodings(charset.decode("ascii", "replace").strip(" \0") if charset else "")
+    is_little_endian = arrival.transfer_syntax_uid != ExplicitVRBigEndian
+    try:
+        values = _scan_head(spool, arrival.transfer_syntax_uid, is_little_endian=is_little_endian)
+    except (ValueError, zlib.error) as error:
+        raise UnreadableInstanceError(_shown(arrival.sop_instance_uid), f"header cannot be read: {error}") from error
+    charset = values.get(_SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace")
+    encodings = _encodings(charset)
     texts = {}
-    for tag, (keyword, vr, _) in ATTRIBUTES.items():
-        value = _raw(dataset, tag)
-        if not value:
-            continue
+    for tag, value in values.items():
+        keyword, vr, _ = ATTRIBUTES.get(tag, ("SpecificCharacterSet", "CS", "instance"))
         if vr == "US":
-            if len(value) >= 2:
-                texts[keyword] = str(int.from_bytes(value[:2], "little" if is_little_endian else "big"))
-            continue
-        text = _decoded(value, encodings if vr in _ENCODED_VRS else ["ascii"], vr).strip(" \0")
+            text = str(int.from_bytes(value[:2], "little" if is_little_endian else "big")) if len(value) >= 2 else ""
+        else:
+            text = _decoded(value, encodings if vr in _ENCODED_VRS else _ASCII, vr).strip(" \0")
         if text:
             texts[keyword] = text
     return texts
 
 
-def _raw(dataset: Dataset, tag: int) -> bytes | None:
-    if tag not in dataset:
-        return None
-    value = dataset.get_item(tag).value  # undecoded: a RawDataElement unless it is a sequence
-    return value if isinstance(value, bytes) else None
-
-
-def _encodings(terms: str) -> list[str]:
-    """Python codecs of Specific Character Set (PS3.3 C.12.1.1.2); an unknown term reads as Latin-1, which takes all."""
-    return [python_encoding.get(term.strip(), "latin-1") for term in terms.split("\\")]
-
-
-def _decoded(value: bytes, encodings: list[str], vr: str) -> str:
-    if value.isascii() and b"\x1b" not in value:
-        return value.decode("ascii")
-    if len(encodings) > 1 and b"\x1b" in value:
+def _scan_head(spool: Spool, transfer_syntax_uid: str, *, is_little_endian: bool) -> dict[int, bytes]:
+    for n_bytes in (len(spool.head), MAX_HEADER_BYTES):
+        head = spool.read_head(n_bytes)
+        is_cut = len(head) < spool.dataset_bytes
+        if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+            head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, MAX_HEADER_BYTES)
         try:
-            return decode_bytes(value, encodings, set(b"\\^=" if vr == "PN" else b"\\"))
-        except (ValueError, LookupError, UserWarning):
-            pass
-    codec = {"iso8859": "latin-1", "ascii": "utf-8"}.get(encodings[0], encodings[0])
-    return value.decode(codec, "replace")
+            scan = scan_elements(
+                head,
+                _WANTED,
+                LAST_WANTED_TAG,
+                is_implicit_vr=transfer_syntax_uid == ImplicitVRLittleEndian,
+                is_little_endian=is_little_endian,
+            )
+        except CutError:
+            if not is_cut or n_bytes == MAX_HEADER_BYTES:
+                raise
+            continue
+        if scan.is_complete or not is_cut:
+            return scan.values
+    return scan.values
+
+
+@lru_cache(maxsize=64)
+def _encodings(terms: str) -> tuple[str, ...]:
+    """Python codecs of Specific Character Set (PS3.3 C.12.1.1.2); an unknown term reads as Latin-1, which takes all."""
+    return tuple(python_encoding.get(term.strip(" \0"), "latin-1") for term in terms.split("\\"))
+
+
+def _decoded(value: bytes, encodings: tuple[str, ...], vr: str) -> str:
+    if b"\x1b" in value:
+        if len(encodings) > 1:
+            try:
+                return decode_bytes(value, encodings, set(b"\\^=" if vr == "PN" else b"\\"))
+            except (ValueError, LookupError, UserWarning):
+                pass
+    elif value.isascii():
+        return value.decode("ascii")
+    # Text beyond ASCII without a character set breaks the standard; UTF-8 that decodes is hardly anything else.
+    if encodings[0] in ("ascii", "iso8859"):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value.decode("latin-1")
+    return value.decode(encodings[0], "replace")
 
 
 def _json_member(vr: str, text: str) -> dict[str, Any] | None:
