@@ -258,9 +258,7 @@ def test_the_order_of_arrival_does_not_change_the_refusal():
 
 
 @pytest.mark.parametrize("keyword", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
-@pytest.mark.parametrize(
-    "value", [b"", b"1\\x ", b"nan\\1\\2", b"1e999\\0\\0 ", b"0\\0 ", b"-1\\1", b"1\\1\\1\\1\\1\\1 "]
-)
+@pytest.mark.parametrize("value", ["", "1\\x", "nan\\1\\2", "1e999\\0\\0", "0\\0", "-1\\1", "1\\1\\1\\1\\1\\1"])
 def test_odd_geometry_values_are_refused(keyword: str, value: str):
     octets = value.encode().ljust(len(value) + len(value) % 2)
 
