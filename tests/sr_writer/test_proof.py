@@ -9,8 +9,9 @@ import pytest
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
-from sr_writer import GeometryProofError, segmentation
+from sr_writer import segmentation
 from sr_writer.codes import SEGMENT_TERMS
+from sr_writer.errors import GeometryProofError
 from sr_writer.proof import prove_segmentation
 from tests.factories import ct_series
 from tests.sr_writer.writing import masks_on, write_phantom

@@ -12,7 +12,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from sr_writer import AlgorithmIdentity, GridMismatchError, PlaneSourceError, SourceHeaderError, WrittenObject
+from sr_writer.errors import GridMismatchError, PlaneSourceError, SourceHeaderError
+from sr_writer.objects import AlgorithmIdentity, WrittenObject
 from tests.factories import ct_series
 from tests.sr_writer.writing import (
     ALGORITHMS,

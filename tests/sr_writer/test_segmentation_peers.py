@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from sr_writer import WrittenObject
+from sr_writer.objects import WrittenObject
 from tests.factories import CORONAL, SAGITTAL, SyntheticSeries, ct_series, mr_series
 from tests.peer_servers import tool
 from tests.sr_writer.writing import headers_of, lps_points, masks_on, write

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from sr_writer import AlgorithmIdentity, Lineage, WrittenObject, write_segmentation
+from sr_writer.objects import AlgorithmIdentity, Lineage, WrittenObject
+from sr_writer.segmentation import write_segmentation
 from tests.factories import SyntheticSeries, ct_series
 
 ALGORITHMS = {
