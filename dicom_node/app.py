@@ -198,8 +198,9 @@ def _ticks(
             peer,
             partial(deliver, calling_ae_title=settings.node.ae_title, timeout_s=settings.delivery.timeout_s),
             RetryPolicy(settings.delivery.max_attempts, settings.delivery.backoff_s, settings.delivery.max_backoff_s),
-            owner,
-            utc_now,
+            lease_s=settings.work.lease_s,
+            owner=owner,
+            clock=utc_now,
         )
         return Tick(f"deliver-{peer.name}", partial(box.deliver_due, must_stop=stopping.is_set), DELIVERY_TICK_S)
 

@@ -23,8 +23,6 @@ from dicom_node.store import DeliveryRow, LeaseLostError, Store, StoreError
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 120.0
-
 
 class Send(Protocol):
     """Sends objects to a peer; `dicom_node.peers.deliver`, given who we are."""
@@ -42,6 +40,7 @@ class Outbox:
     peer: DimsePeer | DicomwebPeer
     send: Send
     retry: RetryPolicy
+    lease_s: float
     owner: str
     clock: Callable[[], datetime]
 
@@ -49,7 +48,7 @@ class Outbox:
         """Send what is due, one batch after the other, until nothing is or ``must_stop``; gives how many arrived."""
         n_delivered = 0
         while not must_stop():
-            batch = self.store.deliveries.claim_due(self.owner, self.clock(), LEASE_S, peer=self.peer.name)
+            batch = self.store.deliveries.claim_due(self.owner, self.clock(), self.lease_s, peer=self.peer.name)
             if not batch:
                 break
             n_delivered += self._deliver(batch)
@@ -68,7 +67,7 @@ class Outbox:
             )
             for delivery in ready
         ]
-        with Heartbeat(partial(self._extend, ready), lease_s=LEASE_S):
+        with Heartbeat(partial(self._extend, ready), lease_s=self.lease_s):
             try:
                 outcomes = self.send(self.peer, objects)
             except Exception as error:
@@ -90,7 +89,7 @@ class Outbox:
 
     def _extend(self, batch: Sequence[DeliveryRow]) -> bool:
         now = self.clock()
-        kept = [self.store.deliveries.heartbeat(delivery.id, self.owner, now, LEASE_S) for delivery in batch]
+        kept = [self.store.deliveries.heartbeat(delivery.id, self.owner, now, self.lease_s) for delivery in batch]
         return any(kept)
 
     def _note(self, delivery: DeliveryRow, outcome: SendOutcome) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from tests.arrivals import dataset_bytes
 from tests.crash.parts import Node
 from tests.factories import SyntheticSeries, ct_series
 from tests.node_process import wait_for
@@ -52,22 +53,13 @@ def acknowledged(output: str) -> list[Path]:
     return files
 
 
-def dataset_bytes(path: Path) -> bytes:
-    """Data set of a file, from behind the file meta information on."""
-    with path.open("rb") as stream:
-        dcmread(stream, stop_before_pixels=True, specific_tags=[])
-        stream.seek(132 + 12)  # preamble, prefix, group length element
-        length = int.from_bytes(path.read_bytes()[140:144], "little")
-    return path.read_bytes()[144 + length :]
-
-
 def assert_kept(node: Node, paths: Sequence[Path]) -> None:
     """Each of these instances is in the index, and its bytes are the ones that were sent."""
     with node.store() as store:
         for path in paths:
             uid = str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
             (row,) = store.search.find_instances(sop_instance_uid=uid)
-            assert store.objects.read_dataset_bytes(row.digest) == dataset_bytes(path)
+            assert store.objects.read_dataset_bytes(row.digest) == dataset_bytes(path.read_bytes())
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())

@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 from dicom_node.pipeline.intake import complete_quiet_series, judge_open_studies
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.store import JobState, SeriesState, Skip, Store, StudyState
+from tests.arrivals import NOON, receive
 from tests.factories import ct_series, mr_series
-from tests.pipeline.conftest import NOON, Receive
 
 QUIET_S = 30.0
 LATER = NOON + timedelta(seconds=QUIET_S)
@@ -23,9 +23,9 @@ def complete(store: Store, *, now: datetime = LATER, rules: Rules = DEFAULT, dig
     return complete_quiet_series(store, rules, pipeline_digest=digest, quiet_s=QUIET_S, now=now)
 
 
-def test_a_series_gets_one_job_once_it_is_quiet(store: Store, receive: Receive) -> None:
+def test_a_series_gets_one_job_once_it_is_quiet(store: Store) -> None:
     series = ct_series(n_slices=4)
-    receive(series)
+    receive(store, series)
     assert complete(store, now=LATER - timedelta(seconds=1)) == 0
     assert store.jobs.list() == ()
     assert complete(store) == 1
@@ -38,13 +38,13 @@ def test_a_series_gets_one_job_once_it_is_quiet(store: Store, receive: Receive) 
     assert store.studies.get(series.study_instance_uid).state is StudyState.REVIEW
 
 
-def test_a_localiser_gets_none_and_the_reason_is_kept(store: Store, receive: Receive) -> None:
+def test_a_localiser_gets_none_and_the_reason_is_kept(store: Store) -> None:
     series = ct_series(n_slices=2)
 
     def localise(ds: Dataset, _index: int) -> None:
         ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 
-    receive(series.edited(localise))
+    receive(store, series.edited(localise))
     complete(store)
     assert store.jobs.list() == ()
     row = store.series.get(series.series_instance_uid)
@@ -54,11 +54,11 @@ def test_a_localiser_gets_none_and_the_reason_is_kept(store: Store, receive: Rec
     assert store.studies.get(series.study_instance_uid).state is StudyState.REVIEW
 
 
-def test_a_late_instance_starts_a_new_generation_with_a_job_of_its_own(store: Store, receive: Receive) -> None:
+def test_a_late_instance_starts_a_new_generation_with_a_job_of_its_own(store: Store) -> None:
     series = ct_series(n_slices=5)
-    receive(series[:4])
+    receive(store, series[:4])
     complete(store)
-    receive(series[4:], at=LATER)
+    receive(store, series[4:], at=LATER)
     assert store.studies.get(series.study_instance_uid).state is StudyState.OPEN
     complete(store, now=LATER + timedelta(seconds=QUIET_S))
     later, earlier = store.jobs.list()
@@ -68,16 +68,16 @@ def test_a_late_instance_starts_a_new_generation_with_a_job_of_its_own(store: St
 
 
 def test_an_instance_that_comes_while_a_series_is_closed_is_not_lost_to_the_job(
-    store: Store, receive: Receive, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     series = ct_series(n_slices=5)
-    receive(series[:4])
+    receive(store, series[:4])
     instances = store.series.instances
 
     def instances_and_one_more(*args: str, **options: int) -> object:
         found = instances(*args, **options)
         monkeypatch.setattr(store.series, "instances", instances)
-        receive(series[4:], at=LATER)
+        receive(store, series[4:], at=LATER)
         return found
 
     monkeypatch.setattr(store.series, "instances", instances_and_one_more)
@@ -87,7 +87,7 @@ def test_an_instance_that_comes_while_a_series_is_closed_is_not_lost_to_the_job(
     assert store.series.get(series.series_instance_uid).n_instances == 5
 
 
-def test_what_this_node_signed_is_not_processed_even_after_a_pacs_changed_it(store: Store, receive: Receive) -> None:
+def test_what_this_node_signed_is_not_processed_even_after_a_pacs_changed_it(store: Store) -> None:
     series = mr_series(n_slices=3)
 
     def sign(ds: Dataset, _index: int) -> None:
@@ -95,29 +95,29 @@ def test_what_this_node_signed_is_not_processed_even_after_a_pacs_changed_it(sto
         ds.ManufacturerModelName = "dicom-node"
         ds.PatientID = "coerced"
 
-    receive(series.edited(sign))
+    receive(store, series.edited(sign))
     complete(store)
     assert store.jobs.list() == ()
     assert str(store.series.get(series.series_instance_uid).skip_reason).startswith("own-result")
 
 
-def test_rules_see_the_sender(store: Store, receive: Receive) -> None:
+def test_rules_see_the_sender(store: Store) -> None:
     rules = Rules.model_validate(
         {"series": [{"name": "trial", "when": {"calling_ae_title": {"equals": "TRIAL"}}, "action": "process"}]}
     )
-    receive(ct_series(n_slices=2, seed="trial"), calling_ae_title="TRIAL")
-    receive(ct_series(n_slices=2, seed="clinic"), calling_ae_title="CLINIC")
+    receive(store, ct_series(n_slices=2, seed="trial"), calling_ae_title="TRIAL")
+    receive(store, ct_series(n_slices=2, seed="clinic"), calling_ae_title="CLINIC")
     complete(store, rules=rules)
     (job,) = store.jobs.list()
     assert job.series_instance_uid == ct_series(n_slices=2, seed="trial").series_instance_uid
 
 
 def test_a_series_that_cannot_be_read_gets_a_job_that_will_say_so_and_holds_nobody_up(
-    store: Store, receive: Receive, caplog: pytest.LogCaptureFixture
+    store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken, whole = ct_series(n_slices=2, seed="broken"), ct_series(n_slices=2, seed="whole")
-    receive(broken)
-    receive(whole, at=NOON + timedelta(seconds=1))
+    receive(store, broken)
+    receive(store, whole, at=NOON + timedelta(seconds=1))
     digest = store.series.instances(broken.series_instance_uid)[0].digest
     (path,) = [path for path in store.objects.folder.rglob("*") if digest in path.name]
     path.unlink()
@@ -129,9 +129,9 @@ def test_a_series_that_cannot_be_read_gets_a_job_that_will_say_so_and_holds_nobo
     }
 
 
-def test_a_study_that_was_closed_by_a_process_that_died_is_judged_later(store: Store, receive: Receive) -> None:
+def test_a_study_that_was_closed_by_a_process_that_died_is_judged_later(store: Store) -> None:
     series = ct_series(n_slices=2)
-    receive(series)
+    receive(store, series)
     (row,) = store.series.list()
     judge_open_studies(store, DEFAULT)
     assert store.studies.get(series.study_instance_uid).state is StudyState.OPEN  # still receiving
@@ -141,9 +141,9 @@ def test_a_study_that_was_closed_by_a_process_that_died_is_judged_later(store: S
     assert store.studies.get(series.study_instance_uid).state is StudyState.REVIEW
 
 
-def test_a_series_that_starts_over_is_completed_for_the_pipeline_of_now(store: Store, receive: Receive) -> None:
+def test_a_series_that_starts_over_is_completed_for_the_pipeline_of_now(store: Store) -> None:
     series = ct_series(n_slices=2)
-    receive(series)
+    receive(store, series)
     complete(store)
     assert store.series.reopen(series.series_instance_uid, LATER)
     assert not store.series.reopen(series.series_instance_uid, LATER)

@@ -1,0 +1,97 @@
+"""``kill -9`` of the worker at any commit boundary: afterwards there is one result, delivered, under one UID."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from dicom_node.store import JobState, Origin, Store, StudyState
+from tests.arrivals import dataset_bytes, receive
+from tests.crash.parts import Node
+from tests.factories import SyntheticSeries, ct_series
+from tests.node_process import wait_for
+from tests.peer_servers import DimsePeerServer, start_storescp
+from tests.tiny_models import write_tiny_model
+
+pytestmark = [pytest.mark.crash, pytest.mark.peers, pytest.mark.slow]
+
+BODY_ABOVE_HU = -300.0
+MOMENTS = {
+    "series routed, not closed": "dicom_node.pipeline.intake:route:after:1",
+    "series closed, study not judged": "dicom_node.store.series:SeriesIndex.complete:after:1",
+    "job claimed": "dicom_node.store.jobs:Jobs.claim:after:1",
+    "masks and objects made": "dicom_node.processing:process_series:after:1",
+    "object in place, no row written": "dicom_node.store.jobs:record_outcome:before:1",
+    "all rows written, not committed": "dicom_node.store.jobs:result_rows:after:1",
+    "committed": "dicom_node.store.jobs:Jobs.succeed:after:1",
+    "delivery claimed, nothing sent": "dicom_node.peers:deliver:before:1",
+    "peer has it, not noted": "dicom_node.peers:deliver:after:1",
+}
+
+
+@pytest.fixture(scope="module")
+def series() -> SyntheticSeries:
+    return ct_series(n_slices=10, rows=24, columns=20, seed="work-killed")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "foreground": str(write_tiny_model(folder / "fg", "foreground", above=BODY_ABOVE_HU)),
+        "anonymized": str(write_tiny_model(folder / "an", "anonymized", above=1e6)),
+    }
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[DimsePeerServer]:
+    with start_storescp(tmp_path, ae_title="ARCHIVE") as server:
+        yield server
+
+
+def all_is_delivered(store: Store) -> bool:
+    deliveries = store.deliveries.list()
+    return bool(deliveries) and all(delivery.state is JobState.SUCCEEDED for delivery in deliveries)
+
+
+@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
+def test_there_is_one_result_and_one_delivery_whenever_the_worker_is_killed(
+    node: Node, series: SyntheticSeries, models: dict[str, str], archive: DimsePeerServer, moment: str
+) -> None:
+    peer = {"name": "archive", "kind": "dimse", "ae_title": "ARCHIVE", "host": archive.host, "port": archive.port}
+    node.configure(
+        peers=[peer],
+        deliver_to=["archive"],
+        models=models,
+        series={"quiet_s": 0.2},
+        work={"device": "cpu", "threads": 1, "lease_s": 1.0},
+    )
+    with node.store() as store:
+        receive(store, series)
+    with node.part("work", moment) as worker:
+        worker.wait_until_killed()
+    with node.part("work") as worker, node.store() as store:
+        worker.wait_until_ready()
+        wait_for("the delivery", lambda: all_is_delivered(store), timeout_s=30.0, step_s=0.05)
+
+        (job,) = store.jobs.list()
+        assert job.state is JobState.SUCCEEDED
+        (result,) = store.jobs.results(job.id)
+        (delivery,) = store.deliveries.list()
+        assert delivery.result_id == result.id
+        study = store.search.find_instances(study_instance_uid=series.study_instance_uid)
+        (written,) = [row for row in study if row.origin is Origin.NODE]
+        assert written.sop_instance_uid == result.sop_instance_uid
+        wait_for("a verdict on the study", lambda: _state(store, series) is not StudyState.OPEN, timeout_s=5.0)
+
+        received = [path for path in archive.folder.iterdir() if path.is_file()]
+        assert {str(dcmread(path).SOPInstanceUID) for path in received} == {result.sop_instance_uid}
+        sent = store.objects.read_dataset_bytes(result.digest)
+        assert all(dataset_bytes(path.read_bytes()) == sent for path in received)
+
+
+def _state(store: Store, series: SyntheticSeries) -> StudyState:
+    return store.studies.get(series.study_instance_uid).state
