@@ -5,6 +5,9 @@ mask; a brain mask comes from the label maps, averaged in template space. Regist
 the slow part.
 """
 
+# SimpleITK ships stubs without types.
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 import json
@@ -162,11 +165,12 @@ def sample_at(
 def average_brain(brains: list[tuple[NDArray[np.bool_], NDArray[np.float64]]]) -> BrainAtlas:
     """Average brain masks, each with its affine from array index to template LPS mm, on a 3 mm template grid."""
     template = load_template().head
-    shape = np.ceil(np.array(template.voxels.shape) * template.spacing_mm / 3.0).astype(int)
+    extent_mm = np.array(template.voxels.shape) * template.spacing_mm
+    shape = tuple(int(size) for size in np.ceil(extent_mm / 3.0))
     affine = template.affine @ np.diag([*(3.0 / template.spacing_mm), 1.0])
     grid = np.indices(shape).reshape(3, -1)
     places = (affine[:3, :3] @ grid + affine[:3, 3:]).reshape(3, *shape).astype(np.float32)
     total = np.zeros(shape, np.float32)
     for brain, index_to_template in brains:
         total += sample_at(ndimage.uniform_filter(brain.astype(np.float32), 3), index_to_template, places)
-    return BrainAtlas(total / len(brains), affine)
+    return BrainAtlas((total / len(brains)).astype(np.float32), affine)

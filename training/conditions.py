@@ -1,7 +1,7 @@
 """What scanners and software do to a volume that no tool has touched: contrast, noise, voids, crops, padding.
 
-All of it looks a little like anonymisation and is none. It is applied to a head before it is defaced as well, so that the
-difference inside a pair is the tool alone.
+All of it looks a little like anonymisation and is none. It is applied to a head before it is defaced as well, so that
+the difference inside a pair is the tool alone.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ def vary_intensity(scene: Scene, rng: np.random.Generator) -> Scene:
     voxels = scene.voxels
     if scene.is_ct:
         if rng.random() < 0.25:
-            voxels = np.clip(
-                voxels, rng.choice([-1024.0, -1000.0, -500.0, -200.0]), rng.choice([300.0, 1500.0, 3071.0])
-            )
+            low, high = rng.choice([-1024.0, -1000.0, -500.0, -200.0]), rng.choice([300.0, 1500.0, 3071.0])
+            voxels = np.clip(voxels, np.float32(low), np.float32(high))
         if rng.random() < 0.4:
-            voxels = voxels + rng.normal(0, rng.uniform(3.0, 30.0), voxels.shape)
+            voxels = voxels + rng.normal(0, rng.uniform(3.0, 30.0), voxels.shape).astype(np.float32)
         voxels = np.round(voxels)
         if rng.random() < 0.12:
             voxels = (voxels + 1024.0) * rng.uniform(0.05, 1.0)  # stored without its rescale

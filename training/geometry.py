@@ -1,4 +1,4 @@
-"""A scan brought to another grid: turned, scaled, mirrored and at another voxel size, as another scanner would give it."""
+"""A scan brought to another grid: turned, scaled, mirrored, at another voxel size, as another scanner would give it."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def read_inventory(data: Path) -> list[Entry]:
 
 def read_scan(path: Path) -> Scan:
     """Read a NIfTI file into network orientation; the first volume of a 4D file."""
-    image: Any = nib.as_closest_canonical(nib.load(path))  # type: ignore[attr-defined,no-untyped-call]
+    image: Any = nib.as_closest_canonical(nib.load(path))  # type: ignore[no-untyped-call]
     values = np.asarray(image.dataobj, dtype=np.float32)
     if values.ndim > 3:
         values = values.reshape(*values.shape[:3], -1)[..., 0]

@@ -1,8 +1,8 @@
 """Foreground labels by a careful classical method: the body as one solid, its surface half-way between skin and air.
 
 The surface is where intensity is half-way between the tissue and the air beside it, measured locally, so that a coil's
-fall-off does not move it. Cavities (airways, sinuses, lungs, mouth) are closed by morphology and kept out of the surface:
-what closing adds is taken only a few millimetres inside. The method is right where the signal is good; volumes where it
+fall-off does not move it. Cavities (airways, sinuses, lungs, mouth) are closed by morphology, but what closing adds is
+taken only a few millimetres inside. The method is right where the signal is good; volumes where it
 is not are left out by name after looking at contact sheets.
 """
 
@@ -98,7 +98,7 @@ def fill_holes(mask: NDArray[np.bool_], *, plane_axis: int | None = None) -> NDA
             faces = np.moveaxis(labelled, axis, 0)
             outside[faces[0]] = True
             outside[faces[-1]] = True
-    return mask | ~outside[labelled]
+    return np.asarray(mask | ~outside[labelled], dtype=bool)
 
 
 def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

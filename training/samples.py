@@ -21,7 +21,7 @@ from training.geometry import draw_grid, resample, spacing_after
 from training.synthesis import render_ct, render_mr
 
 MODEL_SPACING_MM = 3.0
-PATCH = (64, 72, 56)
+PATCH = (56, 64, 48)
 CHANNEL_NAMES = ("image", "field_of_view", "constancy", "roughness")
 IGNORE = 255
 REMOVED_LABEL, ALTERED_LABEL = 1, 2

@@ -1,7 +1,7 @@
 """Images from label maps: a head in any MR contrast, or as CT with its table, so that the networks learn anatomy.
 
-The maps carry FreeSurfer numbers in the brain and SimNIBS's 5xx outside it (Apache-2.0). Every label gets its own random
-intensity for MR, and Hounsfield units for CT.
+The maps carry FreeSurfer numbers in the brain and SimNIBS's 5xx outside it (Apache-2.0). Every label gets its own
+random intensity for MR, and Hounsfield units for CT.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def render_ct(
         _add_metal(values, body, rng)
     values = ndimage.gaussian_filter(values, rng.uniform(0.3, 0.8))
     values += rng.normal(0, rng.uniform(3.0, 35.0), values.shape).astype(np.float32)
-    return np.maximum(values, -1024.0).astype(np.float32)
+    return np.asarray(np.maximum(values, -1024.0), dtype=np.float32)
 
 
 def _add_couch(

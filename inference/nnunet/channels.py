@@ -24,7 +24,7 @@ def image(voxels: Voxels) -> Voxels:
 def field_of_view(voxels: Voxels) -> Voxels:
     """One everywhere: after padding with zeros it tells the network what was scanned and what was not.
 
-    A volume of ones is nowhere zero, so nnU-Net's crop to nonzero voxels leaves a model with this channel the whole grid.
+    A volume of ones is nowhere zero, so nnU-Net's crop to nonzero voxels keeps the whole grid for such a model.
     """
     return np.ones_like(voxels)
 

@@ -1,7 +1,7 @@
 """Simulated anonymisation: what the known tools do to a head, each with the exact mask of what it changed.
 
-Written from the published descriptions of the tools; nothing of theirs runs here except pydeface's own mask, which comes
-with its package. ``cuts`` remove, ``altering`` replaces a face by a blurred or another one, ``fills`` says what is written
+Written from the published descriptions of the tools; nothing of theirs is used except pydeface's mask, which comes with
+its package. ``cuts`` remove, ``altering`` replaces a face by a blurred or another one, ``fills`` says what is written
 where something was removed.
 """
 

@@ -1,4 +1,4 @@
-"""Tools that replace: the face blurred, pixelated, or exchanged for another one. Each answers with new voxels and a mask."""
+"""Tools that replace: the face blurred, pixelated, or exchanged. Each answers with new voxels, a mask and the body."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def reface(scene: Scene, rng: np.random.Generator, donor: Scene) -> Altered:
     zone = face_zone(scene, rng) & (scene.brain_distance_mm > 5.0)
     inward, outward = rng.uniform(8.0, 30.0), rng.uniform(12.0, 30.0)
     where = zone & (scene.depth_mm < inward) & (scene.height_mm < outward)
-    face = sample_at(donor.voxels, donor.to_template, scene.template_mm)
+    face: NDArray[np.float32] = sample_at(donor.voxels, donor.to_template, scene.template_mm)
     face_body = sample_at(donor.body.astype(np.float32), donor.to_template, scene.template_mm) > 0.5
     own, others = _levels(scene.voxels, scene.body), _levels(face, face_body)
     if not scene.is_ct:
@@ -43,7 +43,8 @@ def reface(scene: Scene, rng: np.random.Generator, donor: Scene) -> Altered:
     if rng.random() < 0.5:
         where &= face_body | scene.body
     if rng.random() < 0.4:
-        face = face + rng.normal(0, rng.uniform(0, 0.04) * (own[1] - own[0]), face.shape)
+        noise = rng.normal(0, rng.uniform(0, 0.04) * (own[1] - own[0]), face.shape)
+        face = face + noise.astype(np.float32)
     body = np.where(where, face_body, scene.body)
     return np.where(where, face, scene.voxels).astype(np.float32), where, body
 

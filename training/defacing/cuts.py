@@ -15,7 +15,7 @@ TEMPLATE_OUTSIDE = -1.0
 
 
 def pydeface(scene: Scene, rng: np.random.Generator) -> Mask:
-    """The template's mask, registered with an error; what lies outside the template's grid goes too (the neck slab)."""
+    """The template's mask, registered with an error; what lies outside its grid mostly goes too (the neck)."""
     template = load_template()
     places = misregister(scene.template_mm, rng)
     keep = sample_at(template.keep, template.head.affine, places, outside=TEMPLATE_OUTSIDE)
@@ -25,20 +25,19 @@ def pydeface(scene: Scene, rng: np.random.Generator) -> Mask:
 
 
 def quickshear(scene: Scene, rng: np.random.Generator) -> Mask:
-    """All in front of and below a plane that rests on the brain's convex hull, a buffer away (Schimke and Hale, 2011)."""
-    x, y, z = misregister(scene.template_mm, rng, shift_mm=2.0)
+    """All in front of and below a plane a buffer away from the brain's convex hull (Schimke and Hale, 2011)."""
+    _, y, z = misregister(scene.template_mm, rng, shift_mm=2.0)
     brain = np.argwhere(scene.brain_atlas.probability > 0.5)
     places = brain @ scene.brain_atlas.affine[:3, :3].T + scene.brain_atlas.affine[:3, 3]
     hull = places[:, 1:][ConvexHull(places[:, 1:]).vertices]
     angle = np.deg2rad(rng.uniform(22.0, 62.0))  # of the normal below straight ahead
     normal = np.array([-np.cos(angle), -np.sin(angle)])
     offset = float((hull @ normal).max()) + rng.uniform(4.0, 14.0)
-    del x
     return np.asarray(normal[0] * y + normal[1] * z > offset)
 
 
 def mri_deface(scene: Scene, rng: np.random.Generator) -> Mask:
-    """Carved: tissue of the lower front away from the brain, with a ragged inner edge (Bischoff-Grethe et al., 2007)."""
+    """Carved: lower front away from the brain, with a ragged inner edge (Bischoff-Grethe et al., 2007)."""
     zone = face_zone(scene, rng)
     ragged = smooth_noise(scene, rng, scale_mm=rng.uniform(3.0, 9.0)) * rng.uniform(1.0, 6.0)
     far = scene.brain_distance_mm + ragged > rng.uniform(6.0, 22.0)
@@ -64,21 +63,21 @@ def fsl_deface(scene: Scene, rng: np.random.Generator) -> Mask:
     x, y, z = misregister(scene.template_mm, rng)
     centre_y, centre_z = -88.0 + rng.uniform(-8, 8), -62.0 + rng.uniform(-8, 8)
     radii = np.array([62.0, 44.0, 52.0]) * rng.uniform(0.85, 1.25, 3)
-    removed = (x / radii[0]) ** 2 + ((y - centre_y) / radii[1]) ** 2 + ((z - centre_z) / radii[2]) ** 2 < 1
+    removed: Mask = (x / radii[0]) ** 2 + ((y - centre_y) / radii[1]) ** 2 + ((z - centre_z) / radii[2]) ** 2 < 1
     removed |= (y < centre_y) & (np.abs(x) < radii[0]) & (np.abs(z - centre_z) < radii[2])
     removed &= scene.brain_distance_mm > rng.uniform(3.0, 8.0)
     if rng.random() < 0.85:
         removed |= _near(scene, EARS_MM, rng.uniform(18.0, 30.0)) & (scene.brain_distance_mm > 5.0)
-    return removed
+    return np.asarray(removed)
 
 
 def box(scene: Scene, rng: np.random.Generator) -> Mask:
     """Straight cuts along the scan's axes: a corner box, a coronal slab, or an axial slab that takes the lower face."""
-    x, y, z = scene.template_mm
+    x, _, z = scene.template_mm
     kind = rng.choice(["corner", "coronal", "axial", "face"], p=[0.4, 0.25, 0.15, 0.2])
     front = _first_plane(scene, rng.uniform(-78.0, -42.0), axis=1)
     below = _first_plane(scene, NASION_Z_MM + rng.uniform(-45.0, 12.0), axis=0)
-    slices, rows, columns = np.ogrid[tuple(slice(size) for size in scene.voxels.shape)]
+    slices, rows, _ = np.ogrid[tuple(slice(size) for size in scene.voxels.shape)]
     if kind == "coronal":
         return np.broadcast_to(rows < front, scene.voxels.shape).copy()
     if kind == "axial":
@@ -90,7 +89,6 @@ def box(scene: Scene, rng: np.random.Generator) -> Mask:
         width = rng.uniform(40.0, 70.0)
         bottom = NASION_Z_MM - rng.uniform(50.0, 110.0)
         return np.asarray(corner & (np.abs(x) < width) & (z > bottom))
-    del y, columns
     return np.broadcast_to(corner, scene.voxels.shape).copy()
 
 

@@ -22,7 +22,7 @@ Group = list[Sample]
 
 def draw_forever(data: Path, work: Path, seed: int, first: int, groups: Queue[Group]) -> None:
     """Put sample groups number ``first``, ``first`` + 1 and so on of ``seed`` into the queue."""
-    os.nice(2)
+    os.nice(2)  # the steps go first
     torch.set_num_threads(1)
     cohort = load_cohort(data, work, frozenset({"train"}))
     number = first

@@ -11,7 +11,7 @@ SMOOTH = 1e-5
 
 
 def dice_and_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Loss of (batch, label, ...) logits against (batch, ...) labels; a label absent from the batch leaves Dice alone."""
+    """Loss of (batch, label, ...) logits against (batch, ...) labels; labels absent from the batch have no Dice."""
     valid = (target != IGNORE).unsqueeze(1)
     safe = torch.where(valid[:, 0], target, torch.zeros_like(target))
     cross_entropy = torch.nn.functional.cross_entropy(logits, target.long(), ignore_index=IGNORE)
