@@ -1,0 +1,62 @@
+"""What a request can get wrong, or ask for in vain."""
+
+from __future__ import annotations
+
+from dicom_node.errors import NodeError, Refused
+
+
+class DicomwebError(NodeError):
+    """Base of this room's errors."""
+
+    code = "dicomweb"
+
+
+class BadRequestError(DicomwebError, Refused):
+    """A path or a query parameter is not what PS3.18 allows."""
+
+    code = "bad-request"
+
+    def __init__(self, what: str, found: str, expected: str) -> None:
+        super().__init__(what, found[:80], expected)
+
+    def __str__(self) -> str:
+        what, found, expected = self.args
+        return f"{what} is {found!r}, expected {expected}"
+
+
+class NotAcceptableError(DicomwebError, Refused):
+    """Nothing that we can send is what the client accepts."""
+
+    code = "not-acceptable"
+
+    def __init__(self, resource: str, available: str) -> None:
+        super().__init__(resource, available)
+
+    def __str__(self) -> str:
+        resource, available = self.args
+        return f"{resource}: not available as the Accept header asks; available as {available}"
+
+
+class NoSuchResourceError(DicomwebError, Refused):
+    """The store has no such study, series, instance, frame or bulk data."""
+
+    code = "no-such-resource"
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(resource)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: not in this archive"
+
+
+class UnreadableObjectError(DicomwebError, Refused):
+    """A stored object does not decode far enough for what was asked; its bytes can still be retrieved."""
+
+    code = "unreadable-object"
+
+    def __init__(self, sop_instance_uid: str, reason: str) -> None:
+        super().__init__(sop_instance_uid, reason)
+
+    def __str__(self) -> str:
+        uid, reason = self.args
+        return f"instance {uid}: {reason}; retrieve the instance with transfer-syntax=* to get its bytes as received"

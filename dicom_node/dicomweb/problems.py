@@ -1,0 +1,68 @@
+"""Errors as HTTP answers: JSON problems (RFC 9457), the status decided by the error's class and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError, UnreadableObjectError
+from dicom_node.errors import NodeError, Refused, Transient
+from dicom_node.store import NotFoundError, ObjectMissingError, UnsupportedFilterError
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S: Final = 5
+
+_STATUS_OF: Final[dict[type[Exception], HTTPStatus]] = {
+    BadRequestError: HTTPStatus.BAD_REQUEST,
+    UnsupportedFilterError: HTTPStatus.BAD_REQUEST,
+    NoSuchResourceError: HTTPStatus.NOT_FOUND,
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
+    UnreadableObjectError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ObjectMissingError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+def status_of(error: Exception) -> HTTPStatus:
+    """HTTP status for an error of any room."""
+    if type(error) in _STATUS_OF:
+        return _STATUS_OF[type(error)]
+    if isinstance(error, Refused):
+        return HTTPStatus.BAD_REQUEST
+    if isinstance(error, Transient | MemoryError):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def answer_error(request: Request, error: Exception) -> JSONResponse:
+    """Problem for an error of ours; a defect keeps its details for the log."""
+    status = status_of(error)
+    if isinstance(error, NodeError):
+        code, detail = error.code, str(error)
+    else:
+        code, detail = "internal", "the request could not be answered; the log of this node has the details"
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request failed", extra={"path": request.url.path, "code": code}, exc_info=error)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
+    return problem(status, code, detail, headers)
+
+
+def answer_http_exception(_: Request, error: Exception) -> JSONResponse:
+    """Problem for what the router refuses: an unknown path, another method."""
+    status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else None
+    return problem(
+        status, status.name.lower().replace("_", "-"), f"{status.phrase}: no such DICOMweb service here", headers
+    )
+
+
+def problem(status: HTTPStatus, code: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """A problem document; ``code`` is stable, ``detail`` is for people."""
+    body = {"title": status.phrase, "status": int(status), "code": code, "detail": detail}
+    return JSONResponse(body, status_code=int(status), media_type="application/problem+json", headers=headers)

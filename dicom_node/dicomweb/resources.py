@@ -1,0 +1,45 @@
+"""Studies, series and instances as paths and as absolute URLs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.requests import Request
+
+from dicom_node.dicomweb.errors import BadRequestError
+
+ROOT: Final = "/dicom-web"
+_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
+_LEVELS: Final = (
+    ("study", "studies", "StudyInstanceUID"),
+    ("series", "series", "SeriesInstanceUID"),
+    ("instance", "instances", "SOPInstanceUID"),
+)
+"""Path parameter, path segment and keyword of each level, the outermost first."""
+
+
+def path_uids(request: Request) -> dict[str, str]:
+    """UIDs that the path names, by keyword."""
+    uids = {}
+    for parameter, _, keyword in _LEVELS:
+        uid = request.path_params.get(parameter)
+        if uid is None:
+            continue
+        if len(uid) > 64 or not _UID.fullmatch(uid):
+            raise BadRequestError(f"{keyword} in the path", uid, "a UID: digits and dots, at most 64")
+        uids[keyword] = uid
+    return uids
+
+
+def resource_name(uids: Mapping[str, str]) -> str:
+    """The innermost entity of a path, for messages."""
+    names = [f"{parameter} {uids[keyword]}" for parameter, _, keyword in _LEVELS if keyword in uids]
+    return names[-1] if names else "this archive"
+
+
+def resource_url(request: Request, uids: Mapping[str, str]) -> str:
+    """Absolute URL of a study, a series or an instance."""
+    path = "".join(f"/{segment}/{uids[keyword]}" for _, segment, keyword in _LEVELS if keyword in uids)
+    return f"{str(request.base_url).rstrip('/')}{ROOT}{path}"

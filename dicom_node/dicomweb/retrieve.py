@@ -1,0 +1,174 @@
+"""WADO-RS: instances of a study, a series or alone, and their bulk data (PS3.18 10.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError
+from dicom_node.dicomweb.media_types import (
+    ANY_TRANSFER_SYNTAX,
+    DICOM,
+    MULTIPART,
+    OCTET_STREAM,
+    MediaRange,
+    accepted_ranges,
+)
+from dicom_node.dicomweb.metadata import find_rows, uids_of
+from dicom_node.dicomweb.multipart import Part, multipart_response, read_chunks, stream
+from dicom_node.dicomweb.parsing import PIXEL_DATA_TAGS, parsing, read_without_pixels
+from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
+from dicom_node.dicomweb.transcoding import to_explicit_little_endian
+from dicom_node.store import InstanceRow, ObjectStore
+from dicom_node.store.search import Search
+
+_ANY_TYPES: Final = frozenset({"*/*", "application/*"})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How the client takes instances: in one body or in parts, and in which transfer syntaxes."""
+
+    is_multipart: bool
+    transfer_syntax_uids: frozenset[str]
+
+    def sends_as_stored(self, transfer_syntax_uid: str) -> bool:
+        """Whether the stored bytes may go out as they are."""
+        return bool(self.transfer_syntax_uids & {ANY_TRANSFER_SYNTAX, transfer_syntax_uid})
+
+
+class RetrieveService:
+    """Instances and bulk data over index and objects."""
+
+    def __init__(self, search: Search, objects: ObjectStore) -> None:
+        self._search = search
+        self._objects = objects
+
+    def instances(self, request: Request) -> Response:
+        """All instances below the path, as stored wherever the client takes that."""
+        uids = path_uids(request)
+        rows = find_rows(self._search, uids)
+        wanted = choose_instances(accepted_ranges(request), resource_name(uids), rows)
+        if not wanted.is_multipart:
+            (row,) = rows
+            return stream(self._chunks(row, wanted), DICOM)
+        return multipart_response(self._parts(request, rows, wanted), DICOM)
+
+    def bulk_data(self, request: Request) -> Response:
+        """One value: ``/bulkdata/7FE00010``, or through sequences ``/bulkdata/54000100/1/54001010``."""
+        uids = path_uids(request)
+        (row,) = find_rows(self._search, uids)
+        path = request.path_params["path"]
+        resource = f"bulk data {path} of {resource_name(uids)}"
+        is_multipart = _choose_bytes(accepted_ranges(request), resource)
+        chunks = self._bulk_chunks(row, path, resource)
+        if not is_multipart:
+            return stream(chunks, OCTET_STREAM)
+        return multipart_response([Part(OCTET_STREAM, str(request.url), chunks)], OCTET_STREAM)
+
+    def _parts(self, request: Request, rows: Sequence[InstanceRow], wanted: Wanted) -> Iterator[Part]:
+        for row in rows:
+            as_stored = wanted.sends_as_stored(row.transfer_syntax_uid)
+            syntax = row.transfer_syntax_uid if as_stored else ExplicitVRLittleEndian
+            yield Part(
+                f"{DICOM}; transfer-syntax={syntax}", resource_url(request, uids_of(row)), self._chunks(row, wanted)
+            )
+
+    def _chunks(self, row: InstanceRow, wanted: Wanted) -> Iterator[bytes]:
+        if wanted.sends_as_stored(row.transfer_syntax_uid):
+            yield from read_chunks(self._objects.open(row.digest))
+        else:
+            yield to_explicit_little_endian(self._objects.open(row.digest), row)
+
+    def _bulk_chunks(self, row: InstanceRow, path: str, resource: str) -> Iterator[bytes]:
+        tag, *steps = _tag_path(path)
+        ds, place = read_without_pixels(self._objects, row)
+        if tag in PIXEL_DATA_TAGS and not steps:
+            syntax = UID(row.transfer_syntax_uid)
+            if place is None or place.tag != tag:
+                raise NoSuchResourceError(resource)
+            if place.n_bytes is None or not syntax.is_little_endian:
+                raise NotAcceptableError(resource, f"the instance itself, with transfer-syntax={syntax}")
+            file = self._objects.open(row.digest)
+            file.seek(place.offset)
+            return read_chunks(file, place.n_bytes)
+        with parsing(row.sop_instance_uid):
+            element = _find_element(ds, [tag, *steps])
+        if element is None or not isinstance(element.value, bytes):
+            raise NoSuchResourceError(resource)
+        return iter((element.value,))
+
+
+def choose_instances(ranges: Sequence[MediaRange], resource: str, rows: Sequence[InstanceRow]) -> Wanted:
+    """Find a representation that the client takes of every instance.
+
+    A range that names no transfer syntax stands for explicit VR little endian (PS3.18 8.7.3.5); one that names no
+    media type takes what is stored.
+
+    Raises
+    ------
+    NotAcceptableError
+        The client takes another media type, or none of the transfer syntaxes of an instance.
+    """
+    single, multipart = set[str](), set[str]()
+    for accepted in ranges:
+        if accepted.media_type in _ANY_TYPES:
+            multipart.add(accepted.transfer_syntax_uid or ANY_TRANSFER_SYNTAX)
+        elif accepted.media_type == MULTIPART and accepted.part_type in {DICOM, *_ANY_TYPES}:
+            multipart.add(accepted.transfer_syntax_uid or ExplicitVRLittleEndian)
+        elif accepted.media_type == DICOM and len(rows) == 1:
+            single.add(accepted.transfer_syntax_uid or ExplicitVRLittleEndian)
+    wanted = Wanted(is_multipart=bool(multipart), transfer_syntax_uids=frozenset(multipart or single))
+    if not wanted.transfer_syntax_uids:
+        raise NotAcceptableError(resource, f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*')
+    for row in rows:
+        if not wanted.sends_as_stored(row.transfer_syntax_uid) and not _is_transcodable(row, wanted):
+            available = f'{MULTIPART}; type="{DICOM}"; transfer-syntax={row.transfer_syntax_uid} (or transfer-syntax=*)'
+            raise NotAcceptableError(f"instance {row.sop_instance_uid}", available)
+    return wanted
+
+
+def _is_transcodable(row: InstanceRow, wanted: Wanted) -> bool:
+    return ExplicitVRLittleEndian in wanted.transfer_syntax_uids and UID(row.transfer_syntax_uid).is_little_endian
+
+
+def _choose_bytes(ranges: Sequence[MediaRange], resource: str) -> bool:
+    """Whether bytes go out in a multipart body."""
+    for accepted in ranges:
+        if accepted.media_type == MULTIPART and accepted.part_type in {OCTET_STREAM, *_ANY_TYPES}:
+            return True
+        if accepted.media_type in {OCTET_STREAM, *_ANY_TYPES}:
+            return False
+    raise NotAcceptableError(resource, f'{OCTET_STREAM}, or {MULTIPART}; type="{OCTET_STREAM}"')
+
+
+def _tag_path(path: str) -> list[int]:
+    """Tags and item numbers in turn."""
+    steps = path.split("/")
+    try:
+        numbers = [int(step, 10 if index % 2 else 16) for index, step in enumerate(steps)]
+    except ValueError:
+        numbers = []
+    if len(numbers) % 2 == 0 or any(len(step) != 8 for step in steps[::2]):
+        raise BadRequestError("bulk data path", path, "tags of eight hexadecimal digits, item numbers between them")
+    return numbers
+
+
+def _find_element(ds: Dataset, path: Sequence[int]) -> DataElement | None:
+    tag, *rest = path
+    if tag not in ds:
+        return None
+    element: DataElement = ds[tag]
+    if not rest:
+        return element
+    item_number, *inner = rest
+    if element.VR != "SQ" or not 1 <= item_number <= len(element.value):
+        return None
+    return _find_element(element.value[item_number - 1], inner)
