@@ -13,7 +13,10 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 
-CANONICAL = ("H", "P", "L")
+Directions = tuple[str, str, str]
+
+CANONICAL: Directions = ("H", "P", "L")
+RAS: Directions = ("H", "A", "R")  # models trained with one of nnU-Net's reorienting readers
 OPPOSITE = {"H": "F", "F": "H", "A": "P", "P": "A", "L": "R", "R": "L"}
 
 
@@ -42,11 +45,11 @@ class Reorientation:
         return first, second, third
 
 
-def reorientation_of(geometry: hd.VolumeGeometry) -> Reorientation:
-    """How a grid is turned to the canonical orientation."""
+def reorientation_of(geometry: hd.VolumeGeometry, directions: Directions = CANONICAL) -> Reorientation:
+    """How a grid is turned to the canonical orientation, or another one."""
     found = [direction.value for direction in geometry.get_closest_patient_orientation()]
     axes, flips = [], []
-    for direction in CANONICAL:
+    for direction in directions:
         axis = next(index for index, value in enumerate(found) if value in (direction, OPPOSITE[direction]))
         axes.append(axis)
         flips.append(found[axis] != direction)

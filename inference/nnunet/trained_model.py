@@ -16,7 +16,7 @@ from inference.nnunet.checkpoint import Checkpoint, load_weights, read_checkpoin
 from inference.nnunet.errors import ModelFileMissingError, ModelKeyError, ResourcesExhaustedError
 from inference.nnunet.labels import Labels, channel_names, read_labels
 from inference.nnunet.plans import Plans, read_plans
-from inference.nnunet.preprocessing import Preprocessing
+from inference.nnunet.preprocessing import ModelInput
 from inference.nnunet.source_grid import SourceGridLabels
 from inference.nnunet.tiles import TILE_STEP, TileGrid, predict_planes
 
@@ -59,9 +59,8 @@ class TrainedModel:
         self._batch_size = CUDA_BATCH if device.type == "cuda" else 1
 
     @torch.inference_mode()
-    def predict_labels(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-        """Labels of a volume, in the orientation and on the grid that ``preprocessing`` was given."""
-        prepared = preprocessing.prepare(self.plans, self.channels)
+    def predict_labels(self, prepared: ModelInput) -> NDArray[np.uint8]:
+        """Labels of a volume that was prepared for this model, in the orientation and on the grid it came in."""
         shape = prepared.values.shape
         grid = TileGrid((shape[1], shape[2], shape[3]), self.plans.patch_size, self._tile_step)
         result = SourceGridLabels(prepared, self.plans, self.labels)

@@ -1,0 +1,221 @@
+"""Models as the node knows them: a trained-model folder with a ``model.yaml`` that says what it is for.
+
+``model.yaml`` names the role, the labels, the input channels and the SHA-256 of every file. Models of others come
+without one; ``add_model`` checks such a folder or zip, copies what prediction needs and writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+
+from inference.nnunet.channels import CHANNELS
+from inference.nnunet.document import Node, read_yaml
+from inference.nnunet.errors import ChecksumMismatchError, ModelFileMissingError, ModelKeyError
+from inference.nnunet.labels import Labels, read_labels
+from inference.nnunet.trained_model import Fold, TrainedModel, load_trained_model
+
+MODEL_FILE = "model.yaml"
+ROLES = ("foreground", "anonymized")
+# What the labels of a role may be called; anything else in a network is ignored.
+ROLE_LABELS: Mapping[str, tuple[str, ...]] = {
+    "foreground": ("foreground",),
+    "anonymized": ("removed", "altered", "anonymized"),
+}
+NOT_IN_MASK = frozenset({"altered"})  # unless model.yaml lists it under mask_labels: it hedges on intact faces
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What results say about the model that made them."""
+
+    role: str
+    name: str
+    version: str
+    sha256: str  # of the list of all files with their SHA-256, model.yaml included
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model folder, as its model.yaml describes it.
+
+    Attributes
+    ----------
+    labels
+        nnU-Net's integers under each of our names.
+    mask_labels
+        Names whose voxels make the mask.
+    refine
+        Whether masks are refined on the source grid.
+    """
+
+    identity: ModelIdentity
+    folder: Path
+    labels: Mapping[str, tuple[int, ...]]
+    mask_labels: tuple[str, ...]
+    channels: tuple[str, ...]
+    configuration: str
+    folds: tuple[Fold, ...]
+    refine: bool
+    sha256: Mapping[str, str]
+    licence: str = ""
+    trained_on: str = ""
+
+    @property
+    def mask_values(self) -> tuple[int, ...]:
+        """nnU-Net's integers that make the mask."""
+        return tuple(sorted({value for name in self.mask_labels for value in self.labels[name]}))
+
+
+def read_model_spec(folder: Path) -> ModelSpec:
+    """Read the ``model.yaml`` of a folder; the files that it names must exist, their content is not looked at.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, or a key of model.yaml is missing or wrong.
+    """
+    path = folder / MODEL_FILE
+    document = read_yaml(path, needed_for="the role and labels of the model")
+    role = document["role"].text(*ROLES)
+    labels = {name: _values(node) for name, node in document["labels"].nodes()}
+    unknown = set(labels) - set(ROLE_LABELS[role])
+    if unknown or not labels:
+        raise document["labels"].wrong(f"labels named {', '.join(ROLE_LABELS[role])}")
+    sha256 = _checksums(folder, document["sha256"])
+    identity = ModelIdentity(role, document["name"].text(), document["version"].text(), _digest(sha256, path))
+    return ModelSpec(
+        identity=identity,
+        folder=folder,
+        labels=labels,
+        mask_labels=_mask_labels(document, labels),
+        channels=tuple(node.text(*CHANNELS) for node in document["channels"].items()),
+        configuration=document["configuration"].text(),
+        folds=tuple(node.integer(0, 99) if node.value != "all" else "all" for node in document["folds"].items()),
+        refine=document["refine"].flag(),
+        sha256=sha256,
+        licence=_optional_text(document, "licence"),
+        trained_on=_optional_text(document, "trained_on"),
+    )
+
+
+def reference_model(role: str) -> ModelSpec:
+    """Give the model that comes with the package for a role."""
+    return read_model_spec(Path(str(resources.files("inference"))) / "reference" / role)
+
+
+def check_files(spec: ModelSpec) -> None:
+    """Compare every file with the SHA-256 in model.yaml."""
+    for name, expected in spec.sha256.items():
+        found = file_sha256(spec.folder / name)
+        if found != expected:
+            raise ChecksumMismatchError(str(spec.folder / name), found, expected)
+
+
+def load_model(spec: ModelSpec, *, device: torch.device, use_mirroring: bool = False) -> TrainedModel:
+    """Check the files and load the networks to a device.
+
+    Raises
+    ------
+    ModelError
+        A file differs from model.yaml, or the folder is not a usable nnU-Net.
+    """
+    check_files(spec)
+    model = load_trained_model(
+        spec.folder,
+        configuration=spec.configuration,
+        folds=spec.folds,
+        channels=spec.channels,
+        device=device,
+        use_mirroring=use_mirroring,
+    )
+    _check_labels(spec, model.labels)
+    return model
+
+
+def verify_model(folder: Path) -> ModelSpec:
+    """Prove that a model folder can be used: every file as named, and the weights load."""
+    spec = read_model_spec(folder)
+    load_model(spec, device=torch.device("cpu"))
+    return spec
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal."""
+    if not path.is_file():
+        raise ModelFileMissingError(str(path), "its checksum in model.yaml")
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest(sha256: Mapping[str, str], model_file: Path) -> str:
+    """SHA-256 of what ``sha256sum`` prints for all files, sorted by name."""
+    named = {**sha256, MODEL_FILE: file_sha256(model_file)}
+    listing = "".join(f"{named[name]}  {name}\n" for name in sorted(named))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def _checksums(folder: Path, node: Node) -> dict[str, str]:
+    """File names and digests, for files inside the folder only."""
+    found = {}
+    for name, digest in node.nodes():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ModelKeyError(node.file, node.key, repr(name), "names of files inside the model's folder")
+        value = digest.text()
+        if len(value) != 64 or set(value) - set("0123456789abcdef"):
+            raise digest.wrong("64 lower-case hexadecimal digits")
+        if not (folder / name).is_file():
+            raise ModelFileMissingError(str(folder / name), "its checksum in model.yaml")
+        found[name] = value
+    missing = [name for name in ("plans.json", "dataset.json") if name not in found]
+    if missing or not any(name.endswith(".pth") for name in found):
+        raise node.wrong("plans.json, dataset.json and every checkpoint")
+    return found
+
+
+def _mask_labels(document: Node, labels: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    node = document.get("mask_labels")
+    if node is None:
+        chosen = tuple(name for name in labels if name not in NOT_IN_MASK)
+        if not chosen:
+            raise ModelKeyError(document.file, "mask_labels", "nothing", f"some of {', '.join(labels)}")
+        return chosen
+    return tuple(item.text(*labels) for item in node.items())
+
+
+def _values(node: Node) -> tuple[int, ...]:
+    if isinstance(node.value, list):
+        return tuple(item.integer(1, 254) for item in node.items())
+    return (node.integer(1, 254),)
+
+
+def _optional_text(document: Node, key: str) -> str:
+    node = document.get(key)
+    return "" if node is None or node.value is None else node.text()
+
+
+def _check_labels(spec: ModelSpec, labels: Labels) -> None:
+    """Every integer in model.yaml is one that the network can write."""
+    known = set(labels.region_order or range(labels.n_heads))
+    for name, values in spec.labels.items():
+        if not set(values) <= known:
+            expected = f"labels of the network: {', '.join(map(str, sorted(known - {0})))}"
+            raise ModelKeyError(str(spec.folder / MODEL_FILE), f"labels.{name}", str(list(values)), expected)
+
+
+def labels_for_role(role: str, dataset: Path) -> dict[str, tuple[int, ...]]:
+    """Guess which labels of a dataset.json serve a role: those with our names, or the only one there is."""
+    labels = read_labels(dataset)
+    named = {name: labels.values[name] for name in ROLE_LABELS[role] if name in labels.values}
+    if named:
+        return named
+    others = [value for name, value in labels.values.items() if name != "background"]
+    if len(others) == 1:
+        return {"foreground" if role == "foreground" else "anonymized": others[0]}
+    known = ", ".join(f"{name}={'+'.join(map(str, value))}" for name, value in labels.values.items())
+    raise ModelKeyError(str(dataset), "labels", known, f"one label, or that you say which ones are the {role}")

@@ -1,0 +1,173 @@
+"""The one public call: a volume and two warm models in, both masks on the source grid and a verdict out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import highdicom as hd
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.models import ModelIdentity, ModelSpec, load_model
+from inference.nnunet.errors import ModelKeyError
+from inference.nnunet.orientation import CANONICAL, RAS, Reorientation, reorientation_of
+from inference.nnunet.preprocessing import Preprocessing
+from inference.nnunet.trained_model import TrainedModel, choose_device
+from inference.series.volume import Remark, SourceVolume
+from inference.verdict.verdict import Verdict, decide_verdict, gather_facts
+
+Mask = NDArray[np.bool_]
+OnStage = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A model and what its folder says about it."""
+
+    spec: ModelSpec
+    network: TrainedModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """Both models, warm on one device."""
+
+    foreground: LoadedModel
+    anonymized: LoadedModel
+    device: torch.device
+
+    @property
+    def identities(self) -> tuple[ModelIdentity, ModelIdentity]:
+        """What results say about the models that made them."""
+        return self.foreground.spec.identity, self.anonymized.spec.identity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """Result for one volume.
+
+    Attributes
+    ----------
+    foreground, anonymized
+        (slice, row, column) on the grid of the source volume.
+    decided_by
+        For each role, what drew the final contour: ``network`` or ``native-evidence``.
+    timings_s
+        Seconds per stage, in order.
+    """
+
+    foreground: Mask
+    anonymized: Mask
+    verdict: Verdict
+    decided_by: Mapping[str, str]
+    models: tuple[ModelIdentity, ...]
+    timings_s: Mapping[str, float]
+    remarks: tuple[Remark, ...] = ()
+
+
+def load_models(
+    foreground: ModelSpec, anonymized: ModelSpec, *, device: str = "auto", use_mirroring: bool = False
+) -> Models:
+    """Load both models, checked against their checksums.
+
+    Parameters
+    ----------
+    device
+        ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises
+    ------
+    ModelError
+        A folder is incomplete, changed, unsafe or unsupported, or serves the other role.
+    """
+    chosen = choose_device(device)
+    loaded = {}
+    for role, spec in (("foreground", foreground), ("anonymized", anonymized)):
+        if spec.identity.role != role:
+            raise ModelKeyError(str(spec.folder / "model.yaml"), "role", spec.identity.role, role)
+        loaded[role] = LoadedModel(spec, load_model(spec, device=chosen, use_mirroring=use_mirroring))
+    return Models(loaded["foreground"], loaded["anonymized"], chosen)
+
+
+def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = None) -> Segmentation:
+    """Find the body and the anonymised area in a volume.
+
+    Parameters
+    ----------
+    on_stage
+        Called with the name of each stage as it begins; the names are the keys of ``timings_s``.
+
+    Raises
+    ------
+    ResourcesExhaustedError
+        Memory ran out even with the smallest batch on the CPU.
+    """
+    clock = _StageClock(on_stage)
+    inputs = _SharedInputs(source.volume, models.device)
+    masks: dict[str, Mask] = {}
+    for role, model in (("foreground", models.foreground), ("anonymized", models.anonymized)):
+        reorientation, preprocessing = inputs.for_model(model.network)
+        with clock.stage(f"prepare {role}"):
+            prepared = preprocessing.prepare(model.network.plans, model.network.channels)
+        with clock.stage(f"segment {role}"):
+            labels = model.network.predict_labels(prepared)
+            masks[role] = np.ascontiguousarray(np.isin(reorientation.to_source(labels), model.spec.mask_values))
+    with clock.stage("verdict"):
+        geometry = source.volume.get_geometry()
+        canonical = reorientation_of(geometry)
+        facts = gather_facts(
+            canonical.to_canonical(masks["foreground"]),
+            canonical.to_canonical(masks["anonymized"]),
+            canonical.spacing_mm(geometry),
+        )
+        verdict = decide_verdict(facts)
+    return Segmentation(
+        foreground=masks["foreground"],
+        anonymized=masks["anonymized"],
+        verdict=verdict,
+        decided_by=dict.fromkeys(masks, "network"),
+        models=models.identities,
+        timings_s=clock.timings_s,
+        remarks=source.remarks,
+    )
+
+
+class _SharedInputs:
+    """Preprocessing of one volume in each orientation that a model was trained in, made when first needed."""
+
+    def __init__(self, volume: hd.Volume, device: torch.device) -> None:
+        self._volume = volume
+        self._device = device
+        self._made: dict[bool, tuple[Reorientation, Preprocessing]] = {}
+
+    def for_model(self, network: TrainedModel) -> tuple[Reorientation, Preprocessing]:
+        """How the volume is turned for this model, and what was already computed for it."""
+        is_ras = network.plans.is_ras
+        if is_ras not in self._made:
+            geometry = self._volume.get_geometry()
+            reorientation = reorientation_of(geometry, RAS if is_ras else CANONICAL)
+            voxels = reorientation.to_canonical(np.asarray(self._volume.array, dtype=np.float32))
+            spacing_mm = reorientation.spacing_mm(geometry)
+            self._made[is_ras] = (reorientation, Preprocessing(voxels, spacing_mm, device=self._device))
+        return self._made[is_ras]
+
+
+class _StageClock:
+    """Announces stages and measures them."""
+
+    def __init__(self, on_stage: OnStage | None) -> None:
+        self._on_stage = on_stage
+        self.timings_s: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure one stage."""
+        if self._on_stage is not None:
+            self._on_stage(name)
+        started_at = time.perf_counter()
+        yield
+        self.timings_s[name] = time.perf_counter() - started_at

@@ -1,0 +1,1 @@
+"""From masks to what can be said about a face."""
