@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dicom_node.cli.options import ConfigOption, JsonOption, read_settings
 from dicom_node.cli.tables import write_json, write_table
 
+if TYPE_CHECKING:
+    from inference.models import ModelSpec
+
 models_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="List, add and verify models: nnU-Net trained-model folders with a model.yaml.",
 )
+
+
+class Role(StrEnum):
+    """What a model finds."""
+
+    FOREGROUND = "foreground"
+    ANONYMIZED = "anonymized"
 
 
 @models_app.command("list")
@@ -29,32 +40,112 @@ def list_models(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 
     specs = app.read_models(read_settings(config))
     if as_json:
-        write_json(
-            [
-                {
-                    "role": spec.identity.role,
-                    "name": spec.identity.name,
-                    "version": spec.identity.version,
-                    "sha256": spec.identity.sha256,
-                    "labels": dict(spec.labels),
-                    "folder": str(spec.folder),
-                }
-                for spec in specs
-            ]
-        )
+        write_json([_described(spec) for spec in specs])
         return
     write_table(
-        ("ROLE", "NAME", "VERSION", "SHA-256", "LABELS", "FOLDER"),
+        ("ROLE", "NAME", "VERSION", "SHA-256", "MASK LABELS", "FOLDER"),
         [
             (
                 spec.identity.role,
                 spec.identity.name,
                 spec.identity.version,
                 spec.identity.sha256[:12],
-                ", ".join(f"{label}={number}" for label, number in spec.labels.items()),
+                ", ".join(spec.mask_labels),
                 spec.folder,
             )
             for spec in specs
         ],
         when_empty="no models",
     )
+
+
+@models_app.command("add")
+def add(
+    source: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="nnU-Net trained-model folder, or a zip of one.", exists=True)
+    ],
+    role: Annotated[Role, typer.Option("--role", help="What the model finds.")],
+    destination: Annotated[
+        Path, typer.Option("--to", metavar="FOLDER", help="Folder to make for the model; it must not exist.")
+    ],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="NAME=NUMBER",
+            help="Label of the network under our name: foreground; removed, altered, anonymized. "
+            "Repeat it for several; taken from dataset.json where that is clear.",
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Name that results carry.")] = None,
+    version: Annotated[str, typer.Option("--version", metavar="TEXT", help="Version that results carry.")] = "unknown",
+    licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help="Licence of the weights.")] = "",
+) -> None:
+    """Take in an nnU-Net export: check it, copy what prediction needs, write its model.yaml.
+
+    Nothing of the export is run; weights that ask for code are refused. The node uses the model once its folder is
+    named in the settings.
+
+    \b
+    Example:
+      dicom-node models add export.zip --role foreground --to models/body --label foreground=1
+    """
+    from inference.add_model import add_model
+
+    spec = add_model(role.value, source, _labels(label), destination, name=name, version=version, licence=licence)
+    _say_usable(spec)
+    typer.echo("to use it, write into the settings:")
+    typer.echo(f"  models:\n    {role.value}: {destination.absolute()}")
+
+
+@models_app.command("verify")
+def verify(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="FOLDER", help="Model folders; the models in use when left out.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Prove that models can be used: every file has its SHA-256, and the weights load.
+
+    \b
+    Examples:
+      dicom-node models verify
+      dicom-node models verify models/body
+    """
+    from dicom_node import app
+    from inference.models import verify_model
+
+    for folder in folders or [spec.folder for spec in app.read_models(read_settings(config))]:
+        _say_usable(verify_model(folder))
+
+
+def _say_usable(spec: ModelSpec) -> None:
+    identity = spec.identity
+    typer.echo(f"usable: {identity.role} model {identity.name} {identity.version}, SHA-256 {identity.sha256}")
+
+
+def _described(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "role": spec.identity.role,
+        "name": spec.identity.name,
+        "version": spec.identity.version,
+        "sha256": spec.identity.sha256,
+        "labels": {name: list(values) for name, values in spec.labels.items()},
+        "mask_labels": list(spec.mask_labels),
+        "licence": spec.licence,
+        "trained_on": spec.trained_on,
+        "folder": str(spec.folder),
+    }
+
+
+def _labels(texts: list[str] | None) -> dict[str, int | tuple[int, ...]] | None:
+    """``removed=1`` and the like; ``None`` when nothing was said."""
+    if not texts:
+        return None
+    labels: dict[str, int | tuple[int, ...]] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if not number.isdigit():
+            raise typer.BadParameter(f"{text!r}: expected NAME=NUMBER, such as removed=1", param_hint="--label")
+        labels[name] = int(number)
+    return labels

@@ -1,0 +1,129 @@
+"""Listing, explaining, retrying and cancelling jobs, and the node's state."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from typer.testing import Result
+
+from dicom_node.store import JobRow, JobState, Store
+from tests.factories import SyntheticSeries
+
+Run = Callable[..., Result]
+
+
+def job_state(config: Path, job_id: int) -> JobState:
+    with Store.open(config.parent / "data") as store:
+        return store.jobs.get(job_id).state
+
+
+def test_a_dead_job_is_listed_with_its_reason(run: Run, config: Path, dead_job: JobRow) -> None:
+    result = run("jobs", "list", "-c", config, "--state", "dead")
+
+    assert result.exit_code == 0
+    header, line = result.stdout.splitlines()
+    assert header.split()[:2] == ["JOB", "STATE"]
+    assert line.split()[:2] == [str(dead_job.id), "dead"]
+    assert dead_job.series_instance_uid in line
+    assert line.endswith("slice-gap")
+
+
+def test_a_state_that_no_job_is_in_gives_an_empty_list(run: Run, config: Path, dead_job: JobRow) -> None:
+    assert run("jobs", "list", "-c", config, "--state", "succeeded").stdout == "no jobs\n"
+
+
+def test_an_unknown_state_is_a_usage_error_that_names_the_known_ones(run: Run, config: Path, dead_job: JobRow) -> None:
+    result = run("jobs", "list", "-c", config, "--state", "ded")
+
+    assert result.exit_code == 2
+    assert "known states: queued, running, waiting, succeeded, dead" in result.stderr
+
+
+def test_a_job_is_explained_with_its_history(run: Run, config: Path, dead_job: JobRow) -> None:
+    result = run("jobs", "show", dead_job.id, "-c", config)
+
+    assert result.exit_code == 0
+    assert "slice-gap: step after slice 2 is 6.00 mm, expected 3.00 mm" in result.stdout
+    assert [word for word in ("queued", "claimed", "failed") if word not in result.stdout] == []
+
+
+def test_json_holds_the_same_for_programs(run: Run, config: Path, dead_job: JobRow) -> None:
+    (listed,) = json.loads(run("jobs", "list", "-c", config, "--json").stdout)
+    shown = json.loads(run("jobs", "show", dead_job.id, "-c", config, "--json").stdout)
+
+    assert listed == shown["job"]
+    assert listed["state"] == "dead"
+    assert listed["queued_at"] == "2026-03-04T12:00:00+00:00"
+    assert next(event["event"] for event in shown["events"]) == "queued"
+
+
+def test_retry_queues_a_dead_job_and_cancel_stops_it(run: Run, config: Path, dead_job: JobRow) -> None:
+    assert run("jobs", "retry", dead_job.id, "-c", config).stdout == f"job {dead_job.id} is queued\n"
+    assert job_state(config, dead_job.id) is JobState.QUEUED
+
+    assert run("jobs", "cancel", dead_job.id, "-c", config).stdout == f"job {dead_job.id} is cancelled\n"
+    assert job_state(config, dead_job.id) is JobState.CANCELLED
+
+
+def test_a_job_that_cannot_be_retried_says_why_and_stays(run: Run, config: Path, queued_job: JobRow) -> None:
+    run("jobs", "cancel", queued_job.id, "-c", config)
+
+    result = run("jobs", "cancel", queued_job.id, "-c", config)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: job {queued_job.id}: is cancelled")
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_job_is_an_error_on_one_line(run: Run, config: Path, queued_job: JobRow) -> None:
+    result = run("jobs", "show", 999, "-c", config)
+
+    assert (result.exit_code, result.stderr) == (2, "error: job 999: not in the index\n")
+
+
+def test_status_counts_and_names_what_is_dead(run: Run, config: Path, dead_job: JobRow) -> None:
+    result = run("status", "-c", config)
+
+    assert result.exit_code == 0
+    assert "jobs:       1 dead" in result.stdout
+    assert f"dicom-node jobs retry {dead_job.id}" in result.stdout
+    assert "not listening (127.0.0.1:1)" in result.stdout
+
+
+def test_status_sees_a_port_that_answers(run: Run, config: Path, queued_job: JobRow) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = yaml.safe_load(config.read_text())
+        settings["dimse"]["port"] = listener.getsockname()[1]
+        config.write_text(yaml.safe_dump(settings))
+
+        state = json.loads(run("status", "-c", config, "--json").stdout)
+
+    assert state["dimse"]["answers"] is True
+    assert state["web"]["answers"] is False
+    assert state["jobs"]["queued"] == 1
+    assert state["series"]["complete"] == 1
+
+
+def test_no_deliveries_are_an_empty_list(run: Run, config: Path, queued_job: JobRow) -> None:
+    assert run("deliveries", "list", "-c", config).stdout == "no deliveries\n"
+    assert run("deliveries", "retry", 1, "-c", config).stderr == "error: delivery 1: not in the index\n"
+
+
+def test_asking_makes_no_store(run: Run, config: Path) -> None:
+    result = run("status", "-c", config)
+
+    assert result.exit_code == 2
+    assert "no node has run with these settings" in result.stderr
+    assert not (config.parent / "data").exists()
+
+
+def test_no_command_shows_patient_names(run: Run, config: Path, dead_job: JobRow, series: SyntheticSeries) -> None:
+    name = str(series.datasets()[0].PatientName)
+    assert name
+
+    for arguments in (("jobs", "list"), ("jobs", "show", dead_job.id, "--json"), ("status", "--json")):
+        assert name not in run(*arguments, "-c", config).stdout
