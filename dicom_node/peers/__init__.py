@@ -1,0 +1,7 @@
+"""Talking to other nodes: C-STORE and C-ECHO as an SCU, STOW-RS and QIDO-RS as a client."""
+
+from dicom_node.peers.deliver import deliver
+from dicom_node.peers.echo import check_peer
+from dicom_node.peers.objects import ObjectToSend, SendOutcome
+
+__all__ = ["ObjectToSend", "SendOutcome", "check_peer", "deliver"]

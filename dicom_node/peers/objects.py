@@ -1,0 +1,33 @@
+"""What is sent, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from dicom_node.peers.errors import DeliveryError
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectToSend:
+    """A stored object; it is sent as it is, in its own transfer syntax."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    open: Callable[[], BinaryIO] = field(repr=False)  # a new seekable Part 10 stream, from its beginning
+
+
+@dataclass(frozen=True, slots=True)
+class SendOutcome:
+    """What became of one object: the peer has it, or ``error`` says why not and whether to try again."""
+
+    sop_instance_uid: str
+    error: DeliveryError | None = None
+    warning_status: int | None = None  # a status of the warning class; the peer has the object all the same
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the peer has the object."""
+        return self.error is None

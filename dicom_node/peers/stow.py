@@ -1,0 +1,135 @@
+"""STOW-RS to a DICOMweb peer: stored objects as they are, streamed (PS3.18 10.5)."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, BinaryIO
+
+import httpx
+
+from dicom_node.peers.errors import DeliveryError, UnconfirmedError
+from dicom_node.peers.objects import ObjectToSend, SendOutcome
+from dicom_node.peers.status import PROCESSING_FAILURE, outcome_of_status
+from dicom_node.peers.web_client import error_of_status, error_of_transport, open_client, url_of
+from dicom_node.settings import DicomwebPeer
+
+MAX_OBJECTS_PER_REQUEST = 50
+READ_BYTES = 256 * 1024
+PART_HEADER = "--{boundary}\r\nContent-Type: application/dicom\r\n\r\n"
+REFERENCED_SOP_SEQUENCE = "00081199"
+FAILED_SOP_SEQUENCE = "00081198"
+REFERENCED_SOP_INSTANCE_UID = "00081155"
+WARNING_REASON = "00081196"
+FAILURE_REASON = "00081197"
+ALL_STORED, SOME_STORED, NONE_STORED = 200, 202, 409
+
+
+def store_over_web(peer: DicomwebPeer, objects: Sequence[ObjectToSend], *, timeout_s: float) -> tuple[SendOutcome, ...]:
+    """Send ``objects`` by STOW-RS, as few requests as their number allows."""
+    outcomes: list[SendOutcome] = []
+    try:
+        with open_client(peer, timeout_s=timeout_s) as client:
+            for start in range(0, len(objects), MAX_OBJECTS_PER_REQUEST):
+                outcomes += _store(client, peer, objects[start : start + MAX_OBJECTS_PER_REQUEST])
+    except httpx.TransportError as transport_error:
+        error: DeliveryError = error_of_transport(peer, transport_error, timeout_s)
+    except DeliveryError as delivery_error:
+        error = delivery_error
+    else:
+        return tuple(outcomes)
+    rest = objects[len(outcomes) :]
+    return (*outcomes, *(SendOutcome(each.sop_instance_uid, error) for each in rest))
+
+
+def read_outcomes(
+    peer_name: str, objects: Sequence[ObjectToSend], http_status: int, body: bytes
+) -> tuple[SendOutcome, ...]:
+    """What an answer says of each object.
+
+    Sequences may be there and empty: Orthanc sends an empty Failed SOP Sequence with every success. A 200 without a
+    readable body means that all were stored.
+    """
+    dataset = _dataset(body)
+    stored = _reasons(dataset, REFERENCED_SOP_SEQUENCE, WARNING_REASON)
+    failed = _reasons(dataset, FAILED_SOP_SEQUENCE, FAILURE_REASON)
+
+    def outcome(uid: str) -> SendOutcome:
+        if uid in failed:
+            return outcome_of_status(peer_name, uid, failed[uid] or PROCESSING_FAILURE)
+        if uid in stored:
+            return outcome_of_status(peer_name, uid, stored[uid])
+        if http_status == ALL_STORED and not stored and not failed:
+            return SendOutcome(uid)
+        return SendOutcome(uid, UnconfirmedError(peer_name, uid))
+
+    return tuple(outcome(each.sop_instance_uid) for each in objects)
+
+
+def _store(client: httpx.Client, peer: DicomwebPeer, objects: Sequence[ObjectToSend]) -> tuple[SendOutcome, ...]:
+    """One request.
+
+    Raises
+    ------
+    DeliveryError
+        Its answer says nothing of single objects.
+    httpx.TransportError
+        It has no answer.
+    """
+    boundary = uuid.uuid4().hex
+    with ExitStack() as opened:
+        streams = [opened.enter_context(each.open()) for each in objects]
+        response = client.post(
+            url_of(peer, "studies"),
+            content=_parts(streams, boundary),
+            headers={
+                "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+                "Content-Length": str(_body_bytes(streams, boundary)),  # some servers take no chunked requests
+                "Accept": "application/dicom+json",
+            },
+        )
+    names_instances = response.status_code == NONE_STORED and FAILED_SOP_SEQUENCE in _dataset(response.content)
+    if response.status_code in (ALL_STORED, SOME_STORED) or names_instances:
+        return read_outcomes(peer.name, objects, response.status_code, response.content)
+    raise error_of_status(peer, response)
+
+
+def _parts(streams: Sequence[BinaryIO], boundary: str) -> Iterator[bytes]:
+    for stream in streams:
+        yield PART_HEADER.format(boundary=boundary).encode()
+        stream.seek(0)
+        while piece := stream.read(READ_BYTES):
+            yield piece
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
+
+
+def _body_bytes(streams: Sequence[BinaryIO], boundary: str) -> int:
+    around = len(PART_HEADER.format(boundary=boundary)) + len("\r\n")
+    return sum(around + stream.seek(0, os.SEEK_END) for stream in streams) + len(f"--{boundary}--\r\n")
+
+
+def _dataset(body: bytes) -> dict[str, Any]:
+    """DICOM JSON object of an answer, bare or as the only one of a list; empty when it is something else."""
+    try:
+        decoded = json.loads(body)
+    except ValueError:
+        return {}
+    if isinstance(decoded, list) and len(decoded) == 1:
+        decoded = decoded[0]
+    return decoded if isinstance(decoded, dict) else {}
+
+
+def _reasons(dataset: dict[str, Any], sequence: str, reason: str) -> dict[str, int]:
+    """SOP Instance UID → reason of the items of a sequence, 0 where an item gives none; empty when malformed."""
+    found: dict[str, int] = {}
+    try:
+        for item in dataset.get(sequence, {}).get("Value") or ():
+            numbers = item.get(reason, {}).get("Value") or (0,)
+            found[str(item[REFERENCED_SOP_INSTANCE_UID]["Value"][0])] = int(numbers[0])
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        return {}
+    return found
