@@ -99,8 +99,8 @@ def face_cases(scene: Scene, donor: Scene | None, seed: int) -> Iterator[Case]:
 def measure(case: Case, member: Member, models: dict[str, TrainedModel], *, modality: str) -> Row:
     """Segment one case with both models and compare."""
     preprocessing = Preprocessing(case.voxels, [float(step) for step in case.spacing_mm])
-    foreground = models["foreground"].predict_labels(preprocessing) == 1
-    anonymized = models["anonymized"].predict_labels(preprocessing)
+    foreground = predict(models["foreground"], preprocessing) == 1
+    anonymized = predict(models["anonymized"], preprocessing)
     voxel_ml = float(np.prod(case.spacing_mm)) / 1000
     head_dice = full_dice = None
     if case.changed is not None and case.intact_body is not None:
@@ -120,6 +120,11 @@ def measure(case: Case, member: Member, models: dict[str, TrainedModel], *, moda
         round(float((anonymized == REMOVED_LABEL).sum()) * voxel_ml, 2),
         round(float((anonymized == ALTERED_LABEL).sum()) * voxel_ml, 2),
     )
+
+
+def predict(model: TrainedModel, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The model's labels on the volume's grid."""
+    return model.predict_labels(preprocessing.prepare(model.plans, model.channels))
 
 
 def dice(found: Mask, truth: Mask) -> float:

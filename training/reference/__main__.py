@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from training.reference.loop import Settings, train
+from training.reference.loop import Settings, export_checkpoint, train
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="kept labels, registrations, checkpoint")
     parser.add_argument("--models", type=Path, default=Path("inference/reference"), help="where the models are written")
     parser.add_argument("--minutes", type=float, default=Settings().minutes)
+    parser.add_argument("--export-only", action="store_true", help="write the models of the checkpoint, train nothing")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=Settings().seed)
     arguments = parser.parse_args()
@@ -25,6 +26,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
     settings = Settings(minutes=arguments.minutes, seed=arguments.seed)
+    if arguments.export_only:
+        export_checkpoint(arguments.work, arguments.models, settings)
+        return
     train(arguments.data, arguments.work, arguments.models, settings)
 
 

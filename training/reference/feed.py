@@ -57,9 +57,14 @@ class Reservoir:
                 return
 
     def batch(self, size: int, *, paired: bool) -> list[Sample]:
-        """``size`` samples: those of one person first when ``paired``, else all of different draws."""
+        """``size`` samples: a defaced head and the same one intact or stripped when ``paired``, else of any draws."""
         chosen: list[Sample] = []
         while len(chosen) < size:
             group = self.groups[self.rng.integers(len(self.groups))]
-            chosen.extend(group if paired else [group[self.rng.integers(len(group))]])
+            if paired:
+                chosen.append(group[0])
+                if len(group) > 1:
+                    chosen.append(group[self.rng.integers(1, len(group))])
+            else:
+                chosen.append(group[self.rng.integers(len(group))])
         return chosen[:size]

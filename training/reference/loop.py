@@ -143,6 +143,15 @@ def train(data: Path, work: Path, models: Path, settings: Settings) -> None:
     reservoir.worker.terminate()
 
 
+def export_checkpoint(work: Path, models: Path, settings: Settings) -> None:
+    """Write the models of the last checkpoint."""
+    learners = {role: make_learner(role, settings) for role in DESIGNS}
+    kept = torch.load(work / "checkpoint.pt", weights_only=True)
+    for role, learner in learners.items():
+        learner.restore(kept[role])
+    export_all(models, learners)
+
+
 def export_all(models: Path, learners: dict[str, Learner]) -> None:
     """Write the averaged networks as trained-model folders."""
     for role, learner in learners.items():

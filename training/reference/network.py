@@ -47,7 +47,7 @@ class Design:
 
 
 DESIGNS = {
-    "foreground": Design("foreground", {"background": 0, "body": 1}, (8, 16, 32, 64), (1, 1, 2, 2)),
+    "foreground": Design("foreground", {"background": 0, "foreground": 1}, (8, 16, 32, 64), (1, 1, 2, 2)),
     "anonymized": Design("anonymized", {"background": 0, "removed": 1, "altered": 2}, (8, 24, 56, 112), (1, 1, 2, 3)),
 }
 
