@@ -14,13 +14,12 @@ from pydicom import Dataset
 from inference.series.errors import (
     ConflictingInstanceError,
     MixedSeriesError,
-    NestedTooDeeplyError,
     NoImagesError,
     SeriesTooLargeError,
     UnsuitableObjectError,
 )
 from inference.series.geometry import StackGeometry
-from inference.series.instances import Instance, InstanceSource, pydicom_kept_quiet, read_instance
+from inference.series.instances import Instance, InstanceSource, read_instance, reading
 from inference.series.limits import MAX_ENCODED_BYTES, MAX_VOXELS
 from inference.series.objects import CT_CLASSES, check_suitable, sop_class_uid_of
 from inference.series.pixels import check_pixel_data, encoded_frames, stored_values, write_measured_values
@@ -53,28 +52,9 @@ def assemble_volumes(sources: Sequence[InstanceSource]) -> tuple[SourceVolume, .
     SeriesError
         A leaf that says what is wrong with the series.
     """
-    with pydicom_kept_quiet():
-        try:
-            return _assemble(sources)
-        except RecursionError as error:
-            raise NestedTooDeeplyError(sources[0].name) from error
-
-
-def _assemble(sources: Sequence[InstanceSource]) -> tuple[SourceVolume, ...]:
     instances, remarks = _suitable_instances(sources)
     series_instance_uid = str(instances[0].header.SeriesInstanceUID)
-    planes: list[Plane] = []
-    n_voxels = 0
-    for instance in instances:
-        uid = str(instance.header.SeriesInstanceUID)
-        if uid != series_instance_uid:
-            raise MixedSeriesError(series_instance_uid, uid)
-        for plane in planes_of(instance):
-            planes.append(plane)
-            n_voxels += plane.pixel_format.rows * plane.pixel_format.columns
-        if n_voxels > MAX_VOXELS:
-            raise SeriesTooLargeError(series_instance_uid, "voxels", n_voxels, MAX_VOXELS)
-        check_pixel_data(instance, planes[-1].pixel_format)
+    planes = _planes(instances, series_instance_uid)
     stacks = stacks_of(planes, series_instance_uid)
     if len(stacks) > 1:
         remarks = (*remarks, Remark("several-stacks", f"the series holds {len(stacks)} stacks"))
@@ -90,6 +70,25 @@ def _assemble(sources: Sequence[InstanceSource]) -> tuple[SourceVolume, ...]:
         )
 
 
+def _planes(instances: Sequence[Instance], series_instance_uid: str) -> list[Plane]:
+    """All planes of one series, once their pixel data can hold them."""
+    planes: list[Plane] = []
+    n_voxels = 0
+    for instance in instances:
+        with reading(instance.name):
+            uid = str(instance.header.SeriesInstanceUID)
+            if uid != series_instance_uid:
+                raise MixedSeriesError(series_instance_uid, uid)
+            of_instance = list(planes_of(instance))
+            pixel_format = of_instance[0].pixel_format
+            n_voxels += pixel_format.rows * pixel_format.columns * pixel_format.n_frames
+            if n_voxels > MAX_VOXELS:
+                raise SeriesTooLargeError(series_instance_uid, "voxels", n_voxels, MAX_VOXELS)
+            check_pixel_data(instance, pixel_format)
+            planes.extend(of_instance)
+    return planes
+
+
 def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instance], tuple[Remark, ...]]:
     """Read all sources once; keep each image instance once, ordered by SOP Instance UID."""
     kept: dict[str, Instance] = {}
@@ -97,17 +96,18 @@ def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instanc
     n_duplicates = n_bytes = 0
     for source in sources:
         instance = read_instance(source)
-        try:
-            check_suitable(instance.header, instance.name)
-        except UnsuitableObjectError as refusal:
-            refusals.append(refusal)
-            continue
-        uid = str(instance.header.SOPInstanceUID)
-        if uid in kept:
-            _check_same(kept[uid], instance, uid)
-            n_duplicates += 1
-            continue
-        kept[uid] = instance
+        with reading(source.name):
+            try:
+                check_suitable(instance.header, instance.name)
+            except UnsuitableObjectError as refusal:
+                refusals.append(refusal)
+                continue
+            uid = str(instance.header.SOPInstanceUID)
+            if uid in kept:
+                _check_same(kept[uid], instance, uid)
+                n_duplicates += 1
+                continue
+            kept[uid] = instance
         n_bytes += len(instance.pixel_data or b"")
         if n_bytes > MAX_ENCODED_BYTES:
             raise SeriesTooLargeError(

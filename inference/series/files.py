@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from inference.series.errors import UnsuitableObjectError
-from inference.series.instances import InstanceSource, pydicom_kept_quiet, read_header
+from inference.series.instances import InstanceSource, read_header, reading
 from inference.series.limits import MAX_ARCHIVE_BYTES, MAX_ARCHIVE_MEMBERS, MAX_OBJECT_BYTES
 from inference.series.objects import check_suitable
 
@@ -122,8 +122,8 @@ def _series_of(sources: Sequence[InstanceSource], rejected: list[Rejected]) -> t
     found: dict[str, tuple[str, str, list[InstanceSource]]] = {}
     for source in sources:
         try:
-            with pydicom_kept_quiet():
-                ds = read_header(source)
+            ds = read_header(source)
+            with reading(source.name):
                 check_suitable(ds, source.name)
                 uids = str(ds.SeriesInstanceUID), str(ds.StudyInstanceUID), str(ds.get("Modality") or "")
         except UnsuitableObjectError as error:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
@@ -65,11 +68,48 @@ class Instance:
 
 
 @contextmanager
-def pydicom_kept_quiet() -> Iterator[None]:
-    """Ignore warnings about odd values: we check what we use, and they can quote patient names."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def reading(name: str) -> Iterator[None]:
+    """Translate all that pydicom raises on odd bytes, now or when a value is first used, into errors about ``name``.
+
+    pydicom's warnings and log lines are dropped meanwhile: what is used is checked here, and they quote values, which
+    can be patient names.
+    """
+    token = _is_reading.set(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except RecursionError as error:
+        raise NestedTooDeeplyError(name) from error
+    except InvalidDicomError as error:
+        raise NotDicomError(name) from error
+    except OSError as error:
+        raise UnreadableError(name, f"cannot be read: {error.strerror or type(error).__name__}") from error
+    except _DAMAGE as error:
+        raise UnreadableError(name, type(error).__name__) from error
+    finally:
+        _is_reading.reset(token)
+
+
+# What pydicom, zipfile and zlib raise on damaged input.
+_DAMAGE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    NotImplementedError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    BytesLengthException,
+)
+
+_is_reading: ContextVar[bool] = ContextVar("is_reading", default=False)
+logging.getLogger("pydicom").addFilter(lambda _record: not _is_reading.get())
 
 
 def read_header(source: InstanceSource) -> FileDataset:
@@ -86,39 +126,34 @@ def read_header(source: InstanceSource) -> FileDataset:
 def read_instance(source: InstanceSource) -> Instance:
     """Read an instance once, whole; raises as ``read_header`` does."""
     ds = _read(source, stop_before_pixels=False)
+    with reading(source.name):
+        return _instance(ds, source.name)
+
+
+def _instance(ds: FileDataset, name: str) -> Instance:
     item = ds.get_item(PIXEL_DATA) if PIXEL_DATA in ds else None
     value = item.value if item is not None else None
     transfer_syntax_uid = str(ds.file_meta.get("TransferSyntaxUID", "")) or _guessed_transfer_syntax_uid(ds)
-    return Instance(source.name, _without_bulk(ds), transfer_syntax_uid, value if isinstance(value, bytes) else None)
+    return Instance(name, _without_bulk(ds), transfer_syntax_uid, value if isinstance(value, bytes) else None)
 
 
 def _read(source: InstanceSource, *, stop_before_pixels: bool) -> FileDataset:
-    """Translate all that can go wrong while reading into named errors."""
-    try:
-        with source.open() as file, pydicom_kept_quiet():
-            _check_size(file, source.name)
-            head = file.read(4096)
-            if not looks_like_dicom(head):
-                raise NotDicomError(source.name)
-            file.seek(0)
-            if _is_deflated(head):
-                ds = _read_deflated(file.read(), source.name)
-            else:
-                # BytesIO bounds every element by what is there, whatever length it claims.
-                buffer = file if stop_before_pixels else io.BytesIO(file.read())
-                ds = read_partial(buffer, _StopBehindPixels(source.name, before=stop_before_pixels), force=True)
-            if not stop_before_pixels:
-                _check_depth(ds, source.name)
-            return ds
-    except RecursionError as error:
-        raise NestedTooDeeplyError(source.name) from error
-    except InvalidDicomError as error:
-        raise NotDicomError(source.name) from error
-    except OSError as error:
-        raise UnreadableError(source.name, f"cannot be read: {error.strerror or type(error).__name__}") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, EOFError, MemoryError,
-            OverflowError, AssertionError, struct.error, zlib.error) as error:  # fmt: skip  # what pydicom raises
-        raise UnreadableError(source.name, type(error).__name__) from error
+    """Read up to or including the pixel data."""
+    with reading(source.name), source.open() as file:
+        _check_size(file, source.name)
+        head = file.read(4096)
+        if not looks_like_dicom(head):
+            raise NotDicomError(source.name)
+        file.seek(0)
+        if _is_deflated(head):
+            ds = _read_deflated(file.read(), source.name)
+        else:
+            # BytesIO bounds every element by what is there, whatever length it claims.
+            buffer = file if stop_before_pixels else io.BytesIO(file.read())
+            ds = read_partial(buffer, _StopBehindPixels(source.name, before=stop_before_pixels), force=True)
+        if not stop_before_pixels:
+            _check_depth(ds, source.name)
+        return ds
 
 
 class _StopBehindPixels:
