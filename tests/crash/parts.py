@@ -1,53 +1,64 @@
-"""Parts of a node as real processes that can be killed, over one data directory."""
+"""Parts of a node as real processes that can be killed, at any time or at one exact moment, over one data directory."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import itertools
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from dicom_node import app
+from dicom_node.processes import SUPERVISOR_PID_VARIABLE
 from dicom_node.settings import load_settings
 from dicom_node.store import Store
 from tests.node_process import wait_for, write_settings
 from tests.peer_servers import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
-NODE_PART = Path(__file__).with_name("node_part.py")
+# Parts are forked from a process in which the slow imports are done already; they share nothing else with it.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    ["dicom_node.pipeline.worker", "dicom_node.peers", "dicom_node.dimse", "dicom_node.dicomweb", "uvicorn"]
+)
 
 
 @dataclass
 class Part:
     """One running part of the node."""
 
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     log: Path
 
     def entries(self) -> list[dict[str, Any]]:
         """What it has logged so far."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def wait_until_ready(self) -> None:
+        """Wait until it says that it listens or works."""
         wait_for("the part to be ready", self._is_ready, timeout_s=60.0, step_s=0.05)
 
     def wait_until_killed(self, timeout_s: float = 60.0) -> None:
         """Wait for it to kill itself at its moment."""
-        status = self.process.wait(timeout_s)
-        assert status == -signal.SIGKILL, self.log.read_text()
+        self.process.join(timeout_s)
+        assert self.process.exitcode == -signal.SIGKILL, self.log.read_text()
 
     def kill(self) -> None:
+        """End it as ``kill -9`` does."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
     def _is_ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
+        assert self.process.exitcode is None, self.log.read_text()
         return any(entry["event"] == "ready" for entry in self.entries())
 
 
@@ -69,18 +80,11 @@ class Node:
 
     @contextmanager
     def part(self, name: str, moment: str | None = None) -> Iterator[Part]:
-        """Start a part, to be killed at ``moment`` if there is one."""
+        """Start a part, to kill itself at ``moment`` (see `die_at`) if there is one."""
         self._n_parts += 1
         log = self.folder / f"{self._n_parts}-{name}.log"
-        command = [sys.executable, str(NODE_PART), name, str(self.settings_path), *([moment] if moment else [])]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            )
+        process = _FORKS.Process(target=run_part, args=(name, str(self.settings_path), str(log), moment))
+        process.start()
         part = Part(process, log)
         try:
             yield part
@@ -92,3 +96,41 @@ class Node:
         """The store that the parts share."""
         with app.open_store(load_settings(self.settings_path, {})) as store:
             yield store
+
+
+def run_part(name: str, settings_path: str, log: str, moment: str | None) -> None:
+    """Be one part of the node, in a process of its own."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(output, sys.stdout.fileno())
+    os.dup2(output, sys.stderr.fileno())
+    os.environ[SUPERVISOR_PID_VARIABLE] = str(os.getppid())  # it does not outlive the test run
+    if moment is not None:
+        die_at(moment)
+    runs = {"receive": app.run_receive, "web": app.run_web, "work": app.run_work}
+    sys.exit(runs[name](load_settings(Path(settings_path), {})))
+
+
+def die_at(moment: str) -> None:
+    """Kill this process with SIGKILL at ``MODULE:FUNCTION:before|after:NTH``.
+
+    The NTH call of that function, or the return from it, is the last thing that happens. Calls that return nothing to
+    speak of (None, an empty tuple) do not count for ``after``. The production code knows nothing of this.
+    """
+    module_name, path, when, nth = moment.split(":")
+    owner: Any = importlib.import_module(module_name)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    function = getattr(owner, name)
+    calls = itertools.count(1)
+
+    @functools.wraps(function)
+    def last(*args: Any, **options: Any) -> Any:
+        if when == "before" and next(calls) == int(nth):
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = function(*args, **options)
+        if when == "after" and answer is not None and answer != () and next(calls) == int(nth):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    setattr(owner, name, last)
