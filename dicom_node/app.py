@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from datetime import UTC, datetime
 from functools import partial
@@ -22,9 +23,9 @@ from dicom_node.settings import Peer, Settings
 from dicom_node.store import Store
 
 if TYPE_CHECKING:
-    from inference.models import ModelSpec
-
     from dicom_node.pipeline.clock import Tick
+    from dicom_node.pipeline.worker import Worker
+    from inference.models import ModelSpec
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ RETENTION_TICK_S = 3600.0
 DELIVERY_TICK_S = 2.0
 TICKS_PER_PERIOD = 4  # how often a period in the settings is looked at before it is over
 WEB_STOP_S = 10
+WORK_STOP_S = 10.0
 
 
 def utc_now() -> datetime:
@@ -126,12 +128,12 @@ def run_web(settings: Settings) -> int:
 def run_work(settings: Settings) -> int:
     """Run the models on complete series, and deliver what they found, until SIGTERM or SIGINT."""
     import torch
-    from inference.segment import load_models
 
     from dicom_node.pipeline.clock import Clock
     from dicom_node.pipeline.retry import RetryPolicy
     from dicom_node.pipeline.worker import Worker, WorkerSettings
     from dicom_node.processing import pipeline_digest, process_series
+    from inference.segment import load_models
 
     _enter_process("work", settings)
     stopping = threading.Event()
@@ -156,6 +158,7 @@ def run_work(settings: Settings) -> int:
             ),
             clock=utc_now,
         )
+        threading.Thread(target=_leave_in_time, args=(stopping, worker), name="leave-in-time", daemon=True).start()
         with Clock(_ticks(settings, store, rules, stopping, pipeline_digest=digest, owner=owner)):
             log.info("ready", extra={"pipeline_digest": digest})
             worker.run(stopping)
@@ -171,6 +174,15 @@ def status(store: Store) -> dict[str, dict[str, int]]:
         "deliveries": {state.value: n for state, n in store.deliveries.counts().items()},
         "instances": {"conflicts": store.series.n_conflicts()},
     }
+
+
+def _leave_in_time(stopping: threading.Event, worker: Worker) -> None:
+    """End this process soon after ``stopping``, also from the middle of a network that runs for minutes."""
+    stopping.wait()
+    time.sleep(WORK_STOP_S)
+    worker.give_back()
+    log.warning("not finished in time; leaving all the same")
+    os._exit(0)
 
 
 def _ticks(

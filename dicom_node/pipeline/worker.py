@@ -77,6 +77,7 @@ class Worker:
         self._settings = settings
         self._clock = clock
         self._decide_study = study_decision(settings.rules.study)
+        self._job: JobRow | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """Work until ``stopping`` is set; a job that is under way then is given back."""
@@ -89,6 +90,12 @@ class Worker:
             else:
                 if not has_worked:
                     stopping.wait(IDLE_WAIT_S)
+
+    def give_back(self) -> None:
+        """Give the job under way back to the queue, from another thread; what still comes of it here is dropped."""
+        job = self._job
+        if job is not None and self._store.jobs.release(job.id, self._settings.owner, self._clock()):
+            log.warning("job given back", extra=_fields(job))
 
     def work_once(self, stopping: threading.Event) -> bool:
         """Take the next job, if there is one, and bring it to an end; False when there was none."""
@@ -104,15 +111,17 @@ class Worker:
             return True
         log.info("job started", extra=fields)
         started = time.monotonic()
+        self._job = job
         try:
             with Heartbeat(partial(self._extend, job), lease_s=settings.lease_s) as heartbeat:
                 outcome = self._work_on(job, lambda: stopping.is_set() or heartbeat.is_lost)
                 self._store.jobs.succeed(
                     job.id, settings.owner, outcome, self._clock(), decide_study=self._decide_study
                 )
-        except (AbandonedError, LeaseLostError):
-            was_ours = self._store.jobs.release(job.id, settings.owner, self._clock())
-            log.warning("job given back" if was_ours else "job no longer ours, its result is dropped", extra=fields)
+        except AbandonedError:
+            self.give_back()
+        except LeaseLostError:
+            log.warning("job no longer ours, its results are dropped", extra=fields)
         except Exception as error:  # noqa: BLE001 - the one broad except of the worker: the job records it
             self._fail(job, error)
         else:
@@ -125,6 +134,8 @@ class Worker:
                     "seconds": round(time.monotonic() - started, 1),
                 },
             )
+        finally:
+            self._job = None
         return True
 
     def _extend(self, job: JobRow) -> bool:

@@ -1,0 +1,338 @@
+"""One worker on a real store; only the networks and the clock are not the real thing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+import numpy as np
+import pytest
+
+from dicom_node import processing
+from dicom_node.errors import Transient
+from dicom_node.pipeline.intake import complete_quiet_series
+from dicom_node.pipeline.retry import RetryPolicy
+from dicom_node.pipeline.rules import Rules, load_rules
+from dicom_node.pipeline.worker import Worker, WorkerSettings
+from dicom_node.store import JobState, Origin, Store, StudyState
+from inference.models import ModelIdentity
+from inference.segment import Segmentation
+from inference.series.volume import SourceVolume
+from inference.verdict.verdict import SeriesVerdict, Verdict
+from tests.arrivals import NOON, receive
+from tests.factories import SyntheticSeries, ct_series, drop_slice
+
+DIGEST = "d" * 64
+MODELS = (
+    ModelIdentity("foreground", "threshold", "1", "a" * 64),
+    ModelIdentity("anonymized", "threshold", "1", "b" * 64),
+)
+RULES = load_rules(None, peer_names=())
+BODY_ABOVE_HU = -300.0
+
+
+class StubbornClock:
+    """A clock that goes forward when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def threshold(
+    source: SourceVolume,
+    _models: object,
+    *,
+    on_stage: Callable[[str], None] | None = None,
+    verdict: SeriesVerdict = SeriesVerdict.DEFACED,
+) -> Segmentation:
+    """Stands in for the networks: the body is what is denser than air."""
+    if on_stage is not None:
+        on_stage("segment foreground")
+    body = source.volume.array > BODY_ABOVE_HU
+    return Segmentation(
+        foreground=body,
+        anonymized=np.zeros_like(body),
+        verdict=Verdict(verdict, 0.9, ("made up",)),
+        decided_by={"foreground": "network", "anonymized": "network"},
+        models=MODELS,
+        timings_s={},
+    )
+
+
+@pytest.fixture
+def clock() -> StubbornClock:
+    return StubbornClock()
+
+
+@pytest.fixture(autouse=True)
+def _no_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processing, "segment", threshold)
+
+
+@pytest.fixture
+def series() -> SyntheticSeries:
+    return ct_series(n_slices=6, rows=24, columns=20)
+
+
+def queue(store: Store, clock: StubbornClock, instances: object, *, rules: Rules = RULES, digest: str = DIGEST) -> None:
+    """Receive a series and queue its job."""
+    receive(store, instances, at=clock.now)
+    clock.pass_by(60)
+    assert complete_quiet_series(store, rules, pipeline_digest=digest, quiet_s=30, now=clock.now) == 1
+
+
+def worker(
+    store: Store, clock: StubbornClock, *, owner: str = "w1", process: object = None, **options: object
+) -> Worker:
+    settings = WorkerSettings(
+        owner=owner,
+        pipeline_digest=DIGEST,
+        rules=RULES,
+        deliver_to=("pacs",),
+        retry=RetryPolicy(max_attempts=3, backoff_s=10.0),
+        lease_s=30.0,
+    )
+    return Worker(
+        store,
+        process or partial(processing.process_series, models=None),
+        replace(settings, **options),
+        clock=clock,
+    )
+
+
+def work(one: Worker) -> bool:
+    return one.work_once(threading.Event())
+
+
+def test_a_job_leaves_results_deliveries_verdict_tag_and_study_state(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series)
+    assert work(worker(store, clock))
+    assert not work(worker(store, clock))
+    (job,) = store.jobs.list()
+    assert job.state is JobState.SUCCEEDED
+    (result,) = store.jobs.results(job.id)
+    assert result.kind == "seg"
+    (delivery,) = store.deliveries.list()
+    assert (delivery.peer, delivery.state, delivery.result_id) == ("pacs", JobState.QUEUED, result.id)
+    (verdict,) = store.studies.verdicts(series.study_instance_uid)
+    assert (verdict.verdict, verdict.probability) == ("defaced", 0.9)
+    assert verdict.report["series_instance_uid"] == series.series_instance_uid
+    tags = {tag.name: tag.value for tag in store.studies.tags(series.study_instance_uid)}
+    assert tags == {"verdict": "defaced"}
+    assert store.studies.get(series.study_instance_uid).state is StudyState.CLEARED
+
+
+def test_what_a_job_writes_is_never_its_input(store: Store, clock: StubbornClock, series: SyntheticSeries) -> None:
+    queue(store, clock, series)
+    work(worker(store, clock))
+    clock.pass_by(3600)
+    assert complete_quiet_series(store, RULES, pipeline_digest=DIGEST, quiet_s=30, now=clock.now) == 0
+    assert len(store.jobs.list()) == 1
+
+
+def test_the_same_job_writes_the_same_bytes_however_late_it_is_done(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series)
+    written: list[bytes] = []
+
+    def process_and_stop(*args: object, **options: object) -> object:
+        volumes = processing.process_series(*args, models=None, **options)
+        written.extend(one.encoded_dataset for volume in volumes for one in volume.objects)
+        raise Transient("power cut")
+
+    for _ in range(2):
+        work(worker(store, clock, process=process_and_stop))
+        clock.pass_by(10_000)
+    first, second = written
+    assert first == second
+
+
+def test_a_face_blocks_the_study(
+    store: Store, clock: StubbornClock, series: SyntheticSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processing, "segment", partial(threshold, verdict=SeriesVerdict.FACE_PRESENT))
+    queue(store, clock, series)
+    work(worker(store, clock))
+    assert store.studies.get(series.study_instance_uid).state is StudyState.BLOCKED
+
+
+def test_a_refused_series_is_dead_at_once_with_its_code_and_reason(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, drop_slice(series, slice_number=3))
+    work(worker(store, clock))
+    (job,) = store.jobs.list()
+    assert job.state is JobState.DEAD
+    assert job.error_code == "slice-gap"
+    assert series.series_instance_uid in str(job.error_message)
+    assert job.error_detail is None
+    assert store.studies.get(series.study_instance_uid).state is StudyState.REVIEW
+    assert store.deliveries.list() == ()
+
+
+def test_a_transient_error_is_tried_again_later_and_a_bounded_number_of_times(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series)
+
+    def out_of_memory(*_args: object, **_options: object) -> object:
+        raise MemoryError
+
+    one = worker(store, clock, process=out_of_memory)
+    assert work(one)
+    (job,) = store.jobs.list()
+    assert (job.state, job.error_code) == (JobState.WAITING, "out-of-memory")
+    assert job.retry_at == clock.now + timedelta(seconds=10)
+    assert not work(one)  # not yet
+    for wait_s in (10, 20):
+        clock.pass_by(wait_s)
+        assert work(one)
+    assert store.jobs.get(job.id).state is JobState.DEAD
+    clock.pass_by(10_000)
+    assert not work(one)
+
+
+def test_a_defect_is_tried_once_more_and_leaves_its_traceback_but_not_its_message(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series)
+
+    def defect(*_args: object, **_options: object) -> object:
+        raise KeyError("Doe^Jane")
+
+    one = worker(store, clock, process=defect)
+    work(one)
+    clock.pass_by(10)
+    work(one)
+    (job,) = store.jobs.list()
+    assert (job.state, job.error_code, job.attempt_number) == (JobState.DEAD, "internal", 2)
+    assert "Doe" not in str(job.error_message)
+    assert "in defect" in str(job.error_detail)
+
+
+def test_a_worker_that_lost_its_lease_leaves_nothing(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series)
+
+    def sleep_through_the_lease(*args: object, **options: object) -> object:
+        clock.pass_by(31)
+        assert store.jobs.expire_leases(clock.now) == 1
+        assert work(worker(store, clock, owner="w2"))
+        return processing.process_series(*args, models=None, **options)
+
+    assert work(worker(store, clock, process=sleep_through_the_lease))
+    (job,) = store.jobs.list()
+    assert job.state is JobState.SUCCEEDED
+    assert [event.owner for event in store.jobs.events(job.id) if event.event == "succeeded"] == ["w2"]
+    assert len(store.jobs.results(job.id)) == 1
+    assert len(store.deliveries.list()) == 1
+
+
+def test_a_late_instance_takes_the_job_away_from_its_worker(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series[:5])
+
+    def one_more_arrives(*args: object, **options: object) -> object:
+        receive(store, series[5:], at=clock.now)
+        return processing.process_series(*args, models=None, **options)
+
+    work(worker(store, clock, process=one_more_arrives))
+    (job,) = store.jobs.list()
+    assert job.state is JobState.SUPERSEDED
+    assert store.deliveries.list() == ()
+    assert not [row for row in _study(store, series) if row.origin is Origin.NODE]
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_job_back_and_the_attempt_does_not_count(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series)
+    stopping = threading.Event()
+
+    def stop_meanwhile(*args: object, **options: object) -> object:
+        stopping.set()
+        return processing.process_series(*args, models=None, **options)
+
+    worker(store, clock, process=stop_meanwhile).work_once(stopping)
+    (job,) = store.jobs.list()
+    assert (job.state, job.attempt_number) == (JobState.QUEUED, 0)
+    assert work(worker(store, clock))
+    assert store.jobs.get(job.id).state is JobState.SUCCEEDED
+
+
+def test_a_job_can_be_given_back_from_the_middle_of_a_network(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series)
+
+    def give_back_meanwhile(*args: object, **options: object) -> object:
+        one.give_back()
+        return processing.process_series(*args, models=None, **options)
+
+    one = worker(store, clock, process=give_back_meanwhile)
+    work(one)
+    (job,) = store.jobs.list()
+    assert (job.state, job.attempt_number) == (JobState.QUEUED, 0)
+    assert store.deliveries.list() == ()
+
+
+def test_a_job_of_another_pipeline_is_not_done_under_its_name(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series, digest="old" * 20)
+    assert work(worker(store, clock))
+    assert complete_quiet_series(store, RULES, pipeline_digest=DIGEST, quiet_s=30, now=clock.now) == 1
+    assert work(worker(store, clock))
+    later, earlier = store.jobs.list()
+    assert earlier.state is JobState.SUPERSEDED
+    assert (later.state, later.pipeline_digest) == (JobState.SUCCEEDED, DIGEST)
+
+
+def test_a_rule_can_send_results_elsewhere(store: Store, clock: StubbornClock, series: SyntheticSeries) -> None:
+    rules = Rules.model_validate({"series": [{"name": "all", "action": "process", "deliver_to": ["a", "b"]}]})
+    queue(store, clock, series, rules=rules)
+    work(worker(store, clock, rules=rules))
+    assert sorted(delivery.peer for delivery in store.deliveries.list()) == ["a", "b"]
+
+
+def test_a_series_of_which_an_object_is_lost_is_refused_by_name(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series)
+    store.objects.path(store.series.instances(series.series_instance_uid)[2].digest).unlink()
+    work(worker(store, clock))
+    (job,) = store.jobs.list()
+    assert (job.state, job.error_code) == (JobState.DEAD, "object-missing")
+
+
+def test_the_log_tells_the_story_without_patient_data(
+    store: Store, clock: StubbornClock, series: SyntheticSeries, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    queue(store, clock, series)
+    work(worker(store, clock))
+    ds = series[0].dataset()
+    said = "\n".join(str(vars(record)) for record in caplog.records)
+    assert "job succeeded" in said
+    assert series.series_instance_uid in said
+    assert str(ds.PatientName) not in said
+    assert str(ds.PatientID) not in said
+
+
+def _study(store: Store, series: SyntheticSeries) -> tuple[object, ...]:
+    return store.search.find_instances(study_instance_uid=series.study_instance_uid)
