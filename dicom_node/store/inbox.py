@@ -1,14 +1,16 @@
 """Instances come in here; what many threads bring at once becomes durable together.
 
 There is no committer thread and no waiting to fill a batch: whoever finds nobody committing commits all that is there,
-and those who come meanwhile form the next batch. A single sender pays for no switch of threads.
+and those who come meanwhile form the next batch. The syncs of files, of folders and of the index run at the same time,
+which the file system merges; nobody gets an answer before all three are done (docs/decisions/0050).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 
 from dicom_node.store.arrivals import Filed, index_arrivals
 from dicom_node.store.database import Database
@@ -16,17 +18,21 @@ from dicom_node.store.errors import StorageFullError
 from dicom_node.store.headers import read_header
 from dicom_node.store.objects import ObjectStore, Spool, sync_folder
 from dicom_node.store.records import Arrival
+from dicom_node.store.recovery import Unproven, forget
 from dicom_node.store.states import Kept
+
+N_SYNC_THREADS = 16  # they wait for the disk; each also stands for one more sync that it can merge
 
 
 class _Entry:
-    """An instance on its way into a batch."""
+    """An instance on its way into a batch: its object has its name, its bytes are being synced."""
 
-    __slots__ = ("error", "filed", "kept", "spool")
+    __slots__ = ("error", "filed", "folder", "kept", "syncing")
 
-    def __init__(self, spool: Spool, filed: Filed) -> None:
-        self.spool = spool
+    def __init__(self, filed: Filed, folder: Path, syncing: Future[None]) -> None:
         self.filed = filed
+        self.folder = folder
+        self.syncing = syncing
         self.kept: Kept | None = None
         self.error: BaseException | None = None
 
@@ -45,15 +51,17 @@ class Inbox:
         self.n_commits = 0  # index transactions
         self._database = database
         self._objects = objects
+        self._unproven = Unproven()
         self._pending: list[_Entry] = []
         self._pending_lock = threading.Lock()  # for the list and the count of file syncs; never held over disk access
         self._commit_lock = threading.Lock()
+        self._syncs = ThreadPoolExecutor(max_workers=N_SYNC_THREADS, thread_name_prefix="sync")
         self._background: ThreadPoolExecutor | None = None
 
     def keep(self, spool: Spool, arrival: Arrival) -> Kept:
         """Make the instance durable; returns only when its bytes and its row are on disk.
 
-        The spool is spent in any case. After an exception the instance is not stored.
+        The spool is spent in any case. After an exception the instance was not accepted.
 
         Raises
         ------
@@ -70,8 +78,8 @@ class Inbox:
         try:
             self.check_space()
             header = read_header(spool, arrival)
-            entry = _Entry(spool, Filed(spool.sha256(), spool.dataset_bytes, header, arrival))
-            spool.sync()  # in this thread: the kernel merges the syncs of several
+            filed = Filed(spool.sha256(), spool.dataset_bytes, header, arrival)
+            entry = _Entry(filed, self._objects.link(spool, filed.digest), self._syncs.submit(spool.sync))
             with self._pending_lock:
                 self.n_file_syncs += 1
                 self._pending.append(entry)
@@ -103,6 +111,7 @@ class Inbox:
         """Finish what `keep_soon` was given."""
         if self._background is not None:
             self._background.shutdown()
+        self._syncs.shutdown()
 
     def _commit_pending(self) -> None:
         with self._pending_lock:
@@ -120,13 +129,28 @@ class Inbox:
                     entry.error = own_error
 
     def _commit(self, batch: Sequence[_Entry]) -> None:
-        """Objects first, then rows: a row never names an object that could be lost."""
-        folders = {self._objects.link(entry.spool, entry.filed.digest) for entry in batch}
-        for folder in folders:
-            sync_folder(folder)
+        folders = {entry.folder for entry in batch}
+        syncing = [entry.syncing for entry in batch] + [self._syncs.submit(sync_folder, folder) for folder in folders]
         self.n_folder_syncs += len(folders)
+        try:
+            with self._database.write() as connection:
+                answers = index_arrivals(connection, [entry.filed for entry in batch])
+                answered = list(zip(batch, answers, strict=True))
+                new_digests = [entry.filed.digest for entry, kept in answered if kept is not Kept.DUPLICATE]
+                self._unproven.replace(connection, new_digests)
+            self.n_commits += 1
+        finally:
+            wait(syncing)
+        failure = next((sync.exception() for sync in syncing if sync.exception() is not None), None)
+        if failure is not None:
+            # The kernel reports a failed write once and then forgets it (lwn.net/Articles/752063), so no later sync
+            # can vouch for these bytes: what a sender repeats has to be written anew.
+            self._take_back(new_digests)
+        for entry, kept in answered:
+            entry.error, entry.kept = (failure, None) if failure is not None else (None, kept)
+
+    def _take_back(self, digests: Sequence[str]) -> None:
         with self._database.write() as connection:
-            answers = index_arrivals(connection, [entry.filed for entry in batch])
-        self.n_commits += 1
-        for entry, kept in zip(batch, answers, strict=True):
-            entry.kept = kept
+            forget(connection, digests)
+        for digest in digests:
+            self._objects.remove(digest)

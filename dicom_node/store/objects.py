@@ -1,8 +1,8 @@
 """Object bytes on disk: Part 10 files, content-addressed by the SHA-256 of their dataset.
 
-A file is written under ``spool/``, synced, and linked into its place; the spool's name goes only once the index knows
-the object. So after a crash the leftovers in the spool name every object that may have no row, and nothing else needs
-a look.
+A file is written under ``spool/`` and linked into its place; the spool's name goes only once the index knows the
+object. So after a crash the leftovers in the spool name every object that may have no row, and nothing else needs a
+look.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -126,15 +127,32 @@ class ObjectStore:
         return self.folder / digest[:2] / f"{digest}.dcm"
 
     def link(self, spool: Spool, digest: str) -> Path:
-        """Give synced bytes their place; an object that is there already stays as it is. The folder, to be synced."""
+        """Give a spool's bytes their place; gives the folder, to be synced by the caller, as the spool is.
+
+        An object that is there already stays as it is when its bytes are sound, and is synced here: after a power
+        failure a name can be there without its bytes.
+        """
         path = self.path(digest)
         try:
             os.link(spool.path, path)
         except FileExistsError:
-            pass
+            if self.is_sound(digest):
+                _sync_file(path)
+            else:
+                repaired = path.with_suffix(".repaired")
+                repaired.unlink(missing_ok=True)
+                os.link(spool.path, repaired)
+                repaired.replace(path)
         except OSError as error:
             raise _translated(error, self.folder) from error
         return path.parent
+
+    def is_sound(self, digest: str) -> bool:
+        """Whether an object is there and its bytes have the digest that is its name."""
+        try:
+            return _dataset_digest(self.path(digest)) == digest
+        except (OSError, struct.error):
+            return False
 
     def open(self, digest: str) -> BinaryIO:
         """Part 10 stream of an object; `ObjectMissingError` when its file is gone."""
@@ -188,6 +206,14 @@ def sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fdatasync(fd)
     finally:
         os.close(fd)
 

@@ -33,7 +33,7 @@ def dataset_offset(start: bytes) -> int:
 
 
 def _text(element: int, vr: bytes, text: str, padding: bytes) -> bytes:
-    value = text.encode("ascii")
+    value = text.encode("ascii", "replace")  # what is not ASCII is no UID, and refused before it is kept
     if len(value) % 2:
         value += padding
     return struct.pack("<HH2sH", 0x0002, element, vr, len(value)) + value

@@ -137,6 +137,14 @@ conflicts = sa.Table(
     sa.Index(None, "digest"),
 )
 
+unproven = sa.Table(
+    "unproven",  # objects whose rows were committed while their bytes were still being synced; see `recovery`
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("writer", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+)
+
 jobs = sa.Table(
     "jobs",
     metadata,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -18,6 +19,7 @@ from dicom_node.store.inbox import Inbox
 from dicom_node.store.jobs import Jobs
 from dicom_node.store.locks import enter, hold_role
 from dicom_node.store.objects import ObjectStore
+from dicom_node.store.recovery import recover
 from dicom_node.store.schema import conflicts, instances
 from dicom_node.store.search import Search
 from dicom_node.store.series import SeriesIndex
@@ -25,6 +27,7 @@ from dicom_node.store.sqlite import sqlite_url
 from dicom_node.store.studies import Studies
 
 INDEX_FILE = "index.sqlite"
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -47,7 +50,7 @@ class Store:
         self.studies = Studies(database)
         self.audit = Audit(database)
         self.search = Search(database)
-        self._presence_fd = enter(data_dir, when_alone=self._sweep)
+        self._presence_fd = enter(data_dir, when_alone=self._recover)
 
     @classmethod
     def open(cls, data_dir: Path, *, url: str | None = None, min_free_bytes: int = 0) -> Self:
@@ -98,8 +101,15 @@ class Store:
     ) -> None:
         self.close()
 
-    def _sweep(self) -> None:
-        self.objects.sweep(self._without_row)
+    def _recover(self) -> None:
+        n_taken_back = recover(self._database, self.objects)
+        n_leftovers = self.objects.sweep(self._without_row)
+        if n_taken_back or n_leftovers:
+            log.warning(
+                "recovered after a crash: %d unacknowledged objects taken back, %d leftovers removed",
+                n_taken_back,
+                n_leftovers,
+            )
 
     def _without_row(self, digests: Iterable[str]) -> set[str]:
         wanted = list(digests)

@@ -67,6 +67,13 @@ def upgrade() -> None:
         op.f("ix_studies_study_date_study_instance_uid"), "studies", ["study_date", "study_instance_uid"], unique=False
     )
     op.create_table(
+        "unproven",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("writer", sa.String(length=64), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_unproven")),
+    )
+    op.create_table(
         "series",
         sa.Column("series_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("study_instance_uid", sa.String(length=64), nullable=False),

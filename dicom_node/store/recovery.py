@@ -1,0 +1,94 @@
+"""Rows that a power failure left without their bytes, found and taken back at the next start.
+
+The inbox commits a batch's rows while its files are still being synced, and answers when both are done. What the last
+batch of each writer added is marked in ``unproven`` by the same transaction; the next batch takes the marks away, for
+it begins after the syncs have ended. So only what is marked can lack its bytes, it was never acknowledged, and to look
+at it costs a batch, not the archive.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from dicom_node.store.database import Database
+from dicom_node.store.objects import ObjectStore
+from dicom_node.store.schema import conflicts, instances, jobs, series, studies, tags, unproven
+from dicom_node.store.states import Origin
+
+
+class Unproven:
+    """The marks of one writer."""
+
+    def __init__(self) -> None:
+        self._writer = f"{os.getpid()}-{secrets.token_hex(8)}"
+        self._has_marks = False
+
+    def replace(self, connection: sa.Connection, digests: Sequence[str]) -> None:
+        """Take this writer's marks away and set new ones, within the caller's write transaction."""
+        if self._has_marks:
+            connection.execute(_TAKE_AWAY, {"writer": self._writer})
+        if digests:
+            connection.execute(_MARK, [{"writer": self._writer, "digest": digest} for digest in digests])
+        self._has_marks = bool(digests)
+
+
+def recover(database: Database, objects: ObjectStore) -> int:
+    """Take back the rows of marked objects that are not sound; gives their number. To be called by one who is alone."""
+    with database.read() as connection:
+        marked = set(connection.execute(sa.select(unproven.c.digest)).scalars())
+    if not marked:
+        return 0
+    unsound = [digest for digest in sorted(marked) if not objects.is_sound(digest)]
+    with database.write() as connection:
+        forget(connection, unsound)
+        connection.execute(sa.delete(unproven))
+    for digest in unsound:
+        objects.remove(digest)
+    return len(unsound)
+
+
+def forget(connection: sa.Connection, digests: Sequence[str]) -> None:
+    """Take received instances and conflicts out of the index, and what they alone had brought in."""
+    if not digests:
+        return
+    is_lost = instances.c.digest.in_(digests) & (instances.c.origin == Origin.RECEIVED.value)
+    touched = connection.execute(
+        sa.select(instances.c.series_instance_uid, instances.c.study_instance_uid).where(is_lost).distinct()
+    ).all()
+    connection.execute(sa.delete(instances).where(is_lost))
+    connection.execute(sa.delete(conflicts).where(conflicts.c.digest.in_(digests)))
+    series_uids = [row.series_instance_uid for row in touched]
+    its_instances = instances.c.series_instance_uid == series.c.series_instance_uid
+    connection.execute(
+        sa.update(series)
+        .where(series.c.series_instance_uid.in_(series_uids))
+        .values(
+            n_instances=sa.select(sa.func.count()).where(its_instances).scalar_subquery(),
+            n_dataset_bytes=sa.select(sa.func.coalesce(sa.func.sum(instances.c.dataset_bytes), 0))
+            .where(its_instances)
+            .scalar_subquery(),
+        )
+    )
+    has_jobs = sa.select(jobs.c.id).where(jobs.c.series_instance_uid == series.c.series_instance_uid).exists()
+    connection.execute(
+        sa.delete(series).where(series.c.series_instance_uid.in_(series_uids), series.c.n_instances == 0, ~has_jobs)
+    )
+    has_series = sa.select(series.c.series_instance_uid).where(
+        series.c.study_instance_uid == studies.c.study_instance_uid
+    )
+    has_tags = sa.select(tags.c.id).where(tags.c.study_instance_uid == studies.c.study_instance_uid)
+    connection.execute(
+        sa.delete(studies).where(
+            studies.c.study_instance_uid.in_([row.study_instance_uid for row in touched]),
+            ~has_series.exists(),
+            ~has_tags.exists(),
+        )
+    )
+
+
+_TAKE_AWAY = sa.delete(unproven).where(unproven.c.writer == sa.bindparam("writer"))
+_MARK = sa.insert(unproven)
