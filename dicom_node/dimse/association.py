@@ -10,16 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from socket import socket
 
-from dicom_node.dimse.command_set import CommandField
-from dicom_node.dimse.errors import (
-    AbortReason,
-    AssociationError,
-    PeerAbortedError,
-    PeerGoneError,
-    PeerTooSlowError,
-    ProtocolError,
-    StoppingError,
-)
 from dicom_node.dimse.messages import BeginOperation, MessageReader
 from dicom_node.dimse.negotiation import (
     AdmissionPolicy,
@@ -29,7 +19,20 @@ from dicom_node.dimse.negotiation import (
     encode_rejection,
     find_rejection,
 )
-from dicom_node.dimse.pdu_stream import (
+from dicom_node.dimse.places import Places
+from dicom_node.dimse.store_service import Sender, StoreService, begin_echo
+from dicom_node.store import Store
+from dicom_node.upper_layer.command_set import CommandField
+from dicom_node.upper_layer.errors import (
+    AbortReason,
+    AssociationError,
+    PeerAbortedError,
+    PeerGoneError,
+    PeerTooSlowError,
+    ProtocolError,
+    StoppingError,
+)
+from dicom_node.upper_layer.pdu_stream import (
     PduStream,
     PduType,
     abort_pdu,
@@ -37,9 +40,6 @@ from dicom_node.dimse.pdu_stream import (
     release_response,
     split_pdvs,
 )
-from dicom_node.dimse.places import Places
-from dicom_node.dimse.store_service import Sender, StoreService, begin_echo
-from dicom_node.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from dicom_node.dimse.command_set import (
+from dicom_node.dimse.contexts import AcceptedContext
+from dicom_node.dimse.status import Answer, Status
+from dicom_node.upper_layer.command_set import (
     MAX_COMMAND_SET_BYTES,
     CommandField,
     Request,
     decode_request,
     encode_response,
 )
-from dicom_node.dimse.contexts import AcceptedContext
-from dicom_node.dimse.errors import AbortReason, ProtocolError
-from dicom_node.dimse.pdu_stream import Pdv
-from dicom_node.dimse.status import Answer, Status
+from dicom_node.upper_layer.errors import AbortReason, ProtocolError
+from dicom_node.upper_layer.pdu_stream import Pdv
 
 
 class Operation(Protocol):

@@ -7,24 +7,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-)
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
-from dicom_node import __version__
 from dicom_node.dimse.contexts import AcceptedContext, accepted_contexts, negotiate_contexts
-from dicom_node.dimse.errors import AbortReason, ProtocolError
-from dicom_node.dimse.pdu_stream import PDU_HEADER, Pdu
+from dicom_node.upper_layer.errors import AbortReason, ProtocolError
+from dicom_node.upper_layer.pdu_stream import PDU_HEADER, Pdu
+from dicom_node.upper_layer.user_information import APPLICATION_CONTEXT_NAME, user_information
 
-APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"
 PROTOCOL_VERSION = 0x01  # bit 0 (PS3.8 table 9-11)
-IMPLEMENTATION_VERSION_NAME = f"DICOMNODE_{__version__}"[:16]
 
 
 class _RejectionCode(NamedTuple):
@@ -122,13 +114,7 @@ def agree(request: AssociationRequest, *, max_pdu_bytes: int) -> Agreement:
     primitive.result = 0x00
     primitive.result_source = 0x01
     primitive.presentation_context_definition_results_list = list(results)
-    maximum_length = MaximumLengthNotification()
-    maximum_length.maximum_length_received = max_pdu_bytes
-    implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    primitive.user_information = [maximum_length, implementation, version]
+    primitive.user_information = user_information(max_pdu_bytes=max_pdu_bytes)
     accepted = A_ASSOCIATE_AC()
     accepted.from_primitive(primitive)
     return Agreement(request, accepted_contexts(results), accepted.encode())

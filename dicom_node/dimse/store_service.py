@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from dicom_node.dimse.command_set import Request
 from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, AcceptedContext
 from dicom_node.dimse.messages import Operation, Refusal
 from dicom_node.dimse.status import ANSWERS_TO_KEPT, Answer, Status, answer_to_failure
 from dicom_node.errors import NodeError
 from dicom_node.store import Arrival, Kept, Spool, Store
+from dicom_node.upper_layer.command_set import Request
 
 log = logging.getLogger(__name__)
 

@@ -1,84 +1,157 @@
-"""An association with a DIMSE peer as requestor, bounded in time, and the reasons why there is none."""
+"""An association with a DIMSE peer as requestor: bounded in time, released or aborted at its end."""
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-
-from pynetdicom import AE, evt
-from pynetdicom.association import Association
-from pynetdicom.presentation import PresentationContext
+from typing import BinaryIO
 
 from dicom_node.peers.errors import (
+    AssociationAbortedError,
     AssociationBusyError,
     AssociationRejectedError,
-    ContextRefusedError,
     DeliveryError,
+    PeerTimeoutError,
     PeerUnreachableError,
 )
+from dicom_node.peers.negotiation import Acceptance, Proposal, decode_acceptance, encode_request, rejection_in_words
 from dicom_node.settings import DimsePeer
+from dicom_node.upper_layer import command_set
+from dicom_node.upper_layer.command_set import Request, Response
+from dicom_node.upper_layer.errors import (
+    AbortReason,
+    AbortSource,
+    AssociationError,
+    PeerTooSlowError,
+    ProtocolError,
+)
+from dicom_node.upper_layer.pdu_stream import (
+    PduStream,
+    PduType,
+    abort_pdu,
+    data_set_pdus,
+    p_data_pdus,
+    release_request,
+    split_pdvs,
+)
 
-MAX_CONTEXTS = 128  # odd IDs from 1 to 255 (PS3.8 9.3.2.2)
+log = logging.getLogger(__name__)
+
 MAX_PDU_BYTES = 131072
 CONNECT_TIMEOUT_S = 10.0
 REJECTED_TRANSIENT = 2  # PS3.8 table 9-21
 
 
+class RequestedAssociation:
+    """An association that a peer accepted; one request at a time."""
+
+    def __init__(self, stream: PduStream, acceptance: Acceptance) -> None:
+        self._stream = stream
+        self._max_pdu_bytes = acceptance.max_pdu_bytes
+        self.contexts: Mapping[Proposal, int] = acceptance.contexts  # accepted ones only
+
+    def perform(self, context_id: int, request: Request, data_set: BinaryIO | None = None) -> Response:
+        """Send a request, with what is left in ``data_set``, and wait for its answer.
+
+        Raises
+        ------
+        AssociationError
+            The association is over.
+        """
+        encoded = command_set.encode_request(request)
+        self._stream.send(p_data_pdus(context_id, encoded, max_pdu_bytes=self._max_pdu_bytes))
+        if data_set is not None:
+            for pdu in data_set_pdus(context_id, data_set, max_pdu_bytes=self._max_pdu_bytes):
+                self._stream.send(pdu)
+        response = self._read_response()
+        if response.message_id != request.message_id:
+            what = f"answer to message {response.message_id}, {request.message_id} was asked"
+            raise ProtocolError(AbortReason.UNEXPECTED_PDU_PARAMETER, what)
+        return response
+
+    def release(self) -> None:
+        """End it in order; everything was answered before, so a peer that does not play along changes nothing."""
+        try:
+            self._stream.send(release_request())
+            self._stream.read()
+        except AssociationError as error:
+            log.debug("association not released: %s", error)
+
+    def abort(self) -> None:
+        """End it at once."""
+        try:
+            self._stream.send(abort_pdu(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED))
+        except AssociationError as error:
+            log.debug("association not aborted: %s", error)
+
+    def _read_response(self) -> Response:
+        encoded = bytearray()
+        while len(encoded) <= command_set.MAX_COMMAND_SET_BYTES:
+            pdu = self._stream.read()
+            if pdu.type is not PduType.P_DATA_TF:
+                raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU where an answer was due")
+            for pdv in split_pdvs(pdu.body):
+                encoded += pdv.fragment
+                if pdv.is_last:
+                    return command_set.decode_response(bytes(encoded))
+        raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, "answer without an end")
+
+
 @contextmanager
 def associate(
-    peer: DimsePeer, contexts: Sequence[PresentationContext], *, calling_ae_title: str, timeout_s: float
-) -> Iterator[Association]:
+    peer: DimsePeer, proposals: Sequence[Proposal], *, calling_ae_title: str, timeout_s: float
+) -> Iterator[RequestedAssociation]:
     """Associate with ``peer`` for the time of the block; released at its end, aborted when it raises.
 
     Raises
     ------
     DeliveryError
-        There is no association; the class says whether trying again can help.
+        There is no association, or it ended before its time; the class says whether trying again can help.
     """
-    ae = AE(calling_ae_title)
-    ae.connection_timeout = min(CONNECT_TIMEOUT_S, timeout_s)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
-
-    def prepare(event: evt.Event) -> None:
-        transport = event.assoc.dul.socket
-        if transport is None or transport.socket is None:
-            return
-        transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport.socket.settimeout(timeout_s)  # else a peer that stops reading would hold its thread for ever
-
     try:
-        association = ae.associate(
-            peer.host,
-            peer.port,
-            contexts=list(contexts),
-            ae_title=peer.ae_title,
-            max_pdu=MAX_PDU_BYTES,
-            evt_handlers=[(evt.EVT_CONN_OPEN, prepare)],
-        )
-    except OSError as error:  # the name does not resolve
-        raise PeerUnreachableError(peer.name, f"{peer.host}: {error.strerror or error}") from error
-    if not association.is_established:
-        raise _why_not(peer, association)
-    try:
-        yield association
-    except BaseException:
-        association.abort()
-        raise
-    else:
+        connection = socket.create_connection((peer.host, peer.port), timeout=min(CONNECT_TIMEOUT_S, timeout_s))
+    except OSError as error:
+        where = f"no connection to {peer.host}:{peer.port} ({error.strerror or error})"
+        raise PeerUnreachableError(peer.name, where) from error
+    with connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream = PduStream(connection, max_pdu_bytes=MAX_PDU_BYTES, pdu_timeout_s=timeout_s)
+        try:
+            association = RequestedAssociation(stream, _negotiate(stream, peer, proposals, calling_ae_title))
+        except AssociationError as error:
+            raise _translated(peer, error, timeout_s) from error
+        try:
+            yield association
+        except AssociationError as error:
+            association.abort()
+            raise _translated(peer, error, timeout_s) from error
+        except BaseException:
+            association.abort()
+            raise
         association.release()
 
 
-def _why_not(peer: DimsePeer, association: Association) -> DeliveryError:
-    answer = association.acceptor.primitive
-    if association.is_rejected and answer is not None:
-        kind = AssociationBusyError if answer.result == REJECTED_TRANSIENT else AssociationRejectedError
-        return kind(peer.name, answer.result_str, answer.reason_str)
-    if answer is not None:  # accepted, but with none of our contexts
-        return ContextRefusedError(peer.name, *_first_context(association))
-    return PeerUnreachableError(peer.name, f"no association with {peer.host}:{peer.port}")
+def _negotiate(stream: PduStream, peer: DimsePeer, proposals: Sequence[Proposal], calling_ae_title: str) -> Acceptance:
+    stream.send(
+        encode_request(
+            proposals, calling_ae_title=calling_ae_title, called_ae_title=peer.ae_title, max_pdu_bytes=MAX_PDU_BYTES
+        )
+    )
+    pdu = stream.read()
+    if pdu.type is PduType.ASSOCIATE_RJ:
+        is_transient = len(pdu.body) > 1 and pdu.body[1] == REJECTED_TRANSIENT
+        kind = AssociationBusyError if is_transient else AssociationRejectedError
+        raise kind(peer.name, rejection_in_words(pdu.body))
+    if pdu.type is PduType.ABORT:
+        raise AssociationAbortedError(peer.name, "aborted while it was negotiated")
+    if pdu.type is not PduType.ASSOCIATE_AC:
+        raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU answers an association request")
+    return decode_acceptance(pdu, proposals)
 
 
-def _first_context(association: Association) -> tuple[str, str]:
-    context = association.requestor.requested_contexts[0]
-    return str(context.abstract_syntax), str(context.transfer_syntax[0])
+def _translated(peer: DimsePeer, error: AssociationError, timeout_s: float) -> DeliveryError:
+    if isinstance(error, PeerTooSlowError):
+        return PeerTimeoutError(peer.name, str(error.args[0]), timeout_s)
+    return AssociationAbortedError(peer.name, str(error.args[-1]))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import httpx
-from pynetdicom.presentation import VerificationPresentationContexts
+from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_node.peers.association import associate
-from dicom_node.peers.errors import (
-    AssociationAbortedError,
-    DeliveryError,
-    EchoFailedError,
-    PeerTimeoutError,
-)
+from dicom_node.peers.errors import ContextRefusedError, DeliveryError, EchoFailedError
+from dicom_node.peers.negotiation import Proposal
+from dicom_node.peers.status import SUCCESS
 from dicom_node.peers.web_client import error_of_status, error_of_transport, open_client, url_of
 from dicom_node.settings import DicomwebPeer, DimsePeer
+from dicom_node.upper_layer.command_set import CommandField, Request
 
+VERIFICATION = "1.2.840.10008.1.1"
 TIMEOUT_S = 10.0
 
 
@@ -33,16 +32,15 @@ def check_peer(
 
 
 def _echo(peer: DimsePeer, calling_ae_title: str, timeout_s: float) -> None:
-    with associate(
-        peer, VerificationPresentationContexts, calling_ae_title=calling_ae_title, timeout_s=timeout_s
-    ) as association:
-        answer = association.send_c_echo()
-        if "Status" not in answer:
-            if not association.is_established:
-                raise AssociationAbortedError(peer.name)
-            raise PeerTimeoutError(peer.name, "C-ECHO response", timeout_s)
-        if answer.Status != 0:
-            raise EchoFailedError(peer.name, answer.Status)
+    verification = Proposal(VERIFICATION, ImplicitVRLittleEndian)
+    with associate(peer, [verification], calling_ae_title=calling_ae_title, timeout_s=timeout_s) as association:
+        context_id = association.contexts.get(verification)
+        if context_id is None:
+            raise ContextRefusedError(peer.name, *verification)
+        request = Request(CommandField.C_ECHO_RQ, 1, VERIFICATION, "", has_data_set=False)
+        status = association.perform(context_id, request).status
+        if status != SUCCESS:
+            raise EchoFailedError(peer.name, status)
 
 
 def _query(peer: DicomwebPeer, timeout_s: float) -> None:

@@ -41,12 +41,14 @@ class AssociationRejectedError(DeliveryError, Refused):
 
     code = "association-rejected"
 
-    def __init__(self, peer: str, result: str, reason: str) -> None:
-        super().__init__(peer, result, reason)
+    def __init__(self, peer: str, reason: str) -> None:
+        super().__init__(peer, reason)
 
     def __str__(self) -> str:
-        peer, result, reason = self.args
-        return f"peer {peer}: association {result.lower()}: {reason}; check the AE titles on both sides, then retry"
+        return (
+            f"peer {self.args[0]}: association rejected for good: {self.args[1]}; "
+            "check the AE titles on both sides, then retry"
+        )
 
 
 class AssociationBusyError(DeliveryError, Transient):
@@ -54,24 +56,36 @@ class AssociationBusyError(DeliveryError, Transient):
 
     code = "association-busy"
 
-    def __init__(self, peer: str, result: str, reason: str) -> None:
-        super().__init__(peer, result, reason)
+    def __init__(self, peer: str, reason: str) -> None:
+        super().__init__(peer, reason)
 
     def __str__(self) -> str:
-        peer, result, reason = self.args
-        return f"peer {peer}: association {result.lower()}: {reason}; tried again later"
+        return f"peer {self.args[0]}: association rejected for now: {self.args[1]}; tried again later"
 
 
 class AssociationAbortedError(DeliveryError, Transient):
-    """The peer ended the association, or the connection broke, before it answered."""
+    """The association ended before the answer."""
 
     code = "association-aborted"
 
-    def __init__(self, peer: str) -> None:
-        super().__init__(peer)
+    def __init__(self, peer: str, reason: str) -> None:
+        super().__init__(peer, reason)
 
     def __str__(self) -> str:
-        return f"peer {self.args[0]}: association ended before the answer; tried again later"
+        return f"peer {self.args[0]}: association ended before its time: {self.args[1]}; tried again later"
+
+
+class NotPart10Error(DeliveryError, Refused):
+    """The object has no file meta information, so its data set cannot be found."""
+
+    code = "not-part10"
+
+    def __init__(self, peer: str, sop_instance_uid: str) -> None:
+        super().__init__(peer, sop_instance_uid)
+
+    def __str__(self) -> str:
+        peer, sop_instance_uid = self.args
+        return f"instance {sop_instance_uid} for peer {peer}: no Part 10 file meta information; restore the object"
 
 
 class ContextRefusedError(DeliveryError, Refused):

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import BinaryIO
 
-from pydicom.dataset import Dataset
-from pynetdicom import _config
-from pynetdicom.association import Association
-from pynetdicom.presentation import PresentationContext, build_context
-
-from dicom_node.peers.association import MAX_CONTEXTS, associate
-from dicom_node.peers.errors import (
-    AssociationAbortedError,
-    ContextRefusedError,
-    DeliveryError,
-    PeerTimeoutError,
-)
+from dicom_node.peers.association import RequestedAssociation, associate
+from dicom_node.peers.errors import ContextRefusedError, DeliveryError, NotPart10Error
+from dicom_node.peers.negotiation import MAX_CONTEXTS, Proposal
 from dicom_node.peers.objects import ObjectToSend, SendOutcome
 from dicom_node.peers.status import outcome_of_status
 from dicom_node.settings import DimsePeer
-
-# The dataset goes from the file to the peer as it is; pynetdicom would decode and encode it again otherwise.
-_config.STORE_SEND_CHUNKED_DATASET = True
+from dicom_node.upper_layer.command_set import CommandField, Request
 
 MAX_MESSAGE_ID = 65535
+FILE_META_START = 144  # preamble, DICM and (0002,0000), the length of what follows in the group (PS3.10 7.1)
 
 
 def store_over_dimse(
@@ -34,54 +24,50 @@ def store_over_dimse(
 ) -> tuple[SendOutcome, ...]:
     """Send ``objects`` by C-STORE, over as many associations as their presentation contexts need."""
     outcomes: dict[int, SendOutcome] = {}
-    for group in _groups(objects):
+    for proposals in _proposals(objects):
+        group = [index for index, each in enumerate(objects) if _proposal(each) in proposals]
         try:
-            with associate(
-                peer, _contexts(objects, group), calling_ae_title=calling_ae_title, timeout_s=timeout_s
-            ) as association:
+            with associate(peer, proposals, calling_ae_title=calling_ae_title, timeout_s=timeout_s) as association:
                 for index in group:
-                    outcomes[index] = _send(peer, association, objects[index], index, timeout_s)
+                    outcomes[index] = _send(peer, association, objects[index], 1 + index % MAX_MESSAGE_ID)
         except DeliveryError as error:
             missing = (index for index in group if index not in outcomes)
             outcomes |= {index: SendOutcome(objects[index].sop_instance_uid, error) for index in missing}
     return tuple(outcomes[index] for index in range(len(objects)))
 
 
-def _send(
-    peer: DimsePeer, association: Association, to_send: ObjectToSend, index: int, timeout_s: float
-) -> SendOutcome:
-    """Send one object.
-
-    Raises
-    ------
-    DeliveryError
-        The association is over, so that nothing more can be sent on it.
-    """
-    if not association.is_established:
-        raise AssociationAbortedError(peer.name)
-    with to_send.open() as stored, tempfile.NamedTemporaryFile(suffix=".dcm") as copy:
-        shutil.copyfileobj(stored, copy)
-        copy.flush()
-        try:
-            answer: Dataset = association.send_c_store(copy.name, msg_id=1 + index % MAX_MESSAGE_ID)
-        except ValueError:  # no accepted presentation context
-            error = ContextRefusedError(peer.name, to_send.sop_class_uid, to_send.transfer_syntax_uid)
-            return SendOutcome(to_send.sop_instance_uid, error)
-    if "Status" not in answer:
-        if association.is_aborted or not association.is_established:
-            raise AssociationAbortedError(peer.name)
-        raise PeerTimeoutError(peer.name, "C-STORE response", timeout_s)
-    return outcome_of_status(peer.name, to_send.sop_instance_uid, answer.Status, answer.get("ErrorComment", ""))
+def _send(peer: DimsePeer, association: RequestedAssociation, to_send: ObjectToSend, message_id: int) -> SendOutcome:
+    context_id = association.contexts.get(_proposal(to_send))
+    if context_id is None:
+        error = ContextRefusedError(peer.name, to_send.sop_class_uid, to_send.transfer_syntax_uid)
+        return SendOutcome(to_send.sop_instance_uid, error)
+    request = Request(
+        CommandField.C_STORE_RQ, message_id, to_send.sop_class_uid, to_send.sop_instance_uid, has_data_set=True
+    )
+    with to_send.open() as part10:
+        if not _seek_data_set(part10):
+            return SendOutcome(to_send.sop_instance_uid, NotPart10Error(peer.name, to_send.sop_instance_uid))
+        response = association.perform(context_id, request, part10)
+    return outcome_of_status(peer.name, to_send.sop_instance_uid, response.status, response.comment)
 
 
-def _groups(objects: Sequence[ObjectToSend]) -> Iterator[list[int]]:
-    """Indexes of objects that fit into one association each, in order as far as their contexts allow."""
-    pairs = iter(dict.fromkeys((each.sop_class_uid, each.transfer_syntax_uid) for each in objects))
-    while chosen := set(islice(pairs, MAX_CONTEXTS)):
-        yield [index for index, each in enumerate(objects) if (each.sop_class_uid, each.transfer_syntax_uid) in chosen]
+def _seek_data_set(part10: BinaryIO) -> bool:
+    """Move to the data set behind the file meta information; ``False`` when there is none to find."""
+    start = part10.read(FILE_META_START)
+    if len(start) < FILE_META_START or start[128:138] != b"DICM\x02\x00\x00\x00UL":
+        return False
+    data_set_start = FILE_META_START + int.from_bytes(start[140:144], "little")
+    n_bytes = part10.seek(0, os.SEEK_END)
+    part10.seek(data_set_start)
+    return data_set_start < n_bytes
 
 
-def _contexts(objects: Sequence[ObjectToSend], group: Sequence[int]) -> list[PresentationContext]:
-    """One context for each SOP class and transfer syntax: two syntaxes in one would leave the choice to the peer."""
-    pairs = dict.fromkeys((objects[index].sop_class_uid, objects[index].transfer_syntax_uid) for index in group)
-    return [build_context(sop_class_uid, transfer_syntax_uid) for sop_class_uid, transfer_syntax_uid in pairs]
+def _proposal(to_send: ObjectToSend) -> Proposal:
+    return Proposal(to_send.sop_class_uid, to_send.transfer_syntax_uid)
+
+
+def _proposals(objects: Sequence[ObjectToSend]) -> Iterator[list[Proposal]]:
+    """What the objects need, in lots that fit into one association each."""
+    needed = iter(dict.fromkeys(_proposal(each) for each in objects))
+    while chosen := list(islice(needed, MAX_CONTEXTS)):
+        yield chosen

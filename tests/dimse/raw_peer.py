@@ -15,7 +15,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 from pynetdicom.presentation import build_context
 
-from dicom_node.dimse.command_set import ELEMENT_HEADER, Element
+from dicom_node.upper_layer.command_set import ELEMENT_HEADER, Element
 
 VERIFICATION = "1.2.840.10008.1.1"
 PROPOSED = ((1, VERIFICATION), (3, CTImageStorage))  # context ID, abstract syntax

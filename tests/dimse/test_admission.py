@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from dicom_node.dimse.errors import ProtocolError
 from dicom_node.dimse.negotiation import AdmissionPolicy, Rejection, decode_request, find_rejection
-from dicom_node.dimse.pdu_stream import Pdu, PduType
 from dicom_node.dimse.places import Places
+from dicom_node.upper_layer.errors import ProtocolError
+from dicom_node.upper_layer.pdu_stream import Pdu, PduType
 from tests.dimse.listening_node import ListeningNode, StartNode
 from tests.dimse.raw_peer import RawPeer, associate_rq
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from dicom_node.dimse.command_set import MAX_COMMAND_SET_BYTES, CommandField, Request
 from dicom_node.dimse.contexts import AcceptedContext
-from dicom_node.dimse.errors import ProtocolError
 from dicom_node.dimse.messages import MessageReader, Operation, Response
-from dicom_node.dimse.pdu_stream import Pdv
 from dicom_node.dimse.status import Answer, Status
+from dicom_node.upper_layer.command_set import MAX_COMMAND_SET_BYTES, CommandField, Request
+from dicom_node.upper_layer.errors import ProtocolError
+from dicom_node.upper_layer.pdu_stream import Pdv
 from tests.dimse.raw_peer import command, echo_command, store_command
 
 CONTEXTS = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from dicom_node.dimse import association
-from dicom_node.dimse.pdu_stream import PduType
+from dicom_node.upper_layer.pdu_stream import PduType
 from tests.dimse.listening_node import ListeningNode, StartNode
 from tests.dimse.raw_peer import RawPeer, associate_rq, dataset_part, echo_command, p_data, store_command
 from tests.factories import ct_series

@@ -13,9 +13,9 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
-from dicom_node.dimse.pdu_stream import PduType
 from dicom_node.dimse.status import Status
 from dicom_node.store import Spool
+from dicom_node.upper_layer.pdu_stream import PduType
 from tests.dimse.listening_node import ListeningNode, StartNode
 from tests.dimse.raw_peer import RawPeer, command, dataset_part, p_data, store_command
 from tests.factories import EncodedInstance, ct_series

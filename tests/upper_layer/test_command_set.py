@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydicom.filereader import read_dataset
 from pydicom.uid import CTImageStorage
 
-from dicom_node.dimse.command_set import CommandField, Request, decode_request, encode_response
-from dicom_node.dimse.errors import ProtocolError
+from dicom_node.upper_layer.command_set import CommandField, Request, decode_request, encode_response
+from dicom_node.upper_layer.errors import ProtocolError
 from tests.dimse.raw_peer import command, echo_command, store_command
 
 

@@ -8,9 +8,9 @@ import struct
 import time
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from dicom_node.dimse.errors import AbortReason, AbortSource, PeerGoneError, PeerTooSlowError, ProtocolError
+from dicom_node.upper_layer.errors import AbortReason, AbortSource, PeerGoneError, PeerTooSlowError, ProtocolError
 
 PDU_HEADER = struct.Struct(">BxI")  # type, reserved, length of what follows
 PDV_HEADER = struct.Struct(">IBB")  # length of what follows, presentation context ID, message control header
@@ -20,6 +20,7 @@ MAX_NEGOTIATION_BYTES = 256 * 1024
 # Some requestors count the header of the one PDV in a P-DATA-TF PDU, others do not (PS3.8 D.1.1).
 LENGTH_TOLERANCE_BYTES = 6
 READ_AHEAD_BYTES = 128 * 1024
+MAX_SENT_PDU_BYTES = 128 * 1024
 IS_COMMAND = 0x01
 IS_LAST = 0x02
 
@@ -198,6 +199,23 @@ def p_data_pdus(context_id: int, command_set: bytes, *, max_pdu_bytes: int) -> b
         pdus += PDU_HEADER.pack(PduType.P_DATA_TF, PDV_HEADER.size + len(fragment))
         pdus += PDV_HEADER.pack(len(fragment) + 2, context_id, control) + fragment
     return bytes(pdus)
+
+
+def data_set_pdus(context_id: int, data_set: BinaryIO, *, max_pdu_bytes: int) -> Iterator[bytes]:
+    """P-DATA-TF PDUs of what is left in a stream, none longer than the peer takes nor than `MAX_SENT_PDU_BYTES`."""
+    longest = min(max_pdu_bytes or MAX_SENT_PDU_BYTES, MAX_SENT_PDU_BYTES)
+    size = max(2, (longest - PDV_HEADER.size) // 2 * 2)  # fragments have an even length (PS3.8 E.1)
+    fragment = data_set.read(size)
+    while fragment:
+        following = data_set.read(size)
+        header = PDU_HEADER.pack(PduType.P_DATA_TF, PDV_HEADER.size + len(fragment))
+        yield header + PDV_HEADER.pack(len(fragment) + 2, context_id, 0 if following else IS_LAST) + fragment
+        fragment = following
+
+
+def release_request() -> bytes:
+    """A-RELEASE-RQ PDU (PS3.8 9.3.6)."""
+    return PDU_HEADER.pack(PduType.RELEASE_RQ, 4) + bytes(4)
 
 
 def release_response() -> bytes:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from dicom_node.dimse.errors import AbortReason, ProtocolError
+from dicom_node.upper_layer.errors import AbortReason, ProtocolError
 
 ELEMENT_HEADER = struct.Struct("<HHI")  # group, element, length: implicit VR little endian, always (PS3.7 6.3.1)
 US = struct.Struct("<H")
 UL = struct.Struct("<I")
 NO_DATA_SET = 0x0101
+HAS_DATA_SET = 0x0000
+MEDIUM_PRIORITY = 0x0000
 RESPONSE = 0x8000
 MAX_COMMAND_SET_BYTES = 64 * 1024
 MAX_COMMENT_CHARACTERS = 64  # VR LO
@@ -20,7 +23,7 @@ PLAUSIBLE_UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 
 class CommandField(IntEnum):
-    """The operations that we take or have to name."""
+    """The operations that we take, ask for or have to name."""
 
     C_STORE_RQ = 0x0001
     C_ECHO_RQ = 0x0030
@@ -36,6 +39,7 @@ class Element(IntEnum):
     COMMAND_FIELD = 0x0100
     MESSAGE_ID = 0x0110
     MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+    PRIORITY = 0x0700
     DATA_SET_TYPE = 0x0800
     STATUS = 0x0900
     ERROR_COMMENT = 0x0902
@@ -61,6 +65,16 @@ class Request:
     def is_response(self) -> bool:
         """Whether it answers something; we ask nothing, so it has no place here."""
         return bool(self.command_field & RESPONSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to a request; the comment is empty where there was none."""
+
+    command_field: int
+    message_id: int
+    status: int
+    comment: str
 
 
 def decode_request(encoded: bytes) -> Request:
@@ -96,16 +110,59 @@ def decode_request(encoded: bytes) -> Request:
 def encode_response(request: Request, status: int, comment: str = "") -> bytes:
     """Command set that answers ``request``; the comment is cut to what fits into an Error Comment."""
     text = comment.encode("ascii", "replace")[:MAX_COMMENT_CHARACTERS]
-    elements = (
-        (Element.AFFECTED_SOP_CLASS_UID, _padded(request.sop_class_uid.encode("ascii", "replace"), b"\0")),
-        (Element.COMMAND_FIELD, US.pack(request.command_field | RESPONSE)),
-        (Element.MESSAGE_ID_BEING_RESPONDED_TO, US.pack(request.message_id)),
-        (Element.DATA_SET_TYPE, US.pack(NO_DATA_SET)),
-        (Element.STATUS, US.pack(status)),
-        (Element.ERROR_COMMENT, _padded(text, b" ")),
-        (Element.AFFECTED_SOP_INSTANCE_UID, _padded(request.sop_instance_uid.encode("ascii", "replace"), b"\0")),
+    return _encode(
+        {
+            Element.AFFECTED_SOP_CLASS_UID: _padded(request.sop_class_uid.encode("ascii", "replace"), b"\0"),
+            Element.COMMAND_FIELD: US.pack(request.command_field | RESPONSE),
+            Element.MESSAGE_ID_BEING_RESPONDED_TO: US.pack(request.message_id),
+            Element.DATA_SET_TYPE: US.pack(NO_DATA_SET),
+            Element.STATUS: US.pack(status),
+            Element.ERROR_COMMENT: _padded(text, b" "),
+            Element.AFFECTED_SOP_INSTANCE_UID: _padded(request.sop_instance_uid.encode("ascii", "replace"), b"\0"),
+        }
     )
-    body = b"".join(ELEMENT_HEADER.pack(0, number, len(value)) + value for number, value in elements if value)
+
+
+def encode_request(request: Request) -> bytes:
+    """Command set of a request of ours."""
+    is_store = request.command_field == CommandField.C_STORE_RQ
+    return _encode(
+        {
+            Element.AFFECTED_SOP_CLASS_UID: _padded(request.sop_class_uid.encode("ascii"), b"\0"),
+            Element.COMMAND_FIELD: US.pack(request.command_field),
+            Element.MESSAGE_ID: US.pack(request.message_id),
+            Element.PRIORITY: US.pack(MEDIUM_PRIORITY) if is_store else b"",
+            Element.DATA_SET_TYPE: US.pack(HAS_DATA_SET if request.has_data_set else NO_DATA_SET),
+            Element.AFFECTED_SOP_INSTANCE_UID: _padded(request.sop_instance_uid.encode("ascii"), b"\0"),
+        }
+    )
+
+
+def decode_response(encoded: bytes) -> Response:
+    """Read the answer to a request of ours.
+
+    Raises
+    ------
+    ProtocolError
+        It is broken, or no response.
+    """
+    values = _elements(encoded)
+    try:
+        command_field, message_id, status = (
+            US.unpack(values[element])[0]
+            for element in (Element.COMMAND_FIELD, Element.MESSAGE_ID_BEING_RESPONDED_TO, Element.STATUS)
+        )
+    except KeyError as error:
+        raise _invalid(f"response without element (0000,{error.args[0]:04X})") from None
+    except struct.error:
+        raise _invalid("response with a number that is not two bytes long") from None
+    comment = values.get(Element.ERROR_COMMENT, b"").decode("ascii", "replace").strip(" \0")
+    return Response(command_field, message_id, status, comment)
+
+
+def _encode(elements: Mapping[Element, bytes]) -> bytes:
+    """Command set of those elements that have a value, which come in ascending order."""
+    body = b"".join(ELEMENT_HEADER.pack(0, number, len(value)) + value for number, value in elements.items() if value)
     return ELEMENT_HEADER.pack(0, Element.GROUP_LENGTH, UL.size) + UL.pack(len(body)) + body
 
 

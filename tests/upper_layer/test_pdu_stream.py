@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_node.dimse.errors import AbortReason, AbortSource, PeerGoneError, PeerTooSlowError, ProtocolError
-from dicom_node.dimse.pdu_stream import (
+from dicom_node.upper_layer.errors import AbortReason, AbortSource, PeerGoneError, PeerTooSlowError, ProtocolError
+from dicom_node.upper_layer.pdu_stream import (
     MAX_NEGOTIATION_BYTES,
     PduStream,
     PduType,

@@ -1,0 +1,28 @@
+"""What we say of ourselves in an association request or acceptance (PS3.8 9.3.2.3, PS3.7 D.3.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID
+from pynetdicom.pdu_primitives import (
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+)
+
+from dicom_node import __version__
+
+APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"
+IMPLEMENTATION_VERSION_NAME = f"DICOMNODE_{__version__}"[:16]
+
+
+def user_information(*, max_pdu_bytes: int) -> list[Any]:
+    """Items for the longest PDU that we take and for which implementation we are."""
+    maximum_length = MaximumLengthNotification()
+    maximum_length.maximum_length_received = max_pdu_bytes
+    implementation = ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return [maximum_length, implementation, version]
