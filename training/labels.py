@@ -76,7 +76,7 @@ def solid(
     fill_axes
         Array axes across which each plane's holes are filled too: airways that leave the field of view.
     """
-    tissue = largest_part(tissue)
+    tissue = tissue & largest_part(close(tissue, BONE_MM, spacing))  # dark bone may part the scalp from the rest
     filled = fill_holes(close(tissue, CLOSING_MM, spacing))
     for axis in fill_axes:
         filled = fill_holes(filled, plane_axis=axis)

@@ -22,17 +22,31 @@ Group = list[Sample]
 
 def draw_forever(data: Path, work: Path, seed: int, first: int, groups: Queue[Group]) -> None:
     """Put sample groups number ``first``, ``first`` + 1 and so on of ``seed`` into the queue."""
-    os.nice(2)  # the steps go first
+    os.setsid()  # a scheduling group of its own: simulation must not take the steps' share of a busy machine
     torch.set_num_threads(1)
     cohort = load_cohort(data, work, frozenset({"train"}))
     number = first
     while True:
         rng = np.random.default_rng([seed, number])
         try:
-            groups.put(draw_samples(cohort, rng))
+            group = draw_samples(cohort, rng)
         except (ValueError, IndexError, ZeroDivisionError):
             log.exception("sample %d of seed %d could not be drawn", number, seed)
+        else:
+            _put(groups, group)
         number += 1
+
+
+def _put(groups: Queue[Group], group: Group) -> None:
+    """Wait for room in the queue, and end with the process that reads it."""
+    parent = multiprocessing.parent_process()
+    while parent is not None and parent.is_alive():
+        try:
+            groups.put(group, timeout=10)
+        except queue.Full:
+            continue
+        return
+    raise SystemExit
 
 
 class Reservoir:

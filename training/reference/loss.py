@@ -13,6 +13,8 @@ SMOOTH = 1e-5
 def dice_and_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Loss of (batch, label, ...) logits against (batch, ...) labels; labels absent from the batch have no Dice."""
     valid = (target != IGNORE).unsqueeze(1)
+    if not bool(valid.any()):  # a mean over nothing is not a number
+        return logits.sum() * 0.0
     safe = torch.where(valid[:, 0], target, torch.zeros_like(target))
     cross_entropy = torch.nn.functional.cross_entropy(logits, target.long(), ignore_index=IGNORE)
     probabilities = logits.softmax(1)[:, 1:] * valid

@@ -1,0 +1,106 @@
+"""Samples: pairs that differ by the tool alone, targets that mean what they say, the same numbers for the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pydeface")
+
+from training.atlas import BrainAtlas, load_template
+from training.cohort import Cohort, Member
+from training.defacing import Scene, deface
+from training.inventory import Entry
+from training.samples import CHANNEL_NAMES, IGNORE, PATCH, Sample, anonymized_target, draw_samples
+from training.synthesis import render_ct, render_mr
+
+STEP = 4
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    """The template as one MR head, a label map made of its levels, and a box of a body."""
+    template = load_template().head
+    head = template.voxels[::STEP, ::STEP, ::STEP]
+    noise = np.random.default_rng(0).normal(0, 3, head.shape).astype(np.float32)
+    affine = template.affine @ np.diag([STEP, STEP, STEP, 1.0])
+    body = head > 60
+    groups = np.digitize(head, [60, 120, 200, 300]).astype(np.uint8) * 2
+    slices, rows, columns = np.indices(head.shape)
+    brain = ((slices - 40) / 14) ** 2 + ((rows - 34) / 20) ** 2 + ((columns - 22) / 16) ** 2 < 1
+    trunk = np.zeros((30, 40, 40), bool)
+    trunk[:, 6:34, 6:34] = True
+    members = (
+        Member(entry("head", "MR", "head", "intact"), np.abs(head + noise), affine, body, affine),
+        Member(entry("map", "labels", "head", "see image"), groups, affine, body, affine),
+        Member(entry("trunk", "CT", "chest", "none"), trunk * 1040.0 - 1000.0, np.diag([5.0, 5, 5, 1]), trunk, None),
+        Member(entry("slab", "MR", "head", "cropped"), np.abs(head + noise)[30:], affine, body[30:], None),
+    )
+    return Cohort(members, BrainAtlas(brain.astype(np.float32), affine))
+
+
+def entry(name: str, modality: str, body_part: str, face: str) -> Entry:
+    return Entry(name, Path(name), "train", name, modality, "T1", body_part, face)
+
+
+@pytest.fixture(scope="module")
+def groups(cohort: Cohort) -> list[list[Sample]]:
+    return [draw_samples(cohort, np.random.default_rng([1, number])) for number in range(12)]
+
+
+def test_a_seed_and_a_number_always_give_the_same_samples(cohort: Cohort, groups: list[list[Sample]]) -> None:
+    for number in (0, 1):
+        again = draw_samples(cohort, np.random.default_rng([1, number]))
+        for sample, repeated in zip(groups[number], again, strict=True):
+            assert sample.kind == repeated.kind
+            np.testing.assert_array_equal(sample.channels, repeated.channels)
+            np.testing.assert_array_equal(sample.anonymized, repeated.anonymized)
+
+
+def test_samples_are_patches_of_all_channels_without_a_bad_number(groups: list[list[Sample]]) -> None:
+    for sample in (sample for group in groups for sample in group):
+        assert sample.channels.shape == (len(CHANNEL_NAMES), *PATCH)
+        assert np.isfinite(sample.channels).all()
+        assert set(np.unique(sample.foreground)) <= {0, 1, IGNORE}
+
+
+def test_untouched_volumes_have_nothing_to_find_and_are_the_larger_half(groups: list[list[Sample]]) -> None:
+    samples = [sample for group in groups for sample in group]
+    untouched = [s for s in samples if s.kind in ("intact", "stripped", "cropped", "body")]
+    assert all(not sample.anonymized.any() for sample in untouched)
+    assert len(untouched) >= len(samples) / 2
+
+
+def test_a_pair_is_the_same_head_at_the_same_place(groups: list[list[Sample]]) -> None:
+    pairs = [group for group in groups if len(group) > 1]
+    assert pairs
+    for defaced, intact, *_ in pairs:
+        field_of_view = CHANNEL_NAMES.index("field_of_view")
+        np.testing.assert_array_equal(defaced.channels[field_of_view], intact.channels[field_of_view])
+        removed = defaced.anonymized == 1
+        assert (intact.foreground[removed] == 1).mean() > 0.9 if removed.any() else True
+
+
+def test_cut_tissue_is_removed_and_cut_air_is_ignored(cohort: Cohort) -> None:
+    head = cohort.members[0]
+    assert head.to_template is not None
+    scene = Scene(head.voxels, np.full(3, 4.0), head.body, head.to_template, cohort.brain_atlas)
+    change = deface(scene, "quickshear", np.random.default_rng(0))
+    target = anonymized_target(scene, change)
+    assert (target[change.removed & scene.body] == 1).all()
+    assert (target[change.removed & ~scene.body] == IGNORE).all()
+    assert (target[~change.removed] == 0).all()
+
+
+def test_rendered_ct_has_air_around_a_body_in_hounsfield_units(cohort: Cohort) -> None:
+    head = cohort.members[1]
+    groups = np.asarray(head.voxels, dtype=np.uint8)
+    ct = render_ct(groups, head.body, np.full(3, 4.0), np.random.default_rng(0))
+    assert ct.min() >= -1024.0
+    assert np.median(ct[groups == 0]) < -900.0
+    assert -200.0 < np.median(ct[groups > 0]) < 1700.0
+    mr = render_mr(groups, np.random.default_rng(0))
+    assert mr.min() >= 0.0
+    assert np.median(mr[groups == 0]) < 0.3 * np.median(mr[groups > 0])
