@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -45,26 +46,24 @@ class MetadataService:
     def _array(self, rows: Sequence[InstanceRow], request: Request) -> Iterator[bytes]:
         separator = b"["
         for row in rows:
-            yield separator + json.dumps(self._object(row, request), ensure_ascii=False, separators=(",", ":")).encode()
+            yield separator + self._object(row, request)
             separator = b","
         yield b"]"
 
-    def _object(self, row: InstanceRow, request: Request) -> dict[str, Any]:
+    def _object(self, row: InstanceRow, request: Request) -> bytes:
         """Metadata of an instance; of one that does not decode, what the index knows."""
         url = resource_url(request, uids_of(row))
         try:
             ds, place = read_without_pixels(self._objects, row)
             with parsing(row.sop_instance_uid):
                 members = dataset_members(ds, f"{url}/bulkdata")
+                if place is not None:
+                    members[f"{place.tag:08X}"] = {"vr": place.vr, "BulkDataURI": f"{url}/bulkdata/{place.tag:08X}"}
+                return _encoded(members)
         except UnreadableObjectError as error:
-            log.warning(
-                "metadata from the index only", extra={"sop_instance_uid": row.sop_instance_uid}, exc_info=error
-            )
+            log.warning("metadata from the index only: %s", error, extra={"sop_instance_uid": row.sop_instance_uid})
             (members,) = self._search.search_instances({"SOPInstanceUID": row.sop_instance_uid}, limit=1)
-            return members
-        if place is not None:
-            members[f"{place.tag:08X}"] = {"vr": place.vr, "BulkDataURI": f"{url}/bulkdata/{place.tag:08X}"}
-        return members
+            return _encoded(members)
 
 
 def find_rows(search: Search, uids: dict[str, str]) -> tuple[InstanceRow, ...]:
@@ -114,6 +113,15 @@ def _member(element: DataElement, url: str) -> dict[str, Any]:
     if element.VR in _BULK_VRS and isinstance(element.value, bytes) and len(element.value) > BULK_DATA_BYTES:
         return {"vr": element.VR, "BulkDataURI": url}
     try:
-        return element.to_json_dict(None, BULK_DATA_BYTES)
+        member = element.to_json_dict(None, BULK_DATA_BYTES)
     except (TypeError, ValueError, OverflowError):
         return {"vr": element.VR}
+    # JSON has no word for infinity and not-a-number.
+    if any(isinstance(value, float) and not math.isfinite(value) for value in member.get("Value", ())):
+        return {"vr": element.VR}
+    return member
+
+
+def _encoded(members: dict[str, Any]) -> bytes:
+    """In ASCII, so that a text which is no valid Unicode still makes a valid answer."""
+    return json.dumps(members, allow_nan=False, separators=(",", ":")).encode("ascii")

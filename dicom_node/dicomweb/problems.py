@@ -41,14 +41,14 @@ def status_of(error: Exception) -> HTTPStatus:
 
 
 def answer_error(request: Request, error: Exception) -> JSONResponse:
-    """Problem for an error of ours; a defect keeps its details for the log."""
+    """Problem for an error of ours; the details of a defect are for the log, which has its traceback from uvicorn."""
     status = status_of(error)
     if isinstance(error, NodeError):
         code, detail = error.code, str(error)
     else:
         code, detail = "internal", "the request could not be answered; the log of this node has the details"
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("request failed", extra={"path": request.url.path, "code": code}, exc_info=error)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(error, NodeError):
+        log.error("request failed: %s", detail, extra={"path": request.url.path, "code": code})
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
     return problem(status, code, detail, headers)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from starlette.datastructures import URL
 from starlette.requests import Request
 
 from dicom_node.dicomweb.errors import BadRequestError
@@ -42,4 +43,15 @@ def resource_name(uids: Mapping[str, str]) -> str:
 def resource_url(request: Request, uids: Mapping[str, str]) -> str:
     """Absolute URL of a study, a series or an instance."""
     path = "".join(f"/{segment}/{uids[keyword]}" for _, segment, keyword in _LEVELS if keyword in uids)
-    return f"{str(request.base_url).rstrip('/')}{ROOT}{path}"
+    return f"{str(_base_url(request)).rstrip('/')}{ROOT}{path}"
+
+
+def _base_url(request: Request) -> URL:
+    """Where the client found us, by its Host header.
+
+    dicomweb-client 0.61 leaves the port out of that header (RFC 9110 7.2 wants it there). Where the host is the very
+    address of our socket no proxy stands between, and the port is known.
+    """
+    url = request.base_url
+    address, port = request.scope.get("server") or (None, None)
+    return url.replace(port=port) if url.port is None and port and url.hostname in {address, "localhost"} else url

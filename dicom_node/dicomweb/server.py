@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dicom_node.dicomweb.frames import FrameService
 from dicom_node.dicomweb.health import HealthService
 from dicom_node.dicomweb.metadata import MetadataService
 from dicom_node.dicomweb.problems import answer_error, answer_http_exception
@@ -34,7 +34,7 @@ _SECURITY_HEADERS = (
 
 
 class SecurityHeaders:
-    """Middleware that adds the headers above to every answer."""
+    """Outermost layer, which adds the headers above to every answer, those to defects among them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -50,11 +50,12 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def build_app(store: Store) -> Starlette:
+def build_app(store: Store) -> ASGIApp:
     """DICOMweb under ``/dicom-web`` and health under ``/health`` over an open store."""
     search, health = SearchService(store.search), HealthService(store)
     retrieve = RetrieveService(store.search, store.objects)
     metadata = MetadataService(store.search, store.objects)
+    frames = FrameService(store.search, store.objects)
     dicomweb = [
         _get("/studies", search.studies),
         _get("/series", search.series),
@@ -68,21 +69,22 @@ def build_app(store: Store) -> Starlette:
         _get(_SERIES + "/instances", search.instances),
         _get(_INSTANCE, retrieve.instances),
         _get(_INSTANCE + "/metadata", metadata.retrieve),
+        _get(_INSTANCE + "/frames/{frames}", frames.retrieve),
         _get(_INSTANCE + "/bulkdata/{path:path}", retrieve.bulk_data),
     ]
-    return Starlette(
+    app = Starlette(
         routes=[
             Mount(ROOT, routes=dicomweb),
             _get("/health/live", health.live),
             _get("/health/ready", health.ready),
         ],
-        middleware=[Middleware(SecurityHeaders)],
         exception_handlers={
             HTTPException: answer_http_exception,
             NodeError: answer_error,
             Exception: answer_error,
         },
     )
+    return SecurityHeaders(app)
 
 
 def _get(path: str, endpoint: Callable[[Request], Response]) -> Route:

@@ -1,0 +1,176 @@
+"""Single frames of an instance (PS3.18 10.4.1.1.4): as they are stored, or decoded for clients that ask for that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import BinaryIO, Final
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError
+from dicom_node.dicomweb.media_types import ANY_TRANSFER_SYNTAX, MULTIPART, OCTET_STREAM, MediaRange, accepted_ranges
+from dicom_node.dicomweb.metadata import find_rows
+from dicom_node.dicomweb.multipart import Part, multipart_response
+from dicom_node.dicomweb.parsing import PixelDataPlace, parsing, read_without_pixels
+from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
+from dicom_node.dicomweb.transcoding import to_explicit_little_endian
+from dicom_node.store import InstanceRow, ObjectStore
+from dicom_node.store.search import Search
+
+MAX_FRAMES: Final = 1000  # in one request
+_MEDIA_TYPES: Final[dict[UID, str]] = {
+    JPEGBaseline8Bit: "image/jpeg",
+    JPEGExtended12Bit: "image/jpeg",
+    JPEGLossless: "image/jpeg",
+    JPEGLosslessSV1: "image/jpeg",
+    JPEGLSLossless: "image/jls",
+    JPEGLSNearLossless: "image/jls",
+    JPEG2000Lossless: "image/jp2",
+    JPEG2000: "image/jp2",
+    HTJ2KLossless: "image/jphc",
+    HTJ2KLosslessRPCL: "image/jphc",
+    HTJ2K: "image/jphc",
+    RLELossless: "image/dicom-rle",
+}
+"""Media type of a frame's stored bytes (PS3.18 table 8.7.3-5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameShape:
+    """How much of native pixel data one frame takes."""
+
+    n_frames: int
+    n_bits: int
+
+    @classmethod
+    def of(cls, ds: Dataset) -> FrameShape:
+        """Shape that the header states."""
+        n_pixels = int(ds.Rows) * int(ds.Columns) * int(ds.get("SamplesPerPixel") or 1)
+        return cls(int(ds.get("NumberOfFrames") or 1), n_pixels * int(ds.BitsAllocated))
+
+
+class FrameService:
+    """``/frames/1,2,3`` of an instance."""
+
+    def __init__(self, search: Search, objects: ObjectStore) -> None:
+        self._search = search
+        self._objects = objects
+
+    def retrieve(self, request: Request) -> Response:
+        """The named frames, in the order in which they are named."""
+        uids = path_uids(request)
+        (row,) = find_rows(self._search, uids)
+        resource = f"frames of {resource_name(uids)}"
+        numbers = parse_frame_numbers(request.path_params["frames"])
+        syntax = UID(row.transfer_syntax_uid)
+        stored_type = _MEDIA_TYPES.get(syntax, OCTET_STREAM)
+        part_type, is_stored = choose_frames(accepted_ranges(request), resource, syntax, stored_type)
+        ds, place = read_without_pixels(self._objects, row)
+        if place is None and is_stored:
+            raise NoSuchResourceError(resource)
+        with parsing(row.sop_instance_uid):
+            shape = FrameShape.of(ds)
+        if max(numbers) > shape.n_frames:
+            raise NoSuchResourceError(f"frame {max(numbers)} of {shape.n_frames} of {resource_name(uids)}")
+        frames = self._frames(row, numbers, shape, place if is_stored else None)
+        sent_syntax = syntax if is_stored and syntax.is_encapsulated else ExplicitVRLittleEndian
+        content_type = f"{part_type}; transfer-syntax={sent_syntax}"
+        url = resource_url(request, uids)
+        parts = (
+            Part(content_type, f"{url}/frames/{number}", iter((frame,)))
+            for number, frame in zip(numbers, frames, strict=True)
+        )
+        return multipart_response(parts, part_type)
+
+    def _frames(
+        self, row: InstanceRow, numbers: Sequence[int], shape: FrameShape, place: PixelDataPlace | None
+    ) -> Iterator[bytes]:
+        """Frames as stored at ``place``, or decoded where there is none."""
+        if place is None:
+            with parsing(row.sop_instance_uid):
+                decoded = dcmread(BytesIO(to_explicit_little_endian(self._objects.open(row.digest), row)))
+                pixels = BytesIO(decoded.PixelData)
+                yield from (_native_frame(pixels, 0, number, shape) for number in numbers)
+            return
+        with self._objects.open(row.digest) as file, parsing(row.sop_instance_uid):
+            for number in numbers:
+                if place.n_bytes is None:
+                    file.seek(place.offset)
+                    yield get_frame(file, number - 1, number_of_frames=shape.n_frames)
+                else:
+                    yield _native_frame(file, place.offset, number, shape)
+
+
+def parse_frame_numbers(text: str) -> tuple[int, ...]:
+    """Frame numbers from 1, as the path lists them."""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*", text):
+        raise BadRequestError("frame list", text, "numbers from 1 with commas between")
+    numbers = tuple(int(number) for number in text.split(","))
+    if len(numbers) > MAX_FRAMES:
+        raise BadRequestError("frame list", f"{len(numbers)} numbers", f"at most {MAX_FRAMES} in one request")
+    return numbers
+
+
+def choose_frames(ranges: Sequence[MediaRange], resource: str, syntax: UID, stored_type: str) -> tuple[str, bool]:
+    """Media type of the parts, and whether the stored bytes go out undecoded.
+
+    A range that names no transfer syntax takes the default of its media type: explicit VR little endian for bytes,
+    whatever is stored for an image type.
+    """
+    is_native = syntax.is_little_endian and not syntax.is_encapsulated and not syntax.is_deflated
+    is_sendable = is_native or syntax.is_encapsulated
+    stored_syntaxes = {ANY_TRANSFER_SYNTAX, str(syntax), str(ExplicitVRLittleEndian) if is_native else str(syntax)}
+    for accepted in ranges:
+        wanted = accepted.transfer_syntax_uid
+        if accepted.media_type in {"*/*", "multipart/*"}:
+            return stored_type, is_sendable
+        if accepted.media_type != MULTIPART:
+            continue
+        takes_stored = is_sendable and wanted in stored_syntaxes
+        is_image = syntax.is_encapsulated and accepted.part_type in {stored_type, "image/*", "*/*"}
+        if is_image and (takes_stored or wanted is None):
+            return stored_type, True
+        if accepted.part_type in {OCTET_STREAM, "*/*"}:
+            if takes_stored or (is_native and wanted is None):
+                return OCTET_STREAM, True
+            if wanted in {None, ANY_TRANSFER_SYNTAX, ExplicitVRLittleEndian}:
+                return OCTET_STREAM, False
+    raise NotAcceptableError(resource, f'{MULTIPART}; type="{stored_type}"; transfer-syntax={syntax}')
+
+
+def _native_frame(file: BinaryIO, offset: int, number: int, shape: FrameShape) -> bytes:
+    """One frame of native pixel data; one-bit frames may begin within a byte (PS3.5 8.1.1)."""
+    first_bit = (number - 1) * shape.n_bits
+    first_byte, last_byte = first_bit // 8, -(-(first_bit + shape.n_bits) // 8)
+    file.seek(offset + first_byte)
+    octets = file.read(last_byte - first_byte)
+    if len(octets) < last_byte - first_byte:
+        raise ValueError("pixel data ends before the frame does")
+    if first_bit % 8 == 0 and shape.n_bits % 8 == 0:
+        return octets
+    bits = np.unpackbits(np.frombuffer(octets, np.uint8), bitorder="little")
+    return np.packbits(bits[first_bit - 8 * first_byte :][: shape.n_bits], bitorder="little").tobytes()

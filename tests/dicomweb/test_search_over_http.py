@@ -1,0 +1,121 @@
+"""QIDO-RS as a client meets it."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.dicomweb.conftest import Archive
+
+STUDY_UID, SERIES_UID, INSTANCE_UID = "0020000D", "0020000E", "00080018"
+
+
+def values(answer: httpx.Response, tag: str) -> list[object]:
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/dicom+json"
+    return [result[tag]["Value"][0] for result in answer.json()]
+
+
+def test_studies_name_their_patient_counts_and_where_they_are(archive: Archive, http: httpx.Client) -> None:
+    uid = archive.ct.study_instance_uid
+    (study,) = http.get("/studies", params={"StudyInstanceUID": uid}).json()
+    assert study["00100010"] == {"vr": "PN", "Value": [{"Alphabetic": "Phantom^Åsa"}]}
+    assert study["00080061"]["Value"] == ["CT", "MR"]
+    assert (study["00201206"]["Value"], study["00201208"]["Value"]) == ([2], [7])
+    assert study["00081190"]["Value"] == [f"{archive.root}/studies/{uid}"]
+
+
+def test_series_of_a_study_are_found_below_it(archive: Archive, http: httpx.Client) -> None:
+    uid = archive.ct.study_instance_uid
+    found = http.get(f"/studies/{uid}/series")
+    assert set(values(found, SERIES_UID)) == {archive.ct.series_instance_uid, archive.mr.series_instance_uid}
+    assert set(values(found, "00081190")) == {
+        f"{archive.root}/studies/{uid}/series/{series.series_instance_uid}" for series in (archive.ct, archive.mr)
+    }
+
+
+@pytest.mark.parametrize("path", ["/studies/{study}/instances", "/studies/{study}/series/{series}/instances"])
+def test_instances_are_found_below_study_and_series(archive: Archive, http: httpx.Client, path: str) -> None:
+    uids = {"study": archive.ct.study_instance_uid, "series": archive.ct.series_instance_uid}
+    found = values(http.get(path.format(**uids), params={"Modality": "CT"}), INSTANCE_UID)
+    assert found == [ds.SOPInstanceUID for ds in archive.ct.datasets()]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "expected"),
+    [
+        ("/studies", "PatientName=Zo%C3%AB*", {"compressed", "implicit"}),
+        ("/studies", "00100010=zo%C3%AB*", {"compressed", "implicit"}),
+        ("/studies", "PatientID=P%3F&StudyDate=20210101-", {"compressed", "implicit"}),
+        ("/studies", "StudyDate=20211231&ModalitiesInStudy=MR", set()),
+        ("/series", "Modality=MR", {"mr"}),
+        ("/instances", "InstanceNumber=4", {"ct"}),
+        ("/studies", "PatientID=&StudyDate=-20201231&ModalitiesInStudy=MR", {"mr"}),
+    ],
+)
+def test_filters_by_keyword_and_tag_match(
+    archive: Archive, http: httpx.Client, path: str, query: str, expected: set[str]
+) -> None:
+    answer = http.get(f"{path}?{query}")
+    found = set(values(answer, STUDY_UID)) if answer.status_code == 200 else set()
+    assert found == {getattr(archive, name).study_instance_uid for name in expected}
+
+
+def test_a_list_of_uids_matches_each_of_them(archive: Archive, http: httpx.Client) -> None:
+    uids = [archive.compressed.study_instance_uid, archive.implicit.study_instance_uid]
+    assert set(values(http.get("/studies", params={"0020000D": ",".join(uids)}), STUDY_UID)) == set(uids)
+
+
+def test_nothing_found_is_an_empty_answer(http: httpx.Client) -> None:
+    answer = http.get("/studies", params={"PatientID": "nobody"})
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_pages_cover_everything_once_and_say_that_there_is_more(archive: Archive, http: httpx.Client) -> None:
+    path = f"/studies/{archive.ct.study_instance_uid}/instances"
+    pages = [http.get(path, params={"limit": 3, "offset": offset}) for offset in (0, 3, 6)]
+    assert ["additional results" in page.headers.get("warning", "") for page in pages] == [True, True, False]
+    found = [uid for page in pages for uid in values(page, INSTANCE_UID)]
+    assert len(found) == len(set(found)) == 7
+
+
+def test_fuzzy_matching_is_answered_literally_and_says_so(http: httpx.Client) -> None:
+    answer = http.get("/studies", params={"PatientName": "Phantom*", "fuzzymatching": "true", "includefield": "all"})
+    assert answer.status_code == 200
+    assert answer.headers["warning"].startswith('299 dicom-node "The fuzzymatching parameter is not supported.')
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/studies?Nonsense=1", "unsupported-filter"),
+        ("/studies?SeriesInstanceUID=1.2", "unsupported-filter"),
+        ("/studies?00400275.00400009=1", "bad-request"),
+        ("/studies?99990001=1", "bad-request"),
+        ("/studies?limit=-1", "bad-request"),
+        ("/studies?limit=many", "bad-request"),
+        ("/studies?offset=1e3", "bad-request"),
+        ("/studies?PatientID=1&00100020=2", "bad-request"),
+        ("/studies/1.2.3/series?StudyInstanceUID=1.2.4", "bad-request"),
+        ("/studies/1..2/series", "bad-request"),
+        ("/studies/..%2f..%2fetc/series", "not-found"),
+        (f"/studies/{'1' * 65}/series", "bad-request"),
+    ],
+)
+def test_what_cannot_be_searched_is_a_problem_with_a_code(http: httpx.Client, path: str, code: str) -> None:
+    answer = http.get(path)
+    assert answer.status_code == (404 if code == "not-found" else 400)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == code
+
+
+def test_xml_is_not_acceptable(http: httpx.Client) -> None:
+    answer = http.get("/studies", headers={"Accept": 'multipart/related; type="application/dicom+xml"'})
+    assert (answer.status_code, answer.json()["code"]) == (406, "not-acceptable")
+    assert "application/dicom+json" in answer.json()["detail"]
+
+
+def test_plain_json_is_answered_as_such(http: httpx.Client) -> None:
+    answer = http.get("/studies", headers={"Accept": "application/json"})
+    assert answer.headers["content-type"] == "application/json"
+    assert http.get("/studies?accept=application/dicom%2Bjson", headers={"Accept": "text/html"}).status_code == 200

@@ -1,0 +1,158 @@
+"""What a client sees of hostile objects, lost files, a lost index, defects, and very large instances."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+from typing import NoReturn
+
+import httpx
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.dicomweb.multipart import CHUNK_BYTES
+from dicom_node.errors import NodeError
+from dicom_node.store import IndexUnavailableError, Store
+from tests.arrivals import receive
+from tests.dicomweb.serving import serve
+from tests.factories import EncodedInstance, SyntheticSeries, ct_series
+
+BYTES = {"Accept": 'multipart/related; type="application/octet-stream"'}
+
+
+def url_of(url: str, ds: Dataset) -> str:
+    path = f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}/instances/{ds.SOPInstanceUID}"
+    return f"{url}/dicom-web{path}"
+
+
+def get(url: str, accept: str = "*/*") -> httpx.Response:
+    return httpx.get(url, headers={"Accept": accept}, trust_env=False, timeout=60)
+
+
+def refuse_constant(name: str) -> NoReturn:
+    raise AssertionError(f"{name} is not JSON")
+
+
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore")  # pydicom warns of what is wrong with these files
+@pytest.mark.parametrize("group", ["hostile_orthanc", "hostile_pydicom", "hostile_ruby", "hostile_bad_sequence"])
+def test_real_hostile_objects_are_answered_without_a_server_error(real_series, tmp_path: Path, group: str) -> None:
+    n_received = 0
+    with Store.open(tmp_path) as store, serve(store) as url:
+        for path in sorted(p for p in real_series(group).rglob("*") if p.is_file()):
+            instance = EncodedInstance(path.name, path.read_bytes())
+            try:
+                ds = dcmread(path, stop_before_pixels=True)
+                receive(store, [instance])
+            except (NodeError, InvalidDicomError, AttributeError, RecursionError, AssertionError):
+                continue  # not an instance that the store takes
+            n_received += 1
+            (row,) = store.search.find_instances(sop_instance_uid=ds.SOPInstanceUID)
+            instance_url = url_of(url, ds)
+            metadata = get(f"{instance_url}/metadata")
+            assert metadata.status_code == 200
+            json.loads(metadata.content, parse_constant=refuse_constant)
+            stored = get(instance_url, "application/dicom; transfer-syntax=*")
+            assert stored.content.endswith(store.objects.read_dataset_bytes(row.digest))
+            for part in ("frames/1", "bulkdata/7FE00010", ""):
+                assert get(f"{instance_url}/{part}", BYTES["Accept"]).status_code < 500
+    assert n_received > 0
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Store, SyntheticSeries]:
+    series = ct_series(3)
+    with Store.open(tmp_path) as store:
+        receive(store, series)
+        yield store, series
+
+
+def lose(store: Store, ds: Dataset) -> None:
+    (row,) = store.search.find_instances(sop_instance_uid=ds.SOPInstanceUID)
+    store.objects.remove(row.digest)
+
+
+def test_a_lost_file_is_an_error_of_the_archive(small: tuple[Store, SyntheticSeries]) -> None:
+    store, series = small
+    ds = series[0].dataset()
+    lose(store, ds)
+    with serve(store) as url:
+        answer = get(url_of(url, ds))
+        assert (answer.status_code, answer.json()["code"]) == (500, "object-missing")
+
+
+def test_an_answer_that_cannot_be_finished_is_cut_off_not_ended(small: tuple[Store, SyntheticSeries]) -> None:
+    store, series = small
+    lose(store, series[2].dataset())
+    with serve(store) as url, pytest.raises(httpx.RemoteProtocolError):
+        get(f"{url}/dicom-web/studies/{series.study_instance_uid}")
+
+
+def test_a_lost_index_is_unavailable_and_worth_another_try(
+    small: tuple[Store, SyntheticSeries], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = small
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise IndexUnavailableError("sqlite", "database is locked")
+
+    monkeypatch.setattr(store.studies, "list", fail)
+    monkeypatch.setattr(store.search, "search_studies", fail)
+    with serve(store) as url:
+        assert get(f"{url}/health/live").status_code == 200
+        for path in ("/health/ready", "/dicom-web/studies"):
+            answer = get(url + path)
+            assert (answer.status_code, answer.json()["code"]) == (503, "index-unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_defect_is_told_to_the_log_and_not_to_the_client(
+    small: tuple[Store, SyntheticSeries], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, _ = small
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError("a detail for the log")
+
+    monkeypatch.setattr(store.search, "search_series", fail)
+    with serve(store) as url:
+        answer = get(f"{url}/dicom-web/series")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "a detail" not in answer.text
+    assert "a detail for the log" in caplog.text
+
+
+def test_values_that_json_cannot_hold_are_left_out(tmp_path: Path) -> None:
+    def edit(ds: Dataset, _: int) -> None:
+        ds.add_new("DiffusionBValue", "FD", float("nan"))
+
+    series = ct_series(1, edit=edit)
+    with Store.open(tmp_path) as store, serve(store) as url:
+        receive(store, series)
+        answer = get(f"{url_of(url, series[0].dataset())}/metadata")
+    (members,) = json.loads(answer.content, parse_constant=refuse_constant)
+    assert members["00189087"] == {"vr": "FD"}
+
+
+@pytest.mark.parametrize("part", ["", "/bulkdata/7FE00010"])
+def test_a_large_instance_is_sent_in_little_memory(tmp_path: Path, part: str) -> None:
+    n_bytes = 16 * 2**20
+    rows = n_bytes // 2 // 1024
+    series = ct_series(1, voxels_hu=np.zeros((1, rows, 1024), dtype=np.float32), rows=rows, columns=1024)
+    with Store.open(tmp_path) as store, serve(store) as url:
+        receive(store, series)
+        instance_url = url_of(url, series[0].dataset()) + part
+        tracemalloc.start()
+        try:
+            with httpx.stream("GET", instance_url, trust_env=False) as answer:
+                n_received = sum(len(chunk) for chunk in answer.iter_raw())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert n_received >= n_bytes
+    assert peak < 24 * CHUNK_BYTES
