@@ -1,4 +1,8 @@
-"""A process that kills itself between two steps; importable, so that a fork server can run it."""
+"""Processes that kill themselves between two steps, each forked from one that has imported all.
+
+``python -m tests.store.crashing FUNCTION DATA_DIR NOTES FIRST_STEP LAST_STEP STRIDE``; a step of 0 lets one live, and
+notes how many steps there are.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,18 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dicom_node.store import NewResult, NewVerdict, Outcome, Store
-from tests.store.sending import T0, instance, keep
+from dicom_node.store import JobState, NewResult, NewVerdict, Outcome, Store
+from tests.store.sending import T0, Sent, instance, keep
 
-STEPS = frozenset({"open", "write", "link", "unlink", "remove", "fsync", "fdatasync", "execute", "executemany", "commit"})
-"""C functions that touch the disk or the index; the process can die before and after each call of them."""
+STEPS = frozenset(
+    {"open", "write", "link", "unlink", "remove", "fsync", "fdatasync", "execute", "executemany", "commit"}
+)
+"""C functions that touch the disk or the index; a process can die before and after each call of them."""
 
 
 class Death:
@@ -39,41 +46,38 @@ class Death:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def receive(data_dir: Path, acknowledged: Path, at_step: int) -> None:
-    """Keep three instances of two series and a conflicting one; note each that was acknowledged."""
-    store = Store.open(data_dir)
-    notes = os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    death = Death(at_step)
-    death.arm()
-    for sent in sent_before_death():
+def sent_in_round(step: int) -> Sequence[Sent]:
+    """Three instances of two series, and a conflicting one; the UIDs are the round's own."""
+    study, one, two = f"1.2.{step}", f"1.2.{step}.1", f"1.2.{step}.2"
+    return (
+        instance(1, study=study, series=one),
+        instance(1, study=study, series=two),
+        instance(1, study=study, series=one, PatientID="P2"),
+        instance(2, study=study, series=one),
+    )
+
+
+def receive(store: Store, step: int, notes: int, death: Death) -> None:
+    """Keep a round's instances; note each that was acknowledged."""
+    for sent in sent_in_round(step):
+        death.arm()
         kept = keep(store, sent)
         death.disarm()
-        os.write(notes, f"{sent.uid} {kept}\n".encode())
-        death.arm()
-    death.disarm()
-    acknowledged.with_suffix(".steps").write_text(str(death.n_steps))
+        os.write(notes, f"{step} {sent.uid} {kept}\n".encode())
 
 
-def sent_before_death():
-    yield instance(1)
-    yield instance(1, series="1.2.3.5")
-    yield instance(1, PatientID="P2")  # other bytes under a known UID
-    yield instance(2)
-
-
-def succeed(data_dir: Path, job_id: int, at_step: int, n_steps: Path) -> None:
-    """End a job with a result, a verdict and deliveries to two peers."""
-    store = Store.open(data_dir)
-    death = Death(at_step)
+def work(store: Store, step: int, notes: int, death: Death) -> None:
+    """End the job that the round's worker holds."""
+    (job,) = [job for job in store.jobs.list(states=[JobState.RUNNING], limit=1000) if job.owner == f"w{step}"]
     death.arm()
-    store.jobs.succeed(job_id, "w", outcome(), T0)
+    store.jobs.succeed(job.id, f"w{step}", outcome(step), T0)
     death.disarm()
-    n_steps.write_text(str(death.n_steps))
+    os.write(notes, f"{step} {job.id} succeeded\n".encode())
 
 
-def outcome(**attributes: Any) -> Outcome:
+def outcome(step: int) -> Outcome:
     """One SEG-like result with a verdict, for two peers."""
-    sent = instance(1, series="1.2.3.900", Modality="SEG", **attributes)
+    sent = instance(1, study=f"1.2.{step}", series=f"1.2.{step}.900", Modality="SEG")
     result = NewResult(
         kind="seg",
         stack_number=1,
@@ -82,5 +86,27 @@ def outcome(**attributes: Any) -> Outcome:
         transfer_syntax_uid=sent.arrival.transfer_syntax_uid,
         encoded_dataset=sent.encoded,
     )
-    verdict = NewVerdict(stack_number=1, verdict="face_present", probability=0.9, reasons=("face found",), report={"a": 1})
+    verdict = NewVerdict(
+        stack_number=1, verdict="face_present", probability=0.9, reasons=("face found",), report={"a": 1}
+    )
     return Outcome(results=(result,), verdicts=(verdict,), tags={"face": "present"}, deliver_to=("pacs", "archive"))
+
+
+def main(function: str, data_dir: str, notes_file: str, first: str, last: str, stride: str) -> None:
+    """Fork a process for each step, one after the other, on one data directory."""
+    body: Callable[[Store, int, int, Death], None] = {"receive": receive, "work": work}[function]
+    notes = os.open(notes_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for step in range(int(first), int(last) + 1, int(stride)):
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)
+            continue
+        death = Death(step)
+        with Store.open(Path(data_dir)) as store:
+            body(store, step, notes, death)
+        os.write(notes, f"{step} alive {death.n_steps}\n".encode())
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

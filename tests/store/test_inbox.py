@@ -135,7 +135,9 @@ def test_a_uid_never_becomes_a_path(store: Store) -> None:
 
 def test_a_dataset_that_is_not_what_was_announced_is_refused(store: Store) -> None:
     sent = instance(1)
-    with pytest.raises(MismatchedInstanceError, match=r"SOPInstanceUID is 1\.2\.3\.4\.1 in the dataset, 1\.2\.3\.4\.9 was"):
+    with pytest.raises(
+        MismatchedInstanceError, match=r"SOPInstanceUID is 1\.2\.3\.4\.1 in the dataset, 1\.2\.3\.4\.9 was"
+    ):
         keep(store, replace(sent, arrival=replace(sent.arrival, sop_instance_uid="1.2.3.4.9")))
     assert object_files(store) == []
 
@@ -223,9 +225,7 @@ def test_keep_soon_answers_when_the_instance_is_there(store: Store) -> None:
     assert len(store.series.instances(SERIES)) == 5
 
 
-def test_a_disk_that_cannot_sync_is_no_success_and_leaves_no_row(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_cannot_sync_is_no_success_and_leaves_no_row(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(store, instance(1))
 
     def fail(_spool: object) -> None:

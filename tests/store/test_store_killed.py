@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,93 +12,103 @@ import pytest
 import sqlalchemy as sa
 
 from dicom_node.store import JobPlan, JobState, Kept, Store
-from dicom_node.store.schema import instances, series, studies, unproven
-from tests.store import crashing
+from dicom_node.store.schema import conflicts, instances, series, studies, unproven
+from tests.store.crashing import outcome, sent_in_round
 from tests.store.sending import SERIES, T0, instance, keep, received_series
 
 pytestmark = pytest.mark.crash
+ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def spawn() -> Callable[..., int]:
-    """Run a function in a process of its own; gives its exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.store.crashing"])
-
-    def run(target: Callable[..., None], *arguments: object) -> int:
-        process = context.Process(target=target, args=arguments)
-        process.start()
-        process.join(60)
-        assert process.exitcode is not None
-        return process.exitcode
-
-    return run
+def run_and_kill(function: str, data_dir: Path, *, last_step: int, stride: int = 1) -> list[list[str]]:
+    """Run a function of `crashing` once for each step, and give what was noted before each death."""
+    notes = data_dir.with_suffix(f".{last_step}")
+    arguments = [function, data_dir, notes, min(last_step, 1), last_step, stride]
+    command = [sys.executable, "-m", "tests.store.crashing", *map(str, arguments)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=250)
+    return [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
 
 
-def test_nothing_acknowledged_is_lost_wherever_the_receiver_dies(tmp_path: Path, spawn: Callable[..., int]) -> None:
-    sent = {(one.uid, one.arrival.sop_instance_uid): one for one in crashing.sent_before_death()}
-    assert len(sent) == 3  # the conflicting one shares its UID
-    assert spawn(crashing.receive, tmp_path / "whole", tmp_path / "whole.txt", 0) == 0
-    n_steps = int((tmp_path / "whole.steps").read_text())
-    assert n_steps > 60
-    for at_step in range(1, n_steps + 1, 2):
-        data_dir, notes = tmp_path / f"{at_step}", tmp_path / f"{at_step}.txt"
-        # The number of steps differs a little from run to run, as threads do; death in the last ones may not come.
-        assert spawn(crashing.receive, data_dir, notes, at_step) in (-signal.SIGKILL, 0)
-        acknowledged = [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
-        check_everything_acknowledged_is_there(data_dir, acknowledged)
+def n_steps_of_a_whole_run(function: str, data_dir: Path) -> int:
+    return int(run_and_kill(function, data_dir, last_step=0)[-1][2])
 
 
-def check_everything_acknowledged_is_there(data_dir: Path, acknowledged: list[list[str]]) -> None:
-    with Store.open(data_dir) as store:
-        bytes_by_uid = {}
-        with store._database.read() as connection:
-            rows = connection.execute(sa.select(instances.c.sop_instance_uid, instances.c.digest)).all()
-            totals = connection.execute(sa.select(series.c.series_instance_uid, series.c.n_instances)).all()
-            assert connection.execute(sa.select(sa.func.count()).select_from(unproven)).scalar_one() == 0
-        for uid, digest in rows:
-            bytes_by_uid[uid] = store.objects.read_dataset_bytes(digest)
-        conflicting = [store.objects.read_dataset_bytes(row.digest) for row in store.series.conflicts()]
-        for one, (uid, kept) in zip(crashing.sent_before_death(), acknowledged, strict=False):
-            assert one.uid == uid
-            assert one.encoded in (conflicting if kept == Kept.CONFLICT else [bytes_by_uid[uid]])
-        for uid, n_instances in totals:
-            assert n_instances == len(store.series.instances(uid)) > 0
-        assert list(store.objects.spool_folder.iterdir()) == []
-        named = {digest for _, digest in rows} | {row.digest for row in store.series.conflicts()}
-        assert {path.stem for path in store.objects.folder.rglob("*.dcm")} == named
-        for one in crashing.sent_before_death():  # and the sender may simply begin again
-            keep(store, one)
-        assert store.series.get(SERIES).n_instances == 2
-        assert store.series.n_conflicts() == 1
+def test_nothing_acknowledged_is_lost_wherever_the_receiver_dies(store: Store) -> None:
+    data_dir = store.data_dir
+    store.close()
+    n_steps = n_steps_of_a_whole_run("receive", data_dir)
+    assert n_steps > 80  # four instances, at least ten calls each
+    noted = run_and_kill("receive", data_dir, last_step=n_steps, stride=3)
+    rounds = range(1, n_steps + 1, 3)
+    # Threads make the number of steps differ a little, so that death in the last ones may not come.
+    assert len([note for note in noted if note[1] == "alive"]) <= 4
+    with Store.open(data_dir) as again:
+        check_rows_and_objects_belong_together(again)
+        for step in rounds:
+            answers = [note[2] for note in noted if note[0] == str(step) and note[1] != "alive"]
+            for sent, kept in zip(sent_in_round(step), answers, strict=False):
+                assert sent.encoded in stored_bytes(again, sent.uid, conflicting=kept == Kept.CONFLICT)
+        for step in rounds:  # and the sender may simply begin again
+            for sent in sent_in_round(step):
+                keep(again, sent)
+            assert again.series.get(f"1.2.{step}.1").n_instances == 2
+        assert again.series.n_conflicts() == len(rounds) + 1
+        check_rows_and_objects_belong_together(again)
 
 
-def test_a_job_is_over_with_all_its_results_or_still_running(tmp_path: Path, spawn: Callable[..., int]) -> None:
-    def prepare(data_dir: Path) -> int:
-        with Store.open(data_dir) as store:
-            store.series.complete(received_series(store, n_instances=1), [JobPlan("each", "d1")], T0)
-            job = store.jobs.claim("w", T0, 60)
-            assert job is not None
-            return job.id
+def stored_bytes(store: Store, sop_instance_uid: str, *, conflicting: bool) -> list[bytes]:
+    table = conflicts if conflicting else instances
+    with store._database.read() as connection:
+        digests = connection.execute(sa.select(table.c.digest).where(table.c.sop_instance_uid == sop_instance_uid))
+        return [store.objects.read_dataset_bytes(digest) for digest in digests.scalars()]
 
-    whole = tmp_path / "whole"
-    assert spawn(crashing.succeed, whole, prepare(whole), 0, tmp_path / "steps") == 0
-    for at_step in range(1, int((tmp_path / "steps").read_text()) + 1, 3):
-        data_dir = tmp_path / f"{at_step}"
-        job_id = prepare(data_dir)
-        spawn(crashing.succeed, data_dir, job_id, at_step, tmp_path / "ignored")
-        with Store.open(data_dir) as store:
-            is_over = store.jobs.get(job_id).state is JobState.SUCCEEDED
-            n_rows = (len(store.jobs.results(job_id)), len(store.deliveries.list()), len(store.studies.verdicts("1.2.3")))
-            assert n_rows == ((1, 2, 1) if is_over else (0, 0, 0))
-            assert len(list(store.objects.folder.rglob("*.dcm"))) == (2 if is_over else 1)
+
+def check_rows_and_objects_belong_together(store: Store) -> None:
+    with store._database.read() as connection:
+        named = set(
+            connection.execute(sa.union(sa.select(instances.c.digest), sa.select(conflicts.c.digest))).scalars()
+        )
+        counted = sa.select(instances.c.series_instance_uid, sa.func.count()).group_by(instances.c.series_instance_uid)
+        counts = dict(connection.execute(counted))
+        totals = dict(connection.execute(sa.select(series.c.series_instance_uid, series.c.n_instances)))
+    assert counts == totals
+    assert {path.stem for path in store.objects.folder.rglob("*.dcm")} == named
+    assert all(store.objects.is_sound(digest) for digest in named)
+    assert list(store.objects.spool_folder.iterdir()) == []
+
+
+def test_a_job_is_over_with_all_its_results_or_still_running(store: Store) -> None:
+    def hold_job(step: int) -> None:
+        row = received_series(store, n_instances=1, series=f"1.2.{step}.1", study=f"1.2.{step}")
+        store.series.complete(row, [JobPlan("each", "d1")], T0)
+        assert store.jobs.claim(f"w{step}", T0, 60) is not None
+
+    data_dir = store.data_dir
+    hold_job(0)
+    n_steps = n_steps_of_a_whole_run("work", data_dir)
+    for step in range(1, n_steps + 1, 3):
+        hold_job(step)
+    store.close()
+    noted = run_and_kill("work", data_dir, last_step=n_steps, stride=3)
+    succeeded = {int(note[1]) for note in noted if note[2] == "succeeded"}
+    with Store.open(data_dir) as again:
+        check_rows_and_objects_belong_together(again)
+        for step, job in enumerate(sorted(again.jobs.list(limit=1000), key=lambda job: job.id)[1:]):
+            step = 3 * step + 1
+            is_over = job.state is JobState.SUCCEEDED
+            assert is_over or job.id not in succeeded
+            n_results, n_deliveries = len(again.jobs.results(job.id)), len(again.deliveries.list(job_id=job.id))
+            n_verdicts, n_tags = len(again.studies.verdicts(f"1.2.{step}")), len(again.studies.tags(f"1.2.{step}"))
+            assert (n_results, n_deliveries, n_verdicts, n_tags) == ((1, 2, 1, 1) if is_over else (0, 0, 0, 0))
             if not is_over:
-                store.jobs.succeed(job_id, "w", crashing.outcome(), T0)
-            (result,) = store.jobs.results(job_id)
-            assert store.objects.read_dataset_bytes(result.digest) == crashing.outcome().results[0].encoded_dataset
+                again.jobs.succeed(job.id, f"w{step}", outcome(step), T0)
+            (result,) = again.jobs.results(job.id)
+            assert again.objects.read_dataset_bytes(result.digest) == outcome(step).results[0].encoded_dataset
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 700)])
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 700)]
+)
 def test_rows_whose_bytes_a_power_failure_took_are_taken_back(store: Store, damage: Callable[[Path], None]) -> None:
     """A power failure during the last batch: the index was synced, the file was not."""
     keep(store, instance(1))
