@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.errors import EXIT_FAILED, fail
-from dicom_node.cli.segment_command import Device
+from dicom_node.cli.segment_command import AnonymizedModel, Device, ForegroundModel
 
 
 def demo(
@@ -17,9 +17,11 @@ def demo(
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for series, SEGs and overlays.")
     ] = Path("demo-out"),
     device: Annotated[Device, typer.Option("--device", help="auto takes a GPU where there is one.")] = Device.AUTO,
+    foreground_model: ForegroundModel = None,
+    anonymized_model: AnonymizedModel = None,
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="Give up waiting for results after this.")
-    ] = 900.0,
+    ] = 1800.0,
 ) -> None:
     """Start a node, send it three synthetic series as a PACS would, fetch the results.
 
@@ -35,12 +37,14 @@ def demo(
     from dicom_node.demo.run import run_demo
 
     started = time.monotonic()
+    chosen = {"foreground": foreground_model, "anonymized": anonymized_model}
+    models = {role: folder for role, folder in chosen.items() if folder is not None}
 
     def say(line: str) -> None:
         typer.echo(f"{time.monotonic() - started:6.1f} s  {line}")
 
     try:
-        results = run_demo(out, device=device.value, timeout_s=timeout_s, say=say)
+        results = run_demo(out, device=device.value, timeout_s=timeout_s, say=say, models=models)
     except DemoError as error:
         fail(str(error))
         raise typer.Exit(EXIT_FAILED) from error

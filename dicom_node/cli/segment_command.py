@@ -25,6 +25,16 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+ForegroundModel = Annotated[
+    Path | None,
+    typer.Option("--foreground-model", metavar="FOLDER", help="Instead of the reference model that ships."),
+]
+AnonymizedModel = Annotated[
+    Path | None,
+    typer.Option("--anonymized-model", metavar="FOLDER", help="Instead of the reference model that ships."),
+]
+
+
 def segment(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT", help="DICOM folders, zip archives, DICOM or NIfTI files.")
@@ -34,14 +44,8 @@ def segment(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; all cores when left out.")
     ] = None,
-    foreground_model: Annotated[
-        Path | None,
-        typer.Option("--foreground-model", metavar="FOLDER", help="Instead of the reference model that ships."),
-    ] = None,
-    anonymized_model: Annotated[
-        Path | None,
-        typer.Option("--anonymized-model", metavar="FOLDER", help="Instead of the reference model that ships."),
-    ] = None,
+    foreground_model: ForegroundModel = None,
+    anonymized_model: AnonymizedModel = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Do everything again, also what an earlier run finished.")
     ] = False,

@@ -8,17 +8,21 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
+from pynetdicom import AE, build_context
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from dicom_node.demo.errors import DemoError
 from dicom_node.processes import command_line
 
 AE_TITLE = "DEMONODE"
+PACS_AE_TITLE = "DEMOPACS"
 HOST = "127.0.0.1"
 QUIET_S = 2.0
 READY_TIMEOUT_S = 180.0
@@ -48,7 +52,9 @@ class DemoNode:
 
 
 @contextmanager
-def running_node(folder: Path, log: Path, *, device: str) -> Iterator[DemoNode]:
+def running_node(
+    folder: Path, log: Path, *, device: str, models: Mapping[str, Path] = MappingProxyType({})
+) -> Iterator[DemoNode]:
     """Start ``dicom-node serve``, wait until it answers, stop it cleanly at the end.
 
     Parameters
@@ -57,6 +63,8 @@ def running_node(folder: Path, log: Path, *, device: str) -> Iterator[DemoNode]:
         For settings and data; the caller removes it.
     log
         File that the node's processes log to.
+    models
+        Folders by role; the reference models where a role is missing.
     """
     port, web_port = _free_ports(2)
     settings = {
@@ -65,6 +73,7 @@ def running_node(folder: Path, log: Path, *, device: str) -> Iterator[DemoNode]:
         "web": {"host": HOST, "port": web_port},
         "series": {"quiet_s": QUIET_S},
         "work": {"device": device},
+        "models": {role: str(model.absolute()) for role, model in models.items()},
     }
     path = folder / "node.yaml"
     path.write_text(json.dumps(settings, indent=2))  # JSON is YAML
@@ -97,13 +106,21 @@ def _wait_until_ready(node: DemoNode) -> None:
 
 
 def _answers(node: DemoNode) -> bool:
+    """Whether the node answers C-ECHO and says over HTTP that it is ready."""
     try:
-        with socket.create_connection((HOST, node.port), timeout=1.0):
-            pass
         answer = httpx.get(f"http://{HOST}:{node.web_port}/health/ready", timeout=2.0, trust_env=False)
-    except (OSError, httpx.HTTPError):
+    except httpx.HTTPError:
         return False
-    return answer.status_code == httpx.codes.OK
+    if answer.status_code != httpx.codes.OK:
+        return False
+    association = AE(ae_title=PACS_AE_TITLE).associate(
+        HOST, node.port, contexts=[build_context(Verification)], ae_title=AE_TITLE
+    )
+    if not association.is_established:
+        return False
+    status = association.send_c_echo()
+    association.release()
+    return "Status" in status and status.Status == 0
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,9 @@ class DemoResult:
     is_seg_as_reported: bool  # the SEG that came back holds as many voxels as the report says
 
 
-def run_demo(out: Path, *, device: str, timeout_s: float, say: Say) -> list[DemoResult]:
+def run_demo(
+    out: Path, *, device: str, timeout_s: float, say: Say, models: Mapping[str, Path] = MappingProxyType({})
+) -> list[DemoResult]:
     """Run a node on three synthetic series and leave what came back in ``out``.
 
     Raises
@@ -50,7 +53,7 @@ def run_demo(out: Path, *, device: str, timeout_s: float, say: Say) -> list[Demo
     paths = {each.name: write_series(each, _emptied(out / each.name / "dicom")) for each in series}
     with tempfile.TemporaryDirectory(prefix="dicom-node-demo-") as folder:
         say("starting a node")
-        with running_node(Path(folder), out / "node.log", device=device) as node:
+        with running_node(Path(folder), out / "node.log", device=device, models=models) as node:
             say(f"the node answers: DIMSE on port {node.port}, DICOMweb at {node.dicomweb_url}")
             for each in series:
                 send_by_c_store(node, paths[each.name])

@@ -14,11 +14,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
 
 from dicom_node.demo.errors import DemoError
-from dicom_node.demo.node import AE_TITLE, HOST, DemoNode
+from dicom_node.demo.node import AE_TITLE, HOST, PACS_AE_TITLE, DemoNode
 from sr_writer.codes import SEGMENT_TERMS
 from sr_writer.objects import Role
-
-PACS_AE_TITLE = "DEMOPACS"
 
 
 def send_by_c_store(node: DemoNode, paths: Sequence[Path]) -> None:

@@ -1,0 +1,187 @@
+"""From instances to results: what comes out of the one function behind worker and offline run."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from pydicom import dcmread
+from pydicom.filebase import DicomBytesIO
+
+from dicom_node.processing import (
+    ProcessedVolume,
+    nifti_stem,
+    pipeline_digest,
+    process_nifti,
+    process_series,
+    volume_name,
+)
+from dicom_node.report import caption, encode_report
+from inference.models import read_model_spec
+from inference.segment import Models, load_models
+from inference.series.errors import SliceGapError
+from tests.factories import SyntheticSeries, ct_series, drop_slice
+from tests.tiny_models import write_tiny_model
+
+JOB_QUEUED_AT = datetime(2026, 3, 4, 12, 30, 15, tzinfo=UTC)
+BODY_ABOVE_HU = -500.0
+SPACING_MM = (2.0, 1.5, 1.8)  # of the series and of the models, so that nothing is interpolated
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("models")
+    options = {"spacing_mm": SPACING_MM}
+    return load_models(
+        read_model_spec(write_tiny_model(root / "foreground", "foreground", above=BODY_ABOVE_HU, **options)),
+        read_model_spec(write_tiny_model(root / "anonymized", "anonymized", above=1e6, **options)),
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def series() -> SyntheticSeries:
+    return ct_series(n_slices=14, spacing_mm=SPACING_MM)
+
+
+def processed(series: SyntheticSeries, models: Models, *, generation: int = 1) -> ProcessedVolume:
+    (volume,) = process_series(
+        series,
+        models,
+        generation=generation,
+        pipeline_digest=pipeline_digest(models),
+        written_at=JOB_QUEUED_AT,
+    )
+    return volume
+
+
+def test_a_series_becomes_one_seg_with_the_dates_of_the_job(series: SyntheticSeries, models: Models) -> None:
+    volume = processed(series, models)
+
+    (written,) = volume.objects
+    ds = dcmread(DicomBytesIO(written.part10()))
+    assert (ds.ContentDate, ds.ContentTime) == ("20260304", "123015")
+    assert ds.ReferencedSeriesSequence[0].SeriesInstanceUID == series.series_instance_uid
+    assert written.study_instance_uid == series.study_instance_uid
+    found = volume.source.volume.with_array(volume.segmentation.foreground.astype(np.uint8))
+    overlap = found.match_geometry(series.truth).array.astype(bool)
+    truth = series.voxels > BODY_ABOVE_HU
+    assert 2 * np.count_nonzero(overlap & truth) / (overlap.sum() + truth.sum()) > 0.95
+
+
+def test_the_same_job_gives_the_same_bytes(series: SyntheticSeries, models: Models) -> None:
+    first, again = processed(series, models), processed(series, models)
+
+    assert [written.part10() for written in first.objects] == [written.part10() for written in again.objects]
+    assert first.overlay_png == again.overlay_png
+    assert {**first.report, "timings_s": 0} == {**again.report, "timings_s": 0}
+
+
+def test_another_generation_gives_other_objects(series: SyntheticSeries, models: Models) -> None:
+    first, second = processed(series, models), processed(series, models, generation=2)
+
+    assert first.objects[0].sop_instance_uid != second.objects[0].sop_instance_uid
+    assert second.report["generation"] == 2
+
+
+def test_both_segments_are_named_also_when_one_was_not_found(series: SyntheticSeries, models: Models) -> None:
+    volume = processed(series, models)
+
+    foreground, anonymized = volume.report["segments"]
+    assert (foreground["role"], foreground["is_found"], foreground["segment_number"]) == ("foreground", True, 1)
+    assert (anonymized["role"], anonymized["is_found"], anonymized["segment_number"]) == ("anonymized", False, None)
+    assert volume.report["foreground_ml"] == pytest.approx(
+        np.count_nonzero(volume.segmentation.foreground) * 2.0 * 1.5 * 1.8 / 1000.0, abs=1e-3
+    )
+    assert volume.report["anonymized_ml"] == 0.0
+    assert "no anonymised area found" in caption(volume.report)[1]
+
+
+def test_the_report_is_plain_json_and_names_no_patient(series: SyntheticSeries, models: Models) -> None:
+    named = series.edited(lambda ds, _: setattr(ds, "PatientName", "Secret^Person"))
+
+    encoded = encode_report(processed(named, models).report)
+
+    assert json.loads(encoded)["series_instance_uid"] == series.series_instance_uid
+    assert b"Secret" not in encoded
+
+
+def test_a_series_that_is_no_volume_is_refused_with_its_reason(series: SyntheticSeries, models: Models) -> None:
+    with pytest.raises(SliceGapError):
+        process_series(
+            drop_slice(series, slice_number=7),
+            models,
+            generation=1,
+            pipeline_digest=pipeline_digest(models),
+            written_at=JOB_QUEUED_AT,
+        )
+
+
+def test_a_nifti_file_gets_a_report_and_no_objects(series: SyntheticSeries, models: Models, tmp_path: Path) -> None:
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ series.affine[:, [2, 1, 0, 3]]
+    nib.save(nib.Nifti1Image(series.voxels.transpose(2, 1, 0).astype(np.int16), affine), tmp_path / "ct.nii.gz")
+
+    volume = process_nifti(tmp_path / "ct.nii.gz", models)
+
+    assert volume.objects == ()
+    assert volume.name == "ct"
+    assert volume.report["series_instance_uid"] is None
+    from_dicom = processed(series, models)
+    assert volume.report["foreground_ml"] == pytest.approx(from_dicom.report["foreground_ml"], rel=0.01)
+
+
+def test_stages_are_announced_in_order_and_timed(series: SyntheticSeries, models: Models) -> None:
+    stages: list[str] = []
+
+    (volume,) = process_series(
+        series,
+        models,
+        generation=1,
+        pipeline_digest="0" * 64,
+        written_at=JOB_QUEUED_AT,
+        on_stage=stages.append,
+    )
+
+    assert stages[0] == "reading"
+    assert stages[-1] == "writing"
+    assert stages == list(volume.report["timings_s"])
+
+
+def test_the_pipeline_digest_changes_with_models_and_rules(models: Models, tmp_path: Path) -> None:
+    other = Models(
+        models.foreground,
+        load_models(
+            models.foreground.spec,
+            read_model_spec(write_tiny_model(tmp_path / "anonymized", "anonymized", above=5.0)),
+            device="cpu",
+        ).anonymized,
+        models.device,
+    )
+
+    digests = {
+        pipeline_digest(models),
+        pipeline_digest(models, "a"),
+        pipeline_digest(models, "b"),
+        pipeline_digest(other),
+    }
+
+    assert len(digests) == 4
+    assert pipeline_digest(models) == pipeline_digest(models)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "stem"),
+    [("a.nii", "a"), ("a.nii.gz", "a"), ("A.NII.GZ", "A"), ("a.b.nii.bz2", "a.b"), ("nii.gz", "nii.gz")],
+)
+def test_the_stem_of_a_nifti_file(file_name: str, stem: str) -> None:
+    assert nifti_stem(Path(file_name)) == stem
+
+
+def test_stacks_are_numbered_from_the_second() -> None:
+    assert [volume_name("1.2", number) for number in (1, 2, 3)] == ["1.2", "1.2-stack2", "1.2-stack3"]
