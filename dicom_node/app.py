@@ -71,19 +71,18 @@ def serve(settings: Settings, config_path: Path | None) -> int:
 
     Raises
     ------
-    dicom_node.errors.NodeError, inference.errors.InferenceError
-        The rules or the models cannot be used, or somebody else holds the data directory; nothing was started.
+    dicom_node.errors.NodeError
+        The rules cannot be used, or somebody else holds the data directory; nothing was started.
     """
     _enter_process("serve", settings)
-    read_rules(settings)
-    read_models(settings)
+    read_rules(settings)  # the models are looked at in `work`: this process shall not carry PyTorch
     arguments = () if config_path is None else ("--config", str(config_path.absolute()))
     stopping = threading.Event()
     stop_on_signals(stopping.set)
     with Store.lock(settings.node.data_dir, "serve"):
         open_store(settings).close()  # migrate once, before three processes want to
-        supervise([ProcessSpec(name, command_line(name, *arguments)) for name in ("receive", "web", "work")], stopping)
-    return 0
+        specs = [ProcessSpec(name, command_line(name, *arguments)) for name in ("receive", "web", "work")]
+        return supervise(specs, stopping)
 
 
 def run_receive(settings: Settings) -> int:

@@ -16,8 +16,9 @@ from typing import Any, TextIO
 from dicom_node.settings import LogSettings
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_QUIET_LIBRARIES = ("alembic", "apscheduler", "dicomweb_client", "httpcore", "httpx", "PIL", "urllib3", "uvicorn")
-_TALKATIVE_LIBRARIES = ("highdicom", "pydicom", "pynetdicom")
+_QUIET_LIBRARIES = ("alembic", "dicomweb_client", "httpcore", "httpx", "PIL", "urllib3", "uvicorn")
+# Their warnings quote values of a dataset, or say that a tick was still running, which is as it should be.
+_TALKATIVE_LIBRARIES = ("apscheduler", "highdicom", "pydicom", "pynetdicom")
 
 
 class JsonFormatter(logging.Formatter):
@@ -65,7 +66,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 def set_up_logging(settings: LogSettings, *, process_name: str, stream: TextIO | None = None) -> None:
     """Send every record of this process to ``stream`` (standard error by default), once, in the chosen form.
 
-    Libraries speak from ``warning`` up only, and not even that where their warnings quote values of a dataset.
+    Libraries speak from ``warning`` up only, some of them from ``error`` up.
     """
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonFormatter(process_name) if settings.format == "json" else TextFormatter(process_name))

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 SUPERVISOR_PID_VARIABLE = "DICOM_NODE_SUPERVISOR_PID"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 POLL_S = 0.2
+EXIT_REFUSED = 2  # what a part ends with when its settings, or what they name, cannot be used
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -53,19 +54,25 @@ class _Child:
         self._env = env
         self._policy = policy
         self._popen: subprocess.Popen[bytes] | None = None
-        self._n_deaths = 0
+        self._n_deaths = 0  # in a row
+        self._n_deaths_ever = 0
         self._started_at = 0.0
         self._start_at = 0.0
 
-    def keep_running(self) -> None:
-        """Start the process when it is due, and notice when it died."""
+    def keep_running(self) -> bool:
+        """Start the process when it is due, and notice when it died; False when it refused its very first start."""
         if self._popen is None:
             if time.monotonic() >= self._start_at:
                 self._start()
-            return
+            return True
         exit_status = self._popen.poll()
         if exit_status is None:
-            return
+            return True
+        self._n_deaths_ever += 1
+        if exit_status == EXIT_REFUSED and self._n_deaths_ever == 1:
+            log.error("process cannot be started", extra={"child": self.spec.name})
+            self._popen = None
+            return False
         ran_s = time.monotonic() - self._started_at
         self._n_deaths = 1 if ran_s >= self._policy.healthy_after_s else self._n_deaths + 1
         wait_s = self._policy.wait_s(self._n_deaths)
@@ -74,6 +81,7 @@ class _Child:
             extra={"child": self.spec.name, "exit_status": exit_status, "ran_s": round(ran_s, 1), "wait_s": wait_s},
         )
         self._popen, self._start_at = None, time.monotonic() + wait_s
+        return True
 
     def ask_to_stop(self) -> None:
         if self._popen is not None:
@@ -103,15 +111,23 @@ def supervise(
     *,
     policy: RestartPolicy | None = None,
     stop_timeout_s: float = 30.0,
-) -> None:
-    """Keep processes running until ``stopping`` is set; then stop them all, in bounded time."""
+) -> int:
+    """Keep processes running until ``stopping`` is set; then stop them all, in bounded time.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or `EXIT_REFUSED` when a process refused its very first start, which no restart would change. One
+        that refuses later, because something was changed under it, is restarted like any other: the rest goes on.
+    """
     env = {**os.environ, SUPERVISOR_PID_VARIABLE: str(os.getpid())}
     children = [_Child(spec, env, policy or RestartPolicy()) for spec in specs]
     try:
         while not stopping.is_set():
-            for child in children:
-                child.keep_running()
+            if not all([child.keep_running() for child in children]):  # noqa: C419 - each of them, whatever the others say
+                return EXIT_REFUSED
             stopping.wait(POLL_S)
+        return 0
     finally:
         until = time.monotonic() + stop_timeout_s
         for child in children:

@@ -67,6 +67,30 @@ def test_a_process_that_dies_is_started_again_and_the_others_are_left_alone(tmp_
     assert not any(is_running(int(line[1:])) for line in lines(diary))
 
 
+def test_a_process_that_refuses_its_first_start_ends_everything_and_is_not_tried_again(tmp_path: Path) -> None:
+    diary = tmp_path / "pids"
+    note = f"import os, sys, time; open({str(diary)!r}, 'a').write(str(os.getpid()) + '\\n')"
+    specs = [script("stays", f"{note}\ntime.sleep(60)"), script("refuses", f"{note}\ntime.sleep(0.5)\nsys.exit(2)")]
+    assert supervise(specs, threading.Event(), policy=QUICK) == 2
+    assert len(lines(diary)) == 2
+    assert not any(is_running(int(pid)) for pid in lines(diary))
+
+
+def test_a_process_that_refuses_later_is_tried_again_like_any_other(tmp_path: Path) -> None:
+    diary = tmp_path / "pids"
+    note = f"import os, sys; open({str(diary)!r}, 'a').write(str(os.getpid()) + '\\n')"
+    body = f"{note}\nsys.exit(1 if len(open({str(diary)!r}).read().split()) == 1 else 2)"
+    stopping = threading.Event()
+    thread = threading.Thread(target=supervise, args=([script("odd", body)], stopping), kwargs={"policy": QUICK})
+    thread.start()
+    try:
+        wait_until(lambda: len(lines(diary)) >= 3)
+    finally:
+        stopping.set()
+        thread.join(10.0)
+    assert not thread.is_alive()
+
+
 def test_a_process_that_does_not_stop_is_killed_in_time(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     deaf = script(

@@ -44,6 +44,7 @@ class Clock:
                 _guarded(tick),
                 IntervalTrigger(seconds=tick.interval_s, timezone=UTC),
                 id=tick.name,
+                name=tick.name,
                 next_run_time=datetime.now(UTC),
             )
 
