@@ -1,0 +1,234 @@
+"""How fast a series comes in: the node (durable) against storescp, Orthanc and pynetdicom's qrscp.
+
+The same synthetic CT slices, the same ``storescu``, one and eight associations, every receiver with an empty store each
+time, rounds interleaved so that the noise of a shared machine falls on all alike. Prints a Markdown table.
+
+    python -m benchmarks.bench_ingest --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from tests.peer_servers import NODELAY, free_port, run_tool, start_orthanc, start_storescp, tool
+
+ROWS = COLUMNS = 512
+READY_TIMEOUT_S = 20.0
+REFERENCE = "storescp, TCP_NODELAY=1 (no fsync)"
+
+
+@dataclass
+class Target:
+    """Where to send, the process behind it, and what it reports once it has stopped."""
+
+    ae_title: str
+    port: int
+    pid: int
+    report: dict[str, int] = field(default_factory=dict)
+
+
+Receiver = Callable[[Path], AbstractContextManager[Target]]
+
+
+@contextmanager
+def node(folder: Path) -> Iterator[Target]:
+    """Receive with the node: SHA-256, fsync, group commit, index."""
+    command = [sys.executable, "-m", "benchmarks.ingest_receiver", str(folder / "node")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            target = Target("NODE", json.loads(process.stdout.readline())["port"], process.pid)
+            yield target
+        finally:
+            process.terminate()
+        target.report |= json.loads(process.stdout.readline())
+
+
+@contextmanager
+def storescp(folder: Path, *, environment: dict[str, str]) -> Iterator[Target]:
+    """Receive with dcmtk: bytes as sent, no fsync."""
+    with start_storescp(folder, environment=environment) as server:
+        yield Target(server.ae_title, server.port, server.process.pid)
+
+
+@contextmanager
+def orthanc(folder: Path, *, environment: dict[str, str]) -> Iterator[Target]:
+    """Receive with Orthanc and its defaults: SQLite, SyncStorageArea on."""
+    with start_orthanc(folder, environment=environment) as server:
+        yield Target(server.ae_title, server.port, server.process.pid)
+
+
+@contextmanager
+def qrscp(folder: Path) -> Iterator[Target]:
+    """Receive with pynetdicom's own storage application: stock acceptor, SQLite, no fsync."""
+    (folder / "qrscp").mkdir(parents=True)
+    port = free_port()
+    command = [sys.executable, "-m", "pynetdicom", "qrscp", "-q", "--port", str(port), "-ba", "127.0.0.1"]
+    command += ["--ae-title", "QRSCP", "--database-location", str(folder / "index.sqlite")]
+    command += ["--instance-location", str(folder / "qrscp")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            end_at = time.monotonic() + READY_TIMEOUT_S
+            while run_tool("echoscu", "-aec", "QRSCP", "127.0.0.1", port).returncode:
+                if time.monotonic() > end_at or process.poll() is not None:
+                    raise RuntimeError("qrscp did not start")
+                time.sleep(0.1)
+            yield Target("QRSCP", port, process.pid)
+        finally:
+            process.kill()
+
+
+RECEIVERS: dict[str, Receiver] = {
+    "node (fsync, index)": node,
+    REFERENCE: lambda folder: storescp(folder, environment=NODELAY),
+    "storescp as installed": lambda folder: storescp(folder, environment={}),
+    "Orthanc, TCP_NODELAY=1": lambda folder: orthanc(folder, environment=NODELAY),
+    "Orthanc as installed": lambda folder: orthanc(folder, environment={}),
+    "pynetdicom qrscp (no fsync)": qrscp,
+}
+
+
+def write_slices(folder: Path, n_slices: int, n_parts: int) -> list[Path]:
+    """One CT series of 0.53 MB slices, dealt out over ``n_parts`` folders."""
+    parts = [folder / f"{n_parts}-{number}" for number in range(n_parts)]
+    for part in parts:
+        part.mkdir(parents=True)
+    texture = np.random.default_rng(0).integers(-1000, 2000, (ROWS, COLUMNS), np.int16)
+    for index in range(n_slices):
+        ds = _slice_header(index)
+        ds.PixelData = np.roll(texture, index).tobytes()
+        ds.save_as(parts[index % n_parts] / f"{index:05d}.dcm", enforce_file_format=True)
+    return parts
+
+
+def _slice_header(index: int) -> Dataset:
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID = CTImageStorage
+    ds.SOPInstanceUID = f"2.25.1{index:06d}"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "2.25.11", "2.25.12", "2.25.13"
+    ds.Modality, ds.PatientName, ds.PatientID = "CT", "BENCH^INGEST", "BENCH"
+    ds.StudyDate, ds.StudyTime, ds.AccessionNumber = "20260101", "120000", "1"
+    ds.InstanceNumber = index + 1
+    ds.ImagePositionPatient, ds.ImageOrientationPatient = [-250, -250, index], [1, 0, 0, 0, 1, 0]
+    ds.PixelSpacing, ds.SliceThickness = [0.98, 0.98], 1
+    ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = ROWS, COLUMNS, 1, "MONOCHROME2"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+    ds.RescaleSlope, ds.RescaleIntercept = 1, -1024
+    return ds
+
+
+def cpu_s(pid: int) -> float:
+    """Processor seconds that a process and its ended children have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def send_s(target: Target, parts: list[Path]) -> float:
+    """Seconds until one ``storescu`` for each folder is through; fails unless every slice was accepted."""
+    command = [tool("storescu"), "-aec", target.ae_title, "-pdu", "131072", "+sd", "127.0.0.1", str(target.port)]
+    environment = {**os.environ, **NODELAY}
+    began = time.perf_counter()
+    senders = [
+        subprocess.Popen([*command, str(part)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for part in parts
+    ]
+    errors = [sender.communicate()[1] for sender in senders]
+    elapsed = time.perf_counter() - began
+    for sender, error in zip(senders, errors, strict=True):
+        if sender.returncode or b"Failed" in error or b"Refused" in error:
+            raise RuntimeError(f"storescu to {target.ae_title}: {error.decode(errors='replace')}")
+    return elapsed
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One series through one receiver."""
+
+    wall_s: float
+    cpu_s: float  # of the receiver
+
+
+def table(samples: dict[tuple[str, int], list[Sample]], associations: list[int], n_slices: int) -> str:
+    """Medians, one row for each receiver; the ratio is of wall times."""
+    head = ["receiver"]
+    for n in associations:
+        head += [f"{n} assoc.: s (min)", "slices/s", "speed against tuned storescp", "receiver CPU s"]
+    lines = [" | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
+    for name in dict.fromkeys(name for name, _ in samples):
+        cells = [name]
+        for n in associations:
+            walls = [sample.wall_s for sample in samples[name, n]]
+            cells += [
+                f"{statistics.median(walls):.2f} ({min(walls):.2f})",
+                f"{n_slices / statistics.median(walls):.0f}",
+            ]
+            reference = [sample.wall_s for sample in samples.get((REFERENCE, n), ())]
+            cells.append(f"{statistics.median(reference) / statistics.median(walls):.2f}" if reference else "")
+            cells.append(f"{statistics.median(sample.cpu_s for sample in samples[name, n]):.2f}")
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slices", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--associations", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--only", nargs="+", default=[], help="receivers whose name begins so")
+    arguments = parser.parse_args()
+    chosen = {
+        name: receiver
+        for name, receiver in RECEIVERS.items()
+        if not arguments.only or name.startswith(tuple(arguments.only))
+    }
+    samples: dict[tuple[str, int], list[Sample]] = defaultdict(list)
+    reports: dict[int, dict[str, int]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-ingest-") as scratch:
+        parts = {n: write_slices(Path(scratch, "series"), arguments.slices, n) for n in arguments.associations}
+        for round_number in range(arguments.rounds):
+            for n in arguments.associations:
+                for number, (name, receiver) in enumerate(chosen.items()):
+                    folder = Path(scratch, f"{round_number}-{n}-{number}")
+                    folder.mkdir()
+                    with receiver(folder) as target:
+                        before_s = cpu_s(target.pid)
+                        wall_s = send_s(target, parts[n])
+                        samples[name, n].append(Sample(wall_s, cpu_s(target.pid) - before_s))
+                    reports[n] = target.report or reports.get(n, {})
+                    subprocess.run(["rm", "-rf", str(folder)], check=True)
+                    print(f"round {round_number + 1}: {name}, {n}: {wall_s:.2f} s", file=sys.stderr)
+    load = os.getloadavg()[0]
+    print(
+        f"\n{arguments.slices} slices of 0.53 MB, median of {arguments.rounds}, {datetime.now(UTC):%Y-%m-%d}; ", end=""
+    )
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, load at the end {load:.1f}\n")
+    print(table(samples, arguments.associations, arguments.slices))
+    for n, report in reports.items():
+        if report:
+            counted = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in report.items())
+            print(f"\nnode, {n} association{'s' if n > 1 else ''}: {counted}")
+
+
+if __name__ == "__main__":
+    main()
