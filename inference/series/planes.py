@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.tag import BaseTag, Tag
 
 from inference.series.errors import GeometryMissingError, PixelFormatError, RescaleError
-from inference.series.instances import Instance
+from inference.series.instances import Instance, reading
 from inference.series.limits import MAX_PLANE_PIXELS, MAX_VOXELS
 from inference.series.objects import MULTI_FRAME_CLASSES, image_type_of, sop_class_uid_of
 
@@ -30,6 +33,13 @@ DISCRIMINATORS = (
     "StackID",
     "SOPInstanceUID",
 )
+
+# What the multi-frame classes call it, and the single-frame ones after it.
+ENHANCED_KEYWORDS = {
+    "EchoTime": ("EffectiveEchoTime", "EchoTime"),
+    "TemporalPosition": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
+    "AcquisitionTime": ("FrameAcquisitionDateTime", "AcquisitionTime"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +70,17 @@ class Plane:
     rescale_intercept: float
     spacing_between_slices_mm: float | None
     frame_of_reference_uid: str | None
-    discriminators: tuple[str, ...]  # in the order of DISCRIMINATORS
+    places: tuple[Dataset, ...]  # where the frame's attributes stand, the nearer first
 
     @property
     def normal(self) -> NDArray[np.float64]:
         """Unit vector across the plane."""
         return np.cross(self.row_direction, self.column_direction)
+
+    def discriminators(self) -> tuple[str, ...]:
+        """Values of DISCRIMINATORS as text; empty where unknown. Slow, and wanted only where positions repeat."""
+        with reading(self.instance.name):
+            return tuple(_discriminator(self.places, keyword) for keyword in DISCRIMINATORS)
 
 
 def planes_of(instance: Instance) -> Iterator[Plane]:
@@ -132,16 +147,23 @@ def _plane(
         rescale_intercept=intercept,
         spacing_between_slices_mm=abs(between) if between else None,
         frame_of_reference_uid=str(instance.header.get("FrameOfReferenceUID") or "") or None,
-        discriminators=_discriminators((*places, instance.header)),
+        places=places if frame_number is None else (*places, instance.header),
     )
 
 
-def _first(places: tuple[Dataset, ...], keyword: str) -> object:
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
+def _first(places: tuple[Dataset, ...], keyword: str) -> Any:  # noqa: ANN401  # whatever the VR says
     """Value of ``keyword`` in the first place that has one."""
+    tag = _tag(keyword)
     for ds in places:
-        value = ds.get(keyword)
-        if value is not None and value != "":
-            return value
+        if tag in ds:
+            value = ds[tag].value
+            if value is not None and value != "":
+                return value
     return None
 
 
@@ -149,7 +171,7 @@ def _numbers(places: tuple[Dataset, ...], keyword: str, n_values: int, name: str
     """Exactly ``n_values`` finite numbers."""
     try:
         value = _first(places, keyword)
-        numbers = tuple(float(v) for v in value) if value is not None else ()  # type: ignore[attr-defined]
+        numbers = tuple(float(v) for v in value) if value is not None else ()
     except (ValueError, TypeError, OverflowError) as error:
         raise GeometryMissingError(name, f"{keyword} is not a list of numbers") from error
     if len(numbers) != n_values or not all(math.isfinite(v) for v in numbers):
@@ -160,7 +182,7 @@ def _numbers(places: tuple[Dataset, ...], keyword: str, n_values: int, name: str
 def _number(places: tuple[Dataset, ...], keyword: str) -> float | None:
     """One finite number, or None."""
     try:
-        number = float(_first(places, keyword))  # type: ignore[arg-type]
+        number = float(_first(places, keyword))
     except (ValueError, TypeError, OverflowError):
         return None
     return number if math.isfinite(number) else None
@@ -218,27 +240,17 @@ def _pixel_format(ds: Dataset, name: str) -> PixelFormat:
 def _whole_number(ds: Dataset, keyword: str, default: int | None, name: str) -> int:
     """A whole number; ``default`` where the attribute is absent or empty."""
     try:
-        value = ds.get(keyword)
-        if (value is None or value == "") and default is not None:
+        value = _first((ds,), keyword)
+        if value is None and default is not None:
             return default
         return int(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise PixelFormatError(name, f"{keyword} is not a whole number") from error
 
 
-def _discriminators(places: tuple[Dataset, ...]) -> tuple[str, ...]:
-    """Values of DISCRIMINATORS as text; empty where unknown."""
-    texts = []
-    for keyword in DISCRIMINATORS:
-        if keyword == "EchoTime":
-            value = _first(places, "EffectiveEchoTime") or _first(places, keyword)
-        elif keyword == "ImageType":
-            value = _first(places, "FrameType") or image_type_of(places[-1])
-        elif keyword == "TemporalPosition":
-            value = _first(places, "TemporalPositionIndex") or _first(places, "TemporalPositionIdentifier")
-        elif keyword == "AcquisitionTime":
-            value = _first(places, "FrameAcquisitionDateTime") or _first(places, keyword)
-        else:
-            value = _first(places, keyword)
-        texts.append("" if value is None else str(value))
-    return tuple(texts)
+def _discriminator(places: tuple[Dataset, ...], keyword: str) -> str:
+    if keyword == "ImageType":
+        value = _first(places, "FrameType") or image_type_of(places[-1])
+    else:
+        value = next((v for k in ENHANCED_KEYWORDS.get(keyword, (keyword,)) if (v := _first(places, k))), None)
+    return "" if value is None else str(value)

@@ -94,12 +94,11 @@ def _by_contrast(planes: Sequence[Plane], uid: str) -> list[StackGeometry]:
     """One stack where no two planes share a position, else those of the first attributes that divide cleanly."""
     if n_positions(planes) == len(planes):
         return [stack_geometry(planes, uid)]
-    candidates = [
-        index for index in range(len(DISCRIMINATORS)) if len({plane.discriminators[index] for plane in planes}) > 1
-    ]
+    discriminators = {id(plane): plane.discriminators() for plane in planes}
+    candidates = [index for index in range(len(DISCRIMINATORS)) if len({v[index] for v in discriminators.values()}) > 1]
     for n_attributes in (1, 2, 3):
         for chosen in combinations(candidates, n_attributes):
-            parts = _divided(planes, chosen)
+            parts = _divided(planes, [tuple(discriminators[id(plane)][index] for index in chosen) for plane in planes])
             if _is_clean(parts):
                 if len(parts) > MAX_STACKS:
                     raise MultipleTimePointsError(uid, len(parts), MAX_STACKS)
@@ -107,11 +106,11 @@ def _by_contrast(planes: Sequence[Plane], uid: str) -> list[StackGeometry]:
     return [stack_geometry(planes, uid)]  # raises, with the reason
 
 
-def _divided(planes: Sequence[Plane], chosen: tuple[int, ...]) -> list[list[Plane]]:
-    """Parts with equal values of the chosen discriminators, ordered by value so that arrival order doesn't matter."""
+def _divided(planes: Sequence[Plane], keys: Sequence[tuple[str, ...]]) -> list[list[Plane]]:
+    """Parts with equal keys, ordered by key so that the order of arrival doesn't matter."""
     parts: dict[tuple[str, ...], list[Plane]] = {}
-    for plane in planes:
-        parts.setdefault(tuple(plane.discriminators[index] for index in chosen), []).append(plane)
+    for plane, key in zip(planes, keys, strict=True):
+        parts.setdefault(key, []).append(plane)
     return [parts[key] for key in sorted(parts, key=lambda key: [_in_order(text) for text in key])]
 
 
