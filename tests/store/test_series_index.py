@@ -1,0 +1,108 @@
+"""When a series is quiet, and what closes it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from dicom_node.store import JobPlan, NotFoundError, SeriesState, Skip, Store, StudyState
+from tests.store.sending import SERIES, STUDY, T0, instance, keep, received_series
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def test_a_series_is_quiet_once_nothing_came_for_long_enough(store: Store) -> None:
+    keep(store, instance(1).at(at(0)))
+    keep(store, instance(2).at(at(10)))
+    assert store.series.quiet(at(39.9), 30) == ()
+    (series,) = store.series.quiet(at(40), 30)
+    assert (series.n_instances, series.first_arrival_at, series.last_arrival_at) == (2, at(0), at(10))
+
+
+def test_the_oldest_quiet_series_comes_first(store: Store) -> None:
+    for seconds, series in ((5, "1.5"), (1, "1.1"), (3, "1.3")):
+        keep(store, instance(1, series=series).at(at(seconds)))
+    assert [row.series_instance_uid for row in store.series.quiet(at(99), 1)] == ["1.1", "1.3", "1.5"]
+    assert len(store.series.quiet(at(99), 1, limit=2)) == 2
+
+
+def test_a_plan_made_before_the_last_instance_is_void(store: Store) -> None:
+    series = received_series(store, n_instances=2)
+    keep(store, instance(3))
+    assert not store.series.complete(series, [JobPlan("each", "d1")], at(60))
+    assert store.jobs.list() == ()
+    assert store.series.get(SERIES).state is SeriesState.RECEIVING
+
+
+def test_a_series_is_closed_once(store: Store) -> None:
+    series = received_series(store)
+    assert store.series.complete(series, [JobPlan("each", "d1")], at(60))
+    assert not store.series.complete(series, [JobPlan("each", "d1")], at(60))
+    closed = store.series.get(SERIES)
+    assert (closed.state, closed.completed_at, len(store.jobs.list())) == (SeriesState.COMPLETE, at(60), 1)
+    assert store.series.quiet(at(1e6), 1) == ()
+    assert store.series.counts() == {SeriesState.COMPLETE: 1}
+
+
+def test_an_empty_plan_is_a_defect(store: Store) -> None:
+    with pytest.raises(ValueError, match="say why with Skip"):
+        store.series.complete(received_series(store), [], at(60))
+
+
+def test_a_duplicate_does_not_open_a_closed_series(store: Store) -> None:
+    series = received_series(store)
+    store.series.complete(series, [JobPlan("each", "d1")], at(60))
+    keep(store, instance(1).at(at(70)))
+    assert store.series.get(SERIES).state is SeriesState.COMPLETE
+    assert store.series.get(SERIES).last_arrival_at == series.last_arrival_at
+
+
+def test_a_late_instance_opens_a_skipped_series_again(store: Store) -> None:
+    store.series.complete(received_series(store), Skip("too few instances"), at(60))
+    keep(store, instance(9).at(at(70)))
+    series = store.series.get(SERIES)
+    assert (series.state, series.generation, series.skip_reason) == (SeriesState.RECEIVING, 2, None)
+
+
+def test_routing_sees_the_attributes_of_study_series_and_instance(store: Store) -> None:
+    keep(store, instance(4, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], BodyPartExamined="HEAD"))
+    (attributes,) = store.series.instance_attributes(SERIES)
+    assert attributes["00080008"] == {"vr": "CS", "Value": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    assert attributes["00180015"]["Value"] == ["HEAD"]
+    assert attributes["00200013"]["Value"] == [4]
+    assert attributes["00100020"]["Value"] == ["P1"]
+
+
+def test_lists_filter_and_page(store: Store) -> None:
+    received_series(store, n_instances=1, series="1.1", study="1.10")
+    received_series(store, n_instances=1, series="1.2", study="1.10")
+    received_series(store, n_instances=1, series="1.3", study="1.20")
+    assert [row.series_instance_uid for row in store.series.list(study_instance_uid="1.10")] == ["1.1", "1.2"]
+    assert [row.series_instance_uid for row in store.series.list(limit=1, offset=1)] == ["1.2"]
+    assert len(store.studies.list(state=StudyState.OPEN)) == 2
+    assert store.studies.list(state=StudyState.CLEARED) == ()
+
+
+def test_tags_are_replaced_and_audit_rows_are_added(store: Store) -> None:
+    received_series(store, n_instances=1)
+    store.studies.tag(STUDY, "note", "first", set_by="ann", now=at(1))
+    store.studies.tag(STUDY, "note", "second", set_by="ben", now=at(2))
+    (tag,) = store.studies.tags(STUDY)
+    assert (tag.value, tag.set_by, tag.set_at, tag.series_instance_uid) == ("second", "ben", at(2), None)
+    store.audit.record("tag", actor="ann", subject=STUDY, now=at(1), detail={"name": "note"})
+    store.audit.record("tag", actor="ben", subject=STUDY, now=at(2))
+    assert [(row.actor, row.detail) for row in store.audit.list()] == [("ben", {}), ("ann", {"name": "note"})]
+
+
+def test_a_study_is_decided_on_what_is_known_now(store: Store) -> None:
+    received_series(store, n_instances=1)
+    assert (
+        store.studies.decide(STUDY, lambda evidence: StudyState.REVIEW if evidence else StudyState.OPEN)
+        is StudyState.REVIEW
+    )
+    assert store.studies.get(STUDY).state is StudyState.REVIEW
+    with pytest.raises(NotFoundError, match=r"study 1\.9: not in the index"):
+        store.studies.get("1.9")
