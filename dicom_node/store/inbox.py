@@ -27,9 +27,10 @@ N_SYNC_THREADS = 16  # they wait for the disk; each also stands for one more syn
 class _Entry:
     """An instance on its way into a batch: its object has its name, its bytes are being synced."""
 
-    __slots__ = ("error", "filed", "folder", "kept", "syncing")
+    __slots__ = ("error", "filed", "folder", "kept", "spool", "syncing")
 
-    def __init__(self, filed: Filed, folder: Path, syncing: Future[None]) -> None:
+    def __init__(self, spool: Spool, filed: Filed, folder: Path, syncing: Future[None]) -> None:
+        self.spool = spool
         self.filed = filed
         self.folder = folder
         self.syncing = syncing
@@ -79,7 +80,7 @@ class Inbox:
             self.check_space()
             header = read_header(spool, arrival)
             filed = Filed(spool.sha256(), spool.dataset_bytes, header, arrival)
-            entry = _Entry(filed, self._objects.link(spool, filed.digest), self._syncs.submit(spool.sync))
+            entry = _Entry(spool, filed, self._objects.link(spool, filed.digest), self._syncs.submit(spool.sync))
             with self._pending_lock:
                 self.n_file_syncs += 1
                 self._pending.append(entry)
@@ -134,6 +135,10 @@ class Inbox:
         self.n_folder_syncs += len(folders)
         try:
             with self._database.write() as connection:
+                # Retention removes objects under the same lock: one with these bytes may have gone since we found it.
+                gone = [entry for entry in batch if not self._objects.path(entry.filed.digest).exists()]
+                relinked = {self._objects.link(entry.spool, entry.filed.digest) for entry in gone}
+                syncing += [self._syncs.submit(sync_folder, folder) for folder in relinked]
                 answers = index_arrivals(connection, [entry.filed for entry in batch])
                 answered = list(zip(batch, answers, strict=True))
                 new_digests = [entry.filed.digest for entry, kept in answered if kept is not Kept.DUPLICATE]

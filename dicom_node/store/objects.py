@@ -13,7 +13,8 @@ import os
 import re
 import secrets
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -176,6 +177,26 @@ class ObjectStore:
     def remove(self, digest: str) -> None:
         """Remove an object; the caller holds the index's write lock and found no row that names it."""
         self.path(digest).unlink(missing_ok=True)
+
+    @contextmanager
+    def condemn(self, digests: Iterable[str]) -> Iterator[None]:
+        """Give objects a second name in the spool while the block takes their rows and then removes them.
+
+        After a crash in the block the next start finds the names, and removes what has lost its rows.
+        """
+        names = []
+        try:
+            for digest in digests:
+                name = self.spool_folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+                try:
+                    os.link(self.path(digest), name)
+                except FileNotFoundError:  # nothing is left to remove
+                    continue
+                names.append(name)
+            yield
+        finally:
+            for name in names:
+                name.unlink(missing_ok=True)
 
     def sweep(self, unknown: Callable[[Iterable[str]], set[str]]) -> int:
         """Clear the spool after a crash, with the objects that it shows to have no row.

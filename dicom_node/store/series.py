@@ -39,7 +39,7 @@ class SeriesIndex:
             .limit(limit)
         )
         with self._database.read() as connection:
-            return tuple(_series_row(row) for row in connection.execute(statement))
+            return tuple(series_row_of(row) for row in connection.execute(statement))
 
     def complete(self, series_row: SeriesRow, plan: Sequence[JobPlan] | Skip, now: datetime) -> bool:
         """Close a generation and queue its jobs; False, and nothing done, when the series is no longer as given.
@@ -115,7 +115,7 @@ class SeriesIndex:
             row = connection.execute(statement).one_or_none()
         if row is None:
             raise NotFoundError("series", series_instance_uid)
-        return _series_row(row)
+        return series_row_of(row)
 
     def list(
         self,
@@ -132,7 +132,7 @@ class SeriesIndex:
         if study_instance_uid is not None:
             statement = statement.where(series.c.study_instance_uid == study_instance_uid)
         with self._database.read() as connection:
-            return tuple(_series_row(row) for row in connection.execute(statement.limit(limit).offset(offset)))
+            return tuple(series_row_of(row) for row in connection.execute(statement.limit(limit).offset(offset)))
 
     def counts(self) -> dict[SeriesState, int]:
         """Received series by state; states that none is in are left out."""
@@ -213,7 +213,8 @@ def instance_row(row: sa.Row[tuple[Any, ...]]) -> InstanceRow:
     return InstanceRow(**values)
 
 
-def _series_row(row: sa.Row[tuple[Any, ...]]) -> SeriesRow:
+def series_row_of(row: sa.Row[tuple[Any, ...]]) -> SeriesRow:
+    """Value of a row of ``series``."""
     values = row._asdict()
     values["origin"] = Origin(values["origin"])
     values["state"] = SeriesState(values["state"])

@@ -20,6 +20,7 @@ from dicom_node.store.jobs import Jobs
 from dicom_node.store.locks import enter, hold_role
 from dicom_node.store.objects import ObjectStore
 from dicom_node.store.recovery import recover
+from dicom_node.store.retention import Retention
 from dicom_node.store.schema import conflicts, instances
 from dicom_node.store.search import Search
 from dicom_node.store.series import SeriesIndex
@@ -35,7 +36,7 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, series, jobs, deliveries, studies, audit, search
+    objects, inbox, series, jobs, deliveries, studies, audit, search, retention
         Its parts, each with its own page of methods.
     """
 
@@ -50,6 +51,7 @@ class Store:
         self.studies = Studies(database)
         self.audit = Audit(database)
         self.search = Search(database)
+        self.retention = Retention(database, self.objects)
         self._presence_fd = enter(data_dir, when_alone=self._recover)
 
     @classmethod

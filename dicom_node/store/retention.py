@@ -1,0 +1,107 @@
+"""Deleting what was received, once everything that came of it is finished and delivered; results stay.
+
+Rows go first, then bytes. An object is given a second name in the spool before its rows go, so that a crash in between
+leaves a trace for the next start; and its bytes go under the index's write lock, after a look that no row names them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from dicom_node.store.database import Database
+from dicom_node.store.objects import ObjectStore
+from dicom_node.store.records import SeriesRow
+from dicom_node.store.schema import audit, conflicts, deliveries, instances, jobs, results, series
+from dicom_node.store.series import series_row_of
+from dicom_node.store.states import JobState, Origin, SeriesState
+
+BATCH = 500  # objects looked up and removed in one go; receiving waits meanwhile
+_SERIES_COLUMNS = [series.c[name] for name in SeriesRow.__dataclass_fields__]
+_CLOSED = (SeriesState.COMPLETE.value, SeriesState.SKIPPED.value)
+_FINISHED_JOBS = (JobState.SUCCEEDED.value, JobState.SUPERSEDED.value)
+_FINISHED_DELIVERIES = (JobState.SUCCEEDED.value, JobState.CANCELLED.value)
+
+
+class Retention:
+    """What may be deleted, and deleting it."""
+
+    def __init__(self, database: Database, objects: ObjectStore) -> None:
+        self._database = database
+        self._objects = objects
+
+    def due(self, before: datetime, *, limit: int = 100) -> tuple[SeriesRow, ...]:
+        """Received series, closed before a moment, of which every job and delivery is finished; the oldest first.
+
+        A job that is dead or cancelled, and a delivery that is dead, still wait for a person; their series stays.
+        """
+        statement = (
+            sa.select(*_SERIES_COLUMNS)
+            .where(*_IS_FINISHED, series.c.completed_at < before)
+            .order_by(series.c.completed_at)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return tuple(series_row_of(row) for row in connection.execute(statement))
+
+    def delete_sources(self, of: SeriesRow, now: datetime) -> bool:
+        """Delete the received instances of a series; False, and nothing done, when it is not finished (any more).
+
+        The rows of the series, its jobs, verdicts and results stay, and the audit trail says what went.
+        """
+        uid = of.series_instance_uid
+        of_series = (instances.c.series_instance_uid == uid) & (instances.c.origin == Origin.RECEIVED.value)
+        mark = (
+            sa.update(series)
+            .where(*_IS_FINISHED, series.c.series_instance_uid == uid, series.c.generation == of.generation)
+            .values(state=SeriesState.DELETED.value, n_instances=0, n_dataset_bytes=0)
+        )
+        with self._database.read() as connection:
+            digests = connection.execute(sa.select(instances.c.digest).where(of_series).distinct()).scalars().all()
+        with self._objects.condemn(digests):
+            with self._database.write() as connection:
+                if connection.execute(mark).rowcount != 1:
+                    return False
+                n_deleted = connection.execute(sa.delete(instances).where(of_series)).rowcount
+                detail = {"n_instances": n_deleted, "n_dataset_bytes": of.n_dataset_bytes, "generation": of.generation}
+                connection.execute(
+                    sa.insert(audit).values(
+                        actor="node",
+                        action="sources-deleted",
+                        subject=uid,
+                        detail=json.dumps(detail),
+                        occurred_at=now,
+                    )
+                )
+            self._remove_unnamed(digests)
+        return True
+
+    def _remove_unnamed(self, digests: Sequence[str]) -> None:
+        """Remove objects that no row names; another series, or a conflict, may have the same bytes."""
+        for start in range(0, len(digests), BATCH):
+            batch = digests[start : start + BATCH]
+            named = sa.union(
+                sa.select(instances.c.digest).where(instances.c.digest.in_(batch)),
+                sa.select(conflicts.c.digest).where(conflicts.c.digest.in_(batch)),
+            )
+            with self._database.write() as connection:  # nobody can add a row meanwhile
+                for digest in set(batch) - set(connection.execute(named).scalars()):
+                    self._objects.remove(digest)
+
+
+_OF_SERIES = jobs.c.series_instance_uid == series.c.series_instance_uid
+_IS_FINISHED = (
+    series.c.origin == Origin.RECEIVED.value,
+    series.c.state.in_(_CLOSED),
+    ~sa.select(jobs.c.id).where(_OF_SERIES, jobs.c.state.not_in(_FINISHED_JOBS)).exists(),
+    ~(
+        sa.select(deliveries.c.id)
+        .join_from(deliveries, results, deliveries.c.result_id == results.c.id)
+        .join(jobs, results.c.job_id == jobs.c.id)
+        .where(_OF_SERIES, deliveries.c.state.not_in(_FINISHED_DELIVERIES))
+        .exists()
+    ),
+)
