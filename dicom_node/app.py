@@ -193,6 +193,7 @@ def _ticks(
     from dicom_node.pipeline.delivery import Outbox
     from dicom_node.pipeline.intake import complete_quiet_series, judge_open_studies
     from dicom_node.pipeline.leases import expire_leases
+    from dicom_node.pipeline.retention import delete_old_sources
     from dicom_node.pipeline.retry import RetryPolicy
 
     def complete() -> None:
@@ -202,6 +203,9 @@ def _ticks(
 
     def expire() -> None:
         expire_leases(store, rules.study, max_attempts=settings.work.max_attempts, now=utc_now())
+
+    def retain() -> None:
+        delete_old_sources(store, sources_days=settings.retention.sources_days, now=utc_now())
 
     def outbox(peer: Peer) -> Tick:
         box = Outbox(
@@ -219,6 +223,7 @@ def _ticks(
         Tick("quiet-series", complete, _tick_s(settings.series.quiet_s)),
         Tick("open-studies", partial(judge_open_studies, store, rules), STUDY_TICK_S),
         Tick("leases", expire, _tick_s(settings.work.lease_s)),
+        Tick("retention", retain, RETENTION_TICK_S),
         *(outbox(peer) for peer in settings.peers),
     ]
 

@@ -12,9 +12,14 @@ NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 
 
 def receive(
-    store: Store, instances: Sequence[EncodedInstance], *, at: datetime = NOON, calling_ae_title: str = "CT1"
+    store: Store,
+    instances: Sequence[EncodedInstance],
+    *,
+    at: datetime = NOON,
+    calling_ae_title: str = "CT1",
+    expected: Kept = Kept.STORED,
 ) -> None:
-    """Keep instances that are not in the store yet."""
+    """Keep instances; each must meet the same answer."""
     for instance in instances:
         ds = instance.dataset()
         announced = {
@@ -31,7 +36,7 @@ def receive(
             association_id="1",
             received_at=at,
         )
-        assert store.inbox.keep(spool, arrival) is Kept.STORED
+        assert store.inbox.keep(spool, arrival) is expected
 
 
 def dataset_bytes(part10: bytes) -> bytes:

@@ -1,0 +1,29 @@
+"""Deleting sources by policy: only what is finished and delivered, only when the settings ask for it."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from dicom_node.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def delete_old_sources(store: Store, *, sources_days: float | None, now: datetime) -> int:
+    """Delete the received instances of series that were closed more than ``sources_days`` ago; gives how many series.
+
+    ``None`` deletes nothing. What the node wrote, and what it knows, stays in any case.
+    """
+    if sources_days is None:
+        return 0
+    n_series = 0
+    while due := store.retention.due(now - timedelta(days=sources_days)):
+        deleted = [series for series in due if store.retention.delete_sources(series, now)]
+        for series in deleted:
+            fields = {"series_instance_uid": series.series_instance_uid, "n_instances": series.n_instances}
+            log.info("sources deleted", extra=fields)
+        n_series += len(deleted)
+        if not deleted:
+            break
+    return n_series
