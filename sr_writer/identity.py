@@ -66,6 +66,8 @@ def copy_identity(source: Dataset, target: Dataset) -> tuple[BaseTag, ...]:
     required = [Tag(keyword) for keyword in REQUIRED_KEYWORDS]
     _copy(source, target, [Tag(keyword) for keyword in OPTIONAL_KEYWORDS], character_sets, emptied)
     _copy(source, target, required, character_sets, emptied)
+    if not character_sets:  # type 1C: present with a value, or not at all
+        target.pop(Tag("SpecificCharacterSet"), None)
     for tag in required:
         if tag not in target:
             target[tag] = encoded_element(tag, dictionary_VR(tag), b"")

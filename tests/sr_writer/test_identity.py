@@ -92,6 +92,12 @@ def test_required_attributes_are_there_when_the_source_has_none() -> None:
     assert [str(ds[k].value or "") for k in ("PatientID", "PatientName", "StudyID", "AccessionNumber")] == [""] * 4
 
 
+def test_an_empty_character_set_is_left_out() -> None:
+    ds = dcmread(BytesIO(written_from(source_header(b"", PatientName=BUC_LATIN_1))))
+    assert "SpecificCharacterSet" not in ds
+    assert ds.PatientName == "Buc^Jérôme"
+
+
 def test_what_was_done_to_the_source_is_repeated_and_nothing_added() -> None:
     ds = dcmread(BytesIO(written_from(headers_of(ct_series(3))[0])))
     assert "PatientIdentityRemoved" not in ds
