@@ -1,8 +1,9 @@
 """Trained-model folders as nnU-Net v2 exports them, small enough for tests.
 
-``write_tiny_model`` builds a real ``PlainConvUNet`` (or ``ResidualEncoderUNet``), saves its weights as nnU-Net's trainer
-does, and describes it with a ``model.yaml``. With ``above`` the weights are set by hand so that the network marks
-exactly the voxels whose stored value lies above that threshold: a model with known truth. Without, they are random.
+``write_tiny_model`` builds a real ``PlainConvUNet`` (or ``ResidualEncoderUNet``), saves its weights as nnU-Net's
+trainer does, and describes it with a ``model.yaml``. With ``above`` the weights are set by hand so that the network
+marks exactly the voxels whose stored value lies above that threshold: a model with known truth. Without, they are
+random.
 """
 
 from __future__ import annotations
@@ -210,3 +211,7 @@ def _write_yaml(folder: Path, role: str, labels: Mapping[str, int], channels: Se
         "trained_on": "nothing; made by a test",
     }
     (folder / "model.yaml").write_text(yaml.safe_dump(description, sort_keys=False))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -96,8 +96,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _plain_name(name: str) -> str:
-    for prefix in WRAPPER_PREFIXES:
-        name = name.removeprefix(prefix)
+    """Name of a weight without the wrappers that the network was trained in, however nested."""
+    while name.startswith(WRAPPER_PREFIXES):
+        name = name.split(".", 1)[1]
     return name
 
 
