@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     UID,
     CTImageStorage,
+    EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -350,3 +351,57 @@ def _is_little_endian(transfer_syntax_uid: str) -> bool:
 
 def _swapped(words: bytes) -> bytes:
     return np.frombuffer(words, "<u2").astype(">u2").tobytes()
+
+
+def enhanced_mr(
+    series: SyntheticSeries,
+    *,
+    frame_order: Sequence[int] | None = None,
+    transfer_syntax_uid: str = ExplicitVRLittleEndian,
+    edit: Callable[[Dataset], None] | None = None,
+) -> EncodedInstance:
+    """One Enhanced MR instance with the planes of ``series`` as frames, in ``frame_order`` (indices of slices).
+
+    Slice n has its own rescale: slope n + 1, intercept -n, n from 0.
+    """
+    sources = series.datasets()
+    order = list(range(len(sources))) if frame_order is None else list(frame_order)
+    ds = series[0].dataset()
+    ds.SOPClassUID = EnhancedMRImageStorage
+    ds.SOPInstanceUID = uid_of(series.series_instance_uid, "enhanced", *order)
+    ds.NumberOfFrames = len(order)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "EchoTime"):
+        if keyword in ds:
+            delattr(ds, keyword)
+    ds.SharedFunctionalGroupsSequence = [_shared_groups(sources[0])]
+    ds.PerFrameFunctionalGroupsSequence = [_frame_groups(sources[index], index) for index in order]
+    ds.PixelData = b"".join(sources[index].PixelData for index in order)
+    if edit is not None:
+        edit(ds)
+    _compress(ds, transfer_syntax_uid)
+    return encode(ds)
+
+
+def _shared_groups(source: Dataset) -> Dataset:
+    orientation, measures, groups = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = source.ImageOrientationPatient
+    measures.PixelSpacing = source.PixelSpacing
+    measures.SliceThickness = source.SliceThickness
+    groups.PlaneOrientationSequence = [orientation]
+    groups.PixelMeasuresSequence = [measures]
+    return groups
+
+
+def _frame_groups(source: Dataset, index: int) -> Dataset:
+    position, content, transformation, groups = Dataset(), Dataset(), Dataset(), Dataset()
+    position.ImagePositionPatient = source.ImagePositionPatient
+    content.DimensionIndexValues = [1, index + 1]
+    content.StackID = "1"
+    content.InStackPositionNumber = index + 1
+    transformation.RescaleSlope = 1 + index
+    transformation.RescaleIntercept = -index
+    transformation.RescaleType = "US"
+    groups.PlanePositionSequence = [position]
+    groups.FrameContentSequence = [content]
+    groups.PixelValueTransformationSequence = [transformation]
+    return groups

@@ -23,7 +23,7 @@ from inference.series.instances import Instance, InstanceSource, read_instance, 
 from inference.series.limits import MAX_ENCODED_BYTES, MAX_VOXELS
 from inference.series.objects import CT_CLASSES, check_suitable, sop_class_uid_of
 from inference.series.pixels import check_pixel_data, encoded_frames, stored_values, write_measured_values
-from inference.series.planes import Plane, planes_of
+from inference.series.planes import Plane, planes_of, value_remarks
 from inference.series.stacks import stacks_of
 from inference.series.volume import FrameReference, Remark, SourceVolume
 
@@ -164,7 +164,7 @@ def _source_volume(
         modality="CT" if sop_class_uid_of(first.instance.header) in CT_CLASSES else "MR",
         series_instance_uid=str(first.instance.header.SeriesInstanceUID),
         stack_number=stack_number,
-        remarks=(*series_remarks, *stack.remarks),
+        remarks=(*series_remarks, *stack.remarks, *value_remarks(first)),
     )
 
 

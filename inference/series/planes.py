@@ -16,7 +16,8 @@ from pydicom.tag import BaseTag, Tag
 from inference.series.errors import GeometryMissingError, PixelFormatError, RescaleError
 from inference.series.instances import Instance, reading
 from inference.series.limits import MAX_PLANE_PIXELS, MAX_VOXELS
-from inference.series.objects import MULTI_FRAME_CLASSES, image_type_of, sop_class_uid_of
+from inference.series.objects import CT_CLASSES, MULTI_FRAME_CLASSES, image_type_of, sop_class_uid_of
+from inference.series.volume import Remark
 
 DIRECTION_TOLERANCE = 1e-3  # of length 1 and of a right angle: coarser rounding than any modality writes
 
@@ -96,6 +97,19 @@ def planes_of(instance: Instance) -> Iterator[Plane]:
     shared, per_frame = _functional_groups(ds, pixel_format, instance.name)
     for frame_index, groups in enumerate(per_frame):
         yield _plane(instance, pixel_format, frame_index, frame_index + 1, (groups, shared))
+
+
+def value_remarks(plane: Plane) -> tuple[Remark, ...]:
+    """What is odd about the values of a CT plane: models expect Hounsfield units."""
+    if sop_class_uid_of(plane.instance.header) not in CT_CLASSES:
+        return ()
+    with reading(plane.instance.name):
+        if _first(plane.places, "RescaleIntercept") is None:
+            return (Remark("rescale-missing", "CT without Rescale Intercept; stored values are taken as they are"),)
+        rescale_type = str(_first(plane.places, "RescaleType") or "HU").strip().upper()
+    if rescale_type != "HU":
+        return (Remark("not-hounsfield-units", f"CT values are of Rescale Type {rescale_type}, not HU"),)
+    return ()
 
 
 def _functional_groups(ds: Dataset, pixel_format: PixelFormat, name: str) -> tuple[Dataset, list[Dataset]]:

@@ -219,6 +219,19 @@ def test_a_series_without_frame_of_reference_is_remarked():
     assert [remark.code for remark in source.remarks] == ["frame-of-reference-missing"]
 
 
+@pytest.mark.parametrize(
+    ("attributes", "code"),
+    [({"RescaleType": "US"}, "not-hounsfield-units"), ({"RescaleIntercept": None}, "rescale-missing")],
+)
+def test_a_ct_whose_values_may_not_be_hounsfield_units_is_remarked(attributes, code):
+    def edit(ds, _):
+        for keyword, value in attributes.items():
+            setattr(ds, keyword, value)
+
+    (source,) = assemble_volumes(list(ct_series(3, edit=edit)))
+    assert [remark.code for remark in source.remarks] == [code]
+
+
 def test_an_instance_without_preamble_and_meta_information_is_read():
     series = ct_series(3)
     bare = []
