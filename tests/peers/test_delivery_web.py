@@ -89,10 +89,10 @@ def test_orthanc_gets_the_bytes_of_what_is_sent(tmp_path: Path) -> None:
         again = deliver(peer, to_send(series[:2]), calling_ae_title="NODE")
         assert check_peer(peer, calling_ae_title="NODE") is None
         files = {}
-        for orthanc_id in httpx.get(f"{orthanc.url}/instances").json():
-            part10 = httpx.get(f"{orthanc.url}/instances/{orthanc_id}/file").content
-            uid = httpx.get(f"{orthanc.url}/instances/{orthanc_id}/simplified-tags").json()["SOPInstanceUID"]
-            files[uid] = part10
+        with httpx.Client(base_url=orthanc.url) as client:
+            for instance in client.get("/instances?expand").json():
+                part10 = client.get(f"/instances/{instance['ID']}/file").content
+                files[instance["MainDicomTags"]["SOPInstanceUID"]] = part10
     assert all(outcome.is_delivered for outcome in (*outcomes, *again))
     assert files == {instance.dataset().SOPInstanceUID: instance.part10 for instance in series}
 

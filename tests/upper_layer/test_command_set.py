@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from pydicom.filereader import read_dataset
 from pydicom.uid import CTImageStorage
 
-from dicom_node.upper_layer.command_set import CommandField, Request, decode_request, encode_response
+from dicom_node.upper_layer.command_set import (
+    CommandField,
+    Request,
+    Response,
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+)
 from dicom_node.upper_layer.errors import ProtocolError
 from tests.dimse.raw_peer import command, echo_command, store_command
 
@@ -73,3 +81,27 @@ def test_any_bytes_are_a_request_or_a_protocol_error(encoded: bytes) -> None:
     except ProtocolError:
         return
     assert 0 <= request.message_id <= 0xFFFF
+
+
+def test_a_request_of_ours_is_read_by_pydicom() -> None:
+    request = Request(CommandField.C_STORE_RQ, 3, CTImageStorage, "2.25.77", has_data_set=True)
+    ds = read_dataset(BytesIO(encode_request(request)), is_implicit_VR=True, is_little_endian=True)
+    assert (ds.CommandField, ds.MessageID, ds.Priority) == (0x0001, 3, 0)
+    assert ds.CommandDataSetType != 0x0101
+    assert (ds.AffectedSOPClassUID, ds.AffectedSOPInstanceUID) == (CTImageStorage, "2.25.77")
+    assert decode_request(encode_request(request)) == request
+
+
+def test_a_response_is_read_as_it_was_written() -> None:
+    request = Request(CommandField.C_STORE_RQ, 9, CTImageStorage, "2.25.7", has_data_set=True)
+    assert decode_response(encode_response(request, 0xA700, "no space")) == Response(0x8001, 9, 0xA700, "no space")
+
+
+@settings(max_examples=200, deadline=None)
+@given(encoded=st.binary(max_size=200))
+def test_any_bytes_are_a_response_or_a_protocol_error(encoded: bytes) -> None:
+    try:
+        response = decode_response(encoded)
+    except ProtocolError:
+        return
+    assert 0 <= response.status <= 0xFFFF

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import struct
@@ -20,6 +21,7 @@ from dicom_node.upper_layer.pdu_stream import (
     PduStream,
     PduType,
     abort_pdu,
+    data_set_pdus,
     p_data_pdus,
     release_response,
     split_pdvs,
@@ -39,7 +41,7 @@ def pdu(number: int, body: bytes) -> bytes:
     return struct.pack(">BBI", number, 0, len(body)) + body
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     bodies=st.lists(st.tuples(st.integers(0, 16384), st.integers(0, 255)), min_size=1, max_size=40),
     cuts=st.lists(st.integers(1, 40_000), min_size=1, max_size=8),
@@ -183,3 +185,19 @@ def test_release_and_abort_are_the_bytes_of_the_standard() -> None:
     assert release_response() == bytes.fromhex("06 00 00000004 00000000")
     assert abort_pdu(AbortSource.SERVICE_PROVIDER, AbortReason.UNEXPECTED_PDU) == bytes.fromhex("07000000000400000202")
     assert abort_pdu(AbortSource.SERVICE_USER, AbortReason.UNEXPECTED_PDU) == bytes.fromhex("07000000000400000000")
+
+
+@settings(max_examples=100, deadline=None)
+@given(data_set=st.binary(min_size=1, max_size=3000), max_pdu_bytes=st.one_of(st.just(0), st.integers(1, 700)))
+def test_a_data_set_streams_in_even_fragments_that_fit(data_set: bytes, max_pdu_bytes: int) -> None:
+    fragments = []
+    for pdu_bytes in data_set_pdus(5, io.BytesIO(data_set), max_pdu_bytes=max_pdu_bytes):
+        number, length = struct.unpack_from(">BxI", pdu_bytes)
+        assert number == PduType.P_DATA_TF
+        assert max_pdu_bytes == 0 or length <= max(max_pdu_bytes, 8)
+        (pdv,) = split_pdvs(memoryview(pdu_bytes)[6:])
+        assert (pdv.context_id, pdv.is_command) == (5, False)
+        fragments.append((bytes(pdv.fragment), pdv.is_last))
+    assert b"".join(fragment for fragment, _ in fragments) == data_set
+    assert [is_last for _, is_last in fragments] == [False] * (len(fragments) - 1) + [True]
+    assert all(len(fragment) % 2 == 0 for fragment, _ in fragments[:-1])
