@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import typer
 
 from dicom_node.offline.run import Failure, Progress
+from inference.series.files import Rejected
+
+MAX_ALIKE = 3
 
 
 class RunProgress(Progress, Protocol):
@@ -86,7 +90,7 @@ class BarProgress(PlainProgress):
             TextColumn("{task.description}", markup=False),
             console=Console(stderr=True, highlight=False, markup=False),
         )
-        self._task = self._bar.add_task("looking at the models", total=None)
+        self._task = self._bar.add_task("looking at models and inputs", total=None)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -128,6 +132,19 @@ def volume_line(report: Mapping[str, Any], *, is_new: bool) -> str:
         f"{report['name']}: {report['verdict']} ({report['probability']:.2f}), "
         f"foreground {report['foreground_ml']:.0f} mL, anonymised area {report['anonymized_ml']:.1f} mL, {when}"
     )
+
+
+def rejected_lines(rejected: Sequence[Rejected]) -> Iterator[str]:
+    """One line per object; where a folder holds many of a kind, one for the first and one that counts the others."""
+    kinds: dict[tuple[str, str], list[Rejected]] = {}
+    for each in rejected:
+        kinds.setdefault((each.code, str(Path(each.name).parent)), []).append(each)
+    for (code, folder), alike in kinds.items():
+        shown = alike if len(alike) <= MAX_ALIKE else alike[:1]
+        for each in shown:
+            yield failure_line(Failure(each.name, each.code, each.reason))
+        if len(shown) < len(alike):
+            yield f"error: {folder}: {len(alike) - 1} more like it, listed in summary.json [{code}]"
 
 
 def failure_line(failure: Failure) -> str:

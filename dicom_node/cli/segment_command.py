@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dicom_node.cli.errors import EXIT_FAILED, fail
+from dicom_node.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, fail
 
 if TYPE_CHECKING:
     from inference.segment import Models
@@ -66,7 +67,7 @@ def segment(
       dicom-node segment /data/study -o results
       dicom-node segment head.nii.gz export.zip -o results --device cuda
     """
-    from dicom_node.cli.progress import failure_line, make_progress
+    from dicom_node.cli.progress import make_progress, rejected_lines
     from dicom_node.offline.output import OutputFolder
     from dicom_node.offline.run import Failure, run_items, summarise
     from dicom_node.offline.survey import survey_inputs
@@ -77,15 +78,19 @@ def segment(
         raise typer.BadParameter(f"{missing[0]}: no such file or folder", param_hint="INPUT")
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output}: is a file, a folder is wanted", param_hint="--output")
-    models = _load_models(foreground_model, anonymized_model, device, threads)
-    folder = OutputFolder(output)
-    survey = survey_inputs(inputs)
-    with make_progress(verbose=verbose) as progress:
-        result = run_items(survey.items, models, folder, overwrite=overwrite, progress=progress)
-    for rejected in survey.failed:
-        failure = Failure(rejected.name, rejected.code, rejected.reason)
-        result.failures.append(failure)
-        typer.echo(failure_line(failure), err=True)
+    _set_up_logging(verbose=verbose)
+    try:
+        with make_progress(verbose=verbose) as progress:
+            models = _load_models(foreground_model, anonymized_model, device, threads)
+            survey = survey_inputs(inputs)
+            folder = OutputFolder(output)
+            result = run_items(survey.items, models, folder, overwrite=overwrite, progress=progress)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on where this one was", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    result.failures += [Failure(rejected.name, rejected.code, rejected.reason) for rejected in survey.failed]
+    for line in rejected_lines(survey.failed):
+        typer.echo(line, err=True)
     for code, number in Counter(rejected.code for rejected in survey.not_used).most_common():
         typer.echo(f"not used: {number} × {code}, listed in summary.json", err=True)
     summary = summarise(result, survey.not_used, models, started_at=started_at, ended_at=datetime.now(UTC))
@@ -93,6 +98,17 @@ def segment(
     typer.echo(f"{summary['n_volumes']} volumes in {output}, {summary['n_failed']} failed")
     if result.failures:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    """What the rooms log is for who asks for it; the rest is said by the progress and the summary."""
+    if verbose:
+        from dicom_node.logs import set_up_logging
+        from dicom_node.settings import LogSettings
+
+        set_up_logging(LogSettings(level="info"), process_name="segment")
+    else:
+        logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _load_models(foreground: Path | None, anonymized: Path | None, device: Device, threads: int | None) -> Models:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydicom.uid import SegmentationStorage
+
 from dicom_node.offline.errors import OutputTakenError
 from dicom_node.offline.items import Item
 from dicom_node.processing import ProcessedVolume, volume_name
@@ -18,6 +20,7 @@ from inference.series.nifti import write_nifti_mask
 
 REPORT = "report.json"
 SUMMARY = "summary.json"
+_OBJECT_FILES: Mapping[str, str] = {SegmentationStorage: "seg.dcm"}
 _PARTIAL_PREFIX = ".partial-"
 _OLD_PREFIX = ".old-"
 
@@ -72,7 +75,7 @@ class OutputFolder:
             ):
                 write_nifti_mask(partial / f"{role}.nii.gz", mask, volume.source.volume.get_geometry(), template)
             for written in volume.objects:
-                (partial / "seg.dcm").write_bytes(written.part10())
+                (partial / _OBJECT_FILES[written.sop_class_uid]).write_bytes(written.part10())
             (partial / "overlay.png").write_bytes(volume.overlay_png)
             (partial / REPORT).write_bytes(encode_report(report))
         return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -277,6 +278,48 @@ def test_what_a_killed_run_left_is_not_taken_for_a_result(segment: Run, tmp_path
 
     assert not half_done.exists()
     assert read_json(out / ct.series_instance_uid / "report.json")["modality"] == "CT"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupt", "kill"])
+def test_a_stopped_run_leaves_whole_volumes_and_goes_on(
+    tiny_models: tuple[str, ...], tmp_path: Path, out: Path, number: signal.Signals
+) -> None:
+    for subject in range(6):
+        path = tmp_path / "in" / f"subject{subject}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        voxels = head_ct(seed=str(subject)).voxels.transpose(2, 1, 0).astype(np.int16) + subject
+        nib.save(nib.Nifti1Image(voxels, np.diag([2.0, 2.0, 2.0, 1.0])), path)
+    command = [sys.executable, "-m", "dicom_node.cli", "segment", str(tmp_path / "in"), "-o", str(out), *tiny_models]
+
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("[1/6] subject0")
+    process.send_signal(number)
+    said = process.stderr.read()
+    process.wait(timeout=60)
+    process.stderr.close()
+
+    assert process.returncode == (130 if number is signal.SIGINT else -signal.SIGKILL)
+    assert "Traceback" not in said
+    finished = [path for path in out.iterdir() if not path.name.startswith(".")]
+    assert 1 <= len(finished) < 6
+    assert all((path / "report.json").is_file() and (path / "overlay.png").is_file() for path in finished)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert again.stderr.count("finished earlier") == len(finished)
+    assert sorted(path.name for path in out.iterdir()) == [*(f"subject{n}" for n in range(6)), "summary.json"]
+
+
+def test_many_objects_of_a_kind_are_counted_not_listed(segment: Run, tmp_path: Path, out: Path) -> None:
+    head_ct().write_to(tmp_path / "ct")
+    for number in range(9):
+        (tmp_path / "ct" / f"broken{number}.dcm").write_bytes(b"broken")
+
+    result = segment(tmp_path / "ct")
+
+    assert result.exit_code == 3
+    assert len([line for line in result.stderr.splitlines() if line.startswith("error: ")]) == 2
+    assert f"{tmp_path / 'ct'}: 8 more like it" in result.stderr
+    assert len(read_json(out / "summary.json")["failed"]) == 9
 
 
 def test_nothing_found_is_said_and_no_seg_is_written(run: Run, tmp_path: Path, out: Path) -> None:
