@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import json
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -81,8 +82,12 @@ class Rules(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the rules say; comments and layout do not count."""
-        return hashlib.sha256(self.model_dump_json(by_alias=True, exclude_defaults=True).encode()).hexdigest()
+        """SHA-256 of what the series rules say; comments and layout do not count.
+
+        The study rules are left out: they judge what was found and change nothing in it.
+        """
+        said = [rule.model_dump(mode="json", by_alias=True, exclude_defaults=True) for rule in self.series]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def load_rules(path: Path | None, *, peer_names: Collection[str]) -> Rules:

@@ -6,10 +6,12 @@ import functools
 import importlib
 import itertools
 import json
+import logging
 import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +47,16 @@ class Part:
 
     def wait_until_ready(self) -> None:
         """Wait until it says that it listens or works."""
-        wait_for("the part to be ready", self._is_ready, timeout_s=60.0, step_s=0.05)
+        self.wait_until("ready")
+
+    def wait_until(self, event: str) -> None:
+        """Wait until it says something."""
+
+        def is_said() -> bool:
+            assert self.process.exitcode is None, self.log.read_text()
+            return any(entry["event"] == event for entry in self.entries())
+
+        wait_for(event, is_said, timeout_s=60.0, step_s=0.05)
 
     def wait_until_killed(self, timeout_s: float = 60.0) -> None:
         """Wait for it to kill itself at its moment."""
@@ -56,10 +67,6 @@ class Part:
         """End it as ``kill -9`` does."""
         self.process.kill()
         self.process.join()
-
-    def _is_ready(self) -> bool:
-        assert self.process.exitcode is None, self.log.read_text()
-        return any(entry["event"] == "ready" for entry in self.entries())
 
 
 class Node:
@@ -80,7 +87,7 @@ class Node:
 
     @contextmanager
     def part(self, name: str, moment: str | None = None) -> Iterator[Part]:
-        """Start a part, to kill itself at ``moment`` (see `die_at`) if there is one."""
+        """Start a part; at ``moment``, if there is one, it kills itself or hangs (see `end_at`)."""
         self._n_parts += 1
         log = self.folder / f"{self._n_parts}-{name}.log"
         process = _FORKS.Process(target=run_part, args=(name, str(self.settings_path), str(log), moment))
@@ -104,14 +111,15 @@ def run_part(name: str, settings_path: str, log: str, moment: str | None) -> Non
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
     os.environ[SUPERVISOR_PID_VARIABLE] = str(os.getppid())  # it does not outlive the test run
+    app.WORK_STOP_S = 2.0  # type: ignore[misc]
     if moment is not None:
-        die_at(moment)
+        end_at(moment)
     runs = {"receive": app.run_receive, "web": app.run_web, "work": app.run_work}
     sys.exit(runs[name](load_settings(Path(settings_path), {})))
 
 
-def die_at(moment: str) -> None:
-    """Kill this process with SIGKILL at ``MODULE:FUNCTION:before|after:NTH``.
+def end_at(moment: str) -> None:
+    """Kill this process with SIGKILL at ``MODULE:FUNCTION:before|after:NTH``; with ``hang`` that call never returns.
 
     The NTH call of that function, or the return from it, is the last thing that happens. Calls that return nothing to
     speak of (None, an empty tuple) do not count for ``after``. The production code knows nothing of this.
@@ -126,6 +134,10 @@ def die_at(moment: str) -> None:
 
     @functools.wraps(function)
     def last(*args: Any, **options: Any) -> Any:
+        if when == "hang" and next(calls) == int(nth):
+            logging.getLogger("tests").info("hanging")
+            while True:
+                time.sleep(0.1)
         if when == "before" and next(calls) == int(nth):
             os.kill(os.getpid(), signal.SIGKILL)
         answer = function(*args, **options)

@@ -93,5 +93,21 @@ def test_there_is_one_result_and_one_delivery_whenever_the_worker_is_killed(
         assert all(dataset_bytes(path.read_bytes()) == sent for path in received)
 
 
+def test_a_worker_is_stopped_in_time_also_in_the_middle_of_a_network(
+    node: Node, series: SyntheticSeries, models: dict[str, str]
+) -> None:
+    node.configure(models=models, series={"quiet_s": 0.2}, work={"device": "cpu", "threads": 1, "lease_s": 60.0})
+    with node.store() as store:
+        receive(store, series)
+    with node.part("work", "dicom_node.processing:segment:hang:1") as worker:
+        worker.wait_until("hanging")
+        worker.process.terminate()
+        worker.process.join(20.0)
+        assert worker.process.exitcode == 0
+    with node.store() as store:
+        (job,) = store.jobs.list()
+        assert (job.state, job.attempt_number) == (JobState.QUEUED, 0)
+
+
 def _state(store: Store, series: SyntheticSeries) -> StudyState:
     return store.studies.get(series.study_instance_uid).state

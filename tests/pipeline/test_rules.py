@@ -83,5 +83,8 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
 def test_the_digest_follows_what_the_rules_say_and_not_how(tmp_path: Path) -> None:
     plain = load_rules(write(tmp_path, "series: [{name: a, action: process}]"), peer_names=())
     commented = load_rules(write(tmp_path, "# why\nseries:\n  - action: process\n    name: a\n"), peer_names=())
+    stricter = load_rules(
+        write(tmp_path, "series: [{name: a, action: process}]\nstudy: {failed: blocked}"), peer_names=()
+    )
     other = load_rules(write(tmp_path, "series: [{name: b, action: process}]"), peer_names=())
-    assert plain.digest == commented.digest != other.digest
+    assert plain.digest == commented.digest == stricter.digest != other.digest
