@@ -109,18 +109,19 @@ def run_web(settings: Settings) -> int:
     from dicom_node.dicomweb import build_app
 
     _enter_process("web", settings)
-    # uvicorn stops by itself on signals, and raises them again when it is done; this keeps that from ending us.
-    stop_on_signals(lambda: None)
     family = socket.AF_INET6 if ":" in settings.web.host else socket.AF_INET
     with (
         open_store(settings) as store,
         socket.create_server((settings.web.host, settings.web.port), family=family) as listener,
     ):
-        log.info("ready", extra={"host": settings.web.host, "port": listener.getsockname()[1]})
         config = uvicorn.Config(
             build_app(store), log_config=None, access_log=False, timeout_graceful_shutdown=WEB_STOP_S, lifespan="off"
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.
+        stop_on_signals(lambda: setattr(server, "should_exit", True))
+        log.info("ready", extra={"host": settings.web.host, "port": listener.getsockname()[1]})
+        server.run(sockets=[listener])
     return 0
 
 
@@ -129,6 +130,7 @@ def run_work(settings: Settings) -> int:
     import torch
 
     from dicom_node.pipeline.clock import Clock
+    from dicom_node.pipeline.delivery import warn_about_strays
     from dicom_node.pipeline.retry import RetryPolicy
     from dicom_node.pipeline.worker import Worker, WorkerSettings
     from dicom_node.processing import pipeline_digest, process_series
@@ -157,6 +159,7 @@ def run_work(settings: Settings) -> int:
             ),
             clock=utc_now,
         )
+        warn_about_strays(store, [peer.name for peer in settings.peers])
         threading.Thread(target=_leave_in_time, args=(stopping, worker), name="leave-in-time", daemon=True).start()
         with Clock(_ticks(settings, store, rules, stopping, pipeline_digest=digest, owner=owner)):
             log.info("ready", extra={"pipeline_digest": digest})

@@ -8,7 +8,8 @@ the same SOP Instance UID with the same bytes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,9 +20,11 @@ from dicom_node.peers import ObjectToSend, SendOutcome
 from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.settings import DicomwebPeer, DimsePeer
-from dicom_node.store import DeliveryRow, LeaseLostError, Store, StoreError
+from dicom_node.store import DeliveryRow, JobState, LeaseLostError, Store, StoreError
 
 log = logging.getLogger(__name__)
+
+MAX_STRAYS = 10_000  # looked at when the node starts
 
 
 class Send(Protocol):
@@ -126,6 +129,17 @@ class Outbox:
                 "retry_at": retry_at and retry_at.isoformat(),
             },
         )
+
+
+def warn_about_strays(store: Store, peer_names: Collection[str]) -> None:
+    """Say which deliveries wait for peers that the settings do not name (any more); they wait until they do."""
+    waiting = store.deliveries.list(states=[JobState.QUEUED, JobState.WAITING], limit=MAX_STRAYS)
+    for name, n_waiting in sorted(Counter(delivery.peer for delivery in waiting).items()):
+        if name not in peer_names:
+            log.warning(
+                "deliveries wait for a peer that the settings do not name; add it or cancel them",
+                extra={"peer": name, "n_deliveries": n_waiting},
+            )
 
 
 def _fields(delivery: DeliveryRow) -> dict[str, object]:

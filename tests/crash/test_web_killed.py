@@ -44,3 +44,11 @@ def test_a_web_server_that_was_killed_in_an_answer_gives_it_whole_after_a_restar
         rows = store.series.instances(series.series_instance_uid)
         assert {row.digest for row in rows} == objects
         assert all(hashlib.sha256(store.objects.read_dataset_bytes(d)).hexdigest() == d for d in objects)
+
+
+def test_a_web_server_that_has_just_started_stops_at_once(node: Node) -> None:
+    with node.part("web") as web:
+        web.wait_until_ready()
+        web.process.terminate()
+        web.process.join(15.0)
+        assert web.process.exitcode == 0

@@ -15,7 +15,7 @@ from pydicom import dcmread
 from dicom_node.peers import ObjectToSend, SendOutcome, deliver
 from dicom_node.peers.errors import PeerUnreachableError
 from dicom_node.pipeline.clock import Clock, Tick
-from dicom_node.pipeline.delivery import Outbox, Send
+from dicom_node.pipeline.delivery import Outbox, Send, warn_about_strays
 from dicom_node.pipeline.intake import complete_quiet_series
 from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.pipeline.rules import load_rules
@@ -181,3 +181,12 @@ def test_an_expired_delivery_is_not_noted_twice(store: Store) -> None:
     box.deliver_due(must_stop=lambda: next(stop))
     (delivery,) = store.deliveries.list()
     assert delivery.state is JobState.QUEUED
+
+
+def test_deliveries_to_a_peer_that_is_gone_from_the_settings_are_named_at_the_start(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_results(store, "pacs", "gone")
+    warn_about_strays(store, ["pacs"])
+    (record,) = [record for record in caplog.records if "settings do not name" in record.message]
+    assert (record.peer, record.n_deliveries) == ("gone", 2)
