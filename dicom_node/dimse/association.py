@@ -65,6 +65,7 @@ class Association:
     def __init__(
         self,
         connection: socket,
+        host: str,
         store: Store,
         *,
         policy: AdmissionPolicy,
@@ -79,7 +80,7 @@ class Association:
         self._places = places
         self._clock = clock
         self._stream = PduStream(connection, max_pdu_bytes=limits.max_pdu_bytes, pdu_timeout_s=limits.idle_timeout_s)
-        self._fields: dict[str, object] = {"association_id": uuid.uuid4().hex}
+        self._fields: dict[str, object] = {"association_id": uuid.uuid4().hex, "host": host}
 
     def run(self) -> None:
         """Negotiate, serve, close."""
@@ -98,6 +99,8 @@ class Association:
             self._stream.drain(CLOSE_TIMEOUT_S)
 
     def _negotiate_and_serve(self) -> None:
+        if not self._stream.wait(self._limits.artim_timeout_s, self._places.wake):
+            raise StoppingError
         pdu = self._stream.read(timeout_s=self._limits.artim_timeout_s)
         if pdu.type is not PduType.ASSOCIATE_RQ:
             raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU before an association")

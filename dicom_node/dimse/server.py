@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from dicom_node.dimse.association import ARTIM_TIMEOUT_S, Association, AssociationLimits
+from dicom_node.dimse.errors import ListenError
 from dicom_node.dimse.negotiation import AdmissionPolicy
 from dicom_node.dimse.places import Places
 from dicom_node.settings import DimseSettings
@@ -83,12 +84,15 @@ class DimseServer:
 
         Raises
         ------
-        OSError
+        ListenError
             The address cannot be listened on; another process may have it.
         """
-        host = self._settings.host
+        host, port = self._settings.host, self._settings.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, self._settings.port), family=family, backlog=BACKLOG)
+        try:
+            self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            raise ListenError(host, port, error.strerror or str(error)) from error
         self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), name="dimse-accept")
         self._acceptor.start()
         log.info("listening for associations", extra={"ae_title": self._policy.ae_title, "port": self.port})
@@ -148,16 +152,17 @@ class DimseServer:
                 connection.close()
                 log.warning("connection closed: too many are open", extra={"host": host})
                 return
-            thread = threading.Thread(target=self._serve, args=(connection,), name=f"dimse-{host}")
+            thread = threading.Thread(target=self._serve, args=(connection, host), name=f"dimse-{host}")
             self._connections[thread] = connection
         thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, host: str) -> None:
         try:
             # Answers are small and must not wait for the acknowledgement of the one before (Nagle).
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             Association(
                 connection,
+                host,
                 self._store,
                 policy=self._policy,
                 limits=self._limits,

@@ -13,7 +13,10 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
+from dicom_node.dimse import DimseServer
+from dicom_node.dimse.errors import ListenError
 from dicom_node.dimse.status import Status
+from dicom_node.settings import DimseSettings
 from dicom_node.store import Spool
 from dicom_node.upper_layer.pdu_stream import PduType
 from tests.dimse.listening_node import ListeningNode, StartNode
@@ -224,6 +227,20 @@ def test_a_stop_does_not_wait_longer_than_its_grace(start_node: StartNode, insta
         node.server.stop(grace_s=0.3)
         assert time.monotonic() - began < 5
         assert node.instances() == []
+
+
+def test_a_stop_does_not_wait_for_a_connection_that_says_nothing(start_node: StartNode) -> None:
+    with start_node() as node, RawPeer(node.port):
+        time.sleep(0.1)
+        began = time.monotonic()
+        node.server.stop()
+        assert time.monotonic() - began < 5
+
+
+def test_an_address_that_is_taken_is_named(node: ListeningNode, start_node: StartNode) -> None:
+    server = DimseServer(node.store, DimseSettings(host="127.0.0.1", port=node.port), ae_title="SECOND")
+    with pytest.raises(ListenError, match=rf"cannot listen on 127\.0\.0\.1:{node.port}: Address already in use"):
+        server.start()
 
 
 def _wait(condition: object, timeout_s: float = 5.0) -> None:
