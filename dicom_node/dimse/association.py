@@ -91,10 +91,11 @@ class Association:
                 log.info("association ended: %s", error, extra=self._fields)
                 return
             except AssociationError as error:
-                log.warning("association aborted: %s", error, extra=self._fields)
+                level = logging.INFO if isinstance(error, StoppingError) else logging.WARNING
+                log.log(level, "association ended: %s", error, extra=self._fields)
                 self._abort(error)
             except Exception:  # a defect must not take the other associations down
-                log.exception("association aborted: internal error", extra=self._fields)
+                log.exception("association ended: internal error", extra=self._fields)
                 self._abort(AssociationError())
             self._stream.drain(CLOSE_TIMEOUT_S)
 
