@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers demo serve test check format bench-ingest bench-segment clean
+.PHONY: help install dev peers demo serve test check format reference bench-ingest bench-segment clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ check: dev  ## format, lint, types, arrows between the rooms
 format: dev  ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+reference: dev  ## docs/reference.md from the code
+	$(BIN)/python docs/make_reference.py
 
 bench-ingest: dev peers  ## durable ingest against storescp, Orthanc and qrscp
 	$(BIN)/python -m benchmarks.bench_ingest

@@ -36,7 +36,7 @@ class _Section(BaseModel):
 class NodeSettings(_Section):
     """Who the node is and where it keeps what it must not lose."""
 
-    ae_title: AeTitle = "DICOMNODE"
+    ae_title: AeTitle = Field(default="DICOMNODE", description="the AE title that peers call, and that we call with")
     data_dir: Path = Field(default=Path("data"), description="objects, spool and index; one local file system")
     database_url: str | None = Field(
         default=None, description="SQLAlchemy URL of the index; SQLite below data_dir when empty"
@@ -46,23 +46,23 @@ class NodeSettings(_Section):
 class DimseSettings(_Section):
     """Listening for C-ECHO and C-STORE."""
 
-    host: str = "0.0.0.0"  # noqa: S104 - a PACS must reach it; who may send is decided by AE title
-    port: Port = 11112
-    max_associations: int = Field(default=32, ge=1, le=1024)
+    host: str = Field(default="0.0.0.0", description="address to listen on")  # noqa: S104 - a PACS must reach it
+    port: Port = Field(default=11112, description="TCP port; 0 lets the system choose one, which is logged")
+    max_associations: int = Field(default=32, ge=1, le=1024, description="associations at once; more are told to wait")
     allowed_calling_ae_titles: tuple[AeTitle, ...] = Field(default=(), description="empty: every calling AE title")
     require_called_ae_title: bool = Field(default=True, description="refuse associations that call another AE title")
     min_free_bytes: int = Field(
         default=2 * GIB, ge=0, description="refuse C-STORE with 0xA700 when less disk space is free"
     )
-    max_pdu_bytes: int = Field(default=131072, ge=16384, le=4 * 2**20)
-    idle_timeout_s: Seconds = 60.0
+    max_pdu_bytes: int = Field(default=131072, ge=16384, le=4 * 2**20, description="largest PDU that we take")
+    idle_timeout_s: Seconds = Field(default=60.0, description="a silent association is aborted after this time")
 
 
 class WebSettings(_Section):
     """Serving DICOMweb and health over HTTP."""
 
-    host: str = "127.0.0.1"
-    port: Port = 8080
+    host: str = Field(default="127.0.0.1", description="address to listen on; DICOMweb has no users of its own")
+    port: Port = Field(default=8080, description="TCP port; 0 lets the system choose one, which is logged")
 
 
 class SeriesSettings(_Section):
@@ -74,37 +74,37 @@ class SeriesSettings(_Section):
 class WorkSettings(_Section):
     """Running the models."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one")
     threads: int | None = Field(default=None, ge=1, description="CPU threads for the models; all cores when empty")
     lease_s: Seconds = Field(default=120.0, description="a job whose worker is silent for so long is run again")
-    max_attempts: int = Field(default=5, ge=1)
+    max_attempts: int = Field(default=5, ge=1, description="attempts before a job is dead")
     backoff_s: Seconds = Field(default=30.0, description="wait before the second attempt; doubles every time")
 
 
 class DeliverySettings(_Section):
     """Sending results to peers."""
 
-    max_attempts: int = Field(default=20, ge=1)
-    backoff_s: Seconds = 10.0
-    max_backoff_s: Seconds = 3600.0
-    timeout_s: Seconds = 60.0
+    max_attempts: int = Field(default=20, ge=1, description="attempts before a delivery is dead")
+    backoff_s: Seconds = Field(default=10.0, description="wait before the second attempt; doubles every time")
+    max_backoff_s: Seconds = Field(default=3600.0, description="longest wait between two attempts")
+    timeout_s: Seconds = Field(default=60.0, description="a peer that is silent for so long counts as gone")
 
 
 class DimsePeer(_Section):
     """A peer that takes results by C-STORE."""
 
-    kind: Literal["dimse"] = "dimse"
-    name: Name
-    ae_title: AeTitle
-    host: str
-    port: Annotated[int, Field(ge=1, le=65535)]
+    kind: Literal["dimse"] = Field(default="dimse", description="results go by C-STORE")
+    name: Name = Field(description="what deliver_to and the rules call it")
+    ae_title: AeTitle = Field(description="the peer's own AE title")
+    host: str = Field(description="name or address")
+    port: int = Field(ge=1, le=65535, description="TCP port")
 
 
 class DicomwebPeer(_Section):
     """A peer that takes results by STOW-RS."""
 
-    kind: Literal["dicomweb"] = "dicomweb"
-    name: Name
+    kind: Literal["dicomweb"] = Field(default="dicomweb", description="results go by STOW-RS")
+    name: Name = Field(description="what deliver_to and the rules call it")
     url: HttpUrl = Field(description="the DICOMweb root, without /studies")
     token_env: str | None = Field(default=None, description="environment variable that holds a bearer token")
     ca_file: Path | None = Field(default=None, description="certificates to trust instead of the system's")
@@ -116,8 +116,8 @@ Peer = Annotated[DimsePeer | DicomwebPeer, Field(discriminator="kind")]
 class ModelSettings(_Section):
     """Folders of the two models; the reference models that ship with the node where empty."""
 
-    foreground: Path | None = None
-    anonymized: Path | None = None
+    foreground: Path | None = Field(default=None, description="model folder; the reference model where empty")
+    anonymized: Path | None = Field(default=None, description="model folder; the reference model where empty")
 
 
 class RetentionSettings(_Section):
@@ -131,8 +131,8 @@ class RetentionSettings(_Section):
 class LogSettings(_Section):
     """What the log says; it never holds patient names or IDs."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severity to log")
+    format: Literal["text", "json"] = Field(default="text", description="json is for log collectors")
 
 
 class Settings(_Section):
@@ -144,7 +144,7 @@ class Settings(_Section):
     series: SeriesSettings = SeriesSettings()
     work: WorkSettings = WorkSettings()
     delivery: DeliverySettings = DeliverySettings()
-    peers: tuple[Peer, ...] = ()
+    peers: tuple[Peer, ...] = Field(default=(), description="who can get results; see below")
     deliver_to: tuple[str, ...] = Field(default=(), description="names of the peers that get every result")
     models: ModelSettings = ModelSettings()
     rules: Path | None = Field(default=None, description="routing rules; the ones that ship with the node where empty")
