@@ -41,7 +41,7 @@ def setting_rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield f"| `{key}` | {default} | {field.description or ''} |"
 
 
-def command_rows(command: Any, path: str) -> Iterator[str]:
+def command_rows(command: object, path: str) -> Iterator[str]:
     """One table row per command, groups opened."""
     for name, below in sorted(getattr(command, "commands", {}).items()):
         if getattr(below, "commands", None):
