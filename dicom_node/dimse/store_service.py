@@ -60,9 +60,13 @@ class StoreService:
         )
         return _Receiving(self, request, spool, arrival)
 
-    def keep(self, spool: Spool, arrival: Arrival) -> Kept:
+    def keep(self, spool: Spool, arrival: Arrival, request: Request) -> Answer:
         """Make the instance durable; when this returns, it is. The spool is the inbox's from here on."""
-        return self._store.inbox.keep(spool, arrival)
+        kept = self._store.inbox.keep(spool, arrival)
+        answer = ANSWERS_TO_KEPT[kept]
+        if kept is Kept.CONFLICT:
+            log.warning("instance kept beside another of the same UID", extra=self._fields(request, answer))
+        return answer
 
     def answer_to(self, error: Exception, request: Request) -> Answer:
         """Log why an instance was not kept, with the traceback of what is a defect, and choose the answer."""
@@ -108,7 +112,7 @@ class _Receiving:
         if self._failure is not None:
             return self._failure
         try:
-            return ANSWERS_TO_KEPT[self._service.keep(self._spool, self._arrival)]
+            return self._service.keep(self._spool, self._arrival, self._request)
         except Exception as error:  # noqa: BLE001 - every instance gets a status, whatever happened here
             return self._service.answer_to(error, self._request)
 

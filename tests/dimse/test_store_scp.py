@@ -72,7 +72,9 @@ def test_the_same_bytes_again_are_a_success_and_change_nothing(
     assert len(node.instances()) == 1
 
 
-def test_other_bytes_under_a_known_uid_are_a_warning_and_the_first_stays(node: ListeningNode) -> None:
+def test_other_bytes_under_a_known_uid_are_a_warning_and_the_first_stays(
+    node: ListeningNode, caplog: pytest.LogCaptureFixture
+) -> None:
     original = ct_series(n_slices=1, rows=16)[0]
     uid, first = uid_and_data_set(original)
     _, second = uid_and_data_set(original.edited(set_description))
@@ -82,6 +84,8 @@ def test_other_bytes_under_a_known_uid_are_a_warning_and_the_first_stays(node: L
     assert node.dataset_bytes(uid) == first
     (conflict,) = node.store.series.conflicts()
     assert conflict.sop_instance_uid == uid
+    assert node.store.objects.read_dataset_bytes(conflict.digest) == second
+    assert [record.levelname for record in caplog.records if "same UID" in record.message] == ["WARNING"]
 
 
 def test_a_data_set_of_another_instance_is_a_mismatch(node: ListeningNode, instances: list[tuple[str, bytes]]) -> None:
