@@ -47,7 +47,7 @@ def entry(name: str, modality: str, body_part: str, face: str) -> Entry:
 
 @pytest.fixture(scope="module")
 def groups(cohort: Cohort) -> list[list[Sample]]:
-    return [draw_samples(cohort, np.random.default_rng([1, number])) for number in range(12)]
+    return [draw_samples(cohort, np.random.default_rng([1, number])) for number in range(8)]
 
 
 def test_a_seed_and_a_number_always_give_the_same_samples(cohort: Cohort, groups: list[list[Sample]]) -> None:
