@@ -9,6 +9,7 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 
+MAX_ELEMENTS = 65_536  # of one level; real headers have some hundreds
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
@@ -41,7 +42,9 @@ def scan_elements(
     """
     values: dict[int, bytes] = {}
     position, end = 0, len(encoded)
-    while position < end:
+    for _ in range(MAX_ELEMENTS):
+        if position >= end:
+            return Scan(values, is_complete=position == end)
         tag, start, length, _ = _element(encoded, position, is_implicit_vr, is_little_endian)
         if tag > last_tag:
             return Scan(values, is_complete=True)
@@ -53,7 +56,7 @@ def scan_elements(
             if position > end:
                 raise CutError(f"element {tag:08X} of {length} bytes at {start} in {end}")
             values[tag] = encoded[start:position]
-    return Scan(values, is_complete=position == end)
+    raise ValueError(f"more than {MAX_ELEMENTS} elements up to {tag:08X}")
 
 
 def _element(encoded: bytes, position: int, is_implicit_vr: bool, is_little_endian: bool) -> tuple[int, int, int, bool]:

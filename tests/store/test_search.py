@@ -1,0 +1,117 @@
+"""QIDO queries: what matches, what comes back, in which order."""
+
+from __future__ import annotations
+
+import pytest
+
+from dicom_node.store import Store, UnsupportedFilterError
+from tests.store.sending import instance, keep
+
+
+@pytest.fixture
+def archive(store: Store) -> Store:
+    """Three studies of two patients: CT and MR, an ordinary name and one with ideographs."""
+    for number in (3, 1, 2):
+        keep(store, instance(number, study="1.1", series="1.1.1", StudyDate="20240105", StudyTime="103059.5"))
+    keep(store, instance(1, study="1.1", series="1.1.2", Modality="MR", StudyDate="20240105", SeriesNumber=8))
+    keep(store, instance(1, study="1.2", series="1.2.1", StudyDate="20250220", StudyTime="1200", AccessionNumber="A_2"))
+    japanese = {
+        "SpecificCharacterSet": ["", "ISO 2022 IR 87"],
+        "PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう",
+        "PatientID": "P/3",
+    }
+    keep(store, instance(1, study="1.3", series="1.3.1", Modality="MR", StudyDate="", **japanese))
+    return store
+
+
+def studies(store: Store, **filters: str) -> list[str]:
+    return [study["0020000D"]["Value"][0] for study in store.search.search_studies(filters)]
+
+
+def test_studies_come_with_their_counts_latest_first(archive: Store) -> None:
+    found = archive.search.search_studies({})
+    assert [study["0020000D"]["Value"][0] for study in found] == ["1.2", "1.1", "1.3"]
+    study = found[1]
+    assert study["00080061"]["Value"] == ["CT", "MR"]
+    assert (study["00201206"]["Value"], study["00201208"]["Value"]) == ([2], [4])
+    assert study["00080056"]["Value"] == ["ONLINE"]
+    assert study["00080020"] == {"vr": "DA", "Value": ["20240105"]}
+    assert study["00100010"] == {"vr": "PN", "Value": [{"Alphabetic": "Test^Person"}]}
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"StudyInstanceUID": "1.1"}, ["1.1"]),
+        ({"StudyInstanceUID": "1.1,1.3"}, ["1.1", "1.3"]),
+        ({"StudyInstanceUID": "1.1\\1.2"}, ["1.2", "1.1"]),
+        ({"StudyDate": "20240105"}, ["1.1"]),
+        ({"StudyDate": "20240101-20241231"}, ["1.1"]),
+        ({"StudyDate": "20240106-"}, ["1.2"]),
+        ({"StudyDate": "-20240105"}, ["1.1"]),  # an unknown date is in no range
+        ({"StudyTime": "1030-1030"}, ["1.1"]),
+        ({"AccessionNumber": "A_2"}, ["1.2"]),
+        ({"AccessionNumber": "A_*"}, ["1.2"]),  # an underscore is itself, not SQL's wildcard
+        ({"AccessionNumber": "A?"}, ["1.1", "1.3"]),
+        ({"AccessionNumber": "a*"}, []),  # only names ignore case
+        ({"PatientID": "P/*"}, ["1.3"]),
+        ({"PatientID": ""}, ["1.2", "1.1", "1.3"]),
+        ({"PatientID": "*"}, ["1.2", "1.1", "1.3"]),
+        ({"PatientName": "TEST^person"}, ["1.2", "1.1"]),
+        ({"PatientName": "test*"}, ["1.2", "1.1"]),
+        ({"PatientName": "山田^太郎"}, ["1.3"]),
+        ({"PatientName": "やまだ*"}, ["1.3"]),
+        ({"PatientName": "yamada*"}, ["1.3"]),
+        ({"ModalitiesInStudy": "MR"}, ["1.1", "1.3"]),
+        ({"ModalitiesInStudy": "MR,CT"}, ["1.2", "1.1", "1.3"]),
+        ({"ModalitiesInStudy": "PT"}, []),
+        ({"PatientName": "test*", "ModalitiesInStudy": "MR"}, ["1.1"]),
+    ],
+)
+def test_studies_match(archive: Store, filters: dict[str, str], expected: list[str]) -> None:
+    assert studies(archive, **filters) == expected
+
+
+def test_names_come_back_as_unicode_in_their_groups(archive: Store) -> None:
+    (study,) = archive.search.search_studies({"PatientID": "P/3"})
+    groups = {"Alphabetic": "Yamada^Tarou", "Ideographic": "山田^太郎", "Phonetic": "やまだ^たろう"}
+    assert study["00100010"]["Value"] == [groups]
+    assert study["00080005"]["Value"] == ["ISO_IR 192"]
+
+
+def test_series_and_instances_carry_what_is_above_them(archive: Store) -> None:
+    (series,) = archive.search.search_series({"StudyInstanceUID": "1.1", "Modality": "CT"})
+    assert (series["0020000E"]["Value"], series["00201209"]["Value"]) == (["1.1.1"], [3])
+    assert series["00100020"]["Value"] == ["P1"]
+    found = archive.search.search_instances({"SeriesInstanceUID": "1.1.1"})
+    assert [one["00200013"]["Value"][0] for one in found] == [1, 2, 3]
+    assert {one["00080060"]["Value"][0] for one in found} == {"CT"}
+    assert found[0]["00280010"] == {"vr": "US", "Value": [16]}
+    (second,) = archive.search.search_instances({"SeriesInstanceUID": "1.1.1", "InstanceNumber": "2"})
+    assert second["00080018"]["Value"] == ["1.1.1.2"]
+    assert archive.search.search_instances({"InstanceNumber": "x"}) == ()
+    assert len(archive.search.search_instances({"PatientID": "P1"})) == 5
+
+
+def test_pages_do_not_overlap_and_end(archive: Store) -> None:
+    pages = [archive.search.search_instances({}, limit=4, offset=offset) for offset in (0, 4, 8)]
+    uids = [one["00080018"]["Value"][0] for page in pages for one in page]
+    assert [len(page) for page in pages] == [4, 2, 0]
+    assert len(set(uids)) == 6
+
+
+def test_what_is_not_searchable_is_said(archive: Store) -> None:
+    with pytest.raises(UnsupportedFilterError, match="study query: Modality cannot be searched"):
+        archive.search.search_studies({"Modality": "CT"})
+    assert "Modality" in archive.search.searchable["series"]
+
+
+def test_objects_are_found_by_their_uids(archive: Store) -> None:
+    assert len(archive.search.find_instances(study_instance_uid="1.1")) == 4
+    (row,) = archive.search.find_instances(
+        study_instance_uid="1.1", series_instance_uid="1.1.1", sop_instance_uid="1.1.1.2"
+    )
+    assert row.instance_number == 2
+    assert archive.search.find_instances(study_instance_uid="1.2", sop_instance_uid="1.1.1.2") == ()
+    with pytest.raises(ValueError, match="at least one UID"):
+        archive.search.find_instances()
