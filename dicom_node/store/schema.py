@@ -90,10 +90,9 @@ series = sa.Table(
     sa.Column("last_arrival_at", UtcDateTime, nullable=False),
     sa.Column("completed_at", UtcDateTime, nullable=True),
     sa.Column("skip_reason", sa.Text, nullable=True),
-    sa.Index(None, "study_instance_uid"),
+    sa.Index(None, "study_instance_uid", "modality"),  # none on modality alone: it tempts planners into sorting
     sa.Index(None, "state", "last_arrival_at"),
     sa.Index(None, "last_arrival_at"),
-    sa.Index(None, "modality"),
 )
 
 instances = sa.Table(

@@ -99,9 +99,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("series_instance_uid", name=op.f("pk_series")),
     )
     op.create_index(op.f("ix_series_last_arrival_at"), "series", ["last_arrival_at"], unique=False)
-    op.create_index(op.f("ix_series_modality"), "series", ["modality"], unique=False)
     op.create_index(op.f("ix_series_state_last_arrival_at"), "series", ["state", "last_arrival_at"], unique=False)
-    op.create_index(op.f("ix_series_study_instance_uid"), "series", ["study_instance_uid"], unique=False)
+    op.create_index(
+        op.f("ix_series_study_instance_uid_modality"), "series", ["study_instance_uid", "modality"], unique=False
+    )
     op.create_table(
         "tags",
         sa.Column("id", sa.Integer(), nullable=False),
