@@ -138,9 +138,15 @@ def _slice_header(index: int) -> Dataset:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor seconds that a process and its ended children have used."""
+    """Processor seconds of a process and its children, ended ones too."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    ticks = sum(_ticks(process) for process in (str(pid), *children))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: str) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
 
 
 def send_s(target: Target, parts: list[Path]) -> float:
