@@ -84,7 +84,9 @@ class Jobs:
             _held_job(connection, job_id, owner)
         with file_results(self._objects, outcome.results, now) as filed, self._database.write() as connection:
             job = _held_job(connection, job_id, owner)
-            record_outcome(connection, job, filed, outcome, now)
+            for spool, one in filed:
+                self._objects.restore(spool, one.digest)
+            record_outcome(connection, job, [one for _, one in filed], outcome, now)
             move_job(
                 connection,
                 job,

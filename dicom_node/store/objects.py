@@ -148,6 +148,11 @@ class ObjectStore:
             raise _translated(error, self.folder) from error
         return path.parent
 
+    def restore(self, spool: Spool, digest: str) -> None:
+        """Link again what retention removed since `link`; for a caller that holds the index's write lock."""
+        if not self.path(digest).exists():
+            sync_folder(self.link(spool, digest))
+
     def is_sound(self, digest: str) -> bool:
         """Whether an object is there and its bytes have the digest that is its name."""
         try:

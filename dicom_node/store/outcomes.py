@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from dicom_node.store.arrivals import Filed, add_series, add_study, instance_values
 from dicom_node.store.errors import ResultConflictError
 from dicom_node.store.headers import Header, read_header
-from dicom_node.store.objects import ObjectStore, sync_folder
+from dicom_node.store.objects import ObjectStore, Spool, sync_folder
 from dicom_node.store.records import Arrival, JobRow, NewResult, Outcome, ResultRow
 from dicom_node.store.schema import deliveries, instances, jobs, results, series, studies, verdicts
 from dicom_node.store.states import JobState, Origin, SeriesState
@@ -22,7 +22,9 @@ SET_BY_JOB = "node"
 
 
 @contextmanager
-def file_results(objects: ObjectStore, new_results: Sequence[NewResult], now: datetime) -> Iterator[list[Filed]]:
+def file_results(
+    objects: ObjectStore, new_results: Sequence[NewResult], now: datetime
+) -> Iterator[list[tuple[Spool, Filed]]]:
     """Put the objects of results on disk; the block commits their rows.
 
     When the block fails, the spool's names stay: they tell the next start which objects have no row.
@@ -50,7 +52,7 @@ def file_results(objects: ObjectStore, new_results: Sequence[NewResult], now: da
         filed.append(Filed(spool.sha256(), spool.dataset_bytes, read_header(spool, arrival), arrival))
     for folder in {objects.link(spool, one.digest) for spool, one in zip(spools, filed, strict=True)}:
         sync_folder(folder)
-    yield filed
+    yield list(zip(spools, filed, strict=True))
     for spool in spools:
         spool.discard()
 

@@ -242,6 +242,21 @@ def test_a_disk_that_cannot_sync_is_no_success_and_leaves_no_row(store: Store, m
     assert keep(store, instance(2)) is Kept.STORED
 
 
+def test_an_instance_that_retention_deletes_while_it_comes_again_is_kept(store: Store) -> None:
+    sent = instance()
+    keep(store, sent)
+    (row,) = store.series.instances(SERIES)
+    with ThreadPoolExecutor(1) as pool:
+        with store._database.write() as connection:
+            again = pool.submit(keep, store, sent)
+            while store.inbox.n_file_syncs < 2:  # it has found the object in place, and waits for the index
+                threading.Event().wait(0.01)
+            connection.execute(sa.text("DELETE FROM instances"))
+            store.objects.remove(row.digest)
+        assert again.result() is Kept.STORED
+    assert store.objects.read_dataset_bytes(row.digest) == sent.encoded
+
+
 def test_an_object_whose_bytes_rotted_is_repaired_by_the_same_instance(store: Store) -> None:
     sent = instance()
     keep(store, sent)
