@@ -5,6 +5,7 @@ Edges map the kind to a DIMSE status, an HTTP status, an exit code or a retry, n
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 
 import dicom_node.errors
@@ -22,20 +23,24 @@ class ErrorKind(StrEnum):
 
 _REFUSED = (dicom_node.errors.Refused, inference.errors.Refused, sr_writer.errors.Refused)
 _TRANSIENT = (dicom_node.errors.Transient, inference.errors.Transient, MemoryError)
+# The machine is short of something that may be there later: disk, files, memory.
+_SHORTAGES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 def classify(error: BaseException) -> ErrorKind:
     """Kind of an error; what is in no family is a defect of ours."""
     if isinstance(error, _REFUSED):
         return ErrorKind.REFUSED
-    if isinstance(error, _TRANSIENT):
+    if isinstance(error, _TRANSIENT) or (isinstance(error, OSError) and error.errno in _SHORTAGES):
         return ErrorKind.TRANSIENT
     return ErrorKind.DEFECT
 
 
 def error_code(error: BaseException) -> str:
-    """Stable code of an error: its family's, ``out-of-memory``, or ``internal`` for a defect."""
+    """Stable code of an error: its family's, ``out-of-memory``, ``machine-short``, or ``internal`` for a defect."""
     if isinstance(error, MemoryError):
         return "out-of-memory"
+    if isinstance(error, OSError) and error.errno in _SHORTAGES:
+        return "machine-short"
     code = getattr(error, "code", None)
     return code if isinstance(code, str) and classify(error) is not ErrorKind.DEFECT else "internal"

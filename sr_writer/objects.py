@@ -21,6 +21,9 @@ WRITER_VERSION: Final = "1"
 
 IMPLEMENTATION_CLASS_UID: Final = derive_uid("implementation-class")
 IMPLEMENTATION_VERSION_NAME: Final = f"DICOM_NODE_{WRITER_VERSION}"
+# Who made an object. A PACS that coerces patient or study does not touch the equipment, so results are known by it.
+MANUFACTURER: Final = "dicom-node project"
+MANUFACTURER_MODEL_NAME: Final = "dicom-node"
 
 # LO in the default repertoire, without the backslash that separates values (PS3.5 6.2).
 _LONG_STRING: Final = re.compile(r"[ -\[\]-~]{1,64}")

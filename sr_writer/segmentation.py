@@ -23,7 +23,16 @@ from sr_writer.encoding import encode_dataset, encoded_element
 from sr_writer.errors import GridMismatchError, SourceHeaderError
 from sr_writer.frames import list_frames, pack_frames, per_frame_functional_groups, shared_functional_groups
 from sr_writer.identity import copy_identity
-from sr_writer.objects import ROLES, WRITER_VERSION, AlgorithmIdentity, Lineage, Role, WrittenObject
+from sr_writer.objects import (
+    MANUFACTURER,
+    MANUFACTURER_MODEL_NAME,
+    ROLES,
+    WRITER_VERSION,
+    AlgorithmIdentity,
+    Lineage,
+    Role,
+    WrittenObject,
+)
 from sr_writer.proof import prove_segmentation
 from sr_writer.sources import PlaneSource, check_plane_sources, find_plane_sources, referenced_series_item
 from sr_writer.uids import derive_frame_of_reference_uid
@@ -122,8 +131,8 @@ def _describe(header: Dataset, lineage: Lineage, written_at: datetime) -> Datase
     ds.SeriesDate = ds.ContentDate = ds.InstanceCreationDate = stated_at.strftime("%Y%m%d")
     ds.SeriesTime = ds.ContentTime = ds.InstanceCreationTime = stated_at.strftime("%H%M%S")
     # Enhanced General Equipment
-    ds.Manufacturer = "dicom-node project"
-    ds.ManufacturerModelName = "dicom-node"
+    ds.Manufacturer = MANUFACTURER
+    ds.ManufacturerModelName = MANUFACTURER_MODEL_NAME
     ds.DeviceSerialNumber = lineage.pipeline_digest[:16]
     ds.SoftwareVersions = [version("dicom-node"), f"writer {WRITER_VERSION}"]
     # Segmentation Image

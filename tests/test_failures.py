@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 import dicom_node.errors
@@ -20,6 +22,8 @@ from dicom_node.settings import SettingsError
         (inference.errors.Transient(), ErrorKind.TRANSIENT, "inference"),
         (dicom_node.errors.Transient(), ErrorKind.TRANSIENT, "node"),
         (MemoryError(), ErrorKind.TRANSIENT, "out-of-memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), ErrorKind.TRANSIENT, "machine-short"),
+        (FileNotFoundError(errno.ENOENT, "gone"), ErrorKind.DEFECT, "internal"),
         (ZeroDivisionError(), ErrorKind.DEFECT, "internal"),
         (SystemExit(3), ErrorKind.DEFECT, "internal"),
     ],

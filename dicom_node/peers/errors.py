@@ -36,8 +36,8 @@ class PeerTimeoutError(DeliveryError, Transient):
         return f"peer {peer}: no {waited_for} within {timeout_s:g} s; tried again later"
 
 
-class AssociationRejectedError(DeliveryError, Refused):
-    """The peer does not want us: an AE title is unknown to it."""
+class AssociationRejectedError(DeliveryError, Transient):
+    """The peer does not want us: an AE title is unknown to it, until its administrator adds ours."""
 
     code = "association-rejected"
 
@@ -46,8 +46,8 @@ class AssociationRejectedError(DeliveryError, Refused):
 
     def __str__(self) -> str:
         return (
-            f"peer {self.args[0]}: association rejected for good: {self.args[1]}; "
-            "check the AE titles on both sides, then retry"
+            f"peer {self.args[0]}: association rejected: {self.args[1]}; "
+            "check the AE titles on both sides; it is tried again"
         )
 
 

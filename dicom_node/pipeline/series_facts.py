@@ -15,12 +15,13 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 from dicom_node.pipeline.conditions import SENDER_KEYWORD
 from dicom_node.pipeline.routing import InstanceFacts
 from dicom_node.store import InstanceRow, Origin, Store
+from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME
 
 log = logging.getLogger(__name__)
 
 # What `sr_writer` signs with. A PACS that coerces patient or study on the way does not touch the equipment, and an
 # instance that came back so is not known by its UID or bytes any more.
-OWN_SIGNATURE = {"Manufacturer": "dicom-node project", "ManufacturerModelName": "dicom-node"}
+OWN_SIGNATURE = {"Manufacturer": MANUFACTURER, "ManufacturerModelName": MANUFACTURER_MODEL_NAME}
 
 _NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "US or SS"})
 _ESCAPE_ENDS = {ord("\\")}  # a value ends an escape sequence of ISO 2022 (PS3.5 6.1.2.5.3)

@@ -106,8 +106,8 @@ def test_a_name_that_does_not_resolve_is_tried_again() -> None:
 @pytest.mark.parametrize(
     ("settings", "called", "kind", "code"),
     [
-        ({}, "OTHER", ErrorKind.REFUSED, "association-rejected"),
-        ({"allowed_calling_ae_titles": ("SOMEBODY",)}, "PEER", ErrorKind.REFUSED, "association-rejected"),
+        ({}, "OTHER", ErrorKind.TRANSIENT, "association-rejected"),
+        ({"allowed_calling_ae_titles": ("SOMEBODY",)}, "PEER", ErrorKind.TRANSIENT, "association-rejected"),
         ({"min_free_bytes": 2**62}, "PEER", ErrorKind.TRANSIENT, "store-failed-for-now"),
     ],
 )
