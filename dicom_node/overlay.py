@@ -26,6 +26,9 @@ BLACK_PERCENTILE = 1.0  # of all values, where they have no unit
 WHITE_PERCENTILE = 99.5  # of the foreground's values
 N_WINDOW_SAMPLES = 500_000  # enough for a percentile; a whole-body CT has 500 million voxels
 
+MIN_BODY_SHARE = 0.25  # a slice with less, of the largest cross-section of the body, says little about where it lies
+SPECK_MM3 = 1000.0  # an anonymised area below 1 mL does not choose the slices
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 PANEL_PX = 340
@@ -78,13 +81,15 @@ def draw_overlay(
     voxels = _reorder(volume.array, axes, flips)
     body, altered = _reorder(foreground, axes, flips), _reorder(anonymized, axes, flips)
     directions = _display_directions(volume.affine, axes, flips)
+    is_speck = np.count_nonzero(altered) * abs(np.linalg.det(directions)) < SPECK_MM3
+    chosen_by = np.zeros_like(altered) if is_speck else altered
     spacing_mm = np.linalg.norm(directions, axis=0)
     levels = window(voxels, body, modality=modality)
     width = 3 * (PANEL_PX + 2 * MARGIN_PX)
     canvas = Image.new("RGB", (width, PANEL_PX + 2 * MARGIN_PX + CAPTION_LINE_PX * (len(caption) + 1)))
     draw = ImageDraw.Draw(canvas)
     for number, view in enumerate((_AXIAL, _CORONAL, _SAGITTAL)):
-        index = informative_index(body, altered, view.into)
+        index = informative_index(body, chosen_by, view.into)
         panel = _panel(
             _plane(voxels, view, index),
             _plane(body, view, index),
@@ -133,12 +138,18 @@ def _finite_percentile(values: NDArray[np.float32], percentile: float) -> float:
 
 
 def informative_index(foreground: NDArray[np.bool_], anonymized: NDArray[np.bool_], axis: int) -> int:
-    """Slice with most of the anonymised area; without any, the middle of the foreground, or of the array."""
+    """Slice that shows most of the anonymised area, and enough of the body to see where it lies.
+
+    Without anonymised area, or where it lies beside the body only: the middle of the foreground, or of the array.
+    """
     others = tuple(other for other in range(3) if other != axis)
+    body = np.count_nonzero(foreground, axis=others)
     altered = np.count_nonzero(anonymized, axis=others)
+    if body.any():
+        altered[body < MIN_BODY_SHARE * body.max()] = 0
     if altered.any():
         return int(altered.argmax())
-    inside = np.flatnonzero(foreground.any(axis=others))
+    inside = np.flatnonzero(body)
     return int(inside[inside.size // 2]) if inside.size else foreground.shape[axis] // 2
 
 

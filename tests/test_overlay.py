@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from dicom_node.overlay import ANONYMIZED_RGB, FOREGROUND_RGB, direction_letters, draw_overlay
+from dicom_node.overlay import ANONYMIZED_RGB, FOREGROUND_RGB, direction_letters, draw_overlay, informative_index
 
 CAPTION = ("no anonymised area found", "second line")
 SPACING_MM = (2.5, 1.5, 1.0)  # slice, row, column: all different, so that a swapped axis changes the aspect
@@ -25,9 +25,9 @@ def head_phantom() -> tuple[hd.Volume, NDArray[np.bool_], NDArray[np.bool_]]:
     body = np.zeros(SHAPE, dtype=bool)
     body[5:25, 8:32, 8:36] = True
     voxels[body] = 100.0
-    voxels[6:10, 24:31, 28:35] = 400.0
+    voxels[6:12, 22:31, 26:35] = 400.0
     altered = np.zeros(SHAPE, dtype=bool)
-    altered[6:10, 24:31, 28:35] = True
+    altered[6:12, 22:31, 26:35] = True
     affine = np.array([[0, 0, 1.0, -20], [0, 1.5, 0, -30], [-2.5, 0, 0, 40], [0, 0, 0, 1]])
     return hd.Volume(voxels, affine, coordinate_system="PATIENT"), body, altered
 
@@ -93,6 +93,37 @@ def test_pixels_are_square_in_millimetres() -> None:
     drawn = np.argwhere((pixels[24:364, 412:752] == FOREGROUND_RGB).all(axis=-1))  # coronal panel
     height, width = np.ptp(drawn, axis=0) + 1
     assert height / width == pytest.approx(50.0 / 28.0, rel=0.03)
+
+
+def test_the_slice_shows_the_altered_area_together_with_the_body() -> None:
+    body = np.zeros((20, 4, 4), dtype=bool)
+    body[5:15] = True
+    altered = np.zeros_like(body)
+    altered[2:8, :2] = True
+    altered[0:3] = True  # most of it lies where there is no body
+
+    assert 5 <= informative_index(body, altered, 0) < 8
+
+
+def test_without_altered_area_the_middle_of_the_body_is_shown() -> None:
+    body = np.zeros((20, 4, 4), dtype=bool)
+    body[9:19] = True
+
+    assert informative_index(body, np.zeros_like(body), 0) == 14
+    assert informative_index(np.zeros_like(body), np.zeros_like(body), 0) == 10
+
+
+def test_a_speck_does_not_choose_the_slices() -> None:
+    volume, body, nothing = head_phantom()
+    nothing[:] = False
+    speck = nothing.copy()
+    speck[6, 9, 9:12] = True  # 11 mm³ inside the body, on none of its middle slices
+
+    without, with_speck = (
+        picture(draw_overlay(volume, body, mask, modality="MR", caption=CAPTION)) for mask in (nothing, speck)
+    )
+
+    assert np.array_equal(with_speck, without)
 
 
 def test_an_oblique_side_has_two_letters() -> None:

@@ -88,6 +88,7 @@ def _fetch(node: DemoNode, store: Store, series: DemoSeries, folder: Path) -> De
     """Bring one series' results home, and draw the overlay from the SEG, not from what the node remembers."""
     report = next(iter(store.studies.verdicts(series.study_instance_uid))).report
     (folder / "report.json").write_bytes(encode_report(dict(report)))
+    (folder / "seg.dcm").unlink(missing_ok=True)  # of an earlier demo; with nothing found there is none
     shape = series.volume.spatial_shape
     masks = {"foreground": np.zeros(shape, dtype=bool), "anonymized": np.zeros(shape, dtype=bool)}
     for segmentation in fetch_segmentations(node, series.study_instance_uid):

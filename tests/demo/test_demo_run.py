@@ -1,0 +1,85 @@
+"""The demo from start to end, with a real node; tiny models stand in for the reference ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from typer.testing import CliRunner
+
+from dicom_node.cli import app
+from dicom_node.demo.errors import DemoError
+from dicom_node.demo.run import run_demo
+from tests.tiny_models import write_tiny_model
+
+
+def tiny_models(folder: Path) -> dict[str, Path]:
+    """Above 60 is body, above 650 is anonymised, on a coarse grid."""
+    return {
+        role: write_tiny_model(folder / role, role, above=above, spacing_mm=(8.0, 8.0, 8.0))
+        for role, above in (("foreground", 60.0), ("anonymized", 650.0))
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_three_series_go_in_and_their_segs_come_back(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    results = run_demo(
+        tmp_path / "out", device="cpu", timeout_s=900.0, say=said.append, models=tiny_models(tmp_path / "models")
+    )
+
+    assert [result.title for result in results] == [
+        "MR head, face intact",
+        "MR head, face cut away",
+        "CT chest and abdomen",
+    ]
+    assert all(result.is_seg_as_reported for result in results)
+    for result in results:
+        sent = dcmread(next((result.folder / "dicom").iterdir()), stop_before_pixels=True)
+        segmentation = dcmread(result.folder / "seg.dcm", stop_before_pixels=True)
+        assert segmentation.StudyInstanceUID == sent.StudyInstanceUID
+        assert segmentation.FrameOfReferenceUID == sent.FrameOfReferenceUID
+        assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == sent.SeriesInstanceUID
+        assert result.report["foreground_ml"] > 100.0
+        with Image.open(result.folder / "overlay.png") as overlay:
+            assert overlay.format == "PNG"
+    assert any("149 instances, each acknowledged" in line for line in said)
+    log = (tmp_path / "out" / "node.log").read_text()
+    assert "all processes stopped" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match=r"ended by itself .*node\.log"):
+        run_demo(
+            tmp_path / "out",
+            device="cpu",
+            timeout_s=60.0,
+            say=lambda _: None,
+            models={"foreground": tmp_path / "nowhere"},
+        )
+
+    assert "model.yaml is missing" in (tmp_path / "out" / "node.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_results_that_do_not_come_in_time_are_exit_code_3(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+
+    result = CliRunner().invoke(
+        app,
+        [
+            *("demo", "--out", str(tmp_path / "out"), "--device", "cpu", "--timeout", "1"),
+            *("--foreground-model", str(models["foreground"]), "--anonymized-model", str(models["anonymized"])),
+        ],
+    )
+
+    assert result.exit_code == 3
+    assert "error: not finished within 1 s; the node's log is" in result.stderr
