@@ -69,8 +69,8 @@ def check_rows_and_objects_belong_together(store: Store) -> None:
             connection.execute(sa.union(sa.select(instances.c.digest), sa.select(conflicts.c.digest))).scalars()
         )
         counted = sa.select(instances.c.series_instance_uid, sa.func.count()).group_by(instances.c.series_instance_uid)
-        counts = dict(connection.execute(counted))
-        totals = dict(connection.execute(sa.select(series.c.series_instance_uid, series.c.n_instances)))
+        counts = dict(connection.execute(counted).all())
+        totals = dict(connection.execute(sa.select(series.c.series_instance_uid, series.c.n_instances)).all())
     assert counts == totals
     assert {path.stem for path in store.objects.folder.rglob("*.dcm")} == named
     assert all(store.objects.is_sound(digest) for digest in named)
