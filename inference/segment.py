@@ -17,6 +17,7 @@ from inference.nnunet.errors import ModelKeyError
 from inference.nnunet.orientation import CANONICAL, RAS, Reorientation, reorientation_of
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel, choose_device
+from inference.refine.masks import DecidedBy, refine_masks
 from inference.series.volume import Remark, SourceVolume
 from inference.verdict.verdict import Verdict, decide_verdict, gather_facts
 
@@ -116,6 +117,10 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         with clock.stage(f"segment {role}"):
             labels = model.network.predict_labels(prepared)
             masks[role] = np.ascontiguousarray(np.isin(reorientation.to_source(labels), model.spec.mask_values))
+    decided_by = dict.fromkeys(masks, str(DecidedBy.NETWORK))
+    if models.foreground.spec.refine or models.anonymized.spec.refine:
+        with clock.stage("refine"):
+            decided_by = _refine(source, models, masks)
     with clock.stage("verdict"):
         geometry = source.volume.get_geometry()
         canonical = reorientation_of(geometry)
@@ -129,11 +134,29 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         foreground=masks["foreground"],
         anonymized=masks["anonymized"],
         verdict=verdict,
-        decided_by=dict.fromkeys(masks, "network"),
+        decided_by=decided_by,
         models=models.identities,
         timings_s=clock.timings_s,
         remarks=source.remarks,
     )
+
+
+def _refine(source: SourceVolume, models: Models, masks: dict[str, Mask]) -> dict[str, str]:
+    """Replace the masks of models that are refined; say what decided each."""
+    geometry = source.volume.get_geometry()
+    canonical = reorientation_of(geometry)
+    refined = refine_masks(
+        np.ascontiguousarray(canonical.to_canonical(np.asarray(source.volume.array, dtype=np.float32))),
+        np.ascontiguousarray(canonical.to_canonical(masks["foreground"])),
+        np.ascontiguousarray(canonical.to_canonical(masks["anonymized"])),
+        canonical.spacing_mm(geometry),
+        foreground=models.foreground.spec.refine,
+        anonymized=models.anonymized.spec.refine,
+        is_ct=source.modality == "CT",
+    )
+    masks["foreground"] = np.ascontiguousarray(canonical.to_source(refined.foreground))
+    masks["anonymized"] = np.ascontiguousarray(canonical.to_source(refined.anonymized))
+    return {role: str(decided) for role, decided in refined.decided_by.items()}
 
 
 class _SharedInputs:

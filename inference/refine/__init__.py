@@ -1,0 +1,1 @@
+"""Masks made exact on the source grid: the network proposes a place, stored values decide where it ends."""

@@ -1,0 +1,119 @@
+"""The body's surface on the source grid: half-way between the tissue and the air beside it.
+
+The network's contour is a few millimetres coarse; it is trusted deeper than that on both sides. Between, a voxel is
+body where its value lies above the local half-way level. What is dark in that band but enclosed (bone, nostrils) is
+body again, so that it stays one solid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from inference.refine.grids import (
+    CoarseGrid,
+    DecidedBy,
+    Field,
+    Mask,
+    Spacing,
+    coarse_grid,
+    largest_part,
+    neighbour_count,
+    signed_distance_mm,
+)
+
+INNER_MM = 3.0  # deeper than this below the network's contour all is body
+OUTER_MM = 3.0  # higher than this above it nothing is
+TISSUE_DEPTHS_MM = (1.0, 6.0)  # skin and fat; deeper lies bone, higher voxels are partly air
+AIR_HEIGHT_MM = 4.0
+TISSUE_SIGMA_MM = 7.0
+AIR_SIGMA_MM = 14.0
+BRIGHT_SHARE = 0.15  # of the step from air to tissue; darker is bone or a cavity, no tissue to measure
+HALF_WAY_HU = -500.0  # between air (-1000) and skin (about 0)
+LEAST_STEP = 0.15  # of the volume's own spread; below it there is no contrast between body and air to refine by
+LEVEL_FACTOR = 2  # coarse voxels in one step of the levels, which vary over a centimetre
+THICKNESS_RATIO = 1.5  # axes with steps this much longer than the finest are not smoothed along
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RefinedBody:
+    """The refined mask and what drew its contour."""
+
+    mask: Mask
+    decided_by: DecidedBy
+
+
+def refine_foreground(
+    voxels: NDArray[np.float32], contour: Mask, removed: Mask, spacing_mm: Spacing, *, is_ct: bool = False
+) -> RefinedBody:
+    """Move the network's contour to the half-way surface.
+
+    Parameters
+    ----------
+    voxels
+        (slice, row, column) values with the first axis towards the head.
+    removed
+        Proven to be written by a tool: neither body nor air to measure.
+    is_ct
+        Where air is as dark as in Hounsfield units the half-way level is known, and not measured.
+    """
+    grid = coarse_grid(voxels.shape, spacing_mm)
+    depth_mm = signed_distance_mm(grid.reduce(contour) > 0.5, grid.spacing_mm)
+    above = grid.coarser(LEVEL_FACTOR)
+    blocks = above.over(grid)
+    levels = _half_way_levels(grid.reduce(voxels), depth_mm, grid.reduce(removed) > 0, blocks, is_ct=is_ct)
+    if levels is None:
+        return RefinedBody(contour & ~removed, DecidedBy.NETWORK)
+    body = np.empty(voxels.shape, bool)
+    near = np.empty(voxels.shape, bool)
+    planes = zip(grid.planes(depth_mm), above.planes(levels), strict=True)
+    for index, ((depth,), (level,)) in enumerate(planes):
+        near[index] = depth > -OUTER_MM
+        body[index] = (depth > INNER_MM) | near[index] & (voxels[index] > level)
+    body &= ~removed
+    axes = tuple(axis for axis in range(3) if spacing_mm[axis] <= THICKNESS_RATIO * min(spacing_mm))
+    body = neighbour_count(body, axes) > 3 ** len(axes) // 2
+    for index in range(voxels.shape[0]):
+        body[index] |= _holes(body[index]) & near[index]
+    body &= ~removed
+    return RefinedBody(largest_part(body), DecidedBy.NATIVE_EVIDENCE)
+
+
+def _half_way_levels(values: Field, depth_mm: Field, removed: Mask, blocks: CoarseGrid, *, is_ct: bool) -> Field | None:
+    """Level on the grid of blocks above which a voxel is tissue; None where body and air do not differ."""
+    inside = (depth_mm > TISSUE_DEPTHS_MM[0]) & (depth_mm < TISSUE_DEPTHS_MM[1]) & ~removed
+    outside = (depth_mm < -AIR_HEIGHT_MM) & ~removed
+    if not inside.any() or not outside.any():
+        return None
+    tissue, air = float(np.median(values[inside])), float(np.median(values[outside]))
+    if is_ct and air < HALF_WAY_HU < tissue:
+        return np.full(blocks.coarse_shape, HALF_WAY_HU, np.float32)
+    low, high = np.percentile(values, [1.0, 99.0])
+    if tissue - air < LEAST_STEP * (high - low):
+        return None
+    bright = inside & (values > air + BRIGHT_SHARE * (tissue - air))
+    tissue_level = _local_mean(values, bright, blocks, TISSUE_SIGMA_MM)
+    air_level = _local_mean(values, outside, blocks, AIR_SIGMA_MM)
+    return np.asarray((tissue_level + air_level) / 2, dtype=np.float32)
+
+
+def _local_mean(values: Field, where: Mask, blocks: CoarseGrid, sigma_mm: float) -> Field:
+    """Mean of the chosen voxels nearby, on a grid of blocks; far from all of them their overall mean."""
+    sigma = [sigma_mm / step for step in blocks.spacing_mm]
+    faint = np.float32(1e-4)
+    weight = ndimage.gaussian_filter(blocks.reduce(where), sigma) + faint
+    total = ndimage.gaussian_filter(blocks.reduce(np.where(where, values, np.float32(0))), sigma)
+    return np.asarray((total + faint * values[where].mean(dtype=np.float64)) / weight, dtype=np.float32)
+
+
+def _holes(plane: Mask) -> Mask:
+    """What the plane's edge cannot reach."""
+    labelled, n_parts = ndimage.label(~plane)
+    outside = np.zeros(n_parts + 1, bool)
+    for edge in (labelled[0], labelled[-1], labelled[:, 0], labelled[:, -1]):
+        outside[edge] = True
+    outside[0] = True
+    return np.asarray(~outside[labelled])

@@ -1,0 +1,174 @@
+"""Masks and smooth fields of a source grid: neighbour counts, a coarse grid beside the source grid, holes.
+
+What varies slowly (distances, local means) is computed on a coarse grid and interpolated plane by plane, so that the
+work on 512 x 512 x 300 voxels stays at a few passes over bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+
+Mask = NDArray[np.bool_]
+Field = NDArray[np.float32]
+Spacing = tuple[float, float, float]
+
+COARSE_MM = 3.0  # the coarse grid's voxels are at most this large; what lies on it changes over a centimetre
+SIX_NEIGHBOURS = ndimage.generate_binary_structure(3, 1)
+
+
+class DecidedBy(StrEnum):
+    """What drew a final contour."""
+
+    NETWORK = "network"
+    NATIVE_EVIDENCE = "native-evidence"
+
+
+def neighbour_count(mask: Mask, axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[np.uint8]:
+    """How many voxels around and at each one are set, of three along each axis; the array's edge is repeated."""
+    count = mask.astype(np.uint8)
+    for axis in axes:
+        lower, upper = _shifted(axis)
+        total = count.copy()
+        total[lower] += count[upper]
+        total[upper] += count[lower]
+        first, last = _edges(axis)
+        total[first] += count[first]
+        total[last] += count[last]
+        count = total
+    return count
+
+
+def _shifted(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    lower, upper = [slice(None)] * 3, [slice(None)] * 3
+    lower[axis], upper[axis] = slice(None, -1), slice(1, None)
+    return tuple(lower), tuple(upper)
+
+
+def _edges(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    first, last = [slice(None)] * 3, [slice(None)] * 3
+    first[axis], last[axis] = slice(0, 1), slice(-1, None)
+    return tuple(first), tuple(last)
+
+
+@dataclass(frozen=True, slots=True)
+class CoarseGrid:
+    """A grid of blocks over a source grid.
+
+    Attributes
+    ----------
+    shape
+        Of the source grid.
+    block
+        Source voxels of one coarse voxel along each axis; the last block may be cut short.
+    spacing_mm
+        Of the coarse grid.
+    """
+
+    shape: tuple[int, int, int]
+    block: tuple[int, int, int]
+    spacing_mm: Spacing
+
+    @property
+    def coarse_shape(self) -> tuple[int, int, int]:
+        """Number of blocks along each axis."""
+        first, second, third = (-(-size // step) for size, step in zip(self.shape, self.block, strict=True))
+        return first, second, third
+
+    def coarser(self, factor: int) -> CoarseGrid:
+        """Blocks ``factor`` times as long over the same source grid."""
+        first, second, third = (step * factor for step in self.block)
+        spacing = (self.spacing_mm[0] * factor, self.spacing_mm[1] * factor, self.spacing_mm[2] * factor)
+        return CoarseGrid(self.shape, (first, second, third), spacing)
+
+    def over(self, finer: CoarseGrid) -> CoarseGrid:
+        """The same blocks, made of those of a finer grid whose steps divide this one's."""
+        first, second, third = (step // fine for step, fine in zip(self.block, finer.block, strict=True))
+        return CoarseGrid(finer.coarse_shape, (first, second, third), self.spacing_mm)
+
+    def reduce(self, values: Field | Mask) -> Field:
+        """Mean of each block, as float32."""
+        reduced = np.asarray(values, dtype=np.float32) if values.dtype != bool else values.view(np.uint8)
+        for axis, (size, step) in enumerate(zip(self.shape, self.block, strict=True)):
+            if step == 1:
+                continue
+            parts = [self._take(reduced, axis, slice(first, size, step)) for first in range(min(step, size))]
+            total = parts[0].astype(np.float32)
+            counts = np.ones(total.shape[axis], np.float32)
+            for part in parts[1:]:
+                n_full = part.shape[axis]
+                self._take(total, axis, slice(0, n_full))[...] += part
+                counts[:n_full] += 1
+            reduced = total / counts.reshape([-1 if other == axis else 1 for other in range(3)])
+        return np.asarray(reduced, dtype=np.float32)
+
+    @staticmethod
+    def _take(values: NDArray[Any], axis: int, part: slice) -> NDArray[Any]:
+        return values[tuple(part if other == axis else slice(None) for other in range(3))]
+
+    def spread(self, mask: Mask) -> Mask:
+        """Each source voxel gets the value of its block."""
+        result = mask
+        for axis, (size, step) in enumerate(zip(self.shape, self.block, strict=True)):
+            if step > 1:
+                result = np.repeat(result, step, axis=axis).take(np.arange(size), axis=axis)
+        return np.asarray(result)
+
+    def planes(self, *fields: Field) -> Iterator[tuple[Field, ...]]:
+        """Values of coarse fields on each source plane, by linear interpolation."""
+        lows, highs, shares = self._places(0)
+        rows, columns = self._weights(1), self._weights(2)
+        for low, high, share in zip(lows, highs, shares, strict=True):
+            between = (field[low] * np.float32(1 - share) + field[high] * np.float32(share) for field in fields)
+            yield tuple(np.asarray(rows @ plane @ columns.T) for plane in between)
+
+    def _places(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """The two coarse voxels around each source voxel, and the share of the second."""
+        last = self.coarse_shape[axis] - 1
+        places = np.clip((np.arange(self.shape[axis]) + 0.5) / self.block[axis] - 0.5, 0.0, last)
+        low = np.minimum(places.astype(np.int64), last)
+        return low, np.minimum(low + 1, last), places - low
+
+    def _weights(self, axis: int) -> sparse.csr_array:
+        """(source, coarse) matrix of linear interpolation."""
+        low, high, share = self._places(axis)
+        rows = np.arange(self.shape[axis])
+        entries = np.concatenate([1 - share, share]).astype(np.float32)
+        places = (np.tile(rows, 2), np.concatenate([low, high]))
+        return sparse.csr_array((entries, places), shape=(self.shape[axis], self.coarse_shape[axis]))
+
+
+def coarse_grid(shape: tuple[int, ...], spacing_mm: Spacing, *, coarse_mm: float = COARSE_MM) -> CoarseGrid:
+    """Blocks of whole voxels, as large as ``coarse_mm`` allows."""
+    first, second, third = (max(1, int(coarse_mm / step)) for step in spacing_mm)
+    block = (first, second, third)
+    spacing = (spacing_mm[0] * first, spacing_mm[1] * second, spacing_mm[2] * third)
+    return CoarseGrid((shape[0], shape[1], shape[2]), block, spacing)
+
+
+def signed_distance_mm(mask: Mask, spacing_mm: Spacing) -> Field:
+    """Depth below the mask's surface, negative outside; the array's edge is no surface."""
+    if mask.all():
+        return np.full(mask.shape, np.inf, np.float32)
+    if not mask.any():
+        return np.full(mask.shape, -np.inf, np.float32)
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
+    half = 0.5 * min(spacing_mm)
+    return np.asarray(np.where(mask, inside - half, half - outside), dtype=np.float32)
+
+
+def largest_part(mask: Mask) -> Mask:
+    """The largest connected part; an empty mask stays empty."""
+    labelled, n_parts = ndimage.label(mask, SIX_NEIGHBOURS)
+    if n_parts < 2:
+        return mask
+    sizes = np.bincount(labelled.ravel())
+    sizes[0] = 0
+    return np.asarray(labelled == sizes.argmax())

@@ -1,0 +1,57 @@
+"""Both masks refined together: what a tool wrote is not body, and not air to measure the body's surface by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.refine.anonymized import RefinedArea, refine_anonymized
+from inference.refine.foreground import refine_foreground
+from inference.refine.grids import DecidedBy, Mask, Spacing
+
+__all__ = ["DecidedBy", "RefinedMasks", "refine_masks"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RefinedMasks:
+    """Masks on the source grid, and for each role what drew the contour."""
+
+    foreground: Mask
+    anonymized: Mask
+    decided_by: Mapping[str, DecidedBy]
+    fill_values: tuple[float, ...] = ()
+
+
+def refine_masks(
+    voxels: NDArray[np.float32],
+    body: Mask,
+    area: Mask,
+    spacing_mm: Spacing,
+    *,
+    foreground: bool,
+    anonymized: bool,
+    is_ct: bool,
+) -> RefinedMasks:
+    """Refine the networks' masks, each where it is wanted.
+
+    Parameters
+    ----------
+    voxels, body, area
+        (slice, row, column) with axes towards head, posterior and left; the body and the anonymised area as the
+        networks found them.
+    foreground, anonymized
+        Whether that mask is refined; the other is returned as it came.
+    is_ct
+        Values may be Hounsfield units; whether they are is seen from the air.
+    """
+    found = RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK)
+    if anonymized:
+        found = refine_anonymized(voxels, area, body, spacing_mm)
+    decided = {"foreground": DecidedBy.NETWORK, "anonymized": found.decided_by}
+    if foreground:
+        surface = refine_foreground(voxels, body, found.exact, spacing_mm, is_ct=is_ct)
+        body, decided["foreground"] = surface.mask, surface.decided_by
+    return RefinedMasks(body, found.mask, decided, found.fill_values)

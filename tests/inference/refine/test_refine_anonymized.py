@@ -1,0 +1,80 @@
+"""A tool's exact values show the area to the voxel, and nothing grows where there are none."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from inference.refine.anonymized import refine_anonymized
+from inference.refine.grids import DecidedBy
+from tests.phantom_head import SHAPE, SPACING_MM, Phantom, coarse_contour, dice, phantom
+
+
+def face_cut() -> NDArray[np.bool_]:
+    """Everything in front of and below an oblique plane, to the edges of the array."""
+    slices, rows, _ = np.indices(SHAPE)
+    return (slices * SPACING_MM[0] + rows * SPACING_MM[1]) < 105.0
+
+
+def defaced(head: Phantom, cut: NDArray[np.bool_], fill: float) -> NDArray[np.float32]:
+    return np.where(cut, np.float32(fill), head.voxels)
+
+
+@pytest.mark.parametrize("fill", [0.0, -1000.0, 137.0])
+def test_in_noisy_air_the_whole_exact_region_is_the_tools(fill: float) -> None:
+    head, cut = phantom(), face_cut()
+    proposal = coarse_contour(cut & head.body, 1.5)
+    refined = refine_anonymized(defaced(head, cut, fill), proposal, head.body & ~cut, SPACING_MM)
+    assert refined.decided_by is DecidedBy.NATIVE_EVIDENCE
+    assert refined.fill_values == (fill,)
+    assert dice(proposal, cut) < 0.75
+    assert dice(refined.mask, cut) > 0.9995
+
+
+def test_where_the_air_was_already_zero_the_area_stays_near_the_cut_and_is_exact_in_the_head() -> None:
+    head, cut = phantom(noise=0.0), face_cut()
+    proposal = coarse_contour(cut & head.body, 1.5)
+    refined = refine_anonymized(defaced(head, cut, 0.0), proposal, head.body & ~cut, SPACING_MM)
+    assert refined.decided_by is DecidedBy.NATIVE_EVIDENCE
+    assert dice(refined.mask & head.body, cut & head.body) > 0.995
+    height_mm = ndimage.distance_transform_edt(~proposal, sampling=SPACING_MM)
+    assert height_mm[refined.mask].max() < 20.0
+
+
+def test_ears_that_the_network_missed_are_found_by_their_value_in_noisy_air() -> None:
+    head, cut = phantom(), face_cut()
+    ears = np.zeros(SHAPE, bool)
+    ears[36:46, 55:68, 8:18] = True
+    ears[36:46, 55:68, -18:-8] = True
+    assert (ears & head.body).any()
+    proposal = coarse_contour(cut & head.body, 1.5)
+    refined = refine_anonymized(defaced(head, cut | ears, 0.0), proposal, head.body & ~cut & ~ears, SPACING_MM)
+    assert dice(refined.mask, cut | ears) > 0.9995
+
+
+def test_a_fill_of_noise_leaves_the_networks_contour() -> None:
+    head, cut = phantom(), face_cut()
+    noisy = np.where(cut, np.random.default_rng(3).normal(50, 20, SHAPE), head.voxels).astype(np.float32)
+    proposal = coarse_contour(cut & head.body, 1.5)
+    refined = refine_anonymized(noisy, proposal, head.body & ~cut, SPACING_MM)
+    assert refined.decided_by is DecidedBy.NETWORK
+    assert refined.fill_values == ()
+    np.testing.assert_array_equal(refined.mask, proposal)
+    assert not refined.exact.any()
+
+
+@pytest.mark.parametrize("noise", [0.0, 8.0])
+def test_a_false_proposal_on_an_intact_face_does_not_grow(noise: float) -> None:
+    head = phantom(noise=noise)
+    proposal = np.zeros(SHAPE, bool)
+    proposal[20:28, 18:26, 40:48] = True
+    assert (proposal & head.body).any()
+    refined = refine_anonymized(np.round(head.voxels), proposal, head.body, SPACING_MM)
+    assert np.count_nonzero(refined.mask) <= 2 * np.count_nonzero(proposal)
+
+
+def test_no_proposal_means_no_area() -> None:
+    head = phantom(noise=0.0)
+    refined = refine_anonymized(head.voxels, np.zeros(SHAPE, bool), head.body, SPACING_MM)
+    assert not refined.mask.any()
+    assert refined.decided_by is DecidedBy.NETWORK

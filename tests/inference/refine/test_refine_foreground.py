@@ -1,0 +1,65 @@
+"""The body's surface is found half-way between tissue and air, and the body stays one solid."""
+
+import numpy as np
+import pytest
+
+from inference.refine.foreground import refine_foreground
+from inference.refine.grids import DecidedBy
+from inference.refine.masks import refine_masks
+from tests.phantom_head import SHAPE, SPACING_MM, coarse_contour, dice, phantom
+
+
+@pytest.mark.parametrize(("air", "tissue", "is_ct"), [(0.0, 600.0, False), (-1000.0, 40.0, True), (200.0, 900.0, True)])
+def test_the_surface_moves_to_the_half_way_level(air: float, tissue: float, is_ct: bool) -> None:
+    head = phantom(air=air, tissue=tissue)
+    contour = coarse_contour(head.body, 2.0)
+    refined = refine_foreground(head.voxels, contour, np.zeros(SHAPE, bool), SPACING_MM, is_ct=is_ct)
+    assert refined.decided_by is DecidedBy.NATIVE_EVIDENCE
+    assert dice(contour, head.body) < 0.99
+    assert dice(refined.mask, head.body) > 0.995
+
+
+def test_dark_bone_under_a_thin_scalp_stays_body() -> None:
+    head = phantom()
+    refined = refine_foreground(head.voxels, head.body, np.zeros(SHAPE, bool), SPACING_MM)
+    assert refined.mask[head.depth_mm() > 4.0].all()
+
+
+def test_what_lies_beside_the_body_is_not_taken_in() -> None:
+    head = phantom(air=-1000.0, tissue=40.0)
+    voxels = head.voxels.copy()
+    bottom = np.flatnonzero(head.body.any(axis=(0, 2)))[-1]
+    voxels[:, bottom + 5 : bottom + 8] = 0.0  # a table 7 mm behind the head
+    refined = refine_foreground(voxels, coarse_contour(head.body, 1.0), np.zeros(SHAPE, bool), SPACING_MM, is_ct=True)
+    assert not refined.mask[:, bottom + 5 : bottom + 8].any()
+
+
+def test_without_contrast_the_networks_contour_stays() -> None:
+    voxels = np.random.default_rng(0).normal(0, 1, SHAPE).astype(np.float32)
+    contour = phantom().body
+    refined = refine_foreground(voxels, contour, np.zeros(SHAPE, bool), SPACING_MM)
+    assert refined.decided_by is DecidedBy.NETWORK
+    np.testing.assert_array_equal(refined.mask, contour)
+
+
+@pytest.mark.parametrize("contour", [np.zeros(SHAPE, bool), np.ones(SHAPE, bool)])
+def test_an_empty_and_a_full_contour_stay(contour: np.ndarray) -> None:
+    refined = refine_foreground(phantom().voxels, contour, np.zeros(SHAPE, bool), SPACING_MM)
+    np.testing.assert_array_equal(refined.mask, contour)
+
+
+def test_a_bright_fill_is_no_body_and_each_mask_is_refined_only_where_wanted() -> None:
+    head = phantom()
+    cut = np.zeros(SHAPE, bool)
+    cut[:, :35] = True
+    voxels = np.where(cut, np.float32(900.0), head.voxels)
+    left = head.body & ~cut
+    body, area = coarse_contour(left, 1.0), coarse_contour(cut & head.body, 1.0)
+    both = refine_masks(voxels, body, area, SPACING_MM, foreground=True, anonymized=True, is_ct=False)
+    assert both.decided_by == {"foreground": "native-evidence", "anonymized": "native-evidence"}
+    assert both.fill_values == (900.0,)
+    assert not (both.foreground & cut).any()
+    assert dice(both.foreground, left) > 0.99
+    neither = refine_masks(voxels, body, area, SPACING_MM, foreground=False, anonymized=False, is_ct=False)
+    assert neither.foreground is body
+    assert neither.anonymized is area
