@@ -54,13 +54,13 @@ class Preprocessing:
         self._spacing_mm = tuple(spacing_mm)
         self._device = device or torch.device("cpu")
         self._channels: dict[str, Voxels] = {"image": voxels}
-        self._boxes: dict[frozenset[str], Box] = {}
+        self._boxes: dict[tuple[str, ...], Box] = {}
         self._resampled: dict[object, torch.Tensor] = {}
 
     def prepare(self, plans: Plans, channels: Sequence[str]) -> ModelInput:
         """Give the input for one model; channels that another model had prepared alike are shared."""
         axes = plans.transpose_forward
-        box = self._crop_box(frozenset(channels))
+        box = self._crop_box(tuple(channels))
         box = (box[axes[0]], box[axes[1]], box[axes[2]])
         shape = self._voxels.shape
         parts = []
@@ -94,17 +94,17 @@ class Preprocessing:
             self._channels[name] = CHANNELS[name](self._voxels)
         return self._channels[name]
 
-    def _crop_box(self, names: frozenset[str]) -> Box:
+    def _crop_box(self, names: tuple[str, ...]) -> Box:
         """Bounding box of what is not zero in at least one channel; the whole grid where nothing is."""
         if names not in self._boxes:
-            boxes = [nonzero_box(self._channel(name)) for name in names]
-            known = [box for box in boxes if box is not None]
-            shape = self._voxels.shape
-            first, second, third = (
-                (min(box[axis][0] for box in known), max(box[axis][1] for box in known)) if known else (0, shape[axis])
-                for axis in range(3)
-            )
-            self._boxes[names] = (first, second, third)
+            first, second, third = ((0, size) for size in self._voxels.shape)
+            whole: Box = (first, second, third)
+            box: Box | None = None
+            for name in names:
+                box = _joined(box, nonzero_box(self._channel(name)))
+                if box == whole:
+                    break
+            self._boxes[names] = box or whole
         return self._boxes[names]
 
     def _part(self, name: str, axes: tuple[int, int, int], box: Box) -> Voxels:
@@ -141,6 +141,14 @@ def nonzero_box(voxels: Voxels) -> Box | None:
         rows |= nonzero.any(axis=1)
         columns |= nonzero.any(axis=0)
     return _bounds(planes), _bounds(rows), _bounds(columns)
+
+
+def _joined(box: Box | None, other: Box | None) -> Box | None:
+    """Smallest box around both."""
+    if box is None or other is None:
+        return box or other
+    first, second, third = ((min(one[0], two[0]), max(one[1], two[1])) for one, two in zip(box, other, strict=True))
+    return first, second, third
 
 
 def _bounds(used: NDArray[np.bool_]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ from torch import nn
 
 from inference.nnunet.architecture import build_network
 from inference.nnunet.checkpoint import Checkpoint, load_weights, read_checkpoint
+from inference.nnunet.cpu_layout import optimise_for_cpu
 from inference.nnunet.errors import ModelFileMissingError, ModelKeyError, ResourcesExhaustedError
 from inference.nnunet.labels import Labels, channel_names, read_labels
 from inference.nnunet.plans import Plans, read_plans
 from inference.nnunet.preprocessing import ModelInput
 from inference.nnunet.source_grid import SourceGridLabels
-from inference.nnunet.tiles import TILE_STEP, TileGrid, predict_planes
+from inference.nnunet.tiles import TILE_STEP, Planes, TileGrid, predict_planes
 
 CHECKPOINT_NAME = "checkpoint_final.pth"
 CUDA_BATCH = 4  # tiles at once to start with; halved when memory runs out
@@ -53,27 +54,27 @@ class TrainedModel:
         self.labels = labels
         self.channels = tuple(channels)
         self.device = device
-        self._networks = [network.to(device).eval() for network in networks]
+        self._networks = [_placed(network.eval(), device) for network in networks]
         self._flips = _flips(mirroring_axes) if use_mirroring else [()]
         self._tile_step = tile_step
         self._batch_size = CUDA_BATCH if device.type == "cuda" else 1
 
-    @torch.inference_mode()
     def predict_labels(self, prepared: ModelInput) -> NDArray[np.uint8]:
         """Labels of a volume that was prepared for this model, in the orientation and on the grid it came in."""
-        shape = prepared.values.shape
-        grid = TileGrid((shape[1], shape[2], shape[3]), self.plans.patch_size, self._tile_step)
         result = SourceGridLabels(prepared, self.plans, self.labels)
-        for planes in predict_planes(
-            prepared.values,
-            grid,
-            self._predict_tiles,
-            n_heads=self.labels.n_heads,
-            batch_size=self._batch_size,
-        ):
+        for planes in self.predict_logits(prepared):
             result.add(planes)
         return result.finish()
 
+    def predict_logits(self, prepared: ModelInput) -> Iterator[Planes]:
+        """Logits on the model grid, plane by plane as they are finished."""
+        shape = prepared.values.shape
+        grid = TileGrid((shape[1], shape[2], shape[3]), self.plans.patch_size, self._tile_step)
+        return predict_planes(
+            prepared.values, grid, self._predict_tiles, n_heads=self.labels.n_heads, batch_size=self._batch_size
+        )
+
+    @torch.inference_mode()
     def _predict_tiles(self, tiles: torch.Tensor) -> torch.Tensor:
         """Logits of a batch of tiles, in smaller batches or on the CPU when memory runs out."""
         while True:
@@ -107,7 +108,7 @@ class TrainedModel:
             self._batch_size //= 2
         elif self.device.type != "cpu":
             self.device = torch.device("cpu")
-            self._networks = [network.to(self.device) for network in self._networks]
+            self._networks = [_placed(network, self.device) for network in self._networks]
         else:
             raise ResourcesExhaustedError("segmentation", tuple(tiles.shape[2:])) from error
 
@@ -173,6 +174,12 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def _placed(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on a device, in the layout that suits it."""
+    network = network.to(device)
+    return optimise_for_cpu(network) if device.type == "cpu" else network
 
 
 def _network(plans: Plans, labels: Labels, checkpoint: Checkpoint) -> nn.Module:
