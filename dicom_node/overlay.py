@@ -27,6 +27,7 @@ WHITE_PERCENTILE = 99.5  # of the foreground's values
 N_WINDOW_SAMPLES = 500_000  # enough for a percentile; a whole-body CT has 500 million voxels
 
 MIN_BODY_SHARE = 0.25  # a slice with less, of the largest cross-section of the body, says little about where it lies
+NEARLY_MOST = 0.9  # of the largest anonymised cross-section
 SPECK_MM3 = 1000.0  # an anonymised area below 1 mL does not choose the slices
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -138,19 +139,22 @@ def _finite_percentile(values: NDArray[np.float32], percentile: float) -> float:
 
 
 def informative_index(foreground: NDArray[np.bool_], anonymized: NDArray[np.bool_], axis: int) -> int:
-    """Slice that shows most of the anonymised area, and enough of the body to see where it lies.
+    """Slice that shows nearly most of the anonymised area, and enough of the body to see where it lies.
 
-    Without anonymised area, or where it lies beside the body only: the middle of the foreground, or of the array.
+    Of several the one nearest to the middle of the foreground. Without anonymised area, or where it lies beside the
+    body only: that middle, or the array's.
     """
     others = tuple(other for other in range(3) if other != axis)
     body = np.count_nonzero(foreground, axis=others)
     altered = np.count_nonzero(anonymized, axis=others)
     if body.any():
         altered[body < MIN_BODY_SHARE * body.max()] = 0
-    if altered.any():
-        return int(altered.argmax())
     inside = np.flatnonzero(body)
-    return int(inside[inside.size // 2]) if inside.size else foreground.shape[axis] // 2
+    middle = int(inside[inside.size // 2]) if inside.size else foreground.shape[axis] // 2
+    if not altered.any():
+        return middle
+    candidates = np.flatnonzero(altered >= NEARLY_MOST * altered.max())
+    return int(candidates[np.abs(candidates - middle).argmin()])
 
 
 def _reorder(array: NDArray[Scalar], axes: Sequence[int], flips: Sequence[bool]) -> NDArray[Scalar]:

@@ -105,6 +105,15 @@ def test_the_slice_shows_the_altered_area_together_with_the_body() -> None:
     assert 5 <= informative_index(body, altered, 0) < 8
 
 
+def test_of_slices_that_show_as_much_the_middle_one_is_shown() -> None:
+    body = np.zeros((21, 4, 4), dtype=bool)
+    body[3:18] = True  # the middle is 10
+    altered = np.zeros_like(body)
+    altered[:, :2] = True
+
+    assert informative_index(body, altered, 0) == 10
+
+
 def test_without_altered_area_the_middle_of_the_body_is_shown() -> None:
     body = np.zeros((20, 4, 4), dtype=bool)
     body[9:19] = True
