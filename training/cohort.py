@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 NO_FOREGROUND_LABEL = frozenset(
     {
         "ct_avm",
+        "stent_ct",
         "hrct_skull",
         "scct",
         "vtkjs_lidc2",

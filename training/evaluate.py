@@ -196,7 +196,7 @@ def all_cases(cohort: Cohort) -> Iterator[tuple[Member, str, Case]]:
 
 
 def tables(rows: list[Row]) -> str:
-    """Markdown tables: by tool, and by what untouched volumes show."""
+    """Markdown tables: by simulated tool, by what untouched volumes show, and every really defaced head."""
     lines = ["| tool | n | Dice in the head: median / worst | full mask | foreground |", "|---|---|---|---|---|"]
     for name in FAMILIES:
         of = [row for row in rows if row.condition == name and row.is_defaced]
@@ -205,14 +205,19 @@ def tables(rows: list[Row]) -> str:
             lines.append(f"| {name} | {len(of)} | {_spread(heads)} | {np.median(full):.3f} | {_foreground(of)} |")
     lines += ["", "| untouched | n | removed, mL: median / p90 / worst | altered, mL | foreground | Otsu |"]
     lines.append("|---|---|---|---|---|---|")
-    for name in dict.fromkeys(row.condition for row in rows if not row.is_defaced):
-        of = [row for row in rows if row.condition == name and not row.is_defaced]
+    real = [row for row in rows if row.condition.startswith("defaced")]
+    untouched = [row for row in rows if not row.is_defaced and row not in real]
+    for name in dict.fromkeys(row.condition for row in untouched):
+        of = [row for row in untouched if row.condition == name]
         plain = [row.otsu_dice for row in of if row.otsu_dice is not None]
         lines.append(
             f"| {name} | {len(of)} | {_volumes([row.removed_ml for row in of])} "
             f"| {_volumes([row.altered_ml for row in of])} | {_foreground(of)} "
             f"| {f'{np.median(plain):.3f}' if plain else ''} |"
         )
+    if real:
+        lines += ["", "| really defaced | tool, as far as known | removed, mL | altered, mL |", "|---|---|---|---|"]
+        lines += [f"| {row.case} | {row.condition[8:-1]} | {row.removed_ml} | {row.altered_ml} |" for row in real]
     return "\n".join(lines)
 
 
