@@ -27,6 +27,7 @@ from training.defacing import FAMILIES, Scene, deface
 from training.geometry import resample
 from training.labels import fill_holes, largest_part
 from training.reference.network import DESIGNS
+from training.results import Row, anonymized_tables, foreground_tables, read_rows
 from training.samples import ALTERED_LABEL, CHANNEL_NAMES, REMOVED_LABEL
 from training.synthesis import render_ct, render_mr
 
@@ -34,26 +35,6 @@ log = logging.getLogger(__name__)
 
 Mask = NDArray[np.bool_]
 RENDER_MM = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured volume. Dice is None where there is nothing to find; volumes are in mL.
-
-    ``condition`` is a tool's family, or what the untouched volume shows.
-    """
-
-    case: str
-    person: str
-    modality: str
-    condition: str
-    is_defaced: bool
-    foreground_dice: float | None
-    otsu_dice: float | None
-    head_dice: float | None
-    full_dice: float | None
-    removed_ml: float
-    altered_ml: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +145,7 @@ def scenes(member: Member, cohort: Cohort) -> Iterator[tuple[str, Scene]]:
 
 def evaluate(cohort: Cohort, models: dict[str, TrainedModel], out: Path) -> list[Row]:
     """Measure everything, writing each row as it comes; rows already there are not measured again."""
-    rows = [Row(**json.loads(line)) for line in out.read_text("utf-8").splitlines()] if out.is_file() else []
+    rows = read_rows(out) if out.is_file() else []
     done = {(row.case, row.modality, row.condition) for row in rows}
     with out.open("a", encoding="utf-8") as lines:
         for member, modality, case in all_cases(cohort):
@@ -195,45 +176,6 @@ def all_cases(cohort: Cohort) -> Iterator[tuple[Member, str, Case]]:
             yield member, member.entry.modality, Case(kind, voxels, spacing, member.body)
 
 
-def tables(rows: list[Row]) -> str:
-    """Markdown tables: by simulated tool, by what untouched volumes show, and every really defaced head."""
-    lines = ["| tool | n | Dice in the head: median / worst | full mask | foreground |", "|---|---|---|---|---|"]
-    for name in FAMILIES:
-        of = [row for row in rows if row.condition == name and row.is_defaced]
-        heads, full = ([getattr(row, key) for row in of] for key in ("head_dice", "full_dice"))
-        if of:
-            lines.append(f"| {name} | {len(of)} | {_spread(heads)} | {np.median(full):.3f} | {_foreground(of)} |")
-    lines += ["", "| untouched | n | removed, mL: median / p90 / worst | altered, mL | foreground | Otsu |"]
-    lines.append("|---|---|---|---|---|---|")
-    real = [row for row in rows if row.condition.startswith("defaced")]
-    untouched = [row for row in rows if not row.is_defaced and row not in real]
-    for name in dict.fromkeys(row.condition for row in untouched):
-        of = [row for row in untouched if row.condition == name]
-        plain = [row.otsu_dice for row in of if row.otsu_dice is not None]
-        lines.append(
-            f"| {name} | {len(of)} | {_volumes([row.removed_ml for row in of])} "
-            f"| {_volumes([row.altered_ml for row in of])} | {_foreground(of)} "
-            f"| {f'{np.median(plain):.3f}' if plain else ''} |"
-        )
-    if real:
-        lines += ["", "| really defaced | tool, as far as known | removed, mL | altered, mL |", "|---|---|---|---|"]
-        lines += [f"| {row.case} | {row.condition[8:-1]} | {row.removed_ml} | {row.altered_ml} |" for row in real]
-    return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{np.median(values):.3f} / {min(values):.3f}"
-
-
-def _volumes(values: list[float]) -> str:
-    return f"{np.median(values):.1f} / {np.percentile(values, 90):.1f} / {max(values):.1f}"
-
-
-def _foreground(rows: list[Row]) -> str:
-    values = [row.foreground_dice for row in rows if row.foreground_dice is not None]
-    return _spread(values) if values else ""
-
-
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -249,7 +191,8 @@ def main() -> None:
         for role in DESIGNS
     }
     cohort = load_cohort(arguments.data, arguments.work, frozenset({arguments.split}))
-    print(tables(evaluate(cohort, models, arguments.out)))
+    rows = evaluate(cohort, models, arguments.out)
+    print(foreground_tables(rows), anonymized_tables(rows), sep="\n\n")
 
 
 if __name__ == "__main__":
