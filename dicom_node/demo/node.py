@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -45,10 +45,19 @@ class DemoNode:
         """Root of its DICOMweb services."""
         return f"http://{HOST}:{self.web_port}/dicom-web"
 
-    def check_alive(self) -> None:
-        """Raise `DemoError` when the node has ended."""
+    def check_alive(self, *, within_s: float = 0.0) -> None:
+        """Raise `DemoError` with the node's own words when it has ended, or ends ``within_s`` seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(within_s)
         if self.process.poll() is not None:
-            raise DemoError(f"the node ended by itself with exit code {self.process.returncode}", self.log)
+            raise DemoError(
+                f"the node ended by itself with exit code {self.process.returncode}{self._reason()}", self.log
+            )
+
+    def _reason(self) -> str:
+        """The last error that one of the processes ended with."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((f" ({line})" for line in reversed(lines) if line.startswith("error: ")), "")
 
 
 @contextmanager
@@ -111,7 +120,7 @@ def _answers(node: DemoNode) -> bool:
         answer = httpx.get(f"http://{HOST}:{node.web_port}/health/ready", timeout=2.0, trust_env=False)
     except httpx.HTTPError:
         return False
-    if answer.status_code != httpx.codes.OK:
+    if answer.status_code != httpx.codes.OK or not _is_listening(node.port):
         return False
     association = AE(ae_title=PACS_AE_TITLE).associate(
         HOST, node.port, contexts=[build_context(Verification)], ae_title=AE_TITLE
@@ -121,6 +130,15 @@ def _answers(node: DemoNode) -> bool:
     status = association.send_c_echo()
     association.release()
     return "Status" in status and status.Status == 0
+
+
+def _is_listening(port: int) -> bool:
+    """Asked before pynetdicom is, which leaves the socket of a refused connection open."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1.0):
+            return True
+    except OSError:
+        return False
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
 
 from dicom_node.demo.errors import DemoError
-from dicom_node.demo.node import AE_TITLE, HOST, PACS_AE_TITLE, DemoNode
+from dicom_node.demo.node import AE_TITLE, HOST, PACS_AE_TITLE, STOP_TIMEOUT_S, DemoNode
 from sr_writer.codes import SEGMENT_TERMS
 from sr_writer.objects import Role
 
@@ -26,13 +26,16 @@ def send_by_c_store(node: DemoNode, paths: Sequence[Path]) -> None:
         ae.add_requested_context(sop_class_uid, ExplicitVRLittleEndian)
     association = ae.associate(HOST, node.port, ae_title=AE_TITLE)
     if not association.is_established:
+        node.check_alive(within_s=STOP_TIMEOUT_S)
         raise DemoError("the node refused the association", node.log)
     try:
         for path in paths:
             answer = association.send_c_store(path)
-            if "Status" not in answer or answer.Status != 0:
-                status = f"0x{answer.Status:04X}" if "Status" in answer else "no answer"
-                raise DemoError(f"C-STORE was answered with {status}, expected 0x0000", node.log)
+            if "Status" not in answer:
+                node.check_alive(within_s=STOP_TIMEOUT_S)
+                raise DemoError("C-STORE was not answered", node.log)
+            if answer.Status != 0:
+                raise DemoError(f"C-STORE was answered with 0x{answer.Status:04X}, expected 0x0000", node.log)
     finally:
         association.release()
 

@@ -56,7 +56,7 @@ def test_three_series_go_in_and_their_segs_come_back(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(tmp_path: Path) -> None:
-    with pytest.raises(DemoError, match=r"ended by itself .*node\.log"):
+    with pytest.raises(DemoError, match=r"ended by itself .*model\.yaml is missing.*node\.log"):
         run_demo(
             tmp_path / "out",
             device="cpu",
@@ -64,8 +64,6 @@ def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(tmp_path: Path) 
             say=lambda _: None,
             models={"foreground": tmp_path / "nowhere"},
         )
-
-    assert "model.yaml is missing" in (tmp_path / "out" / "node.log").read_text()
 
 
 @pytest.mark.slow
