@@ -22,7 +22,7 @@ class RefinedMasks:
     foreground: Mask
     anonymized: Mask
     decided_by: Mapping[str, DecidedBy]
-    fill_values: tuple[float, ...] = ()
+    fill_value: float | None = None
 
 
 def refine_masks(
@@ -54,4 +54,4 @@ def refine_masks(
     if foreground:
         surface = refine_foreground(voxels, body, found.exact, spacing_mm, is_ct=is_ct)
         body, decided["foreground"] = surface.mask, surface.decided_by
-    return RefinedMasks(body, found.mask, decided, found.fill_values)
+    return RefinedMasks(body, found.mask, decided, found.fill_value)

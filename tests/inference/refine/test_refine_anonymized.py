@@ -26,7 +26,7 @@ def test_in_noisy_air_the_whole_exact_region_is_the_tools(fill: float) -> None:
     proposal = coarse_contour(cut & head.body, 1.5)
     refined = refine_anonymized(defaced(head, cut, fill), proposal, head.body & ~cut, SPACING_MM)
     assert refined.decided_by is DecidedBy.NATIVE_EVIDENCE
-    assert refined.fill_values == (fill,)
+    assert refined.fill_value == fill
     assert dice(proposal, cut) < 0.75
     assert dice(refined.mask, cut) > 0.9995
 
@@ -58,7 +58,7 @@ def test_a_fill_of_noise_leaves_the_networks_contour() -> None:
     proposal = coarse_contour(cut & head.body, 1.5)
     refined = refine_anonymized(noisy, proposal, head.body & ~cut, SPACING_MM)
     assert refined.decided_by is DecidedBy.NETWORK
-    assert refined.fill_values == ()
+    assert refined.fill_value is None
     np.testing.assert_array_equal(refined.mask, proposal)
     assert not refined.exact.any()
 

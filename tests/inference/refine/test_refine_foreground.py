@@ -57,7 +57,7 @@ def test_a_bright_fill_is_no_body_and_each_mask_is_refined_only_where_wanted() -
     body, area = coarse_contour(left, 1.0), coarse_contour(cut & head.body, 1.0)
     both = refine_masks(voxels, body, area, SPACING_MM, foreground=True, anonymized=True, is_ct=False)
     assert both.decided_by == {"foreground": "native-evidence", "anonymized": "native-evidence"}
-    assert both.fill_values == (900.0,)
+    assert both.fill_value == 900.0
     assert not (both.foreground & cut).any()
     assert dice(both.foreground, left) > 0.99
     neither = refine_masks(voxels, body, area, SPACING_MM, foreground=False, anonymized=False, is_ct=False)
