@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from pydicom.uid import UID, UID_dictionary  # type: ignore[attr-defined]
+from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
-from pynetdicom.presentation import PresentationContext, VerificationPresentationContexts
+from pynetdicom.presentation import VerificationPresentationContexts
 
 # Storage SOP classes by name, which are no composite instances sent by C-STORE.
 NOT_FOR_C_STORE = frozenset(
@@ -41,6 +41,24 @@ class ContextResult(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ProposedContext:
+    """A presentation context as the requestor proposes it."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax_uids: tuple[str, ...]  # as the requestor lists them, at least one
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredContext:
+    """What we say to a proposed context."""
+
+    proposed: ProposedContext
+    result: ContextResult
+    transfer_syntax_uid: str  # not significant in a rejection, but has to be there
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptedContext:
     """A presentation context that requestor and acceptor agreed on."""
 
@@ -70,7 +88,7 @@ ABSTRACT_SYNTAXES = STORAGE_SOP_CLASSES | {str(context.abstract_syntax) for cont
 TRANSFER_SYNTAXES = transfer_syntaxes()
 
 
-def negotiate_contexts(proposed: Iterable[PresentationContext]) -> tuple[PresentationContext, ...]:
+def negotiate_contexts(proposed: Iterable[ProposedContext]) -> tuple[AnsweredContext, ...]:
     """Answer each proposed context; of several transfer syntaxes the first that we know, as the requestor lists them.
 
     The requestor lists what it prefers first, and its preference is most likely what the object is stored in, so that
@@ -79,29 +97,25 @@ def negotiate_contexts(proposed: Iterable[PresentationContext]) -> tuple[Present
     return tuple(_answer(context) for context in proposed)
 
 
-def accepted_contexts(results: Iterable[PresentationContext]) -> Mapping[int, AcceptedContext]:
+def accepted_contexts(answers: Iterable[AnsweredContext]) -> Mapping[int, AcceptedContext]:
     """Accepted contexts by their ID."""
-    return {accepted.context_id: accepted for accepted in _accepted(results)}
+    return {accepted.context_id: accepted for accepted in _accepted(answers)}
 
 
-def _answer(context: PresentationContext) -> PresentationContext:
-    answer = PresentationContext()
-    answer.context_id = context.context_id
-    answer.abstract_syntax = context.abstract_syntax
-    known = [uid for uid in context.transfer_syntax if str(uid) in TRANSFER_SYNTAXES]
-    if str(context.abstract_syntax) not in ABSTRACT_SYNTAXES:
-        answer.result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
+def _answer(context: ProposedContext) -> AnsweredContext:
+    known = [uid for uid in context.transfer_syntax_uids if uid in TRANSFER_SYNTAXES]
+    if context.abstract_syntax not in ABSTRACT_SYNTAXES:
+        result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
     elif not known:
-        answer.result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
+        result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
     else:
-        answer.result = ContextResult.ACCEPTED
-    # Not significant in a rejection, but has to be there.
-    chosen: list[str | bytes | UID] = [*(known or context.transfer_syntax)]
-    answer.transfer_syntax = chosen[:1]
-    return answer
+        result = ContextResult.ACCEPTED
+    return AnsweredContext(context, result, (known or context.transfer_syntax_uids)[0])
 
 
-def _accepted(results: Iterable[PresentationContext]) -> Iterator[AcceptedContext]:
-    for context in results:
-        if context.result == ContextResult.ACCEPTED and context.context_id is not None:
-            yield AcceptedContext(context.context_id, str(context.abstract_syntax), str(context.transfer_syntax[0]))
+def _accepted(answers: Iterable[AnsweredContext]) -> Iterator[AcceptedContext]:
+    for answer in answers:
+        if answer.result is ContextResult.ACCEPTED:
+            yield AcceptedContext(
+                answer.proposed.context_id, answer.proposed.abstract_syntax, answer.transfer_syntax_uid
+            )

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import PresentationContext
-
-from dicom_node.dimse.contexts import AcceptedContext, accepted_contexts, negotiate_contexts
+from dicom_node.dimse.contexts import (
+    AcceptedContext,
+    AnsweredContext,
+    ProposedContext,
+    accepted_contexts,
+    negotiate_contexts,
+)
 from dicom_node.upper_layer.errors import AbortReason, ProtocolError
-from dicom_node.upper_layer.pdu_stream import PDU_HEADER, Pdu
-from dicom_node.upper_layer.user_information import APPLICATION_CONTEXT_NAME, user_information
+from dicom_node.upper_layer.items import Item, ItemType, decode_text, encode_item, split_items
+from dicom_node.upper_layer.pdu_stream import PDU_HEADER, Pdu, PduType
+from dicom_node.upper_layer.user_information import APPLICATION_CONTEXT_NAME, encode_user_information
 
 PROTOCOL_VERSION = 0x01  # bit 0 (PS3.8 table 9-11)
+ASSOCIATE_HEADER = struct.Struct(">H2x16s16s32x")  # protocol version, called and calling AE title
+CONTEXT_HEADER = struct.Struct(">BxBx")  # presentation context ID, and in an answer the result
 
 
 class _RejectionCode(NamedTuple):
@@ -45,7 +51,7 @@ class AssociationRequest:
     application_context_name: str
     protocol_version: int
     max_pdu_bytes: int  # of the requestor; 0 is no limit
-    contexts: tuple[PresentationContext, ...]
+    contexts: tuple[ProposedContext, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +80,18 @@ def decode_request(pdu: Pdu) -> AssociationRequest:
     ProtocolError
         It cannot be read.
     """
-    try:
-        decoded = A_ASSOCIATE_RQ()
-        decoded.decode(PDU_HEADER.pack(pdu.type, len(pdu.body)) + pdu.body)
-        primitive = decoded.to_primitive()
-        return AssociationRequest(
-            primitive.calling_ae_title or "",
-            primitive.called_ae_title or "",
-            str(primitive.application_context_name or ""),
-            decoded.protocol_version,
-            primitive.maximum_length_received or 0,
-            tuple(primitive.presentation_context_definition_list),
-        )
-    except Exception as error:  # pynetdicom raises what its parts raise: struct, value, key, type, assertion errors
-        what = f"A-ASSOCIATE-RQ PDU that cannot be read ({type(error).__name__})"
-        raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, what) from error
+    if len(pdu.body) < ASSOCIATE_HEADER.size:
+        raise _unreadable(f"{len(pdu.body)} bytes long")
+    protocol_version, called, calling = ASSOCIATE_HEADER.unpack_from(pdu.body)
+    items = list(split_items(pdu.body[ASSOCIATE_HEADER.size :]))
+    return AssociationRequest(
+        decode_text(memoryview(calling)),
+        decode_text(memoryview(called)),
+        "".join(item.text for item in items if item.type == ItemType.APPLICATION_CONTEXT),
+        protocol_version,
+        max(_maximum_lengths(items), default=0),
+        tuple(_proposed_context(item) for item in items if item.type == ItemType.PROPOSED_CONTEXT),
+    )
 
 
 def find_rejection(request: AssociationRequest, policy: AdmissionPolicy) -> Rejection | None:
@@ -106,22 +109,53 @@ def find_rejection(request: AssociationRequest, policy: AdmissionPolicy) -> Reje
 
 def agree(request: AssociationRequest, *, max_pdu_bytes: int) -> Agreement:
     """Accept the association with those of its contexts that we know, and announce our longest PDU."""
-    results = negotiate_contexts(request.contexts)
-    primitive = A_ASSOCIATE()
-    primitive.application_context_name = APPLICATION_CONTEXT_NAME
-    primitive.calling_ae_title = request.calling_ae_title
-    primitive.called_ae_title = request.called_ae_title
-    primitive.result = 0x00
-    primitive.result_source = 0x01
-    primitive.presentation_context_definition_results_list = list(results)
-    primitive.user_information = user_information(max_pdu_bytes=max_pdu_bytes)
-    accepted = A_ASSOCIATE_AC()
-    accepted.from_primitive(primitive)
-    return Agreement(request, accepted_contexts(results), accepted.encode())
+    answers = negotiate_contexts(request.contexts)
+    body = (
+        ASSOCIATE_HEADER.pack(PROTOCOL_VERSION, _title(request.called_ae_title), _title(request.calling_ae_title))
+        + encode_item(ItemType.APPLICATION_CONTEXT, APPLICATION_CONTEXT_NAME.encode("ascii"))
+        + b"".join(map(_encode_answer, answers))
+        + encode_user_information(max_pdu_bytes=max_pdu_bytes)
+    )
+    return Agreement(request, accepted_contexts(answers), PDU_HEADER.pack(PduType.ASSOCIATE_AC, len(body)) + body)
 
 
 def encode_rejection(rejection: Rejection) -> bytes:
     """A-ASSOCIATE-RJ PDU."""
-    pdu = A_ASSOCIATE_RJ()
-    pdu.result, pdu.source, pdu.reason_diagnostic = rejection.value
-    return pdu.encode()
+    return PDU_HEADER.pack(PduType.ASSOCIATE_RJ, 4) + bytes((0, *rejection.value))
+
+
+def _proposed_context(item: Item) -> ProposedContext:
+    if len(item.value) < CONTEXT_HEADER.size:
+        raise _unreadable("presentation context without an ID")
+    context_id = item.value[0]
+    sub_items = list(split_items(item.value[CONTEXT_HEADER.size :]))
+    abstract_syntaxes = [sub_item.text for sub_item in sub_items if sub_item.type == ItemType.ABSTRACT_SYNTAX]
+    transfer_syntaxes = [sub_item.text for sub_item in sub_items if sub_item.type == ItemType.TRANSFER_SYNTAX]
+    if not context_id % 2 or len(abstract_syntaxes) != 1 or not transfer_syntaxes:
+        raise _unreadable(
+            f"presentation context {context_id} with {len(abstract_syntaxes)} abstract and "
+            f"{len(transfer_syntaxes)} transfer syntaxes"
+        )
+    return ProposedContext(context_id, abstract_syntaxes[0], tuple(transfer_syntaxes))
+
+
+def _encode_answer(answer: AnsweredContext) -> bytes:
+    head = CONTEXT_HEADER.pack(answer.proposed.context_id, answer.result)
+    transfer_syntax = encode_item(ItemType.TRANSFER_SYNTAX, answer.transfer_syntax_uid.encode("ascii", "replace"))
+    return encode_item(ItemType.ANSWERED_CONTEXT, head + transfer_syntax)
+
+
+def _maximum_lengths(items: Iterable[Item]) -> Iterator[int]:
+    for item in items:
+        if item.type == ItemType.USER_INFORMATION:
+            for sub_item in split_items(item.value):
+                if sub_item.type == ItemType.MAXIMUM_LENGTH:
+                    yield int.from_bytes(sub_item.value, "big")
+
+
+def _title(ae_title: str) -> bytes:
+    return ae_title.encode("ascii", "replace").ljust(16)
+
+
+def _unreadable(what: str) -> ProtocolError:
+    return ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, f"A-ASSOCIATE-RQ PDU that cannot be read: {what}")

@@ -12,6 +12,7 @@ from pynetdicom.pdu_primitives import (
 )
 
 from dicom_node import __version__
+from dicom_node.upper_layer.items import ItemType, encode_item
 
 APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"
 IMPLEMENTATION_VERSION_NAME = f"DICOMNODE_{__version__}"[:16]
@@ -26,3 +27,13 @@ def user_information(*, max_pdu_bytes: int) -> list[Any]:
     version = ImplementationVersionNameNotification()
     version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     return [maximum_length, implementation, version]
+
+
+def encode_user_information(*, max_pdu_bytes: int) -> bytes:
+    """The same as a user information item."""
+    return encode_item(
+        ItemType.USER_INFORMATION,
+        encode_item(ItemType.MAXIMUM_LENGTH, max_pdu_bytes.to_bytes(4, "big"))
+        + encode_item(ItemType.IMPLEMENTATION_CLASS_UID, PYNETDICOM_IMPLEMENTATION_UID.encode("ascii"))
+        + encode_item(ItemType.IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode("ascii")),
+    )

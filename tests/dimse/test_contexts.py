@@ -11,21 +11,23 @@ from pydicom.uid import (
     JPEGLSLossless,
 )
 from pynetdicom import AllStoragePresentationContexts
-from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.pdu import A_ASSOCIATE_AC
 
 from dicom_node.dimse.contexts import (
     STORAGE_SOP_CLASSES,
     TRANSFER_SYNTAXES,
     ContextResult,
+    ProposedContext,
     accepted_contexts,
     negotiate_contexts,
 )
+from dicom_node.dimse.negotiation import agree, decode_request
+from dicom_node.upper_layer.pdu_stream import Pdu, PduType
+from tests.dimse.raw_peer import associate_rq
 
 
-def proposed(abstract_syntax: str, *transfer_syntaxes: str) -> PresentationContext:
-    context = build_context(abstract_syntax, list(transfer_syntaxes))
-    context.context_id = 5
-    return context
+def proposed(abstract_syntax: str, *transfer_syntax_uids: str) -> ProposedContext:
+    return ProposedContext(5, abstract_syntax, transfer_syntax_uids)
 
 
 def test_every_storage_class_of_pynetdicom_and_the_segmentations_of_supplements_are_taken() -> None:
@@ -59,7 +61,20 @@ def test_the_first_known_transfer_syntax_of_the_requestor_is_chosen() -> None:
         (proposed(CTImageStorage, "2.25.999"), ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED),
     ],
 )
-def test_what_is_not_known_is_refused_with_its_reason(context: PresentationContext, result: ContextResult) -> None:
+def test_what_is_not_known_is_refused_with_its_reason(context: ProposedContext, result: ContextResult) -> None:
     (answer,) = negotiate_contexts([context])
-    assert (answer.context_id, answer.result) == (5, result)
+    assert (answer.proposed.context_id, answer.result) == (5, result)
     assert accepted_contexts([answer]) == {}
+
+
+def test_another_toolkit_reads_the_request_and_the_answer_as_we_do() -> None:
+    encoded = associate_rq(calling_ae_title="PACS", max_pdu_bytes=28672)
+    request = decode_request(Pdu(PduType.ASSOCIATE_RQ, memoryview(encoded)[6:]))
+    assert (request.calling_ae_title, request.called_ae_title, request.max_pdu_bytes) == ("PACS", "NODE", 28672)
+    answer = A_ASSOCIATE_AC()
+    answer.decode(agree(request, max_pdu_bytes=131072).answer)
+    assert (answer.calling_ae_title, answer.called_ae_title) == ("PACS", "NODE")
+    assert answer.application_context_name == "1.2.840.10008.3.1.1.1"
+    assert answer.user_information.maximum_length == 131072
+    results = [(context.context_id, context.result, context.transfer_syntax) for context in answer.presentation_context]
+    assert results == [(1, 0, ExplicitVRLittleEndian), (3, 0, ExplicitVRLittleEndian)]
