@@ -24,8 +24,10 @@ from inference.models import (
     file_sha256,
     labels_for_role,
     read_model_spec,
+    text_for_results,
     verify_model,
 )
+from inference.nnunet.document import Node
 from inference.nnunet.errors import ModelArchiveError, ModelFileMissingError, ModelKeyError
 from inference.nnunet.trained_model import CHECKPOINT_NAME, checkpoint_paths, load_trained_model
 
@@ -71,7 +73,9 @@ def add_model(
         staged = Path(work) / "model"
         _copy(folder, staged)
         if labels is not None or not (staged / MODEL_FILE).is_file():
-            _describe(staged, role, labels, name or _name_of(path), version, licence)
+            chosen = {"name": name_of_model(path) if name is None else name, "version": version}
+            named = {key: text_for_results(Node(str(path), key, text)) for key, text in chosen.items()}
+            _describe(staged, role, labels, named, licence)
         spec = verify_model(staged)
         if spec.identity.role != role:
             raise ModelKeyError(str(path / MODEL_FILE), "role", spec.identity.role, f"{role}, as you asked for")
@@ -154,11 +158,10 @@ def _describe(
     folder: Path,
     role: str,
     labels: Mapping[str, int | tuple[int, ...]] | None,
-    name: str,
-    version: str,
+    named: Mapping[str, str],
     licence: str,
 ) -> None:
-    """Write the model.yaml of a plain nnU-Net folder."""
+    """Write the model.yaml of a plain nnU-Net folder; ``named`` has its name and version."""
     unknown = set(labels or ()) - set(ROLE_LABELS[role])
     if unknown:
         raise ModelKeyError(
@@ -171,8 +174,7 @@ def _describe(
     files = [folder / "plans.json", folder / "dataset.json", *checkpoints]
     description = {
         "role": role,
-        "name": name,
-        "version": version,
+        **named,
         "labels": {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()},
         "channels": list(model.channels),
         "configuration": model.plans.configuration,
@@ -185,6 +187,6 @@ def _describe(
     (folder / MODEL_FILE).write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
 
 
-def _name_of(path: Path) -> str:
+def name_of_model(path: Path) -> str:
     """Name of a model after the file or folder that it came in."""
-    return path.stem if path.is_file() else path.name
+    return path.stem if path.is_file() else path.resolve().name

@@ -7,6 +7,7 @@ without one; ``add_model`` checks such a folder or zip, copies what prediction n
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -27,6 +28,8 @@ ROLE_LABELS: Mapping[str, tuple[str, ...]] = {
     "foreground": ("foreground",),
     "anonymized": ("removed", "altered", "anonymized"),
 }
+# What a result can say of its model: a DICOM long string (LO, PS3.5 6.2) in the default repertoire, one value.
+_LONG_STRING = re.compile(r"[ -\[\]-~]{1,64}")
 NOT_IN_MASK = frozenset({"altered"})  # unless model.yaml lists it under mask_labels: it hedges on intact faces
 
 
@@ -88,7 +91,9 @@ def read_model_spec(folder: Path) -> ModelSpec:
     if unknown or not labels:
         raise document["labels"].wrong(f"labels named {', '.join(ROLE_LABELS[role])}")
     sha256 = _checksums(folder, document["sha256"])
-    identity = ModelIdentity(role, document["name"].text(), document["version"].text(), _digest(sha256, path))
+    identity = ModelIdentity(
+        role, text_for_results(document["name"]), text_for_results(document["version"]), _digest(sha256, path)
+    )
     return ModelSpec(
         identity=identity,
         folder=folder,
@@ -151,6 +156,13 @@ def file_sha256(path: Path) -> str:
         raise ModelFileMissingError(str(path), "its checksum in model.yaml")
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def text_for_results(node: Node) -> str:
+    """Return a name or version that results can carry."""
+    if not _LONG_STRING.fullmatch(node.text()):
+        raise node.wrong("1 to 64 ASCII characters, no backslash")
+    return node.text()
 
 
 def _digest(sha256: Mapping[str, str], model_file: Path) -> str:

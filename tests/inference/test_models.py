@@ -15,6 +15,7 @@ from inference.add_model import add_model
 from inference.errors import ModelError
 from inference.models import read_model_spec, reference_model, verify_model
 from inference.nnunet.errors import ChecksumMismatchError, ModelArchiveError, ModelFileMissingError, ModelKeyError
+from sr_writer.objects import AlgorithmIdentity
 from tests.tiny_models import write_tiny_model
 
 EXPORT = "Dataset101_Body/nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -75,6 +76,10 @@ def test_a_changed_file_is_refused_with_both_checksums(tmp_path: Path) -> None:
     [
         ({"role": "body"}, r"model\.yaml, key role: found str 'body', expected one of foreground, anonymized"),
         ({"version": None}, "key version: found nothing"),
+        ({"version": "2\\1"}, "key version: found str .*, expected 1 to 64 ASCII characters, no backslash"),
+        ({"name": "Körper"}, "key name: found str 'Körper', expected 1 to 64 ASCII characters"),
+        ({"name": "n" * 65}, "key name.*expected 1 to 64"),
+        ({"name": ""}, "key name.*expected 1 to 64"),
         ({"labels": {"torso": 1}}, "key labels.*labels named foreground"),
         ({"labels": {"foreground": 7}}, r"labels\.foreground.*labels of the network: 1"),
         ({"channels": ["image", "smell"]}, r"channels\.1.*roughness"),
@@ -96,6 +101,26 @@ def test_a_wrong_description_is_named_with_file_and_key(changes: dict[str, Any],
 def test_a_role_without_a_reference_model_is_an_error_that_names_the_file() -> None:
     with pytest.raises(ModelFileMissingError, match=r"nose/model\.yaml"):
         reference_model("nose")
+
+
+def test_a_model_under_a_name_that_results_cannot_carry_is_not_taken_in(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "Körper", "foreground", with_yaml=False)
+    with pytest.raises(ModelKeyError, match="Körper, key name: found str 'Körper', expected 1 to 64 ASCII characters"):
+        add_model("foreground", folder, None, tmp_path / "models" / "body")
+    assert add_model("foreground", folder, None, tmp_path / "models" / "body", name="body").identity.name == "body"
+
+
+@pytest.mark.parametrize("text", ["a", " ~[]", "n" * 64, "n" * 65, "", "a\\b", "é", "a\n", "\x7f"])
+def test_a_model_is_readable_exactly_when_results_can_carry_its_name(text: str, tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path, "foreground")
+    edit_description(folder, name=text)
+    try:
+        AlgorithmIdentity(text, "1", "0" * 64)
+    except ValueError:
+        with pytest.raises(ModelKeyError):
+            read_model_spec(folder)
+    else:
+        assert read_model_spec(folder).identity.name == text
 
 
 def test_a_plain_export_is_taken_in_from_a_zip(tmp_path: Path) -> None:
