@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,8 @@ from dicom_node.cli.tables import write_json, write_table
 
 if TYPE_CHECKING:
     from inference.models import ModelSpec
+
+LABEL_NUMBER = re.compile(r"[0-9]{1,3}")
 
 models_app = typer.Typer(
     no_args_is_help=True,
@@ -61,12 +64,9 @@ def list_models(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 
 @models_app.command("add")
 def add(
+    role: Annotated[Role, typer.Argument(help="What the model finds.")],
     source: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="nnU-Net trained-model folder, or a zip of one.", exists=True)
-    ],
-    role: Annotated[Role, typer.Option("--role", help="What the model finds.")],
-    destination: Annotated[
-        Path, typer.Option("--to", metavar="FOLDER", help="Folder to make for the model; it must not exist.")
+        Path, typer.Argument(metavar="PATH", help="nnU-Net trained-model folder, or a zip of one.", exists=True)
     ],
     label: Annotated[
         list[str] | None,
@@ -75,6 +75,14 @@ def add(
             metavar="NAME=NUMBER",
             help="Label of the network under our name: foreground; removed, altered, anonymized. "
             "Repeat it for several; taken from dataset.json where that is clear.",
+        ),
+    ] = None,
+    destination: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            metavar="FOLDER",
+            help="Folder to make for the model; it must not exist. models/ and the name of PATH when left out.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Name that results carry.")] = None,
@@ -87,15 +95,17 @@ def add(
     named in the settings.
 
     \b
-    Example:
-      dicom-node models add export.zip --role foreground --to models/body --label foreground=1
+    Examples:
+      dicom-node models add foreground export.zip --label foreground=1
+      dicom-node models add anonymized Dataset101_Deface --label removed=1 --to /var/lib/dicom-node/models/deface
     """
-    from inference.add_model import add_model
+    from inference.add_model import add_model, name_of_model
 
-    spec = add_model(role.value, source, _labels(label), destination, name=name, version=version, licence=licence)
+    folder = (Path("models") / name_of_model(source)) if destination is None else destination
+    spec = add_model(role.value, source, _labels(label), folder, name=name, version=version, licence=licence)
     _say_usable(spec)
     typer.echo("to use it, write into the settings:")
-    typer.echo(f"  models:\n    {role.value}: {destination.absolute()}")
+    typer.echo(f"  models:\n    {role.value}: {folder.absolute()}")
 
 
 @models_app.command("verify")
@@ -138,14 +148,14 @@ def _described(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def _labels(texts: list[str] | None) -> dict[str, int | tuple[int, ...]] | None:
-    """``removed=1`` and the like; ``None`` when nothing was said."""
+def _labels(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
+    """``removed=1`` and the like, one name may have several numbers; ``None`` when nothing was said."""
     if not texts:
         return None
-    labels: dict[str, int | tuple[int, ...]] = {}
+    labels: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, _, number = text.partition("=")
-        if not number.isdigit():
+        if not LABEL_NUMBER.fullmatch(number):
             raise typer.BadParameter(f"{text!r}: expected NAME=NUMBER, such as removed=1", param_hint="--label")
-        labels[name] = int(number)
+        labels[name] = (*labels.get(name, ()), int(number))
     return labels

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import Result
 
+from inference.models import read_model_spec
 from tests.tiny_models import write_tiny_model
 
 Run = Callable[..., Result]
@@ -52,7 +53,7 @@ def test_a_changed_file_is_found_by_verify(run: Run, config_with_models: Path, t
 def test_a_plain_export_is_taken_in_and_can_be_used(run: Run, config: Path, tmp_path: Path) -> None:
     export = write_tiny_model(tmp_path / "export", "foreground", above=0.0, with_yaml=False, labels={"body": 1})
 
-    result = run("models", "add", export, "--role", "foreground", "--to", tmp_path / "taken", "--label", "foreground=1")
+    result = run("models", "add", "foreground", export, "--to", tmp_path / "taken", "--label", "foreground=1")
 
     assert result.exit_code == 0, result.stderr
     assert f"foreground: {tmp_path / 'taken'}" in result.stdout
@@ -64,17 +65,30 @@ def test_an_unclear_label_is_refused_and_leaves_nothing(run: Run, tmp_path: Path
         tmp_path / "export", "foreground", above=0.0, with_yaml=False, labels={"liver": 1, "spleen": 2}
     )
 
-    result = run("models", "add", export, "--role", "foreground", "--to", tmp_path / "taken")
+    result = run("models", "add", "foreground", export, "--to", tmp_path / "taken")
 
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export"]
 
 
-def test_a_label_without_a_number_is_a_usage_error(run: Run, tmp_path: Path) -> None:
+def test_a_model_goes_beside_others_under_the_name_of_its_export(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_model(tmp_path / "body", "foreground", above=0.0, with_yaml=False, labels={"liver": 1, "spleen": 2})
+    monkeypatch.chdir(tmp_path)
+
+    result = run("models", "add", "foreground", "body", "--label", "foreground=1", "--label", "foreground=2")
+
+    assert result.exit_code == 0, result.stderr
+    assert read_model_spec(tmp_path / "models" / "body").labels == {"foreground": (1, 2)}
+
+
+@pytest.mark.parametrize("label", ["body", "foreground=", "foreground=²", "foreground=1000"])
+def test_a_label_without_a_number_is_a_usage_error(label: str, run: Run, tmp_path: Path) -> None:
     export = write_tiny_model(tmp_path / "export", "foreground", above=0.0, with_yaml=False)
 
-    result = run("models", "add", export, "--role", "foreground", "--to", tmp_path / "taken", "--label", "body")
+    result = run("models", "add", "foreground", export, "--to", tmp_path / "taken", "--label", label)
 
     assert result.exit_code == 2
     assert "expected NAME=NUMBER" in result.stderr
