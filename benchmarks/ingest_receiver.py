@@ -30,8 +30,7 @@ def main() -> None:
             print(json.dumps({"port": server.port}), flush=True)
             stopping.wait()
         counts = {
-            "file_syncs": store.inbox.n_file_syncs,
-            "folder_syncs": store.inbox.n_folder_syncs,
+            "syncs_of_a_file_and_its_folder": store.inbox.n_object_syncs,
             "commits": store.inbox.n_commits,
             "instances": sum(series.n_instances for series in store.series.list()),
         }

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from dicom_node.store.headers import Header, integer
 from dicom_node.store.records import Arrival
 from dicom_node.store.schema import conflicts, instances, series, studies
+from dicom_node.store.statements import DriverStatement
 from dicom_node.store.states import Kept, Origin, SeriesState, StudyState
 from dicom_node.store.transitions import supersede_jobs
 
@@ -67,7 +68,7 @@ def index_arrivals(connection: sa.Connection, batch: Sequence[Filed]) -> list[Ke
         rows.append(instance_values(filed, Origin.RECEIVED, growth.generation))
         answers.append(Kept.STORED)
     if rows:
-        connection.execute(_INSERT_INSTANCE, rows)
+        _INSERT_INSTANCE.run_many(connection, rows)
         _grow(connection, growing, max(filed.arrival.received_at for filed in batch))
     return answers
 
@@ -149,23 +150,24 @@ def name_key(group: str) -> str:
 
 def _known_instances(connection: sa.Connection, batch: Sequence[Filed]) -> dict[str, tuple[str, str]]:
     """Digest and transfer syntax of those instances of a batch that the index has."""
-    uids = [filed.header.sop_instance_uid for filed in batch]
-    if len(uids) == 1:
-        rows = connection.execute(_KNOWN_ONE, {"uid": uids[0]})
-    else:
-        rows = connection.execute(_KNOWN_SEVERAL, {"uids": uids})
-    return {row.sop_instance_uid: (row.digest, row.transfer_syntax_uid) for row in rows}
+    known = {}
+    for uid in {filed.header.sop_instance_uid for filed in batch}:
+        row = _KNOWN.first_row(connection, {"uid": uid})
+        if row is not None:
+            known[uid] = (row[0], row[1])
+    return known
 
 
 def _growing_series(connection: sa.Connection, filed: Filed) -> _Growth:
     header, now = filed.header, filed.arrival.received_at
-    row = connection.execute(_SERIES, {"uid": header.series_instance_uid}).one_or_none()
+    row = _SERIES.first_row(connection, {"uid": header.series_instance_uid})
     if row is None:
-        if connection.execute(_STUDY, {"uid": header.study_instance_uid}).one_or_none() is None:
+        if _STUDY.first_row(connection, {"uid": header.study_instance_uid}) is None:
             add_study(connection, header, now)
         add_series(connection, header, Origin.RECEIVED, SeriesState.RECEIVING, now)
         return _Growth(header.study_instance_uid, Origin.RECEIVED, SeriesState.RECEIVING, 1)
-    growth = _Growth(row.study_instance_uid, Origin(row.origin), SeriesState(row.state), row.generation)
+    study_instance_uid, origin, state, generation = row
+    growth = _Growth(study_instance_uid, Origin(origin), SeriesState(state), generation)
     # What is added to a generation that was closed opens the next one. A series of our own is never processed.
     if growth.origin is Origin.RECEIVED and growth.state is not SeriesState.RECEIVING:
         growth.is_reopened = True
@@ -177,22 +179,15 @@ def _grow(connection: sa.Connection, growing: dict[str, _Growth], now: datetime)
     for series_instance_uid, growth in growing.items():
         if not growth.n_instances:
             continue
-        connection.execute(
-            _GROW_SERIES,
-            {
-                "uid": series_instance_uid,
-                "added_instances": growth.n_instances,
-                "added_bytes": growth.n_dataset_bytes,
-                "now": now,
-            },
-        )
+        added = {"added_instances": growth.n_instances, "added_bytes": growth.n_dataset_bytes}
+        _GROW_SERIES.run(connection, {"uid": series_instance_uid, "now": now, **added})
         if growth.origin is Origin.NODE:
             continue
         if growth.is_reopened:
-            connection.execute(_REOPEN_SERIES, {"uid": series_instance_uid, "next_generation": growth.generation})
+            _REOPEN_SERIES.run(connection, {"uid": series_instance_uid, "next_generation": growth.generation})
             supersede_jobs(connection, series_instance_uid, growth.generation, now)
         # Nobody has judged what just arrived, so the study is kept in (DESIGN: doubt closes the gate).
-        connection.execute(_GROW_STUDY, {"uid": growth.study_instance_uid, "now": now})
+        _GROW_STUDY.run(connection, {"uid": growth.study_instance_uid, "now": now})
 
 
 def _add_conflict(connection: sa.Connection, filed: Filed, reason: str, stored_digest: str | None) -> None:
@@ -215,16 +210,23 @@ def _add_conflict(connection: sa.Connection, filed: Filed, reason: str, stored_d
         )
 
 
-# Built once: building a statement costs more than running it.
-_INSTANCE_KEYS = sa.select(instances.c.sop_instance_uid, instances.c.digest, instances.c.transfer_syntax_uid)
-_KNOWN_ONE = _INSTANCE_KEYS.where(instances.c.sop_instance_uid == sa.bindparam("uid"))
-_KNOWN_SEVERAL = _INSTANCE_KEYS.where(instances.c.sop_instance_uid.in_(sa.bindparam("uids", expanding=True)))
-_INSERT_INSTANCE = sa.insert(instances)
-_SERIES = sa.select(series.c.study_instance_uid, series.c.origin, series.c.state, series.c.generation).where(
-    series.c.series_instance_uid == sa.bindparam("uid")
+_KNOWN = DriverStatement(
+    sa.select(instances.c.digest, instances.c.transfer_syntax_uid).where(
+        instances.c.sop_instance_uid == sa.bindparam("uid")
+    )
 )
-_STUDY = sa.select(studies.c.study_instance_uid).where(studies.c.study_instance_uid == sa.bindparam("uid"))
-_GROW_SERIES = (
+_INSERT_INSTANCE = DriverStatement(
+    sa.insert(instances), [column.name for column in instances.c if column is not instances.c.id]
+)
+_SERIES = DriverStatement(
+    sa.select(series.c.study_instance_uid, series.c.origin, series.c.state, series.c.generation).where(
+        series.c.series_instance_uid == sa.bindparam("uid")
+    )
+)
+_STUDY = DriverStatement(
+    sa.select(studies.c.study_instance_uid).where(studies.c.study_instance_uid == sa.bindparam("uid"))
+)
+_GROW_SERIES = DriverStatement(
     sa.update(series)
     .where(series.c.series_instance_uid == sa.bindparam("uid"))
     .values(
@@ -233,7 +235,7 @@ _GROW_SERIES = (
         last_arrival_at=sa.bindparam("now", type_=series.c.last_arrival_at.type),
     )
 )
-_REOPEN_SERIES = (
+_REOPEN_SERIES = DriverStatement(
     sa.update(series)
     .where(series.c.series_instance_uid == sa.bindparam("uid"))
     .values(
@@ -243,7 +245,7 @@ _REOPEN_SERIES = (
         skip_reason=None,
     )
 )
-_GROW_STUDY = (
+_GROW_STUDY = DriverStatement(
     sa.update(studies)
     .where(studies.c.study_instance_uid == sa.bindparam("uid"))
     .values(state=StudyState.OPEN.value, last_arrival_at=sa.bindparam("now", type_=studies.c.last_arrival_at.type))

@@ -27,6 +27,8 @@ class Database:
         self.url = sa.make_url(url)
         is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = create_sqlite_engine(url) if is_sqlite else sa.create_engine(url)
+        driver = self._engine.dialect.loaded_dbapi
+        self._failures = (sa.exc.OperationalError, driver.OperationalError)  # the latter from a `DriverStatement`
         self._takes_advisory_lock = self.url.get_backend_name() == "postgresql"
         self._reading = self._engine.execution_options(access="read")
         self._writing = self._engine.execution_options(access="write")
@@ -37,7 +39,7 @@ class Database:
         try:
             with self._reading.begin() as connection:
                 yield connection
-        except sa.exc.OperationalError as error:
+        except self._failures as error:
             raise self._unavailable(error) from error
 
     @contextmanager
@@ -48,11 +50,11 @@ class Database:
                 if self._takes_advisory_lock:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
                 yield connection
-        except sa.exc.OperationalError as error:
+        except self._failures as error:
             raise self._unavailable(error) from error
 
-    def _unavailable(self, error: sa.exc.OperationalError) -> IndexUnavailableError:
-        return IndexUnavailableError(self.url.render_as_string(), str(error.orig))
+    def _unavailable(self, error: Exception) -> IndexUnavailableError:
+        return IndexUnavailableError(self.url.render_as_string(), str(getattr(error, "orig", error)))
 
     def migrate(self) -> None:
         """Bring the schema to `HEAD_REVISION`; a schema from a later version is an error."""

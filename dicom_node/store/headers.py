@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydicom.charset import decode_bytes, python_encoding
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
@@ -74,6 +74,10 @@ ATTRIBUTES: Mapping[int, tuple[str, str, Level]] = {
 
 TAGS = {keyword: f"{tag:08X}" for tag, (keyword, _, _) in ATTRIBUTES.items()}
 LAST_WANTED_TAG = max(ATTRIBUTES)
+_OF_LEVEL: Mapping[Level, list[tuple[str, str, str]]] = {
+    level: [(TAGS[keyword], keyword, vr) for keyword, vr, its_level in ATTRIBUTES.values() if its_level == level]
+    for level in get_args(Level)
+}
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _WANTED = frozenset({_SPECIFIC_CHARACTER_SET, *ATTRIBUTES})
 _ASCII = ("ascii",)
@@ -100,11 +104,11 @@ class Header:
     def dicom_json(self, level: Level) -> str:
         """The attributes of a level as a DICOM JSON object."""
         members: dict[str, Any] = {}
-        for tag, (keyword, vr, attribute_level) in ATTRIBUTES.items():
-            if attribute_level == level and keyword in self.texts:
+        for tag, keyword, vr in _OF_LEVEL[level]:
+            if keyword in self.texts:
                 member = _json_member(vr, self.texts[keyword])
                 if member is not None:
-                    members[f"{tag:08X}"] = member
+                    members[tag] = member
         return json.dumps(members, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -1,15 +1,15 @@
 """Instances come in here; what many threads bring at once becomes durable together.
 
 There is no committer thread and no waiting to fill a batch: whoever finds nobody committing commits all that is there,
-and those who come meanwhile form the next batch. The syncs of files, of folders and of the index run at the same time,
-which the file system merges; nobody gets an answer before all three are done (docs/decisions/0050).
+and those who come meanwhile form the next batch. The syncs of objects and of the index run at the same time, which the
+file system merges; nobody gets an answer before all are done (docs/decisions/0050).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from dicom_node.store.arrivals import Filed, index_arrivals
@@ -27,12 +27,11 @@ N_SYNC_THREADS = 16  # they wait for the disk; each also stands for one more syn
 class _Entry:
     """An instance on its way into a batch: its object has its name, its bytes are being synced."""
 
-    __slots__ = ("error", "filed", "folder", "kept", "spool", "syncing")
+    __slots__ = ("error", "filed", "kept", "spool", "syncing")
 
-    def __init__(self, spool: Spool, filed: Filed, folder: Path, syncing: Future[None]) -> None:
+    def __init__(self, spool: Spool, filed: Filed, syncing: Future[None]) -> None:
         self.spool = spool
         self.filed = filed
-        self.folder = folder
         self.syncing = syncing
         self.kept: Kept | None = None
         self.error: BaseException | None = None
@@ -47,14 +46,13 @@ class Inbox:
 
     def __init__(self, database: Database, objects: ObjectStore, *, min_free_bytes: int = 0) -> None:
         self.min_free_bytes = min_free_bytes
-        self.n_file_syncs = 0
-        self.n_folder_syncs = 0
+        self.n_object_syncs = 0  # each of a file and of the folder that names it
         self.n_commits = 0  # index transactions
         self._database = database
         self._objects = objects
         self._unproven = Unproven()
         self._pending: list[_Entry] = []
-        self._pending_lock = threading.Lock()  # for the list and the count of file syncs; never held over disk access
+        self._pending_lock = threading.Lock()  # for the list and the count of syncs; never held over disk access
         self._commit_lock = threading.Lock()
         self._syncs = ThreadPoolExecutor(max_workers=N_SYNC_THREADS, thread_name_prefix="sync")
         self._background: ThreadPoolExecutor | None = None
@@ -80,9 +78,10 @@ class Inbox:
             self.check_space()
             header = read_header(spool, arrival)
             filed = Filed(spool.sha256(), spool.dataset_bytes, header, arrival)
-            entry = _Entry(spool, filed, self._objects.link(spool, filed.digest), self._syncs.submit(spool.sync))
+            folder = self._objects.link(spool, filed.digest)
+            entry = _Entry(spool, filed, self._syncs.submit(_sync, spool, folder))
             with self._pending_lock:
-                self.n_file_syncs += 1
+                self.n_object_syncs += 1
                 self._pending.append(entry)
             with self._commit_lock:
                 if not entry.is_settled:
@@ -130,23 +129,20 @@ class Inbox:
                     entry.error = own_error
 
     def _commit(self, batch: Sequence[_Entry]) -> None:
-        folders = {entry.folder for entry in batch}
-        syncing = [entry.syncing for entry in batch] + [self._syncs.submit(sync_folder, folder) for folder in folders]
-        self.n_folder_syncs += len(folders)
+        syncing = [entry.syncing for entry in batch]
         try:
             with self._database.write() as connection:
                 # Retention removes objects under the same lock: one with these bytes may have gone since we found it.
-                gone = [entry for entry in batch if not self._objects.path(entry.filed.digest).exists()]
-                relinked = {self._objects.link(entry.spool, entry.filed.digest) for entry in gone}
-                syncing += [self._syncs.submit(sync_folder, folder) for folder in relinked]
+                for entry in batch:
+                    self._objects.restore(entry.spool, entry.filed.digest)
                 answers = index_arrivals(connection, [entry.filed for entry in batch])
                 answered = list(zip(batch, answers, strict=True))
                 new_digests = [entry.filed.digest for entry, kept in answered if kept is not Kept.DUPLICATE]
                 self._unproven.replace(connection, new_digests)
             self.n_commits += 1
         finally:
-            wait(syncing)
-        failure = next((sync.exception() for sync in syncing if sync.exception() is not None), None)
+            failures = [failure for sync in syncing if (failure := sync.exception()) is not None]
+        failure = failures[0] if failures else None
         if failure is not None:
             # The kernel reports a failed write once and then forgets it (lwn.net/Articles/752063), so no later sync
             # can vouch for these bytes: what a sender repeats has to be written anew.
@@ -159,3 +155,9 @@ class Inbox:
             forget(connection, digests)
         for digest in digests:
             self._objects.remove(digest)
+
+
+def _sync(spool: Spool, folder: Path) -> None:
+    """Put an object on disk, and the name that it has in ``folder``."""
+    spool.sync()
+    sync_folder(folder)

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.objects import ObjectStore
 from dicom_node.store.schema import conflicts, instances, jobs, series, studies, tags, unproven
+from dicom_node.store.statements import DriverStatement
 from dicom_node.store.states import Origin
 
 
@@ -30,9 +31,9 @@ class Unproven:
     def replace(self, connection: sa.Connection, digests: Sequence[str]) -> None:
         """Take this writer's marks away and set new ones, within the caller's write transaction."""
         if self._has_marks:
-            connection.execute(_TAKE_AWAY, {"writer": self._writer})
+            _TAKE_AWAY.run(connection, {"writer": self._writer})
         if digests:
-            connection.execute(_MARK, [{"writer": self._writer, "digest": digest} for digest in digests])
+            _MARK.run_many(connection, [{"writer": self._writer, "digest": digest} for digest in digests])
         self._has_marks = bool(digests)
 
 
@@ -90,5 +91,5 @@ def forget(connection: sa.Connection, digests: Sequence[str]) -> None:
     )
 
 
-_TAKE_AWAY = sa.delete(unproven).where(unproven.c.writer == sa.bindparam("writer"))
-_MARK = sa.insert(unproven)
+_TAKE_AWAY = DriverStatement(sa.delete(unproven).where(unproven.c.writer == sa.bindparam("writer")))
+_MARK = DriverStatement(sa.insert(unproven), ["writer", "digest"])

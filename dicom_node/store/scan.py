@@ -13,9 +13,9 @@ MAX_ELEMENTS = 65_536  # of one level; real headers have some hundreds
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-_HEADERS = {True: struct.Struct("<HHI"), False: struct.Struct(">HHI")}
+_EXPLICIT_HEADERS = {True: struct.Struct("<HH2sH"), False: struct.Struct(">HH2sH")}
+_IMPLICIT_HEADERS = {True: struct.Struct("<HHI"), False: struct.Struct(">HHI")}
 _LONGS = {True: struct.Struct("<I"), False: struct.Struct(">I")}
-_SHORTS = {True: struct.Struct("<H"), False: struct.Struct(">H")}
 
 
 class CutError(ValueError):
@@ -62,20 +62,19 @@ def scan_elements(
 def _element(encoded: bytes, position: int, is_implicit_vr: bool, is_little_endian: bool) -> tuple[int, int, int, bool]:
     """Tag, start and length of the value, and whether what is in it has implicit VR."""
     try:
-        group, element, length = _HEADERS[is_little_endian].unpack_from(encoded, position)
-        tag = group << 16 | element
-        vr = encoded[position + 4 : position + 6]
-        # Some senders mix implicit elements into explicit datasets; a length that reads as two capitals would be
-        # 16 kB at least.
-        if is_implicit_vr or group == 0xFFFE or not (vr.isalpha() and vr.isupper()):
-            return tag, position + 8, length, is_implicit_vr
-        if vr in _LONG_VRS:
-            (length,) = _LONGS[is_little_endian].unpack_from(encoded, position + 8)
-            return tag, position + 12, length, vr == b"UN"  # PS3.5 6.2.2: within UN all is implicit
-        (length,) = _SHORTS[is_little_endian].unpack_from(encoded, position + 6)
+        if not is_implicit_vr:
+            group, element, vr, length = _EXPLICIT_HEADERS[is_little_endian].unpack_from(encoded, position)
+            # Items have no VR. Some senders mix implicit elements into explicit datasets; a length that reads as two
+            # capitals would be 16 kB at least.
+            if group != 0xFFFE and vr.isalpha() and vr.isupper():
+                if vr not in _LONG_VRS:
+                    return group << 16 | element, position + 8, length, False
+                (length,) = _LONGS[is_little_endian].unpack_from(encoded, position + 8)
+                return group << 16 | element, position + 12, length, vr == b"UN"  # PS3.5 6.2.2: in UN all is implicit
+        group, element, length = _IMPLICIT_HEADERS[is_little_endian].unpack_from(encoded, position)
     except struct.error as error:
         raise CutError(f"element at {position} in {len(encoded)} bytes") from error
-    return tag, position + 8, length, False
+    return group << 16 | element, position + 8, length, is_implicit_vr
 
 
 def _behind_sequence(encoded: bytes, position: int, is_implicit_vr: bool, is_little_endian: bool) -> int:

@@ -39,4 +39,5 @@ def _prepare_connection(connection: DBAPIConnection, _record: object) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(_BEGIN[connection.get_execution_options().get("access", "write")])
+    begin = _BEGIN[connection.get_execution_options().get("access", "write")]
+    connection.connection.cursor().execute(begin)  # by the driver, as in `statements`
