@@ -1,0 +1,70 @@
+"""The fit puts no face that it saw above the threshold for defaced."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from inference.models import ModelIdentity, ModelSpec
+from inference.verdict.calibration import calibration_from, default_calibration
+from inference.verdict.facts import SegmentationFacts
+from inference.verdict.verdict import SeriesVerdict, decide_verdict
+from training.calibrate_verdict import CALIBRATION, COVERED, FACE, NONE, Line, confusion, fit, fit_logistic
+
+SPEC = ModelSpec(
+    ModelIdentity("anonymized", "none", "0", "0" * 64), Path(), {}, (), (), "3d_fullres", (0,), refine=True, sha256={}
+)
+
+
+def lines(seed: int = 0) -> list[Line]:
+    """Faces with a little false area, covered faces, brains."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(90):
+        truth = (FACE, COVERED, NONE)[number % 3]
+        coverage = {FACE: rng.uniform(0, 0.25), COVERED: rng.uniform(0.4, 1.0), NONE: 0.0}[truth]
+        facts = SegmentationFacts(
+            foreground_ml=rng.uniform(1200, 1900) if truth == NONE else rng.uniform(2500, 5500),
+            anonymized_ml=300 * coverage,
+            height_mm=220.0,
+            upper_width_mm=155.0,
+            window_share=rng.uniform(0.05, 0.3) if truth == NONE else rng.uniform(0.6, 1.0),
+            coverage=coverage,
+            face_ml=200 * coverage,
+        )
+        found.append(Line(f"c{number}", f"p{number}", "val", "MR", "made", truth, asdict(facts)))
+    return found
+
+
+def test_no_face_of_the_fit_is_called_defaced_and_most_cases_are_right() -> None:
+    made = lines()
+    numbers = calibration_from(fit(made, {"anonymized": SPEC}))
+    verdicts = {truth: [] for truth in (FACE, COVERED, NONE)}
+    for line in made:
+        verdicts[line.truth].append(decide_verdict(line.measured, numbers).verdict)
+    assert SeriesVerdict.DEFACED not in verdicts[FACE]
+    assert verdicts[FACE].count(SeriesVerdict.FACE_PRESENT) >= 20
+    assert SeriesVerdict.FACE_PRESENT not in verdicts[COVERED]
+    assert verdicts[COVERED].count(SeriesVerdict.DEFACED) >= 20
+    assert set(verdicts[NONE]) == {SeriesVerdict.NOT_APPLICABLE}
+    assert "| face | made |" in confusion(made, numbers)
+
+
+def test_a_logistic_regression_finds_the_middle_and_the_direction() -> None:
+    rng = np.random.default_rng(1)
+    places = [*rng.normal(2, 1, 200), *rng.normal(6, 1, 200)]
+    found = fit_logistic([{"x": float(place)} for place in places], [False] * 200 + [True] * 200)
+    assert found["weights"]["x"] > 0.5
+    assert -found["bias"] / found["weights"]["x"] == pytest.approx(4.0, abs=0.2)
+
+
+def test_the_calibration_that_ships_is_one_that_the_script_writes() -> None:
+    document = yaml.safe_load((Path(__file__).parents[3] / CALIBRATION).read_text("utf-8"))
+    assert document["fitted_on"]["cases"]
+    assert calibration_from(document) == default_calibration()
+    assert default_calibration().defaced_from >= 0.8
+    assert default_calibration().defaced_from > default_calibration().face_present_below
