@@ -37,7 +37,8 @@ FAMILY_SHARES = {
     "blur": 0.06,
     "reface": 0.09,
 }
-FACE_SHARE = 0.72  # of draws; the rest are volumes without a face to remove
+FACE_SHARE = 0.5  # of draws; the rest are volumes without a face to remove
+BODY_SHARE = 0.7  # of those
 CROP_SHARE, STRIP_SHARE = 0.15, 0.08
 
 
@@ -133,7 +134,7 @@ def _faceless(cohort: Cohort, rng: np.random.Generator) -> Sample:
     others = [member for member in cohort.members if not member.has_face]
     bodies = [member for member in others if member.entry.body_part != "head"]
     heads = [member for member in others if member.entry.body_part == "head"]
-    chosen = bodies if rng.random() < 0.45 else heads
+    chosen = bodies if rng.random() < BODY_SHARE else heads
     member = chosen[rng.integers(len(chosen))]
     matrix, shape = draw_grid(member, rng)
     body = resample(member.body, matrix, shape, order=0).astype(bool)

@@ -34,7 +34,7 @@ class Settings:
     weight_decay: float = 1e-3
     warm_up_steps: int = 50
     ema_decay: float = 0.996
-    foreground_every: int = 3  # steps of the anonymised network per step of the foreground one
+    foreground_every: int = 1  # steps of the anonymised network per step of the foreground one
     reservoir_groups: int = 250
     checkpoint_s: float = 120.0
     export_s: float = 600.0
