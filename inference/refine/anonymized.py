@@ -25,7 +25,7 @@ DENSE_COUNT = 15  # of 27, so more than 0.55: exact values by chance lie alone
 # Where the scan's own air holds the fill value, it proves nothing in the open. 30 mm of reach was best on really
 # defaced heads; a small proposal may be a false one at a dark mouth, so it may only shrink.
 REACH_MM = (3.0, 30.0)
-REACH_SIZES_MM = (46.0, 90.0)  # cube root of the proposal's volume (97 and 730 mL) for the least and the most reach
+REACH_SIZES_MM = (65.0, 95.0)  # cube root of the proposal's volume (275 and 857 mL) for the least and the most reach
 # Around a sharp cut the first ring of tissue differs from the fill as much as the third; where a tool or a resampling
 # blended the edge, much less (0.1 to 0.35 of it in simulated heads, against 0.65 to 1.1).
 SOFT_RATIO, SECOND_RING_RATIO = 0.5, 0.8

@@ -67,7 +67,7 @@ def gather_facts(foreground: Mask, anonymized: Mask, spacing_mm: Spacing) -> Seg
     foreground_ml = float(np.count_nonzero(foreground)) * voxel_ml
     anonymized_ml = float(np.count_nonzero(anonymized)) * voxel_ml
     grid = coarse_grid(foreground.shape, spacing_mm, coarse_mm=FACTS_MM)
-    body = grid.reduce(foreground) > 0.5
+    body = grid.reduce(foreground & ~anonymized) > 0.5  # a bright fill may look like body
     planes = np.flatnonzero(body.any(axis=(1, 2)))
     if not planes.size:
         return SegmentationFacts(foreground_ml, anonymized_ml, 0.0)

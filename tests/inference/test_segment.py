@@ -103,7 +103,7 @@ def test_a_head_with_a_filled_face_is_defaced_and_a_whole_one_is_not(tmp_path: P
     head = np.where((offset**2).sum(-1) < 1, 40.0, -1000.0)
     assert segment(source_volume(head), models).verdict.verdict is SeriesVerdict.FACE_PRESENT
     filled = head.copy()
-    filled[:25, :20] = np.where(head[:25, :20] > 0, 1200.0, -1000.0)
+    filled[:35, :25] = np.where(head[:35, :25] > 0, 1200.0, -1000.0)
     assert segment(source_volume(filled), models).verdict.verdict is SeriesVerdict.DEFACED
 
 

@@ -44,6 +44,12 @@ def test_coverage_does_not_depend_on_how_deep_a_tool_cuts(thickness: int) -> Non
     assert facts.face_ml > 30.0
 
 
+def test_a_fill_that_the_other_model_takes_for_body_covers_all_the_same() -> None:
+    body, cut = block_head(), np.zeros((70, 90, 60), bool)
+    cut[:44, 20:25] = True
+    assert gather_facts(body, cut, SPACING_MM).coverage == 1.0
+
+
 def test_a_cut_of_the_lower_half_covers_about_half() -> None:
     body, cut = block_head(), np.zeros((70, 90, 60), bool)
     cut[:29, 18:30] = True  # window: planes 14 to 41
@@ -81,7 +87,7 @@ def test_a_field_of_view_that_cuts_vertex_and_face_is_noticed() -> None:
 @pytest.mark.parametrize("shape", [(1, 4, 5), (3, 1, 1), (200, 2, 2)])
 def test_flat_and_tiny_masks_can_be_measured(shape: tuple[int, int, int]) -> None:
     everything = np.ones(shape, bool)
-    assert gather_facts(everything, everything, (5.0, 0.5, 0.5)).foreground_ml > 0
+    assert gather_facts(everything, ~everything, (5.0, 0.5, 0.5)).foreground_ml > 0
     assert gather_facts(~everything, ~everything, (5.0, 0.5, 0.5)) == SegmentationFacts(0.0, 0.0, 0.0)
 
 
