@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from hashlib import sha256
 from importlib.metadata import version
 from typing import Final
@@ -35,6 +35,7 @@ from sr_writer.objects import (
 )
 from sr_writer.proof import prove_segmentation
 from sr_writer.sources import PlaneSource, check_plane_sources, find_plane_sources, referenced_series_item
+from sr_writer.time_zone import source_time_zone
 from sr_writer.uids import derive_frame_of_reference_uid
 
 log = logging.getLogger(__name__)
@@ -151,11 +152,8 @@ def _describe(header: Dataset, lineage: Lineage, written_at: datetime) -> Datase
 
 def _in_source_time_zone(header: Dataset, written_at: datetime) -> datetime:
     """All times of an object share one offset (PS3.3 C.12.1.1.8), and the copied ones are the source's."""
-    offset = str(header.get("TimezoneOffsetFromUTC") or "")
-    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
-        sign = -1 if offset[0] == "-" else 1
-        return written_at.astimezone(timezone(sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))))
-    return written_at
+    zone = source_time_zone(header)
+    return written_at if zone is None else written_at.astimezone(zone)
 
 
 def _series_number(header: Dataset) -> int:

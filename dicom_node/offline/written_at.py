@@ -7,10 +7,12 @@ input must give the same bytes. So the objects carry the newest date of their so
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM
+
+from sr_writer.time_zone import source_time_zone
 
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -29,7 +31,7 @@ def newest_date(headers: Sequence[Dataset]) -> datetime:
 
 
 def _moments(header: Dataset) -> Iterable[datetime]:
-    zone = _time_zone(str(header.get("TimezoneOffsetFromUTC") or ""))
+    zone = source_time_zone(header) or UTC
     for date_keyword, time_keyword in _DATE_AND_TIME:
         try:
             date = DA(str(header.get(date_keyword) or "") or None)
@@ -39,13 +41,3 @@ def _moments(header: Dataset) -> Iterable[datetime]:
         if date is not None:
             clock = time.replace(microsecond=0, tzinfo=None) if time is not None else datetime.min.time()
             yield datetime.combine(date, clock, tzinfo=zone)
-
-
-def _time_zone(offset: str) -> timezone:
-    """``+0100`` as PS3.3 C.12.1.1.8 has it; UTC where none is given."""
-    if len(offset) != len("+0100") or offset[0] not in "+-" or not offset[1:].isdigit():
-        return UTC
-    minutes = int(offset[1:3]) * 60 + int(offset[3:])
-    if minutes >= 24 * 60:
-        return UTC
-    return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))

@@ -131,6 +131,16 @@ def test_dates_and_times_come_from_the_job_in_the_time_zone_of_the_source() -> N
     assert (ds.SeriesDate, ds.SeriesTime, ds.StudyTime) == ("20240505", "223809", "101112")
 
 
+@pytest.mark.parametrize("offset", ["+9999", "+1460", "0100", "+\u0662\u0662\u0662\u0662"])
+def test_a_source_with_an_impossible_time_zone_gets_its_result_all_the_same(offset: str) -> None:
+    def zone(ds: Dataset, _: int) -> None:
+        ds.SpecificCharacterSet = "ISO_IR 192"
+        ds.TimezoneOffsetFromUTC = offset
+
+    _, ds = write_phantom(ct_series(4, edit=zone))
+    assert (ds.SeriesDate, ds.SeriesTime) == ("20240506", "070809")
+
+
 def test_all_source_instances_are_referenced_in_their_order() -> None:
     series = ct_series(5)
     _, ds = write_phantom(series)

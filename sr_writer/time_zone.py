@@ -1,0 +1,20 @@
+"""The time zone in which a source states its times (PS3.3 C.12.1.1.8)."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta, timezone
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+_OFFSET: Final = re.compile(r"([+-])(0[0-9]|1[0-4])([0-5][0-9])")  # &ZZXX, from -1200 to +1400
+
+
+def source_time_zone(header: Dataset) -> timezone | None:
+    """Time zone that the header names; ``None`` where it names none, or something that is none."""
+    offset = _OFFSET.fullmatch(str(header.get("TimezoneOffsetFromUTC") or ""))
+    if offset is None:
+        return None
+    sign = -1 if offset[1] == "-" else 1
+    return timezone(sign * timedelta(hours=int(offset[2]), minutes=int(offset[3])))
