@@ -109,11 +109,7 @@ def run_web(settings: Settings) -> int:
     from dicom_node.dicomweb import build_app
 
     _enter_process("web", settings)
-    family = socket.AF_INET6 if ":" in settings.web.host else socket.AF_INET
-    with (
-        open_store(settings) as store,
-        socket.create_server((settings.web.host, settings.web.port), family=family) as listener,
-    ):
+    with open_store(settings) as store, _listen(settings.web.host, settings.web.port) as listener:
         config = uvicorn.Config(
             build_app(store), log_config=None, access_log=False, timeout_graceful_shutdown=WEB_STOP_S, lifespan="off"
         )
@@ -123,6 +119,18 @@ def run_web(settings: Settings) -> int:
         log.info("ready", extra={"host": settings.web.host, "port": listener.getsockname()[1]})
         server.run(sockets=[listener])
     return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Socket for HTTP; `ListenError` says which address cannot be had."""
+    from dicom_node.dicomweb.errors import ListenError
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        # Python adds the address to the error's own text.
+        raise ListenError(host, port, os.strerror(error.errno) if error.errno else str(error)) from error
 
 
 def run_work(settings: Settings) -> int:

@@ -61,7 +61,7 @@ app.command(short_help="Run the worker alone.")(work)
 app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
 app.command(short_help="Look at a node: what runs, what waits, what failed.")(status)
 app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel jobs.")
-app.add_typer(deliveries_app, name="deliveries", short_help="List and retry deliveries.")
+app.add_typer(deliveries_app, name="deliveries", short_help="List, retry and cancel deliveries.")
 app.add_typer(models_app, name="models", short_help="List, add and verify models.")
 
 __all__ = ["app"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from dicom_node.cli.tables import write_json, write_table
 deliveries_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List and retry deliveries: results on their way to peers.",
+    help="List, retry and cancel deliveries: results on their way to peers.",
 )
 
 DeliveryIds = Annotated[
@@ -73,4 +74,18 @@ def retry_deliveries(delivery_ids: DeliveryIds, config: ConfigOption = None) -> 
     with open_existing_store(read_settings(config)) as store:
         for delivery_id in delivery_ids:
             delivery = store.deliveries.retry(delivery_id)
+            typer.echo(f"delivery {delivery.id} to {delivery.peer} is {delivery.state}")
+
+
+@deliveries_app.command("cancel")
+def cancel_deliveries(delivery_ids: DeliveryIds, config: ConfigOption = None) -> None:
+    """Stop queued, waiting or running deliveries; the results stay.
+
+    \b
+    Example:
+      dicom-node deliveries cancel 5 -c config/node.yaml
+    """
+    with open_existing_store(read_settings(config)) as store:
+        for delivery_id in delivery_ids:
+            delivery = store.deliveries.cancel(delivery_id, datetime.now(UTC))
             typer.echo(f"delivery {delivery.id} to {delivery.peer} is {delivery.state}")

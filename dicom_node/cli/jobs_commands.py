@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
 from dicom_node.cli.tables import write_fields, write_json, write_table
+
+if TYPE_CHECKING:
+    from dicom_node.store import Store
 
 jobs_app = typer.Typer(
     no_args_is_help=True,
@@ -46,6 +49,7 @@ def list_jobs(
     states = job_states(state)
     with open_existing_store(read_settings(config)) as store:
         jobs = store.jobs.list(states=states, series_instance_uid=series, limit=limit)
+        when_empty = "no jobs" if series is None else f"no jobs; {_series_in_words(store, series)}"
     if as_json:
         write_json(jobs)
         return
@@ -64,7 +68,7 @@ def list_jobs(
             )
             for job in jobs
         ],
-        when_empty="no jobs",
+        when_empty=when_empty,
     )
 
 
@@ -84,7 +88,8 @@ def show_job(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = F
         verdicts = [
             verdict
             for verdict in store.studies.verdicts(job.study_instance_uid)
-            if verdict.series_instance_uid == job.series_instance_uid
+            if (verdict.series_instance_uid, verdict.generation, verdict.pipeline_digest)
+            == (job.series_instance_uid, job.generation, job.pipeline_digest)
         ]
     if as_json:
         write_json({"job": job, "events": events, "results": results, "deliveries": deliveries, "verdicts": verdicts})
@@ -150,3 +155,15 @@ def cancel_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
         for job_id in job_ids:
             job = store.jobs.cancel(job_id, datetime.now(UTC))
             typer.echo(f"job {job.id} is {job.state}")
+
+
+def _series_in_words(store: Store, series_instance_uid: str) -> str:
+    """Where a series is, and why."""
+    from dicom_node.store import NotFoundError
+
+    try:
+        series = store.series.get(series_instance_uid)
+    except NotFoundError:
+        return "no instance of this series has arrived"
+    because = f" ({series.skip_reason})" if series.skip_reason else ""
+    return f"the series is {series.state}{because}"

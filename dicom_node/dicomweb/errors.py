@@ -1,14 +1,27 @@
-"""What a request can get wrong, or ask for in vain."""
+"""What a request can get wrong, or ask for in vain, and what keeps the server from listening."""
 
 from __future__ import annotations
 
-from dicom_node.errors import NodeError, Refused
+from dicom_node.errors import NodeError, Refused, Transient
 
 
 class DicomwebError(NodeError):
     """Base of this room's errors."""
 
     code = "dicomweb"
+
+
+class ListenError(DicomwebError, Transient):
+    """The address for HTTP cannot be listened on."""
+
+    code = "web-listen"
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(host, port, reason)
+
+    def __str__(self) -> str:
+        host, port, reason = self.args
+        return f"cannot listen on {host}:{port}: {reason}; stop what uses it, or change web.host or web.port"
 
 
 class BadRequestError(DicomwebError, Refused):

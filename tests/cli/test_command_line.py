@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import Result
 
 import dicom_node
@@ -30,6 +32,7 @@ COMMANDS = (
     ("jobs", "cancel"),
     ("deliveries", "list"),
     ("deliveries", "retry"),
+    ("deliveries", "cancel"),
     ("models", "list"),
     ("models", "add"),
     ("models", "verify"),
@@ -101,6 +104,21 @@ def test_a_wrong_setting_is_named_with_file_and_key(run: Run, tmp_path: Path) ->
 
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: {path}: dimse.prot: unknown key; known here: ")
+
+
+def test_a_web_port_that_another_has_is_named(config: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        settings = yaml.safe_load(config.read_text())
+        settings["web"]["port"] = port
+        config.write_text(yaml.safe_dump(settings))
+
+        web = subprocess.run(
+            [sys.executable, "-m", "dicom_node.cli", "web", "-c", config], capture_output=True, text=True, timeout=60
+        )
+
+    assert web.returncode == 2
+    assert f"error: cannot listen on 127.0.0.1:{port}: Address already in use; stop what uses it" in web.stderr
 
 
 def test_no_arguments_show_the_help(run: Run) -> None:

@@ -5,15 +5,34 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
+from pydicom.uid import ExplicitVRLittleEndian
 from typer.testing import Result
 
-from dicom_node.store import JobRow, JobState, Store
-from tests.factories import SyntheticSeries
+from dicom_node.store import JobPlan, JobRow, JobState, NewResult, NewVerdict, Outcome, Skip, Store
+from tests.factories import SyntheticSeries, mr_series
+from tests.store.sending import encode
+
+NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 
 Run = Callable[..., Result]
+
+
+def delivery_of_a_result(config: Path) -> int:
+    """Finish the queued job with one result, bound for ``pacs``."""
+    ds = mr_series(n_slices=1).datasets()[0]
+    result = NewResult(
+        "seg", 1, ds.SOPClassUID, ds.SOPInstanceUID, ExplicitVRLittleEndian, encode(ds, ExplicitVRLittleEndian)
+    )
+    with Store.open(config.parent / "data") as store:
+        job = store.jobs.claim("worker-1", NOON, 60.0)
+        assert job is not None
+        store.jobs.succeed(job.id, "worker-1", Outcome((result,), deliver_to=("pacs",)), NOON)
+        (delivery,) = store.deliveries.list()
+    return delivery.id
 
 
 def job_state(config: Path, job_id: int) -> JobState:
@@ -110,7 +129,44 @@ def test_status_sees_a_port_that_answers(run: Run, config: Path, queued_job: Job
 
 def test_no_deliveries_are_an_empty_list(run: Run, config: Path, queued_job: JobRow) -> None:
     assert run("deliveries", "list", "-c", config).stdout == "no deliveries\n"
-    assert run("deliveries", "retry", 1, "-c", config).stderr == "error: delivery 1: not in the index\n"
+    for command in ("retry", "cancel"):
+        assert run("deliveries", command, 1, "-c", config).stderr == "error: delivery 1: not in the index\n"
+
+
+def test_a_delivery_that_is_cancelled_stays_so_until_it_is_retried(run: Run, config: Path, queued_job: JobRow) -> None:
+    delivery_id = delivery_of_a_result(config)
+
+    assert run("deliveries", "cancel", delivery_id, "-c", config).stdout == "delivery 1 to pacs is cancelled\n"
+    assert run("deliveries", "cancel", delivery_id, "-c", config).exit_code == 2
+    assert run("deliveries", "retry", delivery_id, "-c", config).stdout == "delivery 1 to pacs is queued\n"
+
+
+def test_a_series_without_a_job_says_where_it_is(run: Run, config: Path, queued_job: JobRow) -> None:
+    uid = queued_job.series_instance_uid
+    with Store.open(config.parent / "data") as store:
+        store.series.reopen(uid, NOON)
+
+    def listed(series: str) -> str:
+        return run("jobs", "list", "--state", "queued", "--series", series, "-c", config).stdout
+
+    assert listed(uid) == "no jobs; the series is receiving\n"
+    with Store.open(config.parent / "data") as store:
+        assert store.series.complete(store.series.get(uid), Skip("rule-scout: too few slices"), NOON)
+    assert listed(uid) == "no jobs; the series is skipped (rule-scout: too few slices)\n"
+    assert listed("1.2.3") == "no jobs; no instance of this series has arrived\n"
+
+
+def test_a_job_shows_its_own_verdict_and_none_of_a_later_generation(run: Run, config: Path, queued_job: JobRow) -> None:
+    with Store.open(config.parent / "data") as store:
+        uid = queued_job.series_instance_uid
+        store.series.reopen(uid, NOON)
+        store.series.complete(store.series.get(uid), [JobPlan("every-stack", "0" * 64)], NOON)
+        later = store.jobs.claim("worker-1", NOON, 60.0)
+        assert later is not None
+        store.jobs.succeed(later.id, "worker-1", Outcome(verdicts=(NewVerdict(1, "defaced", 0.9),)), NOON)
+
+    assert "verdict defaced" in run("jobs", "show", later.id, "-c", config).stdout
+    assert "verdict" not in run("jobs", "show", queued_job.id, "-c", config).stdout
 
 
 def test_asking_makes_no_store(run: Run, config: Path) -> None:
