@@ -22,7 +22,6 @@ from inference.models import ModelIdentity
 from inference.segment import Models, Segmentation, segment
 from inference.series.assemble import assemble_volumes
 from inference.series.files import InstanceSource
-from inference.series.nifti import read_nifti
 from inference.series.volume import SourceVolume
 from inference.verdict.verdict import SeriesVerdict
 from sr_writer.objects import WRITER_VERSION, AlgorithmIdentity, Lineage, Role, WrittenObject
@@ -87,24 +86,6 @@ def process_series(
             on_stage=on_stage,
         )
         for volume in volumes
-    )
-
-
-def process_nifti(path: Path, models: Models, *, on_stage: OnStage | None = None) -> ProcessedVolume:
-    """Process one NIfTI file; there is no DICOM object in the result."""
-    started = perf_counter()
-    _tell(on_stage, "reading")
-    source = read_nifti(path)
-    return process_volume(
-        source,
-        models,
-        name=nifti_stem(path),
-        n_stacks=1,
-        generation=1,
-        pipeline_digest=pipeline_digest(models),
-        written_at=None,
-        reading_s=perf_counter() - started,
-        on_stage=on_stage,
     )
 
 

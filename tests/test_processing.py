@@ -17,14 +17,15 @@ from dicom_node.processing import (
     ProcessedVolume,
     nifti_stem,
     pipeline_digest,
-    process_nifti,
     process_series,
+    process_volume,
     volume_name,
 )
 from dicom_node.report import caption, encode_report
 from inference.models import read_model_spec
 from inference.segment import Models, load_models
 from inference.series.errors import SliceGapError
+from inference.series.nifti import read_nifti
 from tests.factories import SyntheticSeries, ct_series, drop_slice
 from tests.tiny_models import write_tiny_model
 
@@ -127,10 +128,18 @@ def test_a_nifti_file_gets_a_report_and_no_objects(series: SyntheticSeries, mode
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ series.affine[:, [2, 1, 0, 3]]
     nib.save(nib.Nifti1Image(series.voxels.transpose(2, 1, 0).astype(np.int16), affine), tmp_path / "ct.nii.gz")
 
-    volume = process_nifti(tmp_path / "ct.nii.gz", models)
+    volume = process_volume(
+        read_nifti(tmp_path / "ct.nii.gz"),
+        models,
+        name="ct",
+        n_stacks=1,
+        generation=1,
+        pipeline_digest=pipeline_digest(models),
+        written_at=None,
+        reading_s=0.0,
+    )
 
     assert volume.objects == ()
-    assert volume.name == "ct"
     assert volume.report["series_instance_uid"] is None
     from_dicom = processed(series, models)
     assert volume.report["foreground_ml"] == pytest.approx(from_dicom.report["foreground_ml"], rel=0.01)

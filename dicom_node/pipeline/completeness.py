@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """Whether a series is complete, and why; if it is not, when to look again."""
+    """Whether a series is complete, and why."""
 
     is_complete: bool
     reason: str
-    look_again_at: datetime | None
 
 
 def judge_completeness(last_arrival_at: datetime, now: datetime, *, quiet_s: float) -> Completeness:
@@ -25,8 +24,7 @@ def judge_completeness(last_arrival_at: datetime, now: datetime, *, quiet_s: flo
     A clock that was set back makes the last arrival lie in the future; the series then waits until the clock is past
     it again, which is late but never too early.
     """
-    quiet_at = last_arrival_at + timedelta(seconds=quiet_s)
     silent_s = (now - last_arrival_at).total_seconds()
-    if now >= quiet_at:
-        return Completeness(True, f"no instance for {silent_s:.0f} s (quiet period {quiet_s:g} s)", None)
-    return Completeness(False, f"last instance {silent_s:.0f} s ago (quiet period {quiet_s:g} s)", quiet_at)
+    if now >= last_arrival_at + timedelta(seconds=quiet_s):
+        return Completeness(True, f"no instance for {silent_s:.0f} s (quiet period {quiet_s:g} s)")
+    return Completeness(False, f"last instance {silent_s:.0f} s ago (quiet period {quiet_s:g} s)")
