@@ -98,12 +98,6 @@ def read_plans(path: Path, configuration: str) -> Plans:
     )
 
 
-def configuration_names(path: Path) -> tuple[str, ...]:
-    """Names of all configurations in a plans.json."""
-    document = read_json(path, needed_for="the names of its configurations")
-    return tuple(document["configurations"].mapping())
-
-
 def _with_inherited(configurations: Node, name: str) -> Node:
     """The configuration with what it inherits filled in."""
     merged: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from inference.nnunet.plans import Plans, read_plans
 from inference.nnunet.preprocessing import ModelInput
 from inference.nnunet.source_grid import SourceGridLabels
 from inference.nnunet.tiles import TILE_STEP, Planes, TileGrid, predict_planes
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT_NAME = "checkpoint_final.pth"
 CUDA_BATCH = 4  # tiles at once to start with; halved when memory runs out
@@ -107,6 +110,7 @@ class TrainedModel:
         if self._batch_size > 1:
             self._batch_size //= 2
         elif self.device.type != "cpu":
+            log.warning("accelerator has too little memory for one tile; this model stays on the CPU until a restart")
             self.device = torch.device("cpu")
             self._networks = [_placed(network, self.device) for network in self._networks]
         else:
