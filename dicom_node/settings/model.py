@@ -162,7 +162,3 @@ class Settings(_Section):
                 known = ", ".join(sorted(names)) or "none is configured"
                 raise ValueError(f"deliver_to: no peer is named {name!r}; known peers: {known}")
         return self
-
-    def peer(self, name: str) -> DimsePeer | DicomwebPeer | None:
-        """Peer of a name, ``None`` when no such peer is configured (any more)."""
-        return next((peer for peer in self.peers if peer.name == name), None)
