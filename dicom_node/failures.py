@@ -6,6 +6,8 @@ Edges map the kind to a DIMSE status, an HTTP status, an exit code or a retry, n
 from __future__ import annotations
 
 import errno
+import traceback
+from collections.abc import Iterator
 from enum import StrEnum
 
 import dicom_node.errors
@@ -21,6 +23,8 @@ class ErrorKind(StrEnum):
     DEFECT = "defect"
 
 
+# Their messages are ours, and hold no patient's name or ID. What libraries say may quote a value of a dataset.
+_OUR_FAMILIES = (dicom_node.errors.NodeError, inference.errors.InferenceError, sr_writer.errors.WriterError)
 _REFUSED = (dicom_node.errors.Refused, inference.errors.Refused, sr_writer.errors.Refused)
 _TRANSIENT = (dicom_node.errors.Transient, inference.errors.Transient, MemoryError)
 # The machine is short of something that may be there later: disk, files, memory.
@@ -44,3 +48,24 @@ def error_code(error: BaseException) -> str:
         return "machine-short"
     code = getattr(error, "code", None)
     return code if isinstance(code, str) and classify(error) is not ErrorKind.DEFECT else "internal"
+
+
+def discreet_traceback(error: BaseException) -> str:
+    """Traceback of an error for log and job: every frame and type, but messages of our own errors only."""
+    return "\nwhich led to\n".join(_described(one) for one in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came from, the first cause first; every one once."""
+    found: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and not any(current is one for one in found):
+        found.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    yield from reversed(found)
+
+
+def _described(error: BaseException) -> str:
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    said = f": {error}" if isinstance(error, _OUR_FAMILIES) else ""
+    return f"Traceback (most recent call last):\n{frames}{type(error).__name__}{said}"

@@ -13,6 +13,7 @@ import warnings
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from dicom_node.failures import discreet_traceback
 from dicom_node.settings import LogSettings
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -38,8 +39,8 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             **fields_of(record),
         }
-        if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1]:
+            entry["traceback"] = _traceback_of(record)
         return json.dumps(entry, default=str, ensure_ascii=False)
 
 
@@ -55,7 +56,7 @@ class TextFormatter(logging.Formatter):
         fields = "".join(f" {key}={_quoted(value)}" for key, value in fields_of(record).items())
         message = _one_line(record.getMessage())
         line = f"{_moment(record)} {record.levelname.lower():7} {self._process_name}: {message}{fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{_traceback_of(record)}" if record.exc_info and record.exc_info[1] else line
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -81,6 +82,11 @@ def set_up_logging(settings: LogSettings, *, process_name: str, stream: TextIO |
         logging.getLogger(library).setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
     logging.captureWarnings(capture=True)
+
+
+def _traceback_of(record: logging.LogRecord) -> str:
+    """Traceback without the messages of libraries, which may quote a patient."""
+    return discreet_traceback(record.exc_info[1]) if record.exc_info and record.exc_info[1] else ""
 
 
 def _moment(record: logging.LogRecord) -> str:

@@ -19,10 +19,11 @@ from typing import Any
 from dicom_node.overlay import draw_overlay
 from dicom_node.report import build_report, caption
 from inference.models import ModelIdentity
-from inference.segment import Models, Segmentation, segment
+from inference.segment import SEGMENTATION_VERSION, Models, Segmentation, segment
 from inference.series.assemble import assemble_volumes
 from inference.series.files import InstanceSource
 from inference.series.volume import SourceVolume
+from inference.verdict.calibration import calibration_sha256
 from inference.verdict.verdict import SeriesVerdict
 from sr_writer.objects import WRITER_VERSION, AlgorithmIdentity, Lineage, Role, WrittenObject
 from sr_writer.segmentation import write_segmentation
@@ -134,9 +135,11 @@ def process_volume(
 
 
 def pipeline_digest(models: Models, rules_digest: str = "") -> str:
-    """SHA-256 over all that decides a result beside its input: models, rules, and the writer's version."""
+    """SHA-256 over all that decides a result beside its input: models, calibration, rules, and both code versions."""
     parts = {
         "models": {identity.role: identity.sha256 for identity in models.identities},
+        "calibration": calibration_sha256(),
+        "segmentation": SEGMENTATION_VERSION,
         "rules": rules_digest,
         "writer": WRITER_VERSION,
     }

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import highdicom as hd
 import numpy as np
@@ -20,6 +21,9 @@ from inference.nnunet.trained_model import TrainedModel, choose_device
 from inference.refine.masks import DecidedBy, refine_masks
 from inference.series.volume import Remark, SourceVolume
 from inference.verdict.verdict import Verdict, decide_verdict, gather_facts
+
+# Raised whenever the same volume and models would give other masks or another verdict; part of the pipeline digest.
+SEGMENTATION_VERSION: Final = "1"
 
 Mask = NDArray[np.bool_]
 OnStage = Callable[[str], None]

@@ -41,7 +41,7 @@ def test_json_lines_carry_fields_and_tracebacks() -> None:
     assert entry["level"] == "error"
     assert entry["job_id"] == 7
     assert entry["series_instance_uid"] == "2.25.1"
-    assert "ValueError: invalid literal" in entry["traceback"]
+    assert entry["traceback"].endswith("\nValueError")  # what a library says may quote a patient
     assert entry["at"].endswith("+00:00")
 
 

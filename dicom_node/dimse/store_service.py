@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, AcceptedContext
@@ -62,7 +62,8 @@ class StoreService:
 
     def keep(self, spool: Spool, arrival: Arrival, request: Request) -> Answer:
         """Make the instance durable; when this returns, it is. The spool is the inbox's from here on."""
-        kept = self._store.inbox.keep(spool, arrival)
+        # An instance arrives with its last byte, or one that takes longer than the quiet time would be quiet at once.
+        kept = self._store.inbox.keep(spool, replace(arrival, received_at=self._clock()))
         answer = ANSWERS_TO_KEPT[kept]
         if kept is Kept.CONFLICT:
             log.warning("instance kept beside another of the same UID", extra=self._fields(request, answer))

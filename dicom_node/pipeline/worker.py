@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import BinaryIO, Protocol
 
-from dicom_node.failures import ErrorKind, classify, error_code
+from dicom_node.failures import ErrorKind, classify, discreet_traceback, error_code
 from dicom_node.pipeline.errors import AbandonedError, NoInstancesError
 from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.outcome import outcome_of
@@ -178,7 +177,7 @@ class Worker:
                 message=f"{type(error).__name__}, a defect of the node; its traceback is kept with the job"
                 if is_defect
                 else str(error) or type(error).__name__,
-                detail="".join(traceback.format_exception(error)) if is_defect else None,
+                detail=discreet_traceback(error) if is_defect else None,
                 retry_at=retry_at,
                 now=now,
                 decide_study=self._decide_study,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from inference.verdict.facts import SegmentationFacts
 CALIBRATION_FILE = "calibration.yaml"
 
 
+def calibration_sha256() -> str:
+    """SHA-256 of the calibration that ships, so that results say under which numbers they were found."""
+    return hashlib.sha256(resources.files(__package__).joinpath(CALIBRATION_FILE).read_bytes()).hexdigest()
+
+
 def view_features(facts: SegmentationFacts) -> dict[str, float]:
     """What tells whether a face is in view; each is capped where more of it says nothing more."""
     head_ml = facts.foreground_ml + facts.face_ml
@@ -28,7 +34,11 @@ def view_features(facts: SegmentationFacts) -> dict[str, float]:
 
 def cover_features(facts: SegmentationFacts) -> dict[str, float]:
     """What tells whether the face is gone."""
-    return {"coverage": facts.coverage, "ln_face_ml": math.log1p(min(facts.face_ml, 200.0))}
+    return {
+        "coverage": facts.coverage,
+        "ln_face_ml": math.log1p(min(facts.face_ml, 200.0)),
+        "recess_cm": min(max(facts.recess_mm, -30.0), 50.0) / 10.0,
+    }
 
 
 @dataclass(frozen=True, slots=True)

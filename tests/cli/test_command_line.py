@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,14 +68,11 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_the_module_runs_as_a_program() -> None:
-    started = time.monotonic()
-
     answer = subprocess.run(
         [sys.executable, "-m", "dicom_node.cli", "--version"], capture_output=True, text=True, timeout=60, check=True
     )
 
     assert answer.stdout == f"dicom-node {dicom_node.__version__}\n"
-    assert time.monotonic() - started < 5.0
 
 
 @pytest.mark.parametrize(

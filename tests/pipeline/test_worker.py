@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections.abc import Callable
@@ -14,10 +15,12 @@ import pytest
 
 from dicom_node import processing
 from dicom_node.errors import Transient
+from dicom_node.logs import set_up_logging
 from dicom_node.pipeline.intake import complete_quiet_series
 from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.pipeline.worker import Worker, WorkerSettings
+from dicom_node.settings import LogSettings
 from dicom_node.store import JobState, Origin, Store, StudyState
 from inference.models import ModelIdentity
 from inference.segment import Segmentation
@@ -209,9 +212,12 @@ def test_a_defect_is_tried_once_more_and_leaves_its_traceback_but_not_its_messag
     store: Store, clock: StubbornClock, series: SyntheticSeries
 ) -> None:
     queue(store, clock, series)
+    said = io.StringIO()
+    set_up_logging(LogSettings(), process_name="work", stream=said)
 
     def defect(*_args: object, **_options: object) -> object:
-        raise KeyError("Doe^Jane")
+        name = "Doe^" + "Jane"  # not in one piece on a line that a traceback shows
+        raise KeyError(name)
 
     one = worker(store, clock, process=defect)
     work(one)
@@ -221,6 +227,8 @@ def test_a_defect_is_tried_once_more_and_leaves_its_traceback_but_not_its_messag
     assert (job.state, job.error_code, job.attempt_number) == (JobState.DEAD, "internal", 2)
     assert "Doe" not in str(job.error_message)
     assert "in defect" in str(job.error_detail)
+    assert "KeyError" in said.getvalue()
+    assert "Doe" not in f"{job.error_detail}{said.getvalue()}"
 
 
 def test_a_worker_that_lost_its_lease_leaves_nothing(
