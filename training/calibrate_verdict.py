@@ -39,6 +39,7 @@ from training.evaluate import Case, all_cases
 log = logging.getLogger(__name__)
 
 CALIBRATION = Path("inference/verdict/calibration.yaml")
+MISSED_BELOW = 0.1  # coverage found on a covered face: the network missed it, so the rule cannot learn it
 COVERED_FROM = 0.5  # a tool that takes less than this share of the face's front has not covered it
 RIDGE = 0.02  # on standardised weights; keeps separable data from infinite ones
 FACE, COVERED, PARTLY, ALTERED_FACE, CUT_OFF, NONE = "face", "covered", "partly", "altered", "cut off", "none"
@@ -121,6 +122,8 @@ def truth_of(member: Member, case: Case) -> str:
 
 def fit(lines: list[Line], specs: dict[str, ModelSpec]) -> dict[str, Any]:
     """Both regressions and their thresholds, as the content of ``calibration.yaml``."""
+    missed = [line for line in lines if line.truth == COVERED and line.facts["coverage"] < MISSED_BELOW]
+    lines = [line for line in lines if line not in missed]
     heads = [line for line in lines if line.truth in (FACE, COVERED)]
     viewed = heads + [line for line in lines if line.truth == NONE]
     in_view = fit_logistic([view_features(line.measured) for line in viewed], [line.truth != NONE for line in viewed])
@@ -129,6 +132,7 @@ def fit(lines: list[Line], specs: dict[str, ModelSpec]) -> dict[str, Any]:
     return {
         "fitted_on": {
             "people": len({line.person for line in lines}),
+            "missed_by_the_network": len(missed),
             "cases": dict(Counter(f"{line.split}, {line.truth}" for line in lines)),
             "models": {role: spec.identity.sha256 for role, spec in specs.items()},
         },

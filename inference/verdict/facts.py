@@ -21,6 +21,8 @@ VERTEX_CM2 = 4.0  # the uppermost plane with this much body is the vertex
 BROW_MM, CHIN_MM = 85.0, 200.0
 FOREHEAD_MM = 40.0  # the forehead is looked for from here down to the brow
 HALF_WIDTH_MM = 50.0  # of the window
+MIDDLE_MM, MIDDLE_BELOW_BROW_MM = 20.0, (20.0, 90.0)  # nose and mouth: half their width, their upper and lower end
+NO_SKIN_MM = 60.0  # recess where there is no skin at all
 BEFORE_MM, BEHIND_MM = 25.0, 60.0  # the nose lies before the forehead's front, a flat face's cheeks behind it
 
 
@@ -43,6 +45,9 @@ class SegmentationFacts:
         Share of the lines of sight that meet anonymised area before skin.
     face_ml
         Anonymised area in the window.
+    recess_mm
+        How far the skin of nose and mouth lies behind the forehead; below zero it stands out, as in every whole face.
+        Area before a face that still stands out is air, or a thin shell.
     """
 
     foreground_ml: float
@@ -55,6 +60,7 @@ class SegmentationFacts:
     front_cut_share: float = 0.0
     coverage: float = 0.0
     face_ml: float = 0.0
+    recess_mm: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
         """Names and values, rounded."""
@@ -122,7 +128,21 @@ def _window(body: Mask, area: Mask, grid: CoarseGrid, top: int, brow: int) -> di
         "coverage": float(np.count_nonzero(is_met & (first_cut < first_skin))) / n_met,
         "front_cut_share": float(np.count_nonzero(starts_inside)) / n_met,
         "face_ml": float(np.count_nonzero(cut)) * math.prod(grid.spacing_mm) / 1000.0,
+        "recess_mm": _recess_mm(body, grid, brow, middle, front),
     }
+
+
+def _recess_mm(body: Mask, grid: CoarseGrid, brow: int, middle: float, front: int) -> float:
+    """Median over nose and mouth of how far the skin lies behind the forehead's front."""
+    slice_mm, row_mm, column_mm = grid.spacing_mm
+    upper, lower = (max(0, brow - round(below / slice_mm)) for below in MIDDLE_BELOW_BROW_MM)
+    half = max(1, round(MIDDLE_MM / column_mm))
+    part = body[lower:upper, :, max(0, round(middle) - half) : round(middle) + half + 1]
+    if not part.size:
+        return 0.0
+    first = _first_row(part)
+    behind = np.where(first < part.shape[1], (first - front) * row_mm, NO_SKIN_MM)
+    return float(min(np.median(behind), NO_SKIN_MM))
 
 
 def _first_row(mask: Mask) -> NDArray[np.int64]:

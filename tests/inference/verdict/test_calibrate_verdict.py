@@ -35,6 +35,7 @@ def lines(seed: int = 0) -> list[Line]:
             window_share=rng.uniform(0.05, 0.3) if truth == NONE else rng.uniform(0.6, 1.0),
             coverage=coverage,
             face_ml=200 * coverage,
+            recess_mm=60 * coverage,
         )
         found.append(Line(f"c{number}", f"p{number}", "val", "MR", "made", truth, asdict(facts)))
     return found

@@ -97,3 +97,10 @@ def test_facts_do_not_depend_on_the_voxel_size() -> None:
     fine = [np.repeat(np.repeat(mask, 2, axis=1), 4, axis=2) for mask in (body & ~cut, cut)]
     coarse = gather_facts(body & ~cut, cut, SPACING_MM)
     assert gather_facts(fine[0], fine[1], (4.0, 2.0, 1.0)).as_dict() == pytest.approx(coarse.as_dict())
+
+
+@pytest.mark.parametrize(("depth", "recess_mm"), [(0, 0.0), (10, 40.0), (40, 60.0)])
+def test_recess_is_how_far_the_skin_lies_behind_the_forehead(depth: int, recess_mm: float) -> None:
+    body, cut = block_head(), np.zeros((70, 90, 60), bool)
+    cut[:44, 18 : 20 + depth] = True
+    assert gather_facts(body & ~cut, cut, SPACING_MM).recess_mm == recess_mm

@@ -21,7 +21,7 @@ HEAD = SegmentationFacts(
     upper_width_mm=156.0,
     window_share=0.95,
 )
-GONE = {"anonymized_ml": 400.0, "coverage": 0.97, "face_ml": 200.0}
+GONE = {"anonymized_ml": 400.0, "coverage": 0.97, "face_ml": 450.0, "recess_mm": 40.0}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_rule(changes: dict[str, float], expected: SeriesVerdict, reason: st
 def test_between_the_thresholds_nothing_is_said() -> None:
     numbers = default_calibration()
     shares = [step / 200 for step in range(201)]
-    facts = [replace(HEAD, coverage=share, face_ml=150 * share, anonymized_ml=200 * share) for share in shares]
+    facts = [replace(HEAD, coverage=share, face_ml=450 * share, recess_mm=40 * share) for share in shares]
     found = [decide_verdict(fact) for fact in facts]
     order = [SeriesVerdict.FACE_PRESENT, SeriesVerdict.INDETERMINATE, SeriesVerdict.DEFACED]
     places = [order.index(verdict.verdict) for verdict in found]
@@ -72,6 +72,7 @@ def test_between_the_thresholds_nothing_is_said() -> None:
         front_cut_share=st.floats(0, 1),
         coverage=st.floats(0, 1),
         face_ml=st.floats(0, 900),
+        recess_mm=st.floats(-40, 60),
     )
 )
 def test_defaced_needs_a_face_in_view_that_is_covered(facts: SegmentationFacts) -> None:
