@@ -20,7 +20,11 @@ from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel, choose_device
 from inference.refine.masks import DecidedBy, refine_masks
 from inference.series.volume import Remark, SourceVolume
-from inference.verdict.verdict import Verdict, decide_verdict, gather_facts
+from inference.verdict.verdict import SeriesVerdict, Verdict, decide_verdict, gather_facts
+
+# A head with neck and shoulders holds less. Where there is more body and no face in view, no face was taken out, and
+# what the network shows is air that looks like a fill (docs/models/anonymization.md, known failures).
+LARGEST_HEAD_ML: Final = 10_000.0
 
 # Raised whenever the same volume and models would give other masks or another verdict; part of the pipeline digest.
 SEGMENTATION_VERSION: Final = "1"
@@ -134,6 +138,9 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
             canonical.spacing_mm(geometry),
         )
         verdict = decide_verdict(facts)
+    remarks = source.remarks
+    if verdict.verdict is SeriesVerdict.NOT_APPLICABLE and facts.foreground_ml > LARGEST_HEAD_ML:
+        remarks += _leave_out_area_without_face(masks, source)
     return Segmentation(
         foreground=masks["foreground"],
         anonymized=masks["anonymized"],
@@ -141,8 +148,18 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         decided_by=decided_by,
         models=models.identities,
         timings_s=clock.timings_s,
-        remarks=source.remarks,
+        remarks=remarks,
     )
+
+
+def _leave_out_area_without_face(masks: dict[str, Mask], source: SourceVolume) -> tuple[Remark, ...]:
+    """Empty the anonymised area of a body without a face, and say how much it was."""
+    left_out_ml = np.count_nonzero(masks["anonymized"]) * source.volume.voxel_volume / 1000.0
+    if left_out_ml == 0.0:
+        return ()
+    masks["anonymized"] = np.zeros_like(masks["anonymized"])
+    text = f"{left_out_ml:.1f} mL proposed as anonymised area were left out: a body without a face in view"
+    return (Remark("anonymized-area-without-face", text),)
 
 
 def _refine(source: SourceVolume, models: Models, masks: dict[str, Mask]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The body's surface on the source grid: half-way between the tissue and the air beside it.
 
 The network's contour is a few millimetres coarse; it is trusted deeper than that on both sides. Between, a voxel is
-body where its value lies above the local half-way level. What is dark in that band but enclosed (bone, nostrils) is
-body again, so that it stays one solid.
+body where its value lies above the local half-way level. What is dark but enclosed in an axial plane (bone, nostrils,
+lungs that the network left out) is body again, so that it stays one solid.
 """
 
 from __future__ import annotations
@@ -68,16 +68,14 @@ def refine_foreground(
     if levels is None:
         return RefinedBody(contour & ~removed, DecidedBy.NETWORK)
     body = np.empty(voxels.shape, bool)
-    near = np.empty(voxels.shape, bool)
     planes = zip(grid.planes(depth_mm), above.planes(levels), strict=True)
     for index, ((depth,), (level,)) in enumerate(planes):
-        near[index] = depth > -OUTER_MM
-        body[index] = (depth > INNER_MM) | near[index] & (voxels[index] > level)
+        body[index] = (depth > INNER_MM) | (depth > -OUTER_MM) & (voxels[index] > level)
     body &= ~removed
     axes = tuple(axis for axis in range(3) if spacing_mm[axis] <= THICKNESS_RATIO * min(spacing_mm))
     body = neighbour_count(body, axes) > 3 ** len(axes) // 2
     for index in range(voxels.shape[0]):
-        body[index] |= _holes(body[index]) & near[index]
+        body[index] |= _holes(body[index])  # lungs too, which a field of view that ends in the chest leaves open
     body &= ~removed
     return RefinedBody(largest_part(body), DecidedBy.NATIVE_EVIDENCE)
 

@@ -107,6 +107,21 @@ def test_a_head_with_a_filled_face_is_defaced_and_a_whole_one_is_not(tmp_path: P
     assert segment(source_volume(filled), models).verdict.verdict is SeriesVerdict.DEFACED
 
 
+def test_area_in_a_body_without_a_face_is_left_out_and_said(tmp_path: Path) -> None:
+    options = {"spacing_mm": (8.0, 8.0, 8.0), "patch_size": (16, 16, 16)}
+    body = write_tiny_model(tmp_path / "body", "foreground", above=BODY_ABOVE, **options)
+    removed = write_tiny_model(tmp_path / "removed", "anonymized", above=REMOVED_ABOVE, **options)
+    models = load_models(read_model_spec(body), read_model_spec(removed), device="cpu")
+    row, column = np.meshgrid(np.linspace(-1.1, 1.1, 100), np.linspace(-1.1, 1.1, 190), indexing="ij")
+    trunk = np.broadcast_to(np.where(row**2 + column**2 < 1, 40.0, -1000.0), (60, 100, 190)).copy()
+    trunk[20:40, 40:60, 80:110] = 1200.0
+    found = segment(source_volume(trunk), models)
+    assert found.verdict.verdict is SeriesVerdict.NOT_APPLICABLE
+    assert found.foreground.any()
+    assert not found.anonymized.any()
+    assert "anonymized-area-without-face" in {remark.code for remark in found.remarks}
+
+
 def test_the_same_volume_gives_the_same_masks_twice(models: Models) -> None:
     source = source_volume(noise((20, 21, 22), seed=4))
     first, second = segment(source, models), segment(source, models)
