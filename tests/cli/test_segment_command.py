@@ -291,7 +291,14 @@ def test_a_stopped_run_leaves_whole_volumes_and_goes_on(
         nib.save(nib.Nifti1Image(voxels, np.diag([2.0, 2.0, 2.0, 1.0])), path)
     command = [sys.executable, "-m", "dicom_node.cli", "segment", str(tmp_path / "in"), "-o", str(out), *tiny_models]
 
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # A test run in the background of a shell ignores SIGINT, and so would what it starts.
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     assert process.stderr.readline().startswith("[1/6] subject0")
     process.send_signal(number)
