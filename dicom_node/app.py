@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_node.failures import network_reason
 from dicom_node.logs import set_up_logging
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.processes import ProcessSpec, command_line, end_with_supervisor, stop_on_signals, supervise
@@ -110,8 +111,13 @@ def run_web(settings: Settings) -> int:
 
     _enter_process("web", settings)
     with open_store(settings) as store, _listen(settings.web.host, settings.web.port) as listener:
+        public_url = None if settings.web.public_url is None else str(settings.web.public_url)
         config = uvicorn.Config(
-            build_app(store), log_config=None, access_log=False, timeout_graceful_shutdown=WEB_STOP_S, lifespan="off"
+            build_app(store, public_url=public_url),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=WEB_STOP_S,
+            lifespan="off",
         )
         server = uvicorn.Server(config)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.
@@ -129,8 +135,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        # Python adds the address to the error's own text.
-        raise ListenError(host, port, os.strerror(error.errno) if error.errno else str(error)) from error
+        raise ListenError(host, port, network_reason(error)) from error
 
 
 def run_work(settings: Settings) -> int:

@@ -6,6 +6,8 @@ Edges map the kind to a DIMSE status, an HTTP status, an exit code or a retry, n
 from __future__ import annotations
 
 import errno
+import os
+import socket
 import traceback
 from collections.abc import Iterator
 from enum import StrEnum
@@ -48,6 +50,13 @@ def error_code(error: BaseException) -> str:
         return "machine-short"
     code = getattr(error, "code", None)
     return code if isinstance(code, str) and classify(error) is not ErrorKind.DEFECT else "internal"
+
+
+def network_reason(error: OSError) -> str:
+    """Why the network did not do something, without the address that Python adds to some texts."""
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
 
 
 def discreet_traceback(error: BaseException) -> str:

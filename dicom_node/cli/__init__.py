@@ -13,6 +13,7 @@ from dicom_node.cli.demo_command import demo
 from dicom_node.cli.errors import NodeGroup
 from dicom_node.cli.jobs_commands import jobs_app
 from dicom_node.cli.models_commands import models_app
+from dicom_node.cli.peers_commands import peers_app
 from dicom_node.cli.process_commands import receive, serve, web, work
 from dicom_node.cli.segment_command import segment
 from dicom_node.cli.status_command import status
@@ -62,6 +63,7 @@ app.command(name="check-config", short_help="Check settings, rules and models.")
 app.command(short_help="Look at a node: what runs, what waits, what failed.")(status)
 app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel jobs.")
 app.add_typer(deliveries_app, name="deliveries", short_help="List, retry and cancel deliveries.")
+app.add_typer(peers_app, name="peers", short_help="Check whether peers answer.")
 app.add_typer(models_app, name="models", short_help="List, add and verify models.")
 
 __all__ = ["app"]

@@ -66,7 +66,14 @@ def demo(
     )
     typer.echo()
     for result in results:
-        typer.echo(f"{result.folder}/: dicom/ (sent), seg.dcm and overlay.png (fetched), report.json")
+        typer.echo(files_in_words(result.folder))
     if not all(result.is_seg_as_reported for result in results):
         fail("a SEG that came back does not hold the voxels that its report counts")
         raise typer.Exit(EXIT_FAILED)
+
+
+def files_in_words(folder: Path) -> str:
+    """What the demo left of one series."""
+    if (folder / "seg.dcm").exists():
+        return f"{folder}/: dicom/ (sent), seg.dcm and overlay.png (fetched), report.json"
+    return f"{folder}/: dicom/ (sent), overlay.png, report.json; nothing was found, so there is no SEG"

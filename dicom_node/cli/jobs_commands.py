@@ -11,7 +11,8 @@ from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_e
 from dicom_node.cli.tables import write_fields, write_json, write_table
 
 if TYPE_CHECKING:
-    from dicom_node.store import Store
+    from dicom_node.settings import Settings
+    from dicom_node.store import DecideStudy, Store
 
 jobs_app = typer.Typer(
     no_args_is_help=True,
@@ -44,7 +45,7 @@ def list_jobs(
       dicom-node jobs list -c config/node.yaml
       dicom-node jobs list -c config/node.yaml --state dead
     """
-    from dicom_node.cli.states import job_states
+    from dicom_node.cli.job_states import job_states
 
     states = job_states(state)
     with open_existing_store(read_settings(config)) as store:
@@ -137,9 +138,11 @@ def retry_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
     Example:
       dicom-node jobs retry 17 18 -c config/node.yaml
     """
-    with open_existing_store(read_settings(config)) as store:
+    settings = read_settings(config)
+    decide_study = _study_decision(settings)
+    with open_existing_store(settings) as store:
         for job_id in job_ids:
-            job = store.jobs.retry(job_id, datetime.now(UTC))
+            job = store.jobs.retry(job_id, datetime.now(UTC), decide_study=decide_study)
             typer.echo(f"job {job.id} is {job.state}")
 
 
@@ -151,10 +154,20 @@ def cancel_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
     Example:
       dicom-node jobs cancel 17 -c config/node.yaml
     """
-    with open_existing_store(read_settings(config)) as store:
+    settings = read_settings(config)
+    decide_study = _study_decision(settings)
+    with open_existing_store(settings) as store:
         for job_id in job_ids:
-            job = store.jobs.cancel(job_id, datetime.now(UTC))
+            job = store.jobs.cancel(job_id, datetime.now(UTC), decide_study=decide_study)
             typer.echo(f"job {job.id} is {job.state}")
+
+
+def _study_decision(settings: Settings) -> DecideStudy:
+    """What the job's new state means for its study, by the rules of the node."""
+    from dicom_node import app
+    from dicom_node.pipeline.study_state import study_decision
+
+    return study_decision(app.read_rules(settings).study)
 
 
 def _series_in_words(store: Store, series_instance_uid: str) -> str:

@@ -37,7 +37,7 @@ def read_settings(config: Path | None) -> Settings:
 
 def open_existing_store(settings: Settings) -> Store:
     """The store of a node that has run before; asking for its state must not make one."""
-    from dicom_node.cli.state import NoStoreError
+    from dicom_node.cli.node_state import NoStoreError
     from dicom_node.store import Store
 
     if settings.node.database_url is None and not settings.node.data_dir.is_dir():

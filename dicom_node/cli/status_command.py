@@ -20,7 +20,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
       dicom-node status -c config/node.yaml
       dicom-node status -c config/node.yaml --json
     """
-    from dicom_node.cli.state import node_state
+    from dicom_node.cli.node_state import node_state
 
     settings = read_settings(config)
     with open_existing_store(settings) as store:
@@ -39,13 +39,18 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             "conflicts": state["instances"]["conflicts"],
         }
     )
+    option = "" if config is None else f" -c {config}"  # so that a suggestion can be typed as it is shown
     for job in state["dead_jobs"]:
-        typer.echo(f"job {job['id']} is dead ({job['code']}): {job['message']}; dicom-node jobs retry {job['id']}")
+        again = f"dicom-node jobs retry {job['id']}{option}"
+        typer.echo(f"job {job['id']} is dead ({job['code']}): {job['message']}; {again}")
     for delivery in state["dead_deliveries"]:
-        typer.echo(
-            f"delivery {delivery['id']} to {delivery['peer']} is dead ({delivery['code']}): {delivery['message']}; "
-            f"dicom-node deliveries retry {delivery['id']}"
-        )
+        again = f"dicom-node deliveries retry {delivery['id']}{option}"
+        what = f"delivery {delivery['id']} to {delivery['peer']} is dead"
+        typer.echo(f"{what} ({delivery['code']}): {delivery['message']}; {again}")
+    for kind in ("jobs", "deliveries"):
+        if state[f"more_dead_{kind}"] > 0:
+            how = f"dicom-node {kind} list --state dead{option}"
+            typer.echo(f"{state[f'more_dead_{kind}']} more dead {kind}: {how}")
 
 
 def _port(port: dict[str, Any]) -> str:

@@ -43,11 +43,13 @@ def resource_name(uids: Mapping[str, str]) -> str:
 def resource_url(request: Request, uids: Mapping[str, str]) -> str:
     """Absolute URL of a study, a series or an instance."""
     path = "".join(f"/{segment}/{uids[keyword]}" for _, segment, keyword in _LEVELS if keyword in uids)
-    return f"{str(_base_url(request)).rstrip('/')}{ROOT}{path}"
+    public_url: str | None = request.app.state.public_url
+    base_url = str(_base_url(request)) if public_url is None else public_url
+    return f"{base_url.rstrip('/')}{ROOT}{path}"
 
 
 def _base_url(request: Request) -> URL:
-    """Where the client found us, by its Host header.
+    """Where the client found us, by its Host header; behind a proxy only ``web.public_url`` knows better.
 
     dicomweb-client 0.61 leaves the port out of that header (RFC 9110 7.2 wants it there). Where the host is the very
     address of our socket no proxy stands between, and the port is known.

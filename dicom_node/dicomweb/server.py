@@ -50,8 +50,11 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def build_app(store: Store) -> ASGIApp:
-    """DICOMweb under ``/dicom-web`` and health under ``/health`` over an open store."""
+def build_app(store: Store, *, public_url: str | None = None) -> ASGIApp:
+    """DICOMweb under ``/dicom-web`` and health under ``/health`` over an open store.
+
+    Addresses in answers begin with ``public_url``; without it, with what the client called.
+    """
     search, health = SearchService(store.search), HealthService(store)
     retrieve = RetrieveService(store.search, store.objects)
     metadata = MetadataService(store.search, store.objects)
@@ -84,6 +87,7 @@ def build_app(store: Store) -> ASGIApp:
             Exception: answer_error,
         },
     )
+    app.state.public_url = public_url
     return SecurityHeaders(app)
 
 

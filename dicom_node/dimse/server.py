@@ -16,6 +16,7 @@ from dicom_node.dimse.association import ARTIM_TIMEOUT_S, Association, Associati
 from dicom_node.dimse.errors import ListenError
 from dicom_node.dimse.negotiation import AdmissionPolicy
 from dicom_node.dimse.places import Places
+from dicom_node.failures import network_reason
 from dicom_node.settings import DimseSettings
 from dicom_node.store import Store
 
@@ -92,7 +93,7 @@ class DimseServer:
         try:
             self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
         except OSError as error:
-            raise ListenError(host, port, error.strerror or str(error)) from error
+            raise ListenError(host, port, network_reason(error)) from error
         self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), name="dimse-accept")
         self._acceptor.start()
         log.info("listening for associations", extra={"ae_title": self._policy.ae_title, "port": self.port})
@@ -106,6 +107,7 @@ class DimseServer:
         if self._listener is None or self._acceptor is None:
             return
         end_at = time.monotonic() + grace_s
+        log.info("stopping to listen for associations", extra={"n_associations": self.n_associations})
         self._places.close()
         self._acceptor.join()
         self._listener.close()

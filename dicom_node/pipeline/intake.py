@@ -11,7 +11,7 @@ from dicom_node.pipeline.routing import Process, route
 from dicom_node.pipeline.rules import Rules
 from dicom_node.pipeline.series_facts import facts_of_series
 from dicom_node.pipeline.study_state import study_decision
-from dicom_node.store import JobPlan, SeriesRow, SeriesState, Skip, Store, StudyState
+from dicom_node.store import JobPlan, SeriesRow, Skip, Store
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +65,11 @@ def _route(store: Store, series: SeriesRow, rules: Rules) -> Process | routing.S
         return UNREADABLE
 
 
-def judge_open_studies(store: Store, rules: Rules) -> None:
+def judge_open_studies(store: Store, rules: Rules, *, at_most: int = 1000) -> None:
     """Judge studies of which a series was closed without the study being judged, because the process was killed then.
 
     A study that is still receiving stays open; so does one that is never judged, which keeps it in the house.
     """
-    for study in store.studies.list(state=StudyState.OPEN):
-        evidence = store.studies.evidence(study.study_instance_uid)
-        if all(series.state is not SeriesState.RECEIVING for series in evidence):
-            store.studies.decide(study.study_instance_uid, study_decision(rules.study))
+    decide = study_decision(rules.study)
+    for study in store.studies.due(limit=at_most):
+        store.studies.decide(study.study_instance_uid, decide)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import BinaryIO, Protocol
 
 from dicom_node.failures import ErrorKind, classify, discreet_traceback, error_code
-from dicom_node.pipeline.errors import AbandonedError, NoInstancesError
+from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, OtherPipelineError
 from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.outcome import outcome_of
 from dicom_node.pipeline.retry import RetryPolicy
@@ -105,8 +105,7 @@ class Worker:
         fields = _fields(job)
         if job.pipeline_digest != settings.pipeline_digest:
             # Queued before the models or the rules were changed; results must not claim a pipeline that did not run.
-            self._store.series.reopen(job.series_instance_uid, self._clock())
-            log.warning("job is for another pipeline; its series starts over", extra=fields)
+            self._start_over(job)
             return True
         log.info("job started", extra=fields)
         started = time.monotonic()
@@ -136,6 +135,13 @@ class Worker:
         finally:
             self._job = None
         return True
+
+    def _start_over(self, job: JobRow) -> None:
+        uid, at_hand = job.series_instance_uid, self._settings.pipeline_digest
+        if self._store.series.reopen(uid, self._clock()):
+            log.warning("job is for another pipeline; its series starts over", extra=_fields(job))
+        else:
+            self._fail(job, OtherPipelineError(uid, job.pipeline_digest, at_hand))
 
     def _extend(self, job: JobRow) -> bool:
         return self._store.jobs.heartbeat(job.id, self._settings.owner, self._clock(), self._settings.lease_s)

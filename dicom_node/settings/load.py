@@ -86,11 +86,17 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
         for parent in parents:
             section = section.get(parent) if isinstance(section, dict) else None
         if isinstance(section, dict) and isinstance(section.get(key), str):
-            section[key] = str(folder / Path(section[key]).expanduser())
+            section[key] = _anchored(section[key], folder)
     peers = tree.get("peers")
     for peer in peers if isinstance(peers, list) else ():
         if isinstance(peer, dict) and isinstance(peer.get("ca_file"), str):
-            peer["ca_file"] = str(folder / Path(peer["ca_file"]).expanduser())
+            peer["ca_file"] = _anchored(peer["ca_file"], folder)
+
+
+def _anchored(path: str, folder: Path) -> str:
+    """A path from ``folder``; without ``..``, which is resolved as the file system does, behind links too."""
+    anchored = folder / Path(path).expanduser()
+    return str(anchored.resolve() if ".." in anchored.parts else anchored)
 
 
 def _overlay(tree: dict[str, Any], name: str, text: str) -> None:

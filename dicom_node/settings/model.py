@@ -63,6 +63,9 @@ class WebSettings(_Section):
 
     host: str = Field(default="127.0.0.1", description="address to listen on; DICOMweb has no users of its own")
     port: Port = Field(default=8080, description="TCP port; 0 lets the system choose one, which is logged")
+    public_url: HttpUrl | None = Field(
+        default=None, description="what clients call, where a proxy stands between; without /dicom-web"
+    )
 
 
 class SeriesSettings(_Section):

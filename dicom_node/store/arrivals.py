@@ -210,6 +210,12 @@ def _add_conflict(connection: sa.Connection, filed: Filed, reason: str, stored_d
         )
 
 
+def _later(column: sa.Column[datetime]) -> sa.ColumnElement[datetime]:
+    """The later of a column and ``now``: of two batches the one with the earlier instances may be committed last."""
+    now = sa.bindparam("now", type_=column.type)
+    return sa.case((column > now, column), else_=now)
+
+
 _KNOWN = DriverStatement(
     sa.select(instances.c.digest, instances.c.transfer_syntax_uid).where(
         instances.c.sop_instance_uid == sa.bindparam("uid")
@@ -232,7 +238,7 @@ _GROW_SERIES = DriverStatement(
     .values(
         n_instances=series.c.n_instances + sa.bindparam("added_instances", type_=sa.Integer),
         n_dataset_bytes=series.c.n_dataset_bytes + sa.bindparam("added_bytes", type_=sa.BigInteger),
-        last_arrival_at=sa.bindparam("now", type_=series.c.last_arrival_at.type),
+        last_arrival_at=_later(series.c.last_arrival_at),
     )
 )
 _REOPEN_SERIES = DriverStatement(
@@ -248,5 +254,5 @@ _REOPEN_SERIES = DriverStatement(
 _GROW_STUDY = DriverStatement(
     sa.update(studies)
     .where(studies.c.study_instance_uid == sa.bindparam("uid"))
-    .values(state=StudyState.OPEN.value, last_arrival_at=sa.bindparam("now", type_=studies.c.last_arrival_at.type))
+    .values(state=StudyState.OPEN.value, last_arrival_at=_later(studies.c.last_arrival_at))
 )

@@ -95,16 +95,6 @@ class Deliveries:
             )
         return wanted
 
-    def release(self, delivery_id: int, owner: str) -> bool:
-        """Give a claimed delivery back at shutdown; the attempt does not count. False when it was not the owner's."""
-        with self._database.write() as connection:
-            try:
-                held = _held_delivery(connection, delivery_id, owner)
-            except LeaseLostError:
-                return False
-            _move(connection, held, JobState.QUEUED, attempt_number=held.attempt_number - 1)
-        return True
-
     def expire_leases(self, now: datetime) -> int:
         """Requeue deliveries of which the lease ran out; gives their number."""
         requeue = (

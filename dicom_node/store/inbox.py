@@ -55,7 +55,6 @@ class Inbox:
         self._pending_lock = threading.Lock()  # for the list and the count of syncs; never held over disk access
         self._commit_lock = threading.Lock()
         self._syncs = ThreadPoolExecutor(max_workers=N_SYNC_THREADS, thread_name_prefix="sync")
-        self._background: ThreadPoolExecutor | None = None
 
     def keep(self, spool: Spool, arrival: Arrival) -> Kept:
         """Make the instance durable; returns only when its bytes and its row are on disk.
@@ -94,13 +93,6 @@ class Inbox:
             raise entry.error or RuntimeError("instance left a batch without an answer")
         return entry.kept
 
-    def keep_soon(self, spool: Spool, arrival: Arrival) -> Future[Kept]:
-        """As `keep`, from a background thread; for a receiver that reads on while the disk works."""
-        with self._pending_lock:
-            if self._background is None:
-                self._background = ThreadPoolExecutor(max_workers=8, thread_name_prefix="inbox")
-        return self._background.submit(self.keep, spool, arrival)
-
     def check_space(self) -> None:
         """Raise `StorageFullError` when less is free than the watermark; cheap enough for every C-STORE."""
         free_bytes = self._objects.free_bytes()
@@ -108,9 +100,7 @@ class Inbox:
             raise StorageFullError(self._objects.folder, free_bytes, self.min_free_bytes)
 
     def close(self) -> None:
-        """Finish what `keep_soon` was given."""
-        if self._background is not None:
-            self._background.shutdown()
+        """Wait for the syncs under way."""
         self._syncs.shutdown()
 
     def _commit_pending(self) -> None:

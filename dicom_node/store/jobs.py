@@ -177,18 +177,25 @@ class Jobs:
                     decide_study_state(connection, job.study_instance_uid, decide_study)
             return len(rows)
 
-    def retry(self, job_id: int, now: datetime) -> JobRow:
+    def retry(self, job_id: int, now: datetime, *, decide_study: DecideStudy | None = None) -> JobRow:
         """Queue a dead, cancelled or waiting job afresh; `IllegalTransitionError` for any other."""
         with self._database.write() as connection:
             job = _job(connection, job_id)
             if job.state is JobState.RUNNING:  # a worker may give it back, a person may not take it away like this
                 raise IllegalTransitionError("job", job_id, job.state, JobState.QUEUED, ("cancelled",))
-            return move_job(connection, job, JobState.QUEUED, "retried", now, attempt_number=0, ended_at=None)
+            moved = move_job(connection, job, JobState.QUEUED, "retried", now, attempt_number=0, ended_at=None)
+            if decide_study is not None:
+                decide_study_state(connection, job.study_instance_uid, decide_study)
+            return moved
 
-    def cancel(self, job_id: int, now: datetime) -> JobRow:
+    def cancel(self, job_id: int, now: datetime, *, decide_study: DecideStudy | None = None) -> JobRow:
         """Stop a queued, waiting or running job; its worker learns it at the next heartbeat."""
         with self._database.write() as connection:
-            return move_job(connection, _job(connection, job_id), JobState.CANCELLED, "cancelled", now, ended_at=now)
+            job = _job(connection, job_id)
+            moved = move_job(connection, job, JobState.CANCELLED, "cancelled", now, ended_at=now)
+            if decide_study is not None:
+                decide_study_state(connection, job.study_instance_uid, decide_study)
+            return moved
 
     def get(self, job_id: int) -> JobRow:
         """One job, or `NotFoundError`."""

@@ -42,6 +42,20 @@ class Studies:
             rows = connection.execute(statement.limit(limit).offset(offset))
             return tuple(StudyRow(row[0], StudyState(row[1]), *row[2:]) for row in rows)
 
+    def due(self, *, limit: int = 100) -> tuple[StudyRow, ...]:
+        """Open studies of which no series is receiving any more, the oldest first."""
+        is_receiving = sa.select(series.c.series_instance_uid).where(
+            series.c.study_instance_uid == studies.c.study_instance_uid, series.c.state == SeriesState.RECEIVING.value
+        )
+        statement = (
+            sa.select(*_STUDY_COLUMNS)
+            .where(studies.c.state == StudyState.OPEN.value, ~is_receiving.exists())
+            .order_by(studies.c.last_arrival_at, studies.c.study_instance_uid)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return tuple(StudyRow(row[0], StudyState(row[1]), *row[2:]) for row in connection.execute(statement))
+
     def evidence(self, study_instance_uid: str) -> tuple[SeriesEvidence, ...]:
         """What a `DecideStudy` rule gets to see."""
         with self._database.read() as connection:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import yaml
 from pydicom.uid import ExplicitVRLittleEndian
 from typer.testing import Result
 
-from dicom_node.store import JobPlan, JobRow, JobState, NewResult, NewVerdict, Outcome, Skip, Store
+from dicom_node.store import JobPlan, JobRow, JobState, NewResult, NewVerdict, Outcome, Skip, Store, StudyState
 from tests.factories import SyntheticSeries, mr_series
 from tests.store.sending import encode
 
@@ -88,6 +89,20 @@ def test_retry_queues_a_dead_job_and_cancel_stops_it(run: Run, config: Path, dea
     assert job_state(config, dead_job.id) is JobState.CANCELLED
 
 
+def test_cancelling_and_retrying_a_job_judges_its_study_anew(run: Run, config: Path, queued_job: JobRow) -> None:
+    def study_state() -> StudyState:
+        with Store.open(config.parent / "data") as store:
+            return store.studies.get(queued_job.study_instance_uid).state
+
+    rules = config.parent / "rules.yaml"
+    rules.write_text("series: [{name: all, action: process}]\nstudy: {failed: blocked, unfinished: review}\n")
+    config.write_text(config.read_text() + f"rules: {rules}\n")
+    run("jobs", "cancel", queued_job.id, "-c", config)
+    assert study_state() is StudyState.BLOCKED
+    run("jobs", "retry", queued_job.id, "-c", config)
+    assert study_state() is StudyState.REVIEW
+
+
 def test_a_job_that_cannot_be_retried_says_why_and_stays(run: Run, config: Path, queued_job: JobRow) -> None:
     run("jobs", "cancel", queued_job.id, "-c", config)
 
@@ -109,8 +124,19 @@ def test_status_counts_and_names_what_is_dead(run: Run, config: Path, dead_job: 
 
     assert result.exit_code == 0
     assert "jobs:       1 dead" in result.stdout
-    assert f"dicom-node jobs retry {dead_job.id}" in result.stdout
+    assert f"dicom-node jobs retry {dead_job.id} -c {config}" in result.stdout
     assert "not listening (127.0.0.1:1)" in result.stdout
+
+
+def test_status_says_how_many_dead_jobs_it_does_not_show(
+    run: Run, config: Path, dead_job: JobRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.cli.node_state.N_DEAD_SHOWN", 0)
+
+    result = run("status", "-c", config)
+
+    assert f"jobs retry {dead_job.id}" not in result.stdout
+    assert f"1 more dead jobs: dicom-node jobs list --state dead -c {config}" in result.stdout
 
 
 def test_status_sees_a_port_that_answers(run: Run, config: Path, queued_job: JobRow) -> None:

@@ -16,10 +16,11 @@ START_TIMEOUT_S = 20.0
 
 
 @contextmanager
-def serve(store: Store) -> Iterator[str]:
+def serve(store: Store, *, public_url: str | None = None) -> Iterator[str]:
     """Serve a store; gives the server's URL without a path."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(build_app(store), log_config=None, access_log=False, lifespan="off", ws="none", http="h11")
+    app = build_app(store, public_url=public_url)
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none", http="h11")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

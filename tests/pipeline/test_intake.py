@@ -151,3 +151,24 @@ def test_a_series_that_starts_over_is_completed_for_the_pipeline_of_now(store: S
     later, earlier = store.jobs.list()
     assert (earlier.state, earlier.pipeline_digest) == (JobState.SUPERSEDED, DIGEST)
     assert (later.state, later.pipeline_digest, later.generation) == (JobState.QUEUED, "e" * 64, 2)
+
+
+def test_every_study_that_is_due_is_judged_however_many_came_after_it(store: Store) -> None:
+    early = ct_series(n_slices=1, seed="early")
+    receive(store, early)
+    (row,) = store.series.list()
+    store.series.complete(row, Skip("no-rule: no rule takes it"), LATER)
+    for index in range(101):  # still receiving, and newer
+        receive(store, ct_series(n_slices=1, rows=4, columns=4, seed=f"late-{index}"), at=LATER)
+    judge_open_studies(store, DEFAULT)
+    assert store.studies.get(early.study_instance_uid).state is StudyState.REVIEW
+    assert len(store.studies.list(state=StudyState.OPEN, limit=1000)) == 101
+
+
+def test_a_tick_judges_no_more_studies_than_it_may(store: Store) -> None:
+    for index in range(3):
+        receive(store, ct_series(n_slices=1, rows=4, columns=4, seed=f"study-{index}"))
+    for row in store.series.list():
+        store.series.complete(row, Skip("no-rule: no rule takes it"), LATER)
+    judge_open_studies(store, DEFAULT, at_most=2)
+    assert len(store.studies.list(state=StudyState.OPEN)) == 1

@@ -311,6 +311,18 @@ def test_a_job_of_another_pipeline_is_not_done_under_its_name(
     assert (later.state, later.pipeline_digest) == (JobState.SUCCEEDED, DIGEST)
 
 
+def test_a_job_of_another_pipeline_whose_series_cannot_start_over_ends_by_name(
+    store: Store, clock: StubbornClock, series: SyntheticSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue(store, clock, series, digest="old" * 20)
+    monkeypatch.setattr(store.series, "reopen", lambda *_: False)  # it was deleted, say, between claim and now
+    assert work(worker(store, clock))
+    (job,) = store.jobs.list()
+    assert (job.state, job.error_code) == (JobState.DEAD, "other-pipeline")
+    assert "old" in str(job.error_message)
+    assert not work(worker(store, clock))
+
+
 def test_a_rule_can_send_results_elsewhere(store: Store, clock: StubbornClock, series: SyntheticSeries) -> None:
     rules = Rules.model_validate({"series": [{"name": "all", "action": "process", "deliver_to": ["a", "b"]}]})
     queue(store, clock, series, rules=rules)

@@ -29,7 +29,15 @@ def test_the_shipped_file_says_the_defaults() -> None:
     shipped = load_settings(ROOT / "config" / "node.yaml", {})
     defaults = load_settings(None, {})
     assert shipped.model_copy(update={"node": defaults.node}) == defaults
-    assert shipped.node.data_dir.resolve() == ROOT / "data"
+    assert shipped.node.data_dir == ROOT / "data"
+
+
+def test_paths_are_shown_without_steps_back(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    path = written(tmp_path / "config", "node: {data_dir: ../data}\nmodels: {foreground: a/../../b}\n")
+    settings = load_settings(path, {})
+    assert str(settings.node.data_dir) == str(tmp_path / "data")
+    assert str(settings.models.foreground) == str(tmp_path / "b")
 
 
 def test_peers_of_both_kinds_are_read(tmp_path: Path) -> None:
@@ -48,7 +56,8 @@ def test_peers_of_both_kinds_are_read(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("wob: {}\n", r"node\.yaml: wob: unknown key; known here: .*\bweb\b"),
-        ("web: {prot: 1}\n", r"web\.prot: unknown key; known here: host, port"),
+        ("web: {prot: 1}\n", r"web\.prot: unknown key; known here: host, port, public_url"),
+        ("web: {public_url: 'ftp://x'}\n", r"web\.public_url: .*'http' or 'https'"),
         ("web: {port: 70000}\n", r"web\.port: .*65535 \(found 70000\)"),
         ("work: {device: gpu}\n", r"work\.device: .*'auto', 'cpu' or 'cuda' \(found 'gpu'\)"),
         ("node: {ae_title: THIS_IS_MUCH_TOO_LONG}\n", r"node\.ae_title: an AE title has 1 to 16 characters, 21 found"),

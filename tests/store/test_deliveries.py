@@ -88,13 +88,6 @@ def test_an_expired_lease_is_given_to_another_sender(outbox: Store) -> None:
     assert outbox.deliveries.get(delivery.id).owner == "d2"
 
 
-def test_a_released_attempt_does_not_count(outbox: Store) -> None:
-    delivery = claim(outbox)
-    assert outbox.deliveries.release(delivery.id, "d1")
-    assert not outbox.deliveries.release(delivery.id, "d1")
-    assert claim(outbox).attempt_number == 1
-
-
 def test_what_a_person_may_do_depends_on_the_state(outbox: Store) -> None:
     delivery = claim(outbox)
     with pytest.raises(IllegalTransitionError, match="is running"):

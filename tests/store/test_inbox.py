@@ -217,13 +217,6 @@ def test_two_stores_on_one_folder_agree_on_who_was_first(store: Store) -> None:
         assert second.series.get(SERIES).n_instances == 10
 
 
-def test_keep_soon_answers_when_the_instance_is_there(store: Store) -> None:
-    sent = [instance(number) for number in range(1, 6)]
-    answers = [store.inbox.keep_soon(spooled(store, one), one.arrival) for one in sent]
-    assert [answer.result() for answer in answers] == [Kept.STORED] * 5
-    assert len(store.series.instances(SERIES)) == 5
-
-
 def test_a_disk_that_cannot_sync_is_no_success_and_leaves_no_row(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(store, instance(1))
 

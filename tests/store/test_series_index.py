@@ -67,6 +67,13 @@ def test_a_late_instance_opens_a_skipped_series_again(store: Store) -> None:
     assert (series.state, series.generation, series.skip_reason) == (SeriesState.RECEIVING, 2, None)
 
 
+def test_an_instance_that_arrived_earlier_does_not_make_a_series_quiet_sooner(store: Store) -> None:
+    keep(store, instance(1).at(at(10)))
+    keep(store, instance(2).at(at(3)))  # overtaken on its way to the index
+    assert store.series.get(SERIES).last_arrival_at == at(10)
+    assert store.studies.get(STUDY).last_arrival_at == at(10)
+
+
 def test_routing_sees_the_attributes_of_study_series_and_instance(store: Store) -> None:
     keep(store, instance(4, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], BodyPartExamined="HEAD"))
     (attributes,) = store.series.instance_attributes(SERIES)

@@ -34,6 +34,7 @@ class NoStoreError(Refused):
 
 def node_state(settings: Settings, store: Store) -> dict[str, Any]:
     """Counts by state, what ended for good with its reason, and whether the ports answer."""
+    counts = app.status(store)
     dead_jobs = store.jobs.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
     dead_deliveries = store.deliveries.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
     return {
@@ -41,7 +42,7 @@ def node_state(settings: Settings, store: Store) -> dict[str, Any]:
         "data_dir": str(settings.node.data_dir),
         "dimse": _port_state(settings.dimse.host, settings.dimse.port),
         "web": _port_state(settings.web.host, settings.web.port),
-        **app.status(store),
+        **counts,
         "dead_jobs": [
             {
                 "id": job.id,
@@ -55,6 +56,8 @@ def node_state(settings: Settings, store: Store) -> dict[str, Any]:
             {"id": delivery.id, "peer": delivery.peer, "code": delivery.error_code, "message": delivery.error_message}
             for delivery in dead_deliveries
         ],
+        "more_dead_jobs": counts["jobs"].get(JobState.DEAD.value, 0) - len(dead_jobs),
+        "more_dead_deliveries": counts["deliveries"].get(JobState.DEAD.value, 0) - len(dead_deliveries),
     }
 
 
