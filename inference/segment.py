@@ -20,7 +20,7 @@ from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel, choose_device
 from inference.refine.masks import DecidedBy, refine_masks
 from inference.series.volume import Remark, SourceVolume
-from inference.verdict.verdict import SeriesVerdict, Verdict, decide_verdict, gather_facts
+from inference.verdict.verdict import SegmentationFacts, SeriesVerdict, Verdict, decide_verdict, gather_facts
 
 # A head with neck and shoulders holds less. Where there is more body and no face in view, no face was taken out, and
 # what the network shows is air that looks like a fill (docs/models/anonymization.md, known failures).
@@ -139,7 +139,7 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         )
         verdict = decide_verdict(facts)
     remarks = source.remarks
-    if verdict.verdict is SeriesVerdict.NOT_APPLICABLE and facts.foreground_ml > LARGEST_HEAD_ML:
+    if is_area_without_face(verdict, facts):
         remarks += _leave_out_area_without_face(masks, source)
     return Segmentation(
         foreground=masks["foreground"],
@@ -150,6 +150,11 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         timings_s=clock.timings_s,
         remarks=remarks,
     )
+
+
+def is_area_without_face(verdict: Verdict, facts: SegmentationFacts) -> bool:
+    """Whether anonymised area can't be right: more body than a head has, and no face in view."""
+    return verdict.verdict is SeriesVerdict.NOT_APPLICABLE and facts.foreground_ml > LARGEST_HEAD_ML
 
 
 def _leave_out_area_without_face(masks: dict[str, Mask], source: SourceVolume) -> tuple[Remark, ...]:

@@ -26,16 +26,16 @@ CHANNEL_NAMES = ("image", "field_of_view", "constancy", "roughness")
 IGNORE = 255
 REMOVED_LABEL, ALTERED_LABEL = 1, 2
 FAMILY_SHARES = {
-    "pydeface": 0.16,
-    "quickshear": 0.12,
-    "mri_deface": 0.12,
-    "shell": 0.14,
-    "fsl_deface": 0.12,
-    "box": 0.10,
+    "pydeface": 0.14,
+    "quickshear": 0.10,
+    "mri_deface": 0.11,
+    "shell": 0.16,
+    "fsl_deface": 0.11,
+    "box": 0.09,
     "oblique": 0.05,
     "eyes": 0.04,
-    "blur": 0.06,
-    "reface": 0.09,
+    "blur": 0.10,
+    "reface": 0.10,
 }
 FACE_SHARE = 0.5  # of draws; the rest are volumes without a face to remove
 BODY_SHARE = 0.7  # of those
@@ -263,5 +263,9 @@ def downsample_labels(labels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDAr
     if present.size == 1:
         return np.full(shape, present[0], np.uint8)
     shares = torch.from_numpy(np.stack([(labels == label).astype(np.float32) for label in present]))[None]
-    best = torch.nn.functional.interpolate(shares, size=shape, mode="trilinear")[0].argmax(0).numpy()
-    return np.asarray(present[best], dtype=np.uint8)
+    coarse = torch.nn.functional.interpolate(shares, size=shape, mode="trilinear")[0].numpy()
+    best, largest = np.full(shape, present[0], np.uint8), coarse[0]
+    for label, share in zip(present[1:], coarse[1:], strict=True):  # many times faster than argmax over a first axis
+        best[share > largest] = label
+        largest = np.maximum(largest, share)
+    return best

@@ -9,10 +9,11 @@ from scipy import ndimage
 from training.defacing.scene import Scene
 
 SOFT_EDGE_SHARE = 0.15
-MR_FILLS = ("zero", "minimum", "negative", "constant", "mean", "noise")
-MR_SHARES = (0.62, 0.08, 0.06, 0.08, 0.06, 0.10)
-CT_FILLS = ("air", "zero", "minimum", "below", "mean", "noise")
-CT_SHARES = (0.35, 0.25, 0.15, 0.10, 0.05, 0.10)
+AIR_FROM_MM = 6.0  # above the body, beyond the blurred surface
+MR_FILLS = ("zero", "minimum", "negative", "constant", "mean", "noise", "air noise")
+MR_SHARES = (0.48, 0.07, 0.05, 0.08, 0.06, 0.14, 0.12)
+CT_FILLS = ("air", "zero", "minimum", "below", "mean", "noise", "air noise")
+CT_SHARES = (0.32, 0.22, 0.13, 0.08, 0.05, 0.12, 0.08)
 
 
 def fill(
@@ -49,8 +50,12 @@ def _fill_values(scene: Scene, rng: np.random.Generator) -> NDArray[np.float32]:
         "constant": rng.uniform(low, high),
         "mean": float(sample.mean()),
     }
-    if kind != "noise":
+    if kind in constants:
         return np.asarray(constants[kind], dtype=np.float32)
+    if kind == "air noise":  # values of the scan's own air, shuffled, as mideface writes them
+        air = voxels[scene.height_mm > AIR_FROM_MM][::7]
+        if air.size:
+            return rng.choice(air, voxels.shape).astype(np.float32)
     centre, width = rng.uniform(low, low + 0.5 * (high - low)), rng.uniform(0.02, 0.25) * (high - low)
     if rng.random() < 0.5:
         return rng.normal(centre, width, voxels.shape).astype(np.float32)

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import queue
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from training.samples import Sample, draw_samples
 
 log = logging.getLogger(__name__)
 Group = list[Sample]
+EVEN_SHARE, LARGEST_SHARE = 0.01, 0.05  # of a patch painted falsely: added to every group's, and taken at most
 
 
 def draw_forever(data: Path, work: Path, seed: int, first: int, groups: Queue[Group]) -> None:
@@ -49,15 +52,27 @@ def _put(groups: Queue[Group], group: Group) -> None:
     raise SystemExit
 
 
+@dataclass(slots=True, eq=False)
+class Drawn:
+    """A group and what share of its background the network last took for anonymised."""
+
+    samples: Group
+    false_share: float = 0.0
+
+
 class Reservoir:
-    """The last drawn groups; batches are taken from it at random and with repetition."""
+    """The last drawn groups; batches are taken from it at random and with repetition.
+
+    Groups on which the network paints what is not there come more often (hard negatives): a group weighs as much as
+    was painted falsely when it was last used, within limits.
+    """
 
     def __init__(self, data: Path, work: Path, *, seed: int, first: int, size: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.queue: Queue[Group] = context.Queue(maxsize=6)
         self.worker = context.Process(target=draw_forever, args=(data, work, seed, first, self.queue), daemon=True)
         self.worker.start()
-        self.groups: deque[Group] = deque(maxlen=size)
+        self.groups: deque[Drawn] = deque(maxlen=size)
         self.n_drawn = first
         self.rng = np.random.default_rng([seed, first, 1])
 
@@ -65,20 +80,33 @@ class Reservoir:
         """Take what is ready; wait until ``at_least`` groups are there."""
         while True:
             try:
-                self.groups.append(self.queue.get(block=len(self.groups) < at_least, timeout=600))
+                self.groups.append(Drawn(self.queue.get(block=len(self.groups) < at_least, timeout=600)))
                 self.n_drawn += 1
             except queue.Empty:
                 return
 
-    def batch(self, size: int, *, paired: bool) -> list[Sample]:
-        """``size`` samples: a defaced head and the same one intact or stripped when ``paired``, else of any draws."""
+    def batch(self, size: int, *, paired: bool) -> tuple[list[Sample], list[Drawn]]:
+        """``size`` samples and the groups they come from.
+
+        A defaced head and the same one intact or stripped when ``paired``, hard groups more often; else of any draws.
+        """
         chosen: list[Sample] = []
+        owners: list[Drawn] = []
+        weights = np.array([EVEN_SHARE + min(group.false_share, LARGEST_SHARE) for group in self.groups])
+        shares = weights / weights.sum() if paired else None
         while len(chosen) < size:
-            group = self.groups[self.rng.integers(len(self.groups))]
-            if paired:
-                chosen.append(group[0])
-                if len(group) > 1:
-                    chosen.append(group[self.rng.integers(1, len(group))])
-            else:
-                chosen.append(group[self.rng.integers(len(group))])
-        return chosen[:size]
+            group = self.groups[self.rng.choice(len(self.groups), p=shares)]
+            taken = [0] if paired else [int(self.rng.integers(len(group.samples)))]
+            if paired and len(group.samples) > 1:
+                taken.append(int(self.rng.integers(1, len(group.samples))))
+            chosen += [group.samples[index] for index in taken]
+            owners += [group] * len(taken)
+        return chosen[:size], owners[:size]
+
+
+def remember(owners: Sequence[Drawn], false_shares: Sequence[float]) -> None:
+    """Keep with each group what was painted falsely in it; of several samples the most."""
+    worst: dict[int, float] = {}
+    for group, share in zip(owners, false_shares, strict=True):
+        worst[id(group)] = max(share, worst.get(id(group), 0.0))
+        group.false_share = worst[id(group)]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from training.reference.export import export_model
-from training.reference.feed import Reservoir
+from training.reference.feed import Reservoir, remember
 from training.reference.loss import dice_and_cross_entropy
 from training.reference.network import DESIGNS, build_network
 from training.samples import Sample
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 class Settings:
     """How long and how to train; ``minutes`` is what the learning rate is spread over."""
 
-    minutes: float = 85.0
+    minutes: float = 165.0
     batch_size: int = 2
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     warm_up_steps: int = 50
-    ema_decay: float = 0.996
-    foreground_every: int = 1  # steps of the anonymised network per step of the foreground one
+    ema_decay: float = 0.998
+    foreground_every: int = 2  # steps of the anonymised network per step of the foreground one
     reservoir_groups: int = 250
     checkpoint_s: float = 120.0
     export_s: float = 600.0
@@ -77,13 +77,20 @@ def make_learner(role: str, settings: Settings) -> Learner:
     return Learner(role, network, deepcopy(network).requires_grad_(requires_grad=False), optimizer)
 
 
-def learn(learner: Learner, samples: list[Sample], progress: float, settings: Settings) -> None:
-    """One step; the learning rate warms up, then falls as a cosine of ``progress`` (0 to 1)."""
+def learn(learner: Learner, samples: list[Sample], progress: float, settings: Settings) -> list[float]:
+    """One step; the learning rate warms up, then falls as a cosine of ``progress`` (0 to 1).
+
+    Returns
+    -------
+    list of float
+        For each sample the share of its background that the network painted, by probability.
+    """
     rate = settings.learning_rate * min(1.0, (learner.steps + 1) / settings.warm_up_steps)
     for group in learner.optimizer.param_groups:
         group["lr"] = rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
     channels, target = as_batch(samples, learner.role)
-    loss = dice_and_cross_entropy(learner.network(channels), target)
+    logits = learner.network(channels)
+    loss = dice_and_cross_entropy(logits, target)
     learner.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(learner.network.parameters(), 5.0)
@@ -94,6 +101,8 @@ def learn(learner: Learner, samples: list[Sample], progress: float, settings: Se
     with torch.no_grad():
         for kept, new in zip(learner.average.parameters(), learner.network.parameters(), strict=True):
             kept.lerp_(new, 1 - decay)
+        painted = (1 - logits.softmax(1)[:, 0]) * (target == 0)
+        return [float(share) for share in painted.mean((1, 2, 3))]
 
 
 def as_batch(samples: list[Sample], role: str) -> tuple[Tensor, Tensor]:
@@ -125,9 +134,11 @@ def train(data: Path, work: Path, models: Path, settings: Settings) -> None:
     while spent_s < total_s:
         reservoir.refill()
         progress = spent_s / total_s
-        learn(learners["anonymized"], reservoir.batch(settings.batch_size, paired=True), progress, settings)
+        samples, groups = reservoir.batch(settings.batch_size, paired=True)
+        remember(groups, learn(learners["anonymized"], samples, progress, settings))
         if step % settings.foreground_every == 0:
-            learn(learners["foreground"], reservoir.batch(settings.batch_size, paired=False), progress, settings)
+            samples, _ = reservoir.batch(settings.batch_size, paired=False)
+            learn(learners["foreground"], samples, progress, settings)
         step += 1
         now = time.monotonic()
         spent_s, last = spent_s + now - last, now

@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import yaml
 
-from inference.models import ModelIdentity, ModelSpec
 from inference.verdict.calibration import calibration_from, default_calibration
 from inference.verdict.facts import SegmentationFacts
 from inference.verdict.verdict import SeriesVerdict, decide_verdict
-from training.calibrate_verdict import CALIBRATION, COVERED, FACE, NONE, Line, confusion, fit, fit_logistic
+from training.calibrate_verdict import CALIBRATION, confusion, fit, fit_logistic, without_themselves
+from training.evaluation.cases import COVERED, FACE, NONE
+from training.evaluation.rows import MaskScores, Row
 
-SPEC = ModelSpec(
-    ModelIdentity("anonymized", "none", "0", "0" * 64), Path(), {}, (), (), "3d_fullres", (0,), refine=True, sha256={}
-)
+NO_SCORES = MaskScores(None, None, None, None, None, 0.0)
 
 
-def lines(seed: int = 0) -> list[Line]:
+def made_rows(seed: int = 0) -> list[Row]:
     """Faces with a little false area, covered faces, brains."""
     rng = np.random.default_rng(seed)
     found = []
@@ -37,13 +36,21 @@ def lines(seed: int = 0) -> list[Line]:
             face_ml=200 * coverage,
             recess_mm=60 * coverage,
         )
-        found.append(Line(f"c{number}", f"p{number}", "val", "MR", "made", truth, asdict(facts)))
+        found.append(row(f"p{number // 6}", truth, facts))
     return found
 
 
+def row(person: str, truth: str, facts: SegmentationFacts) -> Row:
+    return Row(
+        case=person, person=person, split="val", modality="MR", contrast="T1", condition="made", truth=truth,
+        is_defaced=truth == COVERED, network=NO_SCORES, result=NO_SCORES, otsu_dice=None, zero_run_mm=0.0,
+        altered_ml=0.0, decided_by="network", facts=asdict(facts),
+    )  # fmt: skip
+
+
 def test_no_face_of_the_fit_is_called_defaced_and_most_cases_are_right() -> None:
-    made = lines()
-    numbers = calibration_from(fit(made, {"anonymized": SPEC}))
+    made = made_rows()
+    numbers = calibration_from(fit(made))
     verdicts = {truth: [] for truth in (FACE, COVERED, NONE)}
     for line in made:
         verdicts[line.truth].append(decide_verdict(line.measured, numbers).verdict)
@@ -52,7 +59,17 @@ def test_no_face_of_the_fit_is_called_defaced_and_most_cases_are_right() -> None
     assert SeriesVerdict.FACE_PRESENT not in verdicts[COVERED]
     assert verdicts[COVERED].count(SeriesVerdict.DEFACED) >= 20
     assert set(verdicts[NONE]) == {SeriesVerdict.NOT_APPLICABLE}
-    assert "| face | made |" in confusion(made, numbers)
+
+
+def test_a_person_is_judged_by_numbers_fitted_to_the_others() -> None:
+    made = made_rows()
+    odd = row("odd", FACE, SegmentationFacts(4000.0, 250.0, 220.0, window_share=0.9, coverage=0.9, face_ml=190.0,
+                                             recess_mm=50.0, upper_width_mm=155.0))  # fmt: skip
+    verdicts = {line.person: verdict for line, verdict in without_themselves([*made, odd])}
+    assert len(verdicts) == len({line.person for line in made}) + 1
+    assert verdicts["odd"].verdict is SeriesVerdict.DEFACED  # its own fit would have put the threshold above it
+    assert decide_verdict(odd.measured, calibration_from(fit([*made, odd]))).verdict is not SeriesVerdict.DEFACED
+    assert "| face | made |" in confusion(without_themselves(made))
 
 
 def test_a_logistic_regression_finds_the_middle_and_the_direction() -> None:

@@ -1,0 +1,154 @@
+"""Every volume that is measured, with its truth: heads as they are, under each tool, under what scanners do to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.verdict.facts import gather_facts
+from training import conditions
+from training.cohort import Cohort, Member
+from training.defacing import ALTERED, FAMILIES, Scene, deface
+from training.geometry import resample
+from training.synthesis import render_ct, render_mr
+
+Mask = NDArray[np.bool_]
+RENDER_MM, RENDER_AIR_MM = 1.5, 20.0
+N_DONORS = 3
+COVERED_FROM = 0.5  # a tool that takes less than this share of the face's front has not covered it
+# What is true of a face; the verdict is judged by it.
+FACE, COVERED, PARTLY, ALTERED_FACE, CUT_OFF, NONE = "face", "covered", "partly", "altered", "cut off", "none"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """A volume with its truth, (slice, row, column) with axes towards head, posterior and left.
+
+    Attributes
+    ----------
+    condition
+        A tool's family, what a scanner did, or what the inventory says of a volume without a whole face.
+    body
+        The body as it now is; None where no label can be trusted.
+    intact_body
+        The body before and after the tool together; Dice *in the head* looks here only.
+    changed
+        What the tool changed, with the air that it wrote over; None where no tool was.
+    """
+
+    condition: str
+    modality: str
+    voxels: NDArray[np.float32]
+    spacing_mm: tuple[float, float, float]
+    truth: str
+    body: Mask | None
+    intact_body: Mask | None = None
+    changed: Mask | None = None
+
+    @property
+    def is_ct(self) -> bool:
+        """Whether values are, or are rendered as, CT."""
+        return "CT" in self.modality
+
+
+Untouched = Callable[[Scene, np.random.Generator], Scene]
+CONDITIONS: dict[str, Untouched] = {
+    "air zeroed": conditions.zero_air,
+    "signal voids": conditions.add_voids,
+    "coil fall-off": conditions.fall_off,
+    "zero padded": conditions.pad,
+    "cropped": conditions.crop,
+}
+MR_ONLY = ("signal voids", "coil fall-off")
+
+
+def all_cases(cohort: Cohort) -> Iterator[tuple[Member, Case]]:
+    """Every case of the cohort, one person after the other."""
+    faces = [member for member in cohort.members if member.has_face]
+    donors = [(m, scene) for m in faces[:N_DONORS] for modality, scene in scenes(m, cohort) if modality == "MR"]
+    for seed, member in enumerate(faces):
+        for modality, scene in scenes(member, cohort):
+            others = [head for owner, head in donors if owner is not member and not scene.is_ct]
+            for case in face_cases(scene, modality, others[0] if others else None, seed):
+                yield member, case
+    for member in cohort.members:
+        if not member.has_face:
+            yield member, faceless_case(member)
+
+
+def scenes(member: Member, cohort: Cohort) -> Iterator[tuple[str, Scene]]:
+    """The head on its own grid; a label map once as MR and once as CT."""
+    assert member.to_template is not None
+    spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
+    if not member.is_labelmap:
+        voxels = np.asarray(member.voxels, dtype=np.float32)
+        is_ct = member.entry.modality == "CT"
+        yield member.entry.modality, Scene(voxels, spacing, member.body, member.to_template, cohort.brain_atlas, is_ct)
+        return
+    matrix = np.diag([*(RENDER_MM / spacing), 1.0])
+    matrix[1:3, 3] = -RENDER_AIR_MM
+    extent = np.array(member.voxels.shape) * spacing + [RENDER_AIR_MM, 2 * RENDER_AIR_MM, 2 * RENDER_AIR_MM]
+    shape = np.round(extent / RENDER_MM).astype(np.int64)
+    groups = resample(member.voxels, matrix, shape, order=0, outside="constant").astype(np.uint8)
+    body = resample(member.body, matrix, shape, order=0, outside="constant").astype(bool)
+    place = member.to_template @ matrix
+    step = np.full(3, RENDER_MM)
+    rng = np.random.default_rng(3)
+    yield "MR (rendered)", Scene(render_mr(groups, rng), step, body, place, cohort.brain_atlas)
+    voxels = render_ct(groups, body, step, rng)
+    yield "CT (rendered)", Scene(voxels, step, body, place, cohort.brain_atlas, is_ct=True)
+
+
+def face_cases(scene: Scene, modality: str, donor: Scene | None, seed: int) -> Iterator[Case]:
+    """The head as it is, under every condition, stripped, and under every tool; ``reface`` only with a donor."""
+    yield Case("intact", modality, scene.voxels, _spacing(scene), FACE, scene.body)
+    for index, (name, condition) in enumerate(CONDITIONS.items()):
+        if scene.is_ct and name in MR_ONLY:
+            continue
+        changed = condition(scene, np.random.default_rng([seed, index]))
+        truth = CUT_OFF if name == "cropped" else FACE
+        yield Case(name, modality, changed.voxels, _spacing(changed), truth, changed.body)
+    stripped, brain = conditions.strip_skull(scene, np.random.default_rng([seed, 50]))
+    yield Case("stripped (simulated)", modality, stripped, _spacing(scene), NONE, brain)
+    for index, family in enumerate(FAMILIES):
+        if family == "reface" and donor is None:
+            continue
+        change = deface(scene, family, np.random.default_rng([seed, 100 + index]), donor=donor)
+        mask = change.removed | change.altered
+        truth = ALTERED_FACE if family in ALTERED else _truth_of_cut(change.body, mask, _spacing(scene))
+        yield Case(family, modality, change.voxels, _spacing(scene), truth, change.body, scene.body | change.body, mask)
+
+
+def faceless_case(member: Member) -> Case:
+    """A volume without a whole face, as it is; what the inventory says of it is the truth."""
+    entry = member.entry
+    first, second, third = (float(step) for step in np.linalg.norm(member.affine[:3, :3], axis=0))
+    if entry.body_part != "head":
+        condition, truth = "body", NONE
+    elif entry.face == "stripped":
+        condition, truth = entry.face, NONE
+    else:
+        condition, truth = entry.face, _truth_as_found(entry.face)
+    body = member.body if member.body_is_trusted else None
+    voxels = np.asarray(member.voxels, dtype=np.float32)
+    return Case(condition, entry.modality, voxels, (first, second, third), truth, body)
+
+
+def _truth_as_found(face: str) -> str:
+    """The inventory's word on a head whose face is not whole."""
+    if not face.startswith("defaced"):
+        return CUT_OFF
+    return PARTLY if "eye" in face else COVERED
+
+
+def _truth_of_cut(body: Mask, removed: Mask, spacing_mm: tuple[float, float, float]) -> str:
+    """Whether a cut took most of the face's front."""
+    return COVERED if gather_facts(body, removed, spacing_mm).coverage >= COVERED_FROM else PARTLY
+
+
+def _spacing(scene: Scene) -> tuple[float, float, float]:
+    first, second, third = (float(step) for step in scene.spacing_mm)
+    return first, second, third

@@ -1,0 +1,125 @@
+"""One case through both networks and the refinement, compared with its truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from inference.models import ModelSpec, load_model, read_model_spec
+from inference.nnunet.preprocessing import Preprocessing
+from inference.nnunet.trained_model import TrainedModel
+from inference.refine.masks import refine_masks
+from inference.verdict.facts import gather_facts
+from training.cohort import Member
+from training.evaluation.baselines import otsu_body, zero_run_mm
+from training.evaluation.cases import Case
+from training.evaluation.rows import MaskScores, Row
+from training.samples import ALTERED_LABEL
+
+Mask = NDArray[np.bool_]
+ROLES = ("foreground", "anonymized")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The models under test."""
+
+    specs: dict[str, ModelSpec]
+    networks: dict[str, TrainedModel]
+
+
+def load_measured(folder: Path) -> Measured:
+    """Both models of a folder, on the CPU."""
+    specs = {role: read_model_spec(folder / role) for role in ROLES}
+    return Measured(specs, {role: load_model(spec, device=torch.device("cpu")) for role, spec in specs.items()})
+
+
+def measure(case: Case, member: Member, models: Measured) -> Row:
+    """Segment a case as the node does, and compare the networks' masks and the result with the truth."""
+    preprocessing = Preprocessing(case.voxels, case.spacing_mm)
+    labels = {role: predict(network, preprocessing) for role, network in models.networks.items()}
+    body, area = (np.isin(labels[role], models.specs[role].mask_values) for role in ROLES)
+    refined = refine_masks(
+        case.voxels,
+        body,
+        area,
+        case.spacing_mm,
+        foreground=models.specs["foreground"].refine,
+        anonymized=models.specs["anonymized"].refine,
+        is_ct=case.is_ct,
+    )
+    facts = gather_facts(refined.foreground, refined.anonymized, case.spacing_mm)
+    otsu = otsu_body(case.voxels)
+    entry = member.entry
+    return Row(
+        case=entry.id,
+        person=entry.person,
+        split=entry.split,
+        modality=case.modality,
+        contrast=entry.contrast,
+        condition=case.condition,
+        truth=case.truth,
+        is_defaced=case.changed is not None,
+        network=compare(case, body, area),
+        result=compare(case, refined.foreground, refined.anonymized),
+        otsu_dice=None if case.body is None else dice(otsu, case.body),
+        zero_run_mm=round(zero_run_mm(case.voxels, otsu, case.spacing_mm), 1),
+        altered_ml=round(_ml(labels["anonymized"] == ALTERED_LABEL, case), 2),
+        decided_by=str(refined.decided_by["anonymized"]),
+        facts=facts.as_dict(),
+    )
+
+
+def predict(network: TrainedModel, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The network's labels on the volume's grid."""
+    return network.predict_labels(preprocessing.prepare(network.plans, network.channels))
+
+
+def compare(case: Case, body: Mask, area: Mask) -> MaskScores:
+    """Scores of two masks against the truth of the case."""
+    head_dice = full_dice = area_hd95_mm = None
+    if case.changed is not None and case.intact_body is not None:
+        found, truth = area & case.intact_body, case.changed & case.intact_body
+        head_dice, full_dice = dice(found, truth), dice(area, case.changed)
+        area_hd95_mm = hd95_mm(found, truth, case.spacing_mm)
+    return MaskScores(
+        foreground_dice=None if case.body is None else dice(body, case.body),
+        foreground_hd95_mm=None if case.body is None else hd95_mm(body, case.body, case.spacing_mm),
+        head_dice=head_dice,
+        full_dice=full_dice,
+        area_hd95_mm=area_hd95_mm,
+        area_ml=round(_ml(area, case), 2),
+    )
+
+
+def dice(found: Mask, truth: Mask) -> float:
+    """Overlap of two masks; 1 when both are empty."""
+    total = int(found.sum()) + int(truth.sum())
+    return round(2 * int((found & truth).sum()) / total, 4) if total else 1.0
+
+
+def hd95_mm(found: Mask, truth: Mask, spacing_mm: tuple[float, float, float]) -> float | None:
+    """The 95th percentile of distances between both surfaces, the larger of both directions; None without a surface."""
+    if not found.any() or not truth.any():
+        return None
+    either = found | truth
+    window = tuple(
+        slice(max(0, part.start - 1), part.stop + 1) for part in ndimage.find_objects(either.astype(np.uint8))[0]
+    )
+    surfaces = [mask[window] & ~ndimage.binary_erosion(mask[window], border_value=1) for mask in (found, truth)]
+    if not all(surface.any() for surface in surfaces):
+        return None
+    percentiles = []
+    for surface, other in (surfaces, surfaces[::-1]):
+        distance_mm = ndimage.distance_transform_edt(~other, sampling=spacing_mm)
+        percentiles.append(float(np.percentile(distance_mm[surface], 95)))
+    return round(max(percentiles), 2)
+
+
+def _ml(mask: Mask, case: Case) -> float:
+    return float(np.count_nonzero(mask)) * float(np.prod(case.spacing_mm)) / 1000.0
