@@ -22,6 +22,7 @@ from dicom_node.store.objects import ObjectStore, Spool
 from dicom_node.store.records import (
     Arrival,
     AuditRow,
+    Closing,
     ConflictRow,
     DecideStudy,
     DeliveryRow,
@@ -46,6 +47,7 @@ from dicom_node.store.store import Store
 __all__ = [
     "Arrival",
     "AuditRow",
+    "Closing",
     "ConflictRow",
     "DataDirInUseError",
     "DatabaseTooNewError",

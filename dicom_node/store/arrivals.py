@@ -13,7 +13,7 @@ from dicom_node.store.records import Arrival
 from dicom_node.store.schema import conflicts, instances, series, studies
 from dicom_node.store.statements import DriverStatement
 from dicom_node.store.states import Kept, Origin, SeriesState, StudyState
-from dicom_node.store.transitions import supersede_jobs
+from dicom_node.store.transitions import REOPENED, supersede_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ def instance_values(filed: Filed, origin: Origin, generation: int) -> dict[str, 
         "calling_ae_title": arrival.calling_ae_title,
         "association_id": arrival.association_id,
         "received_at": arrival.received_at,
+        "superseded_at": None,
     }
 
 
@@ -185,7 +186,7 @@ def _grow(connection: sa.Connection, growing: dict[str, _Growth], now: datetime)
             continue
         if growth.is_reopened:
             _REOPEN_SERIES.run(connection, {"uid": series_instance_uid, "next_generation": growth.generation})
-            supersede_jobs(connection, series_instance_uid, growth.generation, now)
+            supersede_work(connection, series_instance_uid, growth.generation, now)
         # Nobody has judged what just arrived, so the study is kept in (DESIGN: doubt closes the gate).
         _GROW_STUDY.run(connection, {"uid": growth.study_instance_uid, "now": now})
 
@@ -247,8 +248,7 @@ _REOPEN_SERIES = DriverStatement(
     .values(
         state=SeriesState.RECEIVING.value,
         generation=sa.bindparam("next_generation", type_=sa.Integer),
-        completed_at=None,
-        skip_reason=None,
+        **REOPENED,
     )
 )
 _GROW_STUDY = DriverStatement(

@@ -7,6 +7,7 @@ replacement character, they never keep an instance out. Missing or invalid UIDs 
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Mapping
@@ -60,7 +61,11 @@ ATTRIBUTES: Mapping[int, tuple[str, str, Level]] = {
     0x00200011: ("SeriesNumber", "IS", "series"),
     0x00200012: ("AcquisitionNumber", "IS", "instance"),
     0x00200013: ("InstanceNumber", "IS", "instance"),
+    0x00200032: ("ImagePositionPatient", "DS", "instance"),
+    0x00200037: ("ImageOrientationPatient", "DS", "instance"),
     0x00200052: ("FrameOfReferenceUID", "UI", "series"),
+    0x00201002: ("ImagesInAcquisition", "IS", "instance"),
+    0x00201209: ("NumberOfSeriesRelatedInstances", "IS", "series"),  # the sender's claim; queries answer our own count
     0x00280008: ("NumberOfFrames", "IS", "instance"),
     0x00280010: ("Rows", "US", "instance"),
     0x00280011: ("Columns", "US", "instance"),
@@ -140,6 +145,15 @@ def integer(text: str) -> int | None:
     except ValueError:
         return None
     return number if -(2**31) <= number < 2**31 else None
+
+
+def _decimal(text: str) -> float | None:
+    """Value of a DS, where it is a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _shown(uid: str) -> str:
@@ -225,6 +239,8 @@ def _json_value(vr: str, text: str) -> object:
         return None  # PS3.18 F.2.4: an empty value among others is null
     if vr in ("IS", "US"):
         return integer(text)
+    if vr == "DS":
+        return _decimal(text)
     if vr == "PN":
         groups = zip(("Alphabetic", "Ideographic", "Phonetic"), text.split("="), strict=False)
         return {name: group for name, group in groups if group} or None

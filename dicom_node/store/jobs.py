@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.errors import IllegalTransitionError, LeaseLostError, NotFoundError
 from dicom_node.store.objects import ObjectStore
-from dicom_node.store.outcomes import file_results, record_outcome, result_rows
+from dicom_node.store.outcomes import file_results, predecessor_rows, record_outcome, result_rows
 from dicom_node.store.records import DecideStudy, JobEventRow, JobRow, Outcome, ResultRow
 from dicom_node.store.schema import job_events, jobs
 from dicom_node.store.states import JobState
@@ -233,6 +233,11 @@ class Jobs:
         """What a job wrote."""
         with self._database.read() as connection:
             return result_rows(connection, job_id)
+
+    def predecessors(self, job: JobRow) -> tuple[ResultRow, ...]:
+        """Results that those of a job replace: of the latest earlier generation of its series that had any."""
+        with self._database.read() as connection:
+            return predecessor_rows(connection, job)
 
     def counts(self) -> dict[JobState, int]:
         """Jobs by state, for `status`; states that none is in are left out."""

@@ -60,7 +60,11 @@ def file_results(
 def record_outcome(
     connection: sa.Connection, job: JobRow, filed: Sequence[Filed], outcome: Outcome, now: datetime
 ) -> None:
-    """Add results with their instances and deliveries, verdicts and tags, within the caller's transaction."""
+    """Add results with their instances and deliveries, verdicts and tags, within the caller's transaction.
+
+    Results of earlier generations of the series are replaced by these, also when these are none.
+    """
+    _supersede_results(connection, job, now)
     for result, one in zip(outcome.results, filed, strict=True):
         _add_instance(connection, one, now)
         result_id = connection.execute(
@@ -118,6 +122,8 @@ def result_rows(connection: sa.Connection, job_id: int) -> tuple[ResultRow, ...]
         instances.c.transfer_syntax_uid,
         instances.c.digest,
         results.c.created_at,
+        instances.c.series_instance_uid,
+        results.c.superseded_by_job_id,
     ]
     statement = (
         sa.select(*columns)
@@ -127,6 +133,52 @@ def result_rows(connection: sa.Connection, job_id: int) -> tuple[ResultRow, ...]
         .order_by(results.c.id)
     )
     return tuple(ResultRow(*row) for row in connection.execute(statement))
+
+
+def predecessor_rows(connection: sa.Connection, job: JobRow) -> tuple[ResultRow, ...]:
+    """Results that those of ``job`` replace: of the latest earlier generation of its series that had any."""
+    latest = (
+        sa.select(jobs.c.id)
+        .join_from(results, jobs, results.c.job_id == jobs.c.id)
+        .where(jobs.c.series_instance_uid == job.series_instance_uid, jobs.c.generation < job.generation)
+        .order_by(jobs.c.generation.desc(), jobs.c.id.desc())
+        .limit(1)
+    )
+    job_id = connection.execute(latest).scalar_one_or_none()
+    return () if job_id is None else result_rows(connection, job_id)
+
+
+def _supersede_results(connection: sa.Connection, job: JobRow, now: datetime) -> None:
+    """Mark results of earlier generations, and take their instances out of what queries find."""
+    of_older = sa.select(jobs.c.id).where(
+        jobs.c.series_instance_uid == job.series_instance_uid, jobs.c.generation < job.generation
+    )
+    replaced = connection.execute(
+        sa.update(results)
+        .where(results.c.job_id.in_(of_older), results.c.superseded_by_job_id.is_(None))
+        .values(superseded_by_job_id=job.id)
+        .returning(results.c.sop_instance_uid)
+    ).scalars()
+    for sop_instance_uid in replaced.all():
+        row = connection.execute(
+            sa.update(instances)
+            .where(
+                instances.c.sop_instance_uid == sop_instance_uid,
+                instances.c.origin == Origin.NODE.value,
+                instances.c.superseded_at.is_(None),
+            )
+            .values(superseded_at=now)
+            .returning(instances.c.series_instance_uid, instances.c.dataset_bytes)
+        ).one_or_none()
+        if row is not None:
+            connection.execute(
+                sa.update(series)
+                .where(series.c.series_instance_uid == row.series_instance_uid)
+                .values(
+                    n_instances=series.c.n_instances - 1,
+                    n_dataset_bytes=series.c.n_dataset_bytes - row.dataset_bytes,
+                )
+            )
 
 
 def _add_instance(connection: sa.Connection, filed: Filed, now: datetime) -> None:

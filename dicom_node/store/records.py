@@ -73,6 +73,19 @@ class SeriesRow:
     last_arrival_at: datetime
     completed_at: datetime | None
     skip_reason: str | None
+    forced_at: datetime | None  # a person said that it is complete; until it is closed
+    complete_because: str | None
+    is_short: bool | None  # closed although something said that more was to come
+    pipeline_digest: str | None  # that it was closed for
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Why a series counts as complete, and for which pipeline."""
+
+    because: str = ""
+    is_short: bool = False  # something still says that more is to come
+    pipeline_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +202,8 @@ class ResultRow:
     transfer_syntax_uid: str
     digest: str
     created_at: datetime
+    result_series_instance_uid: str  # of the object itself
+    superseded_by_job_id: int | None
 
 
 @dataclass(frozen=True, slots=True)

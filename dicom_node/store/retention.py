@@ -23,7 +23,7 @@ BATCH = 500  # objects looked up and removed in one go; receiving waits meanwhil
 _SERIES_COLUMNS = [series.c[name] for name in SeriesRow.__dataclass_fields__]
 _CLOSED = (SeriesState.COMPLETE.value, SeriesState.SKIPPED.value)
 _FINISHED_JOBS = (JobState.SUCCEEDED.value, JobState.SUPERSEDED.value)
-_FINISHED_DELIVERIES = (JobState.SUCCEEDED.value, JobState.CANCELLED.value)
+_FINISHED_DELIVERIES = (JobState.SUCCEEDED.value, JobState.CANCELLED.value, JobState.SUPERSEDED.value)
 
 
 class Retention:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -90,6 +90,10 @@ series = sa.Table(
     sa.Column("last_arrival_at", UtcDateTime, nullable=False),
     sa.Column("completed_at", UtcDateTime, nullable=True),
     sa.Column("skip_reason", sa.Text, nullable=True),
+    sa.Column("forced_at", UtcDateTime, nullable=True),  # a person said that it is complete; until it is closed
+    sa.Column("complete_because", sa.Text, nullable=True),
+    sa.Column("is_short", sa.Boolean, nullable=True),  # closed although something said that more was to come
+    sa.Column("pipeline_digest", sa.String(64), nullable=True),  # that it was closed for
     sa.Index(None, "study_instance_uid", "modality"),  # none on modality alone: it tempts planners into sorting
     sa.Index(None, "state", "last_arrival_at"),
     sa.Index(None, "last_arrival_at"),
@@ -113,6 +117,7 @@ instances = sa.Table(
     sa.Column("calling_ae_title", sa.Text, nullable=False),
     sa.Column("association_id", sa.Text, nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("superseded_at", UtcDateTime, nullable=True),  # a result of ours that a later one replaced
     sa.Index(None, "sop_instance_uid", unique=True),
     sa.Index(None, "series_instance_uid", "instance_number"),
     sa.Index(None, "study_instance_uid"),
@@ -195,6 +200,7 @@ results = sa.Table(
     sa.Column("stack_number", sa.Integer, nullable=False),
     sa.Column("sop_instance_uid", UID, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("superseded_by_job_id", sa.Integer, nullable=True),
     sa.UniqueConstraint("job_id", "sop_instance_uid"),
     sa.Index(None, "sop_instance_uid"),
 )

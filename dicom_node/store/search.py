@@ -84,10 +84,10 @@ class Search:
     ) -> tuple[dict[str, Any], ...]:
         """Instances that match, with the attributes of their series and studies; filters as for `search_studies`."""
         statement = (
-            sa.select(instances.c.attributes, series.c.attributes, studies.c.attributes)
+            sa.select(instances.c.attributes, series.c.attributes, studies.c.attributes, series.c.n_instances)
             .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
             .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(*conditions("instance", filters))
+            .where(*conditions("instance", filters), instances.c.superseded_at.is_(None))
             .order_by(instances.c.series_instance_uid, instances.c.instance_number, instances.c.id)
             .limit(limit)
             .offset(offset)
@@ -95,7 +95,12 @@ class Search:
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
         return tuple(
-            _COMMON | json.loads(study) | json.loads(one_series) | json.loads(own) for own, one_series, study in rows
+            _COMMON
+            | json.loads(study)
+            | json.loads(one_series)
+            | json.loads(own)
+            | {_SERIES_RELATED_INSTANCES: _integer(n_instances)}
+            for own, one_series, study, n_instances in rows
         )
 
     def find_instances(
@@ -105,7 +110,10 @@ class Search:
         series_instance_uid: str | None = None,
         sop_instance_uid: str | None = None,
     ) -> tuple[InstanceRow, ...]:
-        """Instances for WADO-RS, ordered by series and instance number; at least one UID is wanted."""
+        """Instances for WADO-RS, ordered by series and instance number; at least one UID is wanted.
+
+        A result that a later one replaced is found by its own SOP Instance UID only, for those who follow a reference.
+        """
         return find_instances(
             self._database,
             study_instance_uid=study_instance_uid,

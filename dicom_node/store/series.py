@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
-from dicom_node.store.records import ConflictRow, InstanceRow, JobPlan, SeriesRow, Skip
+from dicom_node.store.records import Closing, ConflictRow, InstanceRow, JobPlan, SeriesRow, Skip
 from dicom_node.store.schema import conflicts, instances, series, studies
 from dicom_node.store.states import Origin, SeriesState, StudyState
-from dicom_node.store.transitions import queue_jobs, supersede_jobs
+from dicom_node.store.transitions import REOPENED, queue_jobs, supersede_work
 
 _SERIES_COLUMNS = [series.c[name] for name in SeriesRow.__dataclass_fields__]
 _INSTANCE_COLUMNS = [instances.c[name] for name in InstanceRow.__dataclass_fields__]
@@ -27,21 +27,56 @@ class SeriesIndex:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def quiet(self, now: datetime, quiet_s: float, *, limit: int = 100) -> tuple[SeriesRow, ...]:
-        """Series in ``receiving`` to which nothing was added for ``quiet_s`` seconds, the oldest first."""
+    def quiet(
+        self, now: datetime, quiet_s: float, *, limit: int = 100, after: SeriesRow | None = None
+    ) -> tuple[SeriesRow, ...]:
+        """Series in ``receiving`` that are quiet for ``quiet_s`` seconds or forced, the oldest first, in pages.
+
+        Parameters
+        ----------
+        after
+            The last series of the page before.
+        """
+        order = (series.c.last_arrival_at, series.c.series_instance_uid)
         statement = (
             sa.select(*_SERIES_COLUMNS)
             .where(
                 series.c.state == SeriesState.RECEIVING.value,
-                series.c.last_arrival_at <= now - timedelta(seconds=quiet_s),
+                sa.or_(
+                    series.c.last_arrival_at <= now - timedelta(seconds=quiet_s),
+                    series.c.forced_at.is_not(None),
+                ),
             )
-            .order_by(series.c.last_arrival_at)
+            .order_by(*order)
             .limit(limit)
         )
+        if after is not None:
+            statement = statement.where(
+                sa.or_(
+                    order[0] > after.last_arrival_at,
+                    sa.and_(order[0] == after.last_arrival_at, order[1] > after.series_instance_uid),
+                )
+            )
         with self._database.read() as connection:
             return tuple(series_row_of(row) for row in connection.execute(statement))
 
-    def complete(self, series_row: SeriesRow, plan: Sequence[JobPlan] | Skip, now: datetime) -> bool:
+    def force(self, series_instance_uid: str, now: datetime) -> bool:
+        """Have a series count as complete with what is there; False when it is not receiving."""
+        force = (
+            sa.update(series)
+            .where(
+                series.c.series_instance_uid == series_instance_uid,
+                series.c.origin == Origin.RECEIVED.value,
+                series.c.state == SeriesState.RECEIVING.value,
+            )
+            .values(forced_at=now)
+        )
+        with self._database.write() as connection:
+            return connection.execute(force).rowcount == 1
+
+    def complete(
+        self, series_row: SeriesRow, plan: Sequence[JobPlan] | Skip, now: datetime, closing: Closing | None = None
+    ) -> bool:
         """Close a generation and queue its jobs; False, and nothing done, when the series is no longer as given.
 
         Parameters
@@ -53,6 +88,7 @@ class SeriesIndex:
         """
         if not isinstance(plan, Skip) and not plan:
             raise ValueError(f"series {series_row.series_instance_uid}: an empty plan; say why with Skip")
+        closing = closing or Closing()
         is_skipped = isinstance(plan, Skip)
         close = (
             sa.update(series)
@@ -66,6 +102,10 @@ class SeriesIndex:
                 state=(SeriesState.SKIPPED if is_skipped else SeriesState.COMPLETE).value,
                 skip_reason=plan.reason if isinstance(plan, Skip) else None,
                 completed_at=now,
+                forced_at=None,
+                complete_because=closing.because or None,
+                is_short=closing.is_short,
+                pipeline_digest=closing.pipeline_digest,
             )
         )
         with self._database.write() as connection:
@@ -91,8 +131,7 @@ class SeriesIndex:
             .values(
                 state=SeriesState.RECEIVING.value,
                 generation=series.c.generation + 1,
-                completed_at=None,
-                skip_reason=None,
+                **REOPENED,
             )
             .returning(series.c.generation, series.c.study_instance_uid)
         )
@@ -100,7 +139,7 @@ class SeriesIndex:
             row = connection.execute(start_over).one_or_none()
             if row is None:
                 return False
-            supersede_jobs(connection, series_instance_uid, row.generation, now)
+            supersede_work(connection, series_instance_uid, row.generation, now)
             connection.execute(
                 sa.update(studies)
                 .where(studies.c.study_instance_uid == row.study_instance_uid)
@@ -156,6 +195,31 @@ class SeriesIndex:
         with self._database.read() as connection:
             return tuple(instance_row(row) for row in connection.execute(statement))
 
+    def outdated(self, pipeline_digest: str) -> tuple[SeriesRow, ...]:
+        """Closed series that were closed for another pipeline, the oldest first; what was skipped is among them."""
+        statement = (
+            sa.select(*_SERIES_COLUMNS)
+            .where(
+                series.c.origin == Origin.RECEIVED.value,
+                series.c.state.in_((SeriesState.COMPLETE.value, SeriesState.SKIPPED.value)),
+                sa.or_(series.c.pipeline_digest.is_(None), series.c.pipeline_digest != pipeline_digest),
+            )
+            .order_by(series.c.first_arrival_at, series.c.series_instance_uid)
+        )
+        with self._database.read() as connection:
+            return tuple(series_row_of(row) for row in connection.execute(statement))
+
+    def association_ids(self, series_instance_uid: str) -> tuple[str, ...]:
+        """Associations that brought instances of the series."""
+        statement = (
+            sa.select(instances.c.association_id)
+            .where(instances.c.series_instance_uid == series_instance_uid)
+            .distinct()
+            .order_by(instances.c.association_id)
+        )
+        with self._database.read() as connection:
+            return tuple(connection.execute(statement).scalars())
+
     def instance_attributes(self, series_instance_uid: str) -> tuple[dict[str, Any], ...]:
         """DICOM JSON attributes of the instances, those of series and study included; in order of arrival."""
         statement = (
@@ -202,6 +266,8 @@ def find_instances(
         statement = statement.where(instances.c.series_instance_uid == series_instance_uid)
     if sop_instance_uid is not None:
         statement = statement.where(instances.c.sop_instance_uid == sop_instance_uid)
+    else:
+        statement = statement.where(instances.c.superseded_at.is_(None))
     with database.read() as connection:
         return tuple(instance_row(row) for row in connection.execute(statement))
 

@@ -19,6 +19,7 @@ from dicom_node.store.inbox import Inbox
 from dicom_node.store.jobs import Jobs
 from dicom_node.store.locks import enter, hold_role
 from dicom_node.store.objects import ObjectStore
+from dicom_node.store.open_associations import OpenAssociations
 from dicom_node.store.recovery import recover
 from dicom_node.store.retention import Retention
 from dicom_node.store.schema import conflicts, instances
@@ -36,7 +37,7 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, series, jobs, deliveries, studies, audit, search, retention
+    objects, inbox, series, jobs, deliveries, studies, audit, search, retention, associations
         Its parts, each with its own page of methods.
     """
 
@@ -52,6 +53,7 @@ class Store:
         self.audit = Audit(database)
         self.search = Search(database)
         self.retention = Retention(database, self.objects)
+        self.associations = OpenAssociations(data_dir / "associations")
         self._presence_fd = enter(data_dir, when_alone=self._recover)
 
     @classmethod
@@ -104,6 +106,7 @@ class Store:
         self.close()
 
     def _recover(self) -> None:
+        self.associations.clear()
         n_taken_back = recover(self._database, self.objects)
         n_leftovers = self.objects.sweep(self._without_row)
         if n_taken_back or n_leftovers:

@@ -9,9 +9,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.store.records import JobPlan, JobRow, SeriesRow
-from dicom_node.store.schema import job_events, jobs
+from dicom_node.store.schema import deliveries, job_events, jobs, results
 from dicom_node.store.states import TRANSITIONS, JobState, check_transition
 
+REOPENED = {
+    "completed_at": None,
+    "skip_reason": None,
+    "forced_at": None,
+    "complete_because": None,
+    "is_short": None,
+    "pipeline_digest": None,
+}
+"""What a series loses that starts over."""
+
+_SUPERSEDED_FROM = [state.value for state, ways in TRANSITIONS.items() if JobState.SUPERSEDED in ways]
 JOB_COLUMNS = [jobs.c[name] for name in JobRow.__dataclass_fields__]
 
 
@@ -60,13 +71,30 @@ def move_job(
     return after
 
 
+def supersede_work(connection: sa.Connection, series_instance_uid: str, generation: int, now: datetime) -> None:
+    """End what is left to do for generations of a series before ``generation``: their jobs and their deliveries.
+
+    What a peer has already stays there; the results of the later generation say that they replace it.
+    """
+    supersede_jobs(connection, series_instance_uid, generation, now)
+    of_older = (
+        sa.select(results.c.id)
+        .join_from(results, jobs, results.c.job_id == jobs.c.id)
+        .where(jobs.c.series_instance_uid == series_instance_uid, jobs.c.generation < generation)
+    )
+    connection.execute(
+        sa.update(deliveries)
+        .where(deliveries.c.result_id.in_(of_older), deliveries.c.state.in_(_SUPERSEDED_FROM))
+        .values(state=JobState.SUPERSEDED.value, owner=None, lease_expires_at=None, retry_at=None, ended_at=now)
+    )
+
+
 def supersede_jobs(connection: sa.Connection, series_instance_uid: str, generation: int, now: datetime) -> None:
     """End what is left to do for generations of a series before ``generation``; a running worker loses its lease."""
-    open_states = [state.value for state, ways in TRANSITIONS.items() if JobState.SUPERSEDED in ways]
     older = sa.select(*JOB_COLUMNS).where(
         jobs.c.series_instance_uid == series_instance_uid,
         jobs.c.generation < generation,
-        jobs.c.state.in_(open_states),
+        jobs.c.state.in_(_SUPERSEDED_FROM),
     )
     for row in connection.execute(older).all():
         move_job(

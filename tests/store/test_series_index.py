@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from dicom_node.store import JobPlan, NotFoundError, SeriesState, Skip, Store, StudyState
+from dicom_node.store import Closing, JobPlan, NotFoundError, SeriesState, Skip, Store, StudyState
 from tests.store.sending import SERIES, STUDY, T0, instance, keep, received_series
 
 
@@ -27,6 +27,43 @@ def test_the_oldest_quiet_series_comes_first(store: Store) -> None:
         keep(store, instance(1, series=series).at(at(seconds)))
     assert [row.series_instance_uid for row in store.series.quiet(at(99), 1)] == ["1.1", "1.3", "1.5"]
     assert len(store.series.quiet(at(99), 1, limit=2)) == 2
+
+
+def test_quiet_series_come_in_pages(store: Store) -> None:
+    for series in ("1.1", "1.2", "1.3"):  # two arrived at the same moment
+        keep(store, instance(1, series=series).at(at(0 if series < "1.3" else 5)))
+    page = store.series.quiet(at(99), 1, limit=2)
+    assert [row.series_instance_uid for row in page] == ["1.1", "1.2"]
+    rest = store.series.quiet(at(99), 1, limit=2, after=page[-1])
+    assert [row.series_instance_uid for row in rest] == ["1.3"]
+
+
+def test_a_series_that_a_person_calls_complete_need_not_be_quiet(store: Store) -> None:
+    received_series(store)
+    assert store.series.quiet(at(1), 30) == ()
+    assert store.series.force(SERIES, at(1))
+    (series,) = store.series.quiet(at(1), 30)
+    assert series.forced_at == at(1)
+    store.series.complete(series, [JobPlan("each", "d1")], at(2), Closing("by hand", True, "d1"))
+    closed = store.series.get(SERIES)
+    assert (closed.forced_at, closed.complete_because, closed.is_short) == (None, "by hand", True)
+    assert not store.series.force(SERIES, at(3))
+    keep(store, instance(9).at(at(70)))
+    opened = store.series.get(SERIES)
+    assert (opened.complete_because, opened.is_short, opened.pipeline_digest) == (None, None, None)
+
+
+def test_series_of_another_pipeline_are_outdated_whether_they_were_processed_or_skipped(store: Store) -> None:
+    for number, (uid, plan) in enumerate(
+        {"1.1": [JobPlan("each", "d1")], "1.2": Skip("no rule"), "1.3": [JobPlan("each", "d2")]}.items()
+    ):
+        keep(store, instance(1, series=uid).at(at(number)))
+        digest = plan[0].pipeline_digest if isinstance(plan, list) else "d1"
+        store.series.complete(store.series.get(uid), plan, at(60), Closing(pipeline_digest=digest))
+    keep(store, instance(1, series="1.4"))  # still receiving
+    assert [row.series_instance_uid for row in store.series.outdated("d2")] == ["1.1", "1.2"]
+    assert store.series.reopen("1.1", at(70))
+    assert [row.series_instance_uid for row in store.series.outdated("d2")] == ["1.2"]
 
 
 def test_a_plan_made_before_the_last_instance_is_void(store: Store) -> None:
@@ -81,6 +118,26 @@ def test_routing_sees_the_attributes_of_study_series_and_instance(store: Store) 
     assert attributes["00180015"]["Value"] == ["HEAD"]
     assert attributes["00200013"]["Value"] == [4]
     assert attributes["00100020"]["Value"] == ["P1"]
+    assert store.series.association_ids(SERIES) == ("a1",)
+
+
+def test_what_says_how_many_there_should_be_is_kept_and_not_taken_for_our_own_count(store: Store) -> None:
+    keep(
+        store,
+        instance(
+            1,
+            NumberOfSeriesRelatedInstances=40,
+            ImagesInAcquisition=20,
+            ImagePositionPatient=["-1.5", "2E1", "3.25"],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+        ),
+    )
+    (attributes,) = store.series.instance_attributes(SERIES)
+    assert attributes["00201209"]["Value"] == [40]
+    assert attributes["00201002"]["Value"] == [20]
+    assert attributes["00200032"] == {"vr": "DS", "Value": [-1.5, 20.0, 3.25]}
+    (found,) = store.search.search_instances({"SeriesInstanceUID": SERIES})
+    assert found["00201209"]["Value"] == [1]
 
 
 def test_lists_filter_and_page(store: Store) -> None:

@@ -1,0 +1,63 @@
+"""Which associations are open, so that a pause of a sender is not taken for its end.
+
+Each is a file that its receiver holds a lock on, and of which the modification time is the latest message. It costs an
+instance no transaction and no sync, and a receiver that is killed leaves no association open.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+class OpenAssociations:
+    """Associations that receivers of this store have open."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def hold(self, association_id: str) -> Iterator[Callable[[datetime], None]]:
+        """Count an association as open for the time of the block; the function that it gives notes a message."""
+        path = self._folder / association_id
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+
+            def note(at: datetime) -> None:
+                os.utime(fd, times=(at.timestamp(), at.timestamp()))
+
+            yield note
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(fd)
+
+    def last_message_at(self, association_id: str) -> datetime | None:
+        """When an open association brought its latest message; ``None`` when it is over."""
+        if not _ID.fullmatch(association_id):
+            return None
+        try:
+            fd = os.open(self._folder / association_id, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return datetime.fromtimestamp(os.fstat(fd).st_mtime, UTC)
+        finally:
+            os.close(fd)
+        return None  # its receiver was killed
+
+    def clear(self) -> None:
+        """Remove what killed receivers left; to be called by one who is alone."""
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):
+                path.unlink()
