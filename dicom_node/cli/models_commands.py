@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +69,10 @@ def list_models(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 def add(
     role: Annotated[Role, typer.Argument(help="What the model finds.")],
     source: Annotated[
-        Path, typer.Argument(metavar="PATH", help="nnU-Net trained-model folder, or a zip of one.", exists=True)
+        str,
+        typer.Argument(
+            metavar="PATH|URL", help="nnU-Net trained-model folder, a zip of one, or the https address of a zip."
+        ),
     ],
     label: Annotated[
         list[str] | None,
@@ -87,6 +93,12 @@ def add(
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Name that results carry.")] = None,
     version: Annotated[str, typer.Option("--version", metavar="TEXT", help="Version that results carry.")] = "unknown",
+    sha256: Annotated[
+        str | None,
+        typer.Option(
+            "--sha256", metavar="HEX", help="Of the zip at URL, as its publisher gives it.", show_default=False
+        ),
+    ] = None,
     licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help="Licence of the weights.")] = "",
 ) -> None:
     """Take in an nnU-Net export: check it, copy what prediction needs, write its model.yaml.
@@ -98,11 +110,15 @@ def add(
     Examples:
       dicom-node models add foreground export.zip --label foreground=1
       dicom-node models add anonymized Dataset101_Deface --label removed=1 --to /var/lib/dicom-node/models/deface
+      dicom-node models add foreground https://example.org/export.zip --sha256 9f86d081...
     """
     from inference.add_model import add_model, name_of_model
 
-    folder = (Path("models") / name_of_model(source)) if destination is None else destination
-    spec = add_model(role.value, source, _labels(label), folder, name=name, version=version, licence=licence)
+    labels = _labels(label)
+    with ExitStack() as stack:
+        path = stack.enter_context(_downloaded(source, sha256)) if "://" in source else _existing(source, sha256)
+        folder = (Path("models") / name_of_model(path)) if destination is None else destination
+        spec = add_model(role.value, path, labels, folder, name=name, version=version, licence=licence)
     _say_usable(spec)
     typer.echo("to use it, write into the settings:")
     typer.echo(f"  models:\n    {role.value}: {folder.absolute()}")
@@ -127,6 +143,28 @@ def verify(
 
     for folder in folders or [spec.folder for spec in app.read_models(read_settings(config))]:
         _say_usable(verify_model(folder))
+
+
+@contextmanager
+def _downloaded(url: str, sha256: str | None) -> Iterator[Path]:
+    """The file at an address, for as long as it is needed."""
+    from dicom_node.peers.download import download, name_of_url
+    from inference.add_model import MAX_ARCHIVE_BYTES
+
+    with tempfile.TemporaryDirectory(prefix="dicom-node-model-") as folder:
+        path = Path(folder) / name_of_url(url)
+        found = download(url, path, max_bytes=MAX_ARCHIVE_BYTES, sha256=sha256)
+        typer.echo(f"downloaded {path.stat().st_size} bytes, SHA-256 {found}")
+        yield path
+
+
+def _existing(source: str, sha256: str | None) -> Path:
+    path = Path(source)
+    if not path.exists():
+        raise typer.BadParameter(f"{source!r} does not exist", param_hint="PATH|URL")
+    if sha256 is not None:
+        raise typer.BadParameter("is only for an address", param_hint="--sha256")
+    return path
 
 
 def _say_usable(spec: ModelSpec) -> None:

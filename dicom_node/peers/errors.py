@@ -6,7 +6,7 @@ from dicom_node.errors import NodeError, Refused, Transient
 
 
 class DeliveryError(NodeError):
-    """An object did not reach its peer."""
+    """An object did not reach its peer, or a question got no answer."""
 
     code = "delivery"
 
@@ -116,6 +116,32 @@ class EchoFailedError(DeliveryError, Transient):
         return f"peer {self.args[0]}: C-ECHO answered with status 0x{self.args[1]:04X}; see the peer's log"
 
 
+class QueryFailedError(DeliveryError, Transient):
+    """The peer answers a C-FIND with a failure."""
+
+    code = "query-failed"
+
+    def __init__(self, peer: str, status: int, comment: str) -> None:
+        super().__init__(peer, status, comment)
+
+    def __str__(self) -> str:
+        peer, status, comment = self.args
+        said = f" ({comment})" if comment else ""
+        return f"peer {peer}: C-FIND answered with status 0x{status:04X}{said}; asked again later, see the peer's log"
+
+
+class QueryUnreadableError(DeliveryError, Transient):
+    """The peer's answer to a query is none."""
+
+    code = "query-unreadable"
+
+    def __init__(self, peer: str, found: str) -> None:
+        super().__init__(peer, found)
+
+    def __str__(self) -> str:
+        return f"peer {self.args[0]}: answers a query with {self.args[1]}; asked again later, check URL and peer"
+
+
 class StoreRefusedError(DeliveryError, Refused):
     """The peer has the object and does not keep it."""
 
@@ -192,3 +218,27 @@ class TokenMissingError(DeliveryError, Transient):
 
     def __str__(self) -> str:
         return f"peer {self.args[0]}: environment variable {self.args[1]} is not set; set it and restart the node"
+
+
+class DownloadRefusedError(Refused):
+    """What an address gives is not what was asked for."""
+
+    code = "download-refused"
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}"
+
+
+class DownloadFailedError(Transient):
+    """An address did not answer, or not to the end."""
+
+    code = "download-failed"
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}; try again, or fetch the file yourself and give its path"

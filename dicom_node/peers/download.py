@@ -1,0 +1,76 @@
+"""Fetch one file from the web: bounded in size and time, whole or not at all, and checked where a digest is known."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from dicom_node.peers.errors import DownloadFailedError, DownloadRefusedError
+
+TIMEOUT_S = 60.0  # without a byte
+MAX_REDIRECTS = 5
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def download(url: str, target: Path, *, max_bytes: int, sha256: str | None = None) -> str:
+    """Write what ``url`` gives to ``target`` and return its SHA-256.
+
+    Parameters
+    ----------
+    sha256
+        What the file must have, as its publisher says.
+
+    Raises
+    ------
+    DownloadRefusedError
+        Not encrypted on its way (https, or http on this machine), not there, too large, or with another digest.
+    DownloadFailedError
+        The server did not answer, or not to the end.
+    """
+    part = target.with_name(target.name + ".part")
+    digest = hashlib.sha256()
+    try:
+        with httpx.Client(timeout=TIMEOUT_S, follow_redirects=True, max_redirects=MAX_REDIRECTS) as client:
+            client.event_hooks = {"request": [_refuse_unencrypted]}
+            with client.stream("GET", url) as response, part.open("wb") as sink:
+                if response.is_error:
+                    raise _error_of_status(url, response)
+                size = 0
+                for block in response.iter_bytes():
+                    size += len(block)
+                    if size > max_bytes:
+                        raise DownloadRefusedError(url, f"is larger than {max_bytes} bytes")
+                    digest.update(block)
+                    sink.write(block)
+        found = digest.hexdigest()
+        if sha256 is not None and found != sha256.lower():
+            raise DownloadRefusedError(url, f"has SHA-256 {found}, expected {sha256.lower()}")
+        part.replace(target)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise DownloadRefusedError(url, f"is no address to fetch from ({error})") from error
+    except (httpx.TransportError, httpx.TooManyRedirects) as error:
+        raise DownloadFailedError(url, str(error) or type(error).__name__) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return found
+
+
+def _refuse_unencrypted(request: httpx.Request) -> None:
+    """Weights decide what may leave the house: nobody on the way may exchange them."""
+    if request.url.scheme != "https" and request.url.host not in LOOPBACK:
+        raise DownloadRefusedError(str(request.url), "is not encrypted, expected https")
+
+
+def _error_of_status(url: str, response: httpx.Response) -> DownloadRefusedError | DownloadFailedError:
+    answer = f"the server answered {response.status_code} {response.reason_phrase}"
+    if response.is_server_error or response.status_code in (408, 429):
+        return DownloadFailedError(url, answer)
+    return DownloadRefusedError(url, answer)
+
+
+def name_of_url(url: str) -> str:
+    """Last part of an address's path, ``download`` where it has none."""
+    return Path(urlsplit(url).path).name or "download"
