@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -40,6 +41,7 @@ from dicom_node.upper_layer.pdu_stream import (
 log = logging.getLogger(__name__)
 
 MAX_PDU_BYTES = 131072
+MAX_DATA_SET_BYTES = 2**20  # of one answer; a match of a query is some hundred bytes
 CONNECT_TIMEOUT_S = 10.0
 REJECTED_TRANSIENT = 2  # PS3.8 table 9-21
 
@@ -50,6 +52,7 @@ class RequestedAssociation:
     def __init__(self, stream: PduStream, acceptance: Acceptance) -> None:
         self._stream = stream
         self._max_pdu_bytes = acceptance.max_pdu_bytes
+        self._fragments: deque[tuple[bool, bool, bytes]] = deque()  # of a command set, last of its kind, bytes
         self.contexts: Mapping[Proposal, int] = acceptance.contexts  # accepted ones only
 
     def perform(self, context_id: int, request: Request, data_set: BinaryIO | None = None) -> Response:
@@ -60,16 +63,24 @@ class RequestedAssociation:
         AssociationError
             The association is over.
         """
+        self._send(context_id, request, data_set)
+        return self._read_response(request)
+
+    def perform_many(self, context_id: int, request: Request, data_set: BinaryIO) -> Iterator[tuple[Response, bytes]]:
+        """As `perform`, for a request with several answers: each with its data set, the last one without."""
+        self._send(context_id, request, data_set)
+        while True:
+            response = self._read_response(request)
+            yield response, self._read(is_command=False, max_bytes=MAX_DATA_SET_BYTES) if response.has_data_set else b""
+            if not response.has_data_set:
+                return
+
+    def _send(self, context_id: int, request: Request, data_set: BinaryIO | None) -> None:
         encoded = command_set.encode_request(request)
         self._stream.send(p_data_pdus(context_id, encoded, max_pdu_bytes=self._max_pdu_bytes))
         if data_set is not None:
             for pdu in data_set_pdus(context_id, data_set, max_pdu_bytes=self._max_pdu_bytes):
                 self._stream.send(pdu)
-        response = self._read_response()
-        if response.message_id != request.message_id:
-            what = f"answer to message {response.message_id}, {request.message_id} was asked"
-            raise ProtocolError(AbortReason.UNEXPECTED_PDU_PARAMETER, what)
-        return response
 
     def release(self) -> None:
         """End it in order; everything was answered before, so a peer that does not play along changes nothing."""
@@ -86,16 +97,33 @@ class RequestedAssociation:
         except AssociationError as error:
             log.debug("association not aborted: %s", error)
 
-    def _read_response(self) -> Response:
+    def _read_response(self, request: Request) -> Response:
+        encoded = self._read(is_command=True, max_bytes=command_set.MAX_COMMAND_SET_BYTES)
+        response = command_set.decode_response(encoded)
+        if response.message_id != request.message_id:
+            what = f"answer to message {response.message_id}, {request.message_id} was asked"
+            raise ProtocolError(AbortReason.UNEXPECTED_PDU_PARAMETER, what)
+        return response
+
+    def _read(self, *, is_command: bool, max_bytes: int) -> bytes:
+        """Fragments up to the last of a command set or a data set; a PDU may hold fragments of both."""
         encoded = bytearray()
-        while len(encoded) <= command_set.MAX_COMMAND_SET_BYTES:
-            pdu = self._stream.read()
-            if pdu.type is not PduType.P_DATA_TF:
-                raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU where an answer was due")
-            for pdv in split_pdvs(pdu.body):
-                encoded += pdv.fragment
-                if pdv.is_last:
-                    return command_set.decode_response(bytes(encoded))
+        while len(encoded) <= max_bytes:
+            if not self._fragments:
+                pdu = self._stream.read()
+                if pdu.type is not PduType.P_DATA_TF:
+                    raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU where an answer was due")
+                # Copied: the stream's next PDU takes the place of this one.
+                self._fragments.extend(
+                    (pdv.is_command, pdv.is_last, bytes(pdv.fragment)) for pdv in split_pdvs(pdu.body)
+                )
+            of_command, is_last, fragment = self._fragments.popleft()
+            if of_command is not is_command:
+                wanted = "command set" if is_command else "data set"
+                raise ProtocolError(AbortReason.UNEXPECTED_PDU_PARAMETER, f"a fragment that is not of a {wanted}")
+            encoded += fragment
+            if is_last:
+                return bytes(encoded)
         raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, "answer without an end")
 
 

@@ -6,6 +6,7 @@ from dicom_node.peers.errors import StoreFailedForNowError, StoreRefusedError
 from dicom_node.peers.objects import SendOutcome
 
 SUCCESS = 0x0000
+PENDING = frozenset({0xFF00, 0xFF01})  # of C-FIND: a match, and more may come (PS3.4 C.4.1.1.4)
 PROCESSING_FAILURE = 0x0110
 OUT_OF_RESOURCES = 0xA700  # to 0xA7FF
 WARNINGS = frozenset({0x0001, 0x0107, 0x0116})  # and 0xB000 to 0xBFFF (PS3.7 annex C)

@@ -26,6 +26,7 @@ class CommandField(IntEnum):
     """The operations that we take, ask for or have to name."""
 
     C_STORE_RQ = 0x0001
+    C_FIND_RQ = 0x0020
     C_ECHO_RQ = 0x0030
     C_CANCEL_RQ = 0x0FFF
 
@@ -69,12 +70,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer to a request; the comment is empty where there was none."""
+    """An answer to a request; the comment is empty where there was none."""
 
     command_field: int
     message_id: int
     status: int
     comment: str
+    has_data_set: bool
 
 
 def decode_request(encoded: bytes) -> Request:
@@ -125,13 +127,13 @@ def encode_response(request: Request, status: int, comment: str = "") -> bytes:
 
 def encode_request(request: Request) -> bytes:
     """Command set of a request of ours."""
-    is_store = request.command_field == CommandField.C_STORE_RQ
+    has_priority = request.command_field in (CommandField.C_STORE_RQ, CommandField.C_FIND_RQ)
     return _encode(
         {
             Element.AFFECTED_SOP_CLASS_UID: _padded(request.sop_class_uid.encode("ascii"), b"\0"),
             Element.COMMAND_FIELD: US.pack(request.command_field),
             Element.MESSAGE_ID: US.pack(request.message_id),
-            Element.PRIORITY: US.pack(MEDIUM_PRIORITY) if is_store else b"",
+            Element.PRIORITY: US.pack(MEDIUM_PRIORITY) if has_priority else b"",
             Element.DATA_SET_TYPE: US.pack(HAS_DATA_SET if request.has_data_set else NO_DATA_SET),
             Element.AFFECTED_SOP_INSTANCE_UID: _padded(request.sop_instance_uid.encode("ascii"), b"\0"),
         }
@@ -157,7 +159,8 @@ def decode_response(encoded: bytes) -> Response:
     except struct.error:
         raise _invalid("response with a number that is not two bytes long") from None
     comment = values.get(Element.ERROR_COMMENT, b"").decode("ascii", "replace").strip(" \0")
-    return Response(command_field, message_id, status, comment)
+    has_data_set = values.get(Element.DATA_SET_TYPE, US.pack(NO_DATA_SET)) != US.pack(NO_DATA_SET)
+    return Response(command_field, message_id, status, comment, has_data_set)
 
 
 def _encode(elements: Mapping[Element, bytes]) -> bytes:

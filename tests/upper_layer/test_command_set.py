@@ -94,7 +94,9 @@ def test_a_request_of_ours_is_read_by_pydicom() -> None:
 
 def test_a_response_is_read_as_it_was_written() -> None:
     request = Request(CommandField.C_STORE_RQ, 9, CTImageStorage, "2.25.7", has_data_set=True)
-    assert decode_response(encode_response(request, 0xA700, "no space")) == Response(0x8001, 9, 0xA700, "no space")
+    assert decode_response(encode_response(request, 0xA700, "no space")) == Response(
+        0x8001, 9, 0xA700, "no space", False
+    )
 
 
 @settings(max_examples=200, deadline=None)
