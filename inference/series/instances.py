@@ -8,18 +8,18 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
 
 from pydicom import Dataset
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import FileDataset
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
+from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -27,44 +27,41 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from inference.series.encoded import InstanceSource, PixelData, is_near
 from inference.series.errors import NestedTooDeeplyError, NotDicomError, ObjectTooLargeError, UnreadableError
 from inference.series.limits import (
     MAX_ELEMENTS,
-    MAX_HEADER_VALUE_BYTES,
     MAX_INFLATED_BYTES,
     MAX_OBJECT_BYTES,
     MAX_SEQUENCE_DEPTH,
+    MAX_SEQUENCE_ITEMS,
+    MAX_UNUSUAL_BYTES,
+)
+from inference.series.part10 import (
+    HEAD_BYTES,
+    PIXEL_DATA_TAGS,
+    PREAMBLE_BYTES,
+    UNDEFINED_LENGTH,
+    Header,
+    is_bulk,
+    scan_part10,
 )
 
-PREAMBLE_BYTES = 128
-PIXEL_DATA = Tag(0x7FE0, 0x0010)
-PIXEL_GROUP = 0x7FE0
-TRAILING_PADDING_GROUP = 0xFFFC
+__all__ = ["Instance", "InstanceSource", "looks_like_dicom", "read_header", "read_instance", "reading"]
+
+SPECIFIC_CHARACTER_SET = BaseTag(0x00080005)
 ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 FIRST_GROUPS = frozenset({0x0002, 0x0004, 0x0008})  # a dataset without preamble begins in one of these
 
 
-class InstanceSource(Protocol):
-    """Where the Part 10 bytes of one instance are."""
-
-    @property
-    def name(self) -> str:
-        """For messages; no patient name."""
-        ...
-
-    def open(self) -> BinaryIO:
-        """Open the bytes from their beginning, seekable."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
-    """A dataset without its bulk, and its pixel data as received (None where it has none)."""
+    """A dataset without its bulk, and where its pixel data are (None where it has none)."""
 
     name: str
     header: Dataset
     transfer_syntax_uid: str
-    pixel_data: bytes | None
+    pixel_data: PixelData | None
 
 
 @contextmanager
@@ -112,56 +109,100 @@ _is_reading: ContextVar[bool] = ContextVar("is_reading", default=False)
 logging.getLogger("pydicom").addFilter(lambda _record: not _is_reading.get())
 
 
-def read_header(source: InstanceSource) -> FileDataset:
-    """Read everything before the pixel data.
+def read_header(source: InstanceSource) -> Dataset:
+    """Read what lies before the pixel data, without overlays and bulky private values.
 
     Raises
     ------
     UnsuitableObjectError
         A leaf that says why the bytes cannot be read as DICOM.
     """
-    return _read(source, stop_before_pixels=True)
+    return read_instance(source).header
 
 
 def read_instance(source: InstanceSource) -> Instance:
-    """Read an instance once, whole; raises as ``read_header`` does."""
-    ds = _read(source, stop_before_pixels=False)
-    with reading(source.name):
-        return _instance(ds, source.name)
-
-
-def _instance(ds: FileDataset, name: str) -> Instance:
-    item = ds.get_item(PIXEL_DATA) if PIXEL_DATA in ds else None
-    value = item.value if item is not None else None
-    transfer_syntax_uid = str(ds.file_meta.get("TransferSyntaxUID", "")) or _guessed_transfer_syntax_uid(ds)
-    return Instance(name, _without_bulk(ds), transfer_syntax_uid, value if isinstance(value, bytes) else None)
-
-
-def _read(source: InstanceSource, *, stop_before_pixels: bool) -> FileDataset:
-    """Read up to or including the pixel data."""
+    """Read the header of an instance and find its pixel data; raises as ``read_header`` does."""
     with reading(source.name), source.open() as file:
-        _check_size(file, source.name)
-        head = file.read(4096)
+        if is_near(file):
+            n_bytes = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            head = file.read(HEAD_BYTES)
+        else:
+            head = file.read(MAX_OBJECT_BYTES + 1)
+            n_bytes = len(head)
+        if n_bytes > MAX_OBJECT_BYTES:
+            raise ObjectTooLargeError(source.name, f"{n_bytes} bytes, expected at most {MAX_OBJECT_BYTES}")
         if not looks_like_dicom(head):
             raise NotDicomError(source.name)
-        file.seek(0)
         if _is_deflated(head):
-            ds = _read_deflated(file.read(), source.name)
-        else:
-            # BytesIO bounds every element by what is there, whatever length it claims.
-            buffer = file if stop_before_pixels else io.BytesIO(file.read())
-            ds = read_partial(buffer, _StopBehindPixels(source.name, before=stop_before_pixels), force=True)
-        if not stop_before_pixels:
-            _check_depth(ds, source.name)
-        return ds
+            return _instance_in(_inflated(head + file.read(), source.name), source)
+        header = scan_part10(file, head, n_bytes, source.name)
+        if header is not None:
+            return _instance(header, source, n_bytes)
+        file.seek(0)
+        return _unusual_instance(file.read(), source)
+
+
+def _instance_in(data: bytes, source: InstanceSource) -> Instance:
+    """The instance in bytes that are not the source's own."""
+    header = scan_part10(io.BytesIO(), data, len(data), source.name)
+    return _unusual_instance(data, source) if header is None else _instance(header, source, len(data), held=data)
+
+
+def _instance(header: Header, source: InstanceSource, n_bytes: int, held: bytes | None = None) -> Instance:
+    """An instance of which the elements were scanned."""
+    ds = Dataset(header.elements)
+    ds.file_meta = FileMetaDataset(header.meta)
+    ds.set_original_encoding(header.is_implicit_vr, header.is_little_endian, _character_sets(ds))
+    place = header.pixel_data
+    if place is None:
+        return Instance(source.name, ds, header.transfer_syntax_uid, None)
+    is_encapsulated = place.n_bytes == UNDEFINED_LENGTH
+    there = max(0, n_bytes - place.begin)
+    there = there if is_encapsulated else min(there, place.n_bytes)
+    value = None if held is None else held[place.begin : place.begin + there]
+    pixel_data = PixelData(source, place.tag, place.begin, there, is_encapsulated, value)
+    return Instance(source.name, ds, header.transfer_syntax_uid, pixel_data)
+
+
+def _character_sets(ds: Dataset) -> str | MutableSequence[str]:
+    """Python's names of the dataset's character sets."""
+    element = ds.get_item(SPECIFIC_CHARACTER_SET) if SPECIFIC_CHARACTER_SET in ds else None
+    if not isinstance(element, RawDataElement):
+        return default_encoding
+    return convert_encodings(convert_raw_data_element(element).value)
+
+
+def _unusual_instance(data: bytes, source: InstanceSource) -> Instance:
+    """Read with pydicom, which forgives more, within bounds of its memory."""
+    if len(data) > MAX_UNUSUAL_BYTES:
+        reason = f"{len(data)} bytes in an unusual encoding, expected at most {MAX_UNUSUAL_BYTES}"
+        raise ObjectTooLargeError(source.name, reason)
+    n_items = sum(map(data.count, ITEM_TAGS))
+    if n_items > MAX_SEQUENCE_ITEMS:
+        raise UnreadableError(source.name, f"{n_items} sequence items, expected at most {MAX_SEQUENCE_ITEMS}")
+    # BytesIO bounds every element by what is there, whatever length it claims.
+    ds = read_partial(io.BytesIO(data), _StopBehindPixels(source.name), force=True)
+    _check_depth(ds, source.name)
+    transfer_syntax_uid = str(ds.file_meta.get("TransferSyntaxUID", "")) or _guessed_transfer_syntax_uid(ds)
+    return Instance(source.name, _without_bulk(ds), transfer_syntax_uid, _pixel_data_of(ds, source))
+
+
+def _pixel_data_of(ds: FileDataset, source: InstanceSource) -> PixelData | None:
+    """The pixel data that pydicom has read."""
+    for tag in PIXEL_DATA_TAGS:
+        item = ds.get_item(tag) if tag in ds else None
+        if item is not None and isinstance(item.value, bytes):
+            is_encapsulated = bool(getattr(item, "is_undefined_length", False)) or item.value[:4] == ITEM_TAGS[0]
+            return PixelData(source, tag, 0, len(item.value), is_encapsulated, item.value)
+    return None
 
 
 class _StopBehindPixels:
     """Ends reading at or behind the pixel data: what follows is padding, which a hostile file has without end."""
 
-    def __init__(self, name: str, *, before: bool = False) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._before = before
         self._n_elements = 0
         self._seen = False
 
@@ -169,9 +210,9 @@ class _StopBehindPixels:
         self._n_elements += 1
         if self._n_elements > MAX_ELEMENTS:
             raise UnreadableError(self._name, f"more than {MAX_ELEMENTS} elements before the pixel data")
-        if self._seen or (self._before and tag == PIXEL_DATA):
+        if self._seen:
             return True
-        self._seen = tag == PIXEL_DATA
+        self._seen = tag in PIXEL_DATA_TAGS
         return False
 
 
@@ -190,19 +231,12 @@ def looks_like_dicom(head: bytes) -> bool:
     return is_explicit or struct.unpack("<I", head[4:8])[0] <= 0xFFFF
 
 
-def _check_size(file: BinaryIO, name: str) -> None:
-    n_bytes = file.seek(0, io.SEEK_END)
-    if n_bytes > MAX_OBJECT_BYTES:
-        raise ObjectTooLargeError(name, f"{n_bytes} bytes, expected at most {MAX_OBJECT_BYTES}")
-    file.seek(0)
-
-
 def _is_deflated(head: bytes) -> bool:
     """Whether the file meta information names the deflated transfer syntax."""
     return DeflatedExplicitVRLittleEndian.encode() in head[PREAMBLE_BYTES:] and head[132:138] == b"\x02\x00\x00\x00UL"
 
 
-def _read_deflated(data: bytes, name: str) -> FileDataset:
+def _inflated(data: bytes, name: str) -> bytes:
     """Inflate with a bound, which pydicom does not (PS3.5 A.5)."""
     begin = 144 + struct.unpack("<I", data[140:144])[0]  # (0002,0000) counts from behind itself
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -211,8 +245,7 @@ def _read_deflated(data: bytes, name: str) -> FileDataset:
         raise ObjectTooLargeError(name, f"inflates to more than {MAX_INFLATED_BYTES} bytes")
     # Once inflated, the dataset is plain explicit VR: the meta information says so, padded to the same length.
     deflated, plain = (uid.encode() for uid in (DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian))
-    meta = data[:begin].replace(deflated, plain.ljust(len(deflated), b"\0"), 1)
-    return read_partial(io.BytesIO(meta + inflated), _StopBehindPixels(name))
+    return data[:begin].replace(deflated, plain.ljust(len(deflated), b"\0"), 1) + inflated
 
 
 def _guessed_transfer_syntax_uid(ds: FileDataset) -> str:
@@ -237,7 +270,7 @@ def _check_depth(ds: Dataset, name: str, depth: int = 0) -> None:
 
 def _may_be_sequence(element: DataElement | RawDataElement | None) -> bool:
     """Whether the element is a sequence, or unread bytes that begin as one; all others stay unread."""
-    if element is None or element.tag == PIXEL_DATA:
+    if element is None or element.tag in PIXEL_DATA_TAGS:
         return False
     if isinstance(element, RawDataElement):
         return element.VR == "SQ" or (element.value or b"")[:4] in ITEM_TAGS
@@ -246,15 +279,12 @@ def _may_be_sequence(element: DataElement | RawDataElement | None) -> bool:
 
 def _without_bulk(ds: FileDataset) -> Dataset:
     """Return a dataset without pixels, overlays and bulky private values, elements still unread."""
-    header = Dataset({tag: item for tag, item in ds.items() if not _is_bulk(tag, item)})
+    header = Dataset({tag: item for tag, item in ds.items() if not is_bulk(int(tag), _value_bytes(item))})
     header.file_meta = ds.file_meta
     is_implicit_vr, is_little_endian = ds.original_encoding
     header.set_original_encoding(is_implicit_vr, is_little_endian, ds.original_character_set)
     return header
 
 
-def _is_bulk(tag: BaseTag, element: DataElement | RawDataElement) -> bool:
-    if tag.group in (PIXEL_GROUP, TRAILING_PADDING_GROUP) or (tag.group & 0xFF00 == 0x6000 and tag.elem == 0x3000):
-        return True
-    value = element.value
-    return tag.is_private and isinstance(value, bytes) and len(value) > MAX_HEADER_VALUE_BYTES
+def _value_bytes(element: DataElement | RawDataElement) -> int:
+    return len(element.value) if isinstance(element.value, bytes) else 0

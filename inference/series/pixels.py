@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import imagecodecs
@@ -31,11 +32,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from inference.series.encoded import PixelData
 from inference.series.errors import (
     NoPixelDataError,
     PixelDataTruncatedError,
     PixelDataUndecodableError,
     TransferSyntaxUnsupportedError,
+    UnreadableError,
 )
 from inference.series.instances import Instance
 from inference.series.planes import PixelFormat, Plane
@@ -58,16 +61,19 @@ DECODERS: Mapping[str, Callable[[bytes], Stored]] = {
 
 def check_pixel_data(instance: Instance, pixel_format: PixelFormat) -> None:
     """Refuse what cannot hold the frames that the header promises, before anything is allocated for them."""
-    if not instance.pixel_data:
+    pixel_data = instance.pixel_data
+    if not pixel_data:
         raise NoPixelDataError(instance.name)
     uid = UID(instance.transfer_syntax_uid)
     if uid in DECODERS or uid == RLELossless:
         return
     if not uid.is_transfer_syntax or uid.is_private or uid.is_compressed:
         raise TransferSyntaxUnsupportedError(instance.name, uid.name)
+    if pixel_data.is_encapsulated:
+        raise PixelDataUndecodableError(instance.name, f"fragments, though the transfer syntax is {uid.name}")
     expected = frame_bytes(pixel_format) * pixel_format.n_frames
-    if len(instance.pixel_data) < expected:
-        raise PixelDataTruncatedError(instance.name, f"{len(instance.pixel_data)} bytes, expected {expected}")
+    if len(pixel_data) < expected:
+        raise PixelDataTruncatedError(instance.name, f"{len(pixel_data)} bytes, expected {expected}")
 
 
 def frame_bytes(pixel_format: PixelFormat) -> int:
@@ -75,33 +81,70 @@ def frame_bytes(pixel_format: PixelFormat) -> int:
     return pixel_format.rows * pixel_format.columns * pixel_format.bits_allocated // 8
 
 
-def encoded_frames(instance: Instance, pixel_format: PixelFormat) -> list[bytes | memoryview]:
-    """Split pixel data into frames, without copying uncompressed ones."""
-    data = instance.pixel_data or b""
-    uid = UID(instance.transfer_syntax_uid)
-    if uid not in DECODERS and uid != RLELossless:
-        n_bytes = frame_bytes(pixel_format)
-        view = memoryview(data)
-        return [view[n_bytes * index : n_bytes * (index + 1)] for index in range(pixel_format.n_frames)]
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """One frame as received; its bytes are fetched when it is decoded."""
+
+    name: str
+    pixel_data: PixelData
+    begin: int
+    n_bytes: int
+    is_encapsulated: bool = False
+
+    def fetch(self) -> bytes:
+        """The bytes of the frame alone."""
+        try:
+            octets = self.pixel_data.read_part(self.begin, self.n_bytes)
+        except OSError as error:
+            raise UnreadableError(self.name, f"cannot be read: {error.strerror or type(error).__name__}") from error
+        if self.is_encapsulated:
+            return _frames_in(octets, 1, self.name)[0]
+        if len(octets) < self.n_bytes:
+            raise PixelDataTruncatedError(self.name, f"{len(octets)} bytes of a frame, expected {self.n_bytes}")
+        return octets
+
+
+Encoded = EncodedFrame | bytes
+
+
+def encoded_frames(instance: Instance, pixel_format: PixelFormat) -> list[Encoded]:
+    """The frames of an instance, left where they are as far as they can be found there."""
+    pixel_data = instance.pixel_data
+    if pixel_data is None:
+        raise NoPixelDataError(instance.name)
+    n_frames, uid = pixel_format.n_frames, instance.transfer_syntax_uid
+    if uid in DECODERS or uid == RLELossless:
+        if n_frames == 1:
+            return [EncodedFrame(instance.name, pixel_data, 0, len(pixel_data), is_encapsulated=True)]
+        return [*_frames_in(pixel_data.read(), n_frames, instance.name)]
+    if n_frames > 1:
+        pixel_data = pixel_data.held_if_far()
+    n_bytes = frame_bytes(pixel_format)
+    return [EncodedFrame(instance.name, pixel_data, n_bytes * index, n_bytes) for index in range(n_frames)]
+
+
+def _frames_in(data: bytes, n_frames: int, name: str) -> list[bytes]:
+    """Put the fragments of encapsulated frames together."""
     try:
-        frames = list(generate_frames(data, number_of_frames=pixel_format.n_frames))
+        frames = list(generate_frames(data, number_of_frames=n_frames))
     except (ValueError, struct.error, EOFError, OSError, IndexError) as error:
-        raise PixelDataUndecodableError(instance.name, "damaged fragments") from error
-    if len(frames) < pixel_format.n_frames:
-        raise PixelDataTruncatedError(instance.name, f"{len(frames)} frames, expected {pixel_format.n_frames}")
-    return list(frames)
+        raise PixelDataUndecodableError(name, "damaged fragments") from error
+    if len(frames) < n_frames:
+        raise PixelDataTruncatedError(name, f"{len(frames)} frames, expected {n_frames}")
+    return frames
 
 
-def stored_values(encoded: bytes | memoryview, plane: Plane) -> Stored:
+def stored_values(frame: Encoded, plane: Plane) -> Stored:
     """Decode one frame to (row, column) integers, free of the bits that are not stored (PS3.5 8.1.1)."""
+    encoded = frame.fetch() if isinstance(frame, EncodedFrame) else frame
     pixel_format = plane.pixel_format
     uid = plane.instance.transfer_syntax_uid
     shape = (pixel_format.rows, pixel_format.columns)
     unsigned = np.dtype(f"u{pixel_format.bits_allocated // 8}")
     if uid in DECODERS:
-        words = _decoded(bytes(encoded), uid, shape, plane.instance.name).astype(unsigned, copy=False)
+        words = _decoded(encoded, uid, shape, plane.instance.name).astype(unsigned, copy=False)
     elif uid == RLELossless:
-        words = _decoded_rle(bytes(encoded), shape, unsigned, plane.instance.name)
+        words = _decoded_rle(encoded, shape, unsigned, plane.instance.name)
     else:
         order: Literal["<", ">"] = ">" if uid == ExplicitVRBigEndian else "<"
         words = np.frombuffer(encoded, unsigned.newbyteorder(order)).reshape(shape).astype(unsigned, copy=False)
