@@ -25,6 +25,7 @@ from inference.series.files import InstanceSource
 from inference.series.volume import SourceVolume
 from inference.verdict.calibration import calibration_sha256
 from inference.verdict.verdict import SeriesVerdict
+from sr_writer.frame_grid import FrameGrid
 from sr_writer.objects import WRITER_VERSION, AlgorithmIdentity, Lineage, Role, WrittenObject
 from sr_writer.segmentation import write_segmentation
 
@@ -156,14 +157,26 @@ def nifti_stem(path: Path) -> str:
     return re.sub(r"\.nii(\.gz|\.bz2)?$", "", path.name, flags=re.IGNORECASE)
 
 
+def frames_of(source: SourceVolume) -> FrameGrid:
+    """The frames that results lie on: as the source has them, where the volume was made of leaning or uneven ones."""
+    geometry = source.volume.get_geometry()
+    if source.frames is None:
+        return FrameGrid.from_geometry(geometry)
+    return FrameGrid.at_positions(source.frames.positions_mm, geometry, source.frames.rows, source.frames.columns)
+
+
 def _write_objects(
     source: SourceVolume, segmentation: Segmentation, lineage: Lineage, written_at: datetime
 ) -> tuple[WrittenObject, ...]:
+    foreground, anonymized = (
+        mask if source.frames is None else source.frames.on_frames(mask)
+        for mask in (segmentation.foreground, segmentation.anonymized)
+    )
     written = write_segmentation(
         source.headers,
-        source.volume.get_geometry(),
-        segmentation.foreground,
-        segmentation.anonymized,
+        frames_of(source),
+        foreground,
+        anonymized,
         algorithms=_algorithms(segmentation.models),
         lineage=lineage,
         written_at=written_at,

@@ -45,7 +45,8 @@ def build_report(
     """Report of one volume; plain JSON types only."""
     found = {"foreground": segmentation.foreground, "anonymized": segmentation.anonymized}
     ml = {role: mask_ml(mask, source) for role, mask in found.items()}
-    in_seg = [role for role in ROLES if found[role].any()]
+    frames = source.frames
+    in_seg = [role for role in ROLES if (found[role] if frames is None else frames.on_frames(found[role])).any()]
     remarks = {(remark.code, remark.text): None for remark in (*source.remarks, *segmentation.remarks)}
     return {
         "name": name,
@@ -55,6 +56,7 @@ def build_report(
         "n_stacks": n_stacks,
         "modality": source.modality,
         "shape": list(source.volume.spatial_shape),
+        "n_frames": source.volume.spatial_shape[0] if frames is None else len(frames.first_indices),
         "spacing_mm": [round(float(spacing), 6) for spacing in source.volume.spacing],
         "verdict": str(segmentation.verdict.verdict),
         "probability": round(float(segmentation.verdict.probability), PROBABILITY_DIGITS),
@@ -64,7 +66,7 @@ def build_report(
         "segments": [
             {
                 "role": role,
-                "is_found": role in in_seg,
+                "is_found": bool(found[role].any()),
                 "segment_number": in_seg.index(role) + 1 if role in in_seg else None,
                 "n_voxels": int(np.count_nonzero(found[role])),
                 "volume_ml": ml[role],
@@ -93,7 +95,7 @@ def build_report(
 
 
 def mask_ml(mask: NDArray[np.bool_], source: SourceVolume) -> float:
-    """Volume of a mask on the source grid in mL, counting whole voxels; a sheared grid has its true volume."""
+    """Volume of a mask on the source grid in mL, counting whole voxels, also those between slices far apart."""
     voxel_mm3 = abs(float(np.linalg.det(source.volume.affine[:3, :3])))
     return round(np.count_nonzero(mask) * voxel_mm3 / 1000.0, ML_DIGITS)
 

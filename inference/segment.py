@@ -62,7 +62,7 @@ class Segmentation:
     Attributes
     ----------
     foreground, anonymized
-        (slice, row, column) on the grid of the source volume.
+        (slice, row, column) on the grid of the source volume; ``source.frames`` takes them to the frames.
     decided_by
         For each role, what drew the final contour: ``network`` or ``native-evidence``.
     timings_s
@@ -129,6 +129,9 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
     if models.foreground.spec.refine or models.anonymized.spec.refine:
         with clock.stage("refine"):
             decided_by = _refine(source, models, masks)
+    if source.frames is not None:
+        for mask in masks.values():
+            source.frames.clear_beside_frames(mask)
     with clock.stage("verdict"):
         geometry = source.volume.get_geometry()
         canonical = reorientation_of(geometry)

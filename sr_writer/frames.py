@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-import highdicom as hd
 import numpy as np
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
@@ -18,7 +17,8 @@ from pydicom.valuerep import format_number_as_ds
 
 from sr_writer.codes import SEGMENTATION_DERIVATION, SOURCE_IMAGE
 from sr_writer.encoding import encode_sequence, encoded_element
-from sr_writer.sources import PlaneSource, slice_positions
+from sr_writer.frame_grid import FrameGrid
+from sr_writer.sources import PlaneSource
 
 # Decimals kept of positions, spacings (mm) and cosines: far below any voxel, and 0.4 stays "0.4".
 DECIMALS: Final = 9
@@ -70,20 +70,24 @@ def decimal_strings(values: Sequence[float] | NDArray[np.float64]) -> bytes:
     return "\\".join(format_number_as_ds(round(float(value), DECIMALS) + 0.0) for value in values).encode("ascii")
 
 
-def shared_functional_groups(geometry: hd.VolumeGeometry) -> Dataset:
+def shared_functional_groups(grid: FrameGrid) -> Dataset:
     """Spacing and orientation, the same for every frame.
 
-    Slice Thickness is the spacing between slices, because the voxels of a mask tile the volume.
+    Slice Thickness is the spacing between slices, because the voxels of a mask tile the volume. Where slices have
+    several distances there is no Spacing Between Slices; the positions say it all.
     """
     measures = Dataset()
-    spacing_mm = decimal_strings([geometry.spacing_between_slices])
-    measures[Tag("SliceThickness")] = encoded_element(Tag("SliceThickness"), "DS", spacing_mm)
-    measures[Tag("SpacingBetweenSlices")] = encoded_element(Tag("SpacingBetweenSlices"), "DS", spacing_mm)
-    measures[Tag("PixelSpacing")] = encoded_element(Tag("PixelSpacing"), "DS", decimal_strings(geometry.pixel_spacing))
+    thickness_mm, spacing_mm = grid.slice_thickness_mm, grid.spacing_between_slices_mm
+    if spacing_mm is not None:
+        thickness_mm = spacing_mm
+        tag = Tag("SpacingBetweenSlices")
+        measures[tag] = encoded_element(tag, "DS", decimal_strings([spacing_mm]))
+    measures[Tag("SliceThickness")] = encoded_element(Tag("SliceThickness"), "DS", decimal_strings([thickness_mm]))
+    measures[Tag("PixelSpacing")] = encoded_element(Tag("PixelSpacing"), "DS", decimal_strings(grid.spacing_mm))
     orientation = Dataset()
-    cosines = geometry.affine[:3, [2, 1]] / np.linalg.norm(geometry.affine[:3, [2, 1]], axis=0)
     tag = Tag("ImageOrientationPatient")
-    orientation[tag] = encoded_element(tag, "DS", decimal_strings(cosines.T.ravel()))
+    cosines = np.concatenate((grid.row_direction, grid.column_direction))
+    orientation[tag] = encoded_element(tag, "DS", decimal_strings(cosines))
     groups = Dataset()
     groups.PixelMeasuresSequence = [measures]
     groups.PlaneOrientationSequence = [orientation]
@@ -91,15 +95,14 @@ def shared_functional_groups(geometry: hd.VolumeGeometry) -> Dataset:
 
 
 def per_frame_functional_groups(
-    frames: Sequence[SegmentFrame], geometry: hd.VolumeGeometry, plane_sources: Sequence[PlaneSource]
+    frames: Sequence[SegmentFrame], grid: FrameGrid, plane_sources: Sequence[PlaneSource]
 ) -> list[Dataset]:
     """One item per frame; slices that hold a voxel of any segment are numbered in source order."""
-    positions = slice_positions(geometry)
     used = sorted({frame.slice_index for frame in frames})
     slices = {
         slice_index: _SliceItems(
             dimension_index=number,
-            position=_item(_IMAGE_POSITION_PATIENT, "DS", decimal_strings(positions[slice_index])),
+            position=_item(_IMAGE_POSITION_PATIENT, "DS", decimal_strings(grid.positions_mm[slice_index])),
             derivation=_derivation_item(plane_sources[slice_index]),
         )
         for number, slice_index in enumerate(used, start=1)

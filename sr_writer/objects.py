@@ -17,7 +17,7 @@ Role: TypeAlias = Literal["foreground", "anonymized"]
 ROLES: Final[tuple[Role, ...]] = ("foreground", "anonymized")
 
 # Raised whenever the same masks would give other bytes; part of the pipeline digest.
-WRITER_VERSION: Final = "1"
+WRITER_VERSION: Final = "2"
 
 IMPLEMENTATION_CLASS_UID: Final = derive_uid("implementation-class")
 IMPLEMENTATION_VERSION_NAME: Final = f"DICOM_NODE_{WRITER_VERSION}"

@@ -2,7 +2,7 @@
 
 Nothing here is shared with ``frames``: positions, orientation and spacing are taken from the file frame by frame,
 put together to an affine by PS3.3 C.7.6.2.1.1, and every voxel of every slice is compared where it lies in patient
-space.
+space, whether the slices are straight and even or not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import Final
 
-import highdicom as hd
 import numpy as np
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from sr_writer.errors import GeometryProofError
+from sr_writer.frame_grid import FrameGrid
 
 # Largest distance, in voxels, between where a corner of a frame lies and where it was meant to lie. Stored decimals
 # are exact to some 1e-6 voxels over a whole slice; a real mistake is half a voxel or more.
@@ -27,11 +27,11 @@ TOLERANCE_VOXELS: Final = 0.01
 
 def prove_segmentation(
     part10: bytes,
-    geometry: hd.VolumeGeometry,
+    grid: FrameGrid,
     frame_of_reference_uid: str,
     expected: Mapping[CodedConcept, NDArray[np.bool_]],
 ) -> None:
-    """Raise unless the file holds exactly the voxels of ``expected``, by property type, where ``geometry`` has them.
+    """Raise unless the file holds exactly the voxels of ``expected``, by property type, where ``grid`` has them.
 
     Raises
     ------
@@ -42,15 +42,15 @@ def prove_segmentation(
     uid = str(ds.SOPInstanceUID)
     if str(ds.FrameOfReferenceUID) != frame_of_reference_uid:
         raise GeometryProofError(uid, f"frame of reference {ds.FrameOfReferenceUID}, expected {frame_of_reference_uid}")
-    if (ds.Rows, ds.Columns) != tuple(geometry.spatial_shape[1:]):
-        raise GeometryProofError(uid, f"frames of {ds.Rows} x {ds.Columns}, expected {geometry.spatial_shape[1:]}")
+    if (ds.Rows, ds.Columns) != grid.shape[1:]:
+        raise GeometryProofError(uid, f"frames of {ds.Rows} x {ds.Columns}, expected {grid.shape[1:]}")
     masks = _masks_by_segment_number(ds, expected)
     unseen = {number: set(np.flatnonzero(mask.any(axis=(1, 2))).tolist()) for number, mask in masks.items()}
-    lps_to_index = np.linalg.inv(geometry.affine)
+    lps_to_voxels = _lps_to_voxels(grid)
     shared = ds.SharedFunctionalGroupsSequence[0]
     for frame_index, groups in enumerate(ds.PerFrameFunctionalGroupsSequence):
         number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        slice_index = _slice_of_frame(uid, frame_index, ds, _frame_affine(groups, shared), lps_to_index, geometry)
+        slice_index = _slice_of_frame(uid, frame_index, ds, _frame_affine(groups, shared), lps_to_voxels, grid)
         if number not in masks or slice_index not in unseen[number]:
             raise GeometryProofError(uid, f"unexpected frame of segment {number}, slice {slice_index + 1}")
         unseen[number].remove(slice_index)
@@ -93,21 +93,30 @@ def _frame_affine(groups: Dataset, shared: Dataset) -> NDArray[np.float64]:
     return affine
 
 
+def _lps_to_voxels(grid: FrameGrid) -> NDArray[np.float64]:
+    """(3, 3) map from a distance in LPS mm to one in voxels: along the normal, along the columns, along the rows."""
+    step = np.cross(grid.row_direction, grid.column_direction) * grid.slice_thickness_mm
+    axes = (step, grid.column_direction * grid.spacing_mm[0], grid.row_direction * grid.spacing_mm[1])
+    return np.linalg.inv(np.column_stack(axes))
+
+
 def _slice_of_frame(
     uid: str,
     frame_index: int,
     ds: Dataset,
     frame_affine: NDArray[np.float64],
-    lps_to_index: NDArray[np.float64],
-    geometry: hd.VolumeGeometry,
+    lps_to_voxels: NDArray[np.float64],
+    grid: FrameGrid,
 ) -> int:
     """Index of the slice on which the frame lies; three corners fix every voxel of it, because the map is affine."""
     corners = np.array([(0, 0), (0, ds.Columns - 1), (ds.Rows - 1, 0)])
-    found = (lps_to_index @ frame_affine @ np.column_stack((corners, np.ones(3))).T)[:3].T
-    slice_index = round(float(found[0, 0]))
-    meant = np.column_stack((np.full(3, slice_index), corners))
-    distance = float(np.abs(found - meant).max())
-    if distance > TOLERANCE_VOXELS or not 0 <= slice_index < geometry.spatial_shape[0]:
+    found_mm = (frame_affine @ np.column_stack((corners, np.ones(3))).T)[:3].T
+    slice_index = int(np.argmin(np.linalg.norm(grid.positions_mm - found_mm[0], axis=1)))
+    row_steps = np.outer(corners[:, 0] * grid.spacing_mm[0], grid.column_direction)
+    column_steps = np.outer(corners[:, 1] * grid.spacing_mm[1], grid.row_direction)
+    meant_mm = grid.positions_mm[slice_index] + row_steps + column_steps
+    distance = float(np.abs((found_mm - meant_mm) @ lps_to_voxels.T).max())
+    if distance > TOLERANCE_VOXELS:
         raise GeometryProofError(
             uid, f"frame {frame_index + 1} lies {distance:.3f} voxels off slice {slice_index + 1} of the grid"
         )

@@ -21,6 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 from sr_writer.codes import ARTIFICIAL_INTELLIGENCE, FACE, SEGMENT_TERMS, private_scheme_item
 from sr_writer.encoding import encode_dataset, encoded_element
 from sr_writer.errors import GridMismatchError, SourceHeaderError
+from sr_writer.frame_grid import FrameGrid
 from sr_writer.frames import list_frames, pack_frames, per_frame_functional_groups, shared_functional_groups
 from sr_writer.identity import copy_identity
 from sr_writer.objects import (
@@ -47,7 +48,7 @@ _LARGEST_SOURCE_SERIES_NUMBER: Final = 2**31 - 1 - SERIES_NUMBER_OFFSET
 
 def write_segmentation(
     headers: Sequence[Dataset],
-    geometry: hd.VolumeGeometry,
+    geometry: hd.VolumeGeometry | FrameGrid,
     foreground: NDArray[np.bool_],
     anonymized: NDArray[np.bool_],
     *,
@@ -64,7 +65,8 @@ def write_segmentation(
     headers
         Source datasets, without their pixels: one per slice in array order, or one multi-frame instance.
     geometry
-        Grid of both masks. Without a frame of reference in it and in the headers, one is derived from the series.
+        Grid of both masks; a ``FrameGrid`` where the slices lean, have gaps or change their distances. Without a frame
+        of reference in it and in the headers, one is derived from the series.
     foreground, anonymized
         (slice, row, column) on ``geometry``. A mask without a voxel has no segment.
     written_at
@@ -88,10 +90,11 @@ def write_segmentation(
     GeometryProofError
         The written bytes, read back, are not the masks.
     """
+    grid = geometry if isinstance(geometry, FrameGrid) else FrameGrid.from_geometry(geometry)
     masks: dict[Role, NDArray[np.bool_]] = {"foreground": foreground, "anonymized": anonymized}
     for role, mask in masks.items():
-        if mask.shape != tuple(geometry.spatial_shape) or mask.dtype != np.bool_:
-            raise GridMismatchError(f"{role} mask ({mask.dtype})", mask.shape, tuple(geometry.spatial_shape))
+        if mask.shape != grid.shape or mask.dtype != np.bool_:
+            raise GridMismatchError(f"{role} mask ({mask.dtype})", mask.shape, grid.shape)
     present = tuple(role for role in ROLES if masks[role].any())
     if not present:
         return None
@@ -99,22 +102,20 @@ def write_segmentation(
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"):
         if not header.get(keyword):
             raise SourceHeaderError(lineage.series_instance_uid, keyword)
-    sources = (
-        find_plane_sources(headers, geometry) if plane_sources is None else check_plane_sources(plane_sources, geometry)
-    )
+    sources = find_plane_sources(headers, grid) if plane_sources is None else check_plane_sources(plane_sources, grid)
     present_masks = [masks[role] for role in present]
     dataset = _describe(header, lineage, written_at)
-    dataset.FrameOfReferenceUID = _frame_of_reference_uid(header, geometry)
+    dataset.FrameOfReferenceUID = _frame_of_reference_uid(header, grid)
     dataset.ReferencedSeriesSequence = [referenced_series_item(str(header.SeriesInstanceUID), sources)]
     dataset.SegmentSequence = [
         _segment_description(number, role, algorithms[role], lineage, is_face=is_face_anonymized)
         for number, role in enumerate(present, start=1)
     ]
     dataset.SegmentsOverlap = "YES" if _overlap(present_masks) else "NO"
-    _add_frames(dataset, geometry, present_masks, sources, lineage)
+    _add_frames(dataset, grid, present_masks, sources, lineage)
     written = _encode(dataset, lineage)
     expected = {SEGMENT_TERMS[role].property_type: masks[role] for role in present}
-    prove_segmentation(written.part10(), geometry, str(dataset.FrameOfReferenceUID), expected)
+    prove_segmentation(written.part10(), grid, str(dataset.FrameOfReferenceUID), expected)
     return written
 
 
@@ -173,8 +174,8 @@ def _copy_lossy_compression(header: Dataset, ds: Dataset) -> None:
             ds[keyword] = header[keyword]
 
 
-def _frame_of_reference_uid(header: Dataset, geometry: hd.VolumeGeometry) -> str:
-    known = geometry.frame_of_reference_uid or header.get("FrameOfReferenceUID")
+def _frame_of_reference_uid(header: Dataset, grid: FrameGrid) -> str:
+    known = grid.frame_of_reference_uid or header.get("FrameOfReferenceUID")
     if known:
         return str(known)
     series_instance_uid = str(header.SeriesInstanceUID)
@@ -214,7 +215,7 @@ def _overlap(masks: Sequence[NDArray[np.bool_]]) -> bool:
 
 def _add_frames(
     ds: Dataset,
-    geometry: hd.VolumeGeometry,
+    grid: FrameGrid,
     masks: Sequence[NDArray[np.bool_]],
     sources: Sequence[PlaneSource],
     lineage: Lineage,
@@ -223,7 +224,7 @@ def _add_frames(
     frames = list_frames(masks)
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.Rows, ds.Columns = geometry.spatial_shape[1:]
+    ds.Rows, ds.Columns = grid.rows, grid.columns
     ds.BitsAllocated = ds.BitsStored = 1
     ds.HighBit = ds.PixelRepresentation = 0
     ds.NumberOfFrames = len(frames)
@@ -234,8 +235,8 @@ def _add_frames(
         _dimension_index(organization, "ReferencedSegmentNumber", "SegmentIdentificationSequence"),
         _dimension_index(organization, "ImagePositionPatient", "PlanePositionSequence"),
     ]
-    ds.SharedFunctionalGroupsSequence = [shared_functional_groups(geometry)]
-    ds.PerFrameFunctionalGroupsSequence = per_frame_functional_groups(frames, geometry, sources)
+    ds.SharedFunctionalGroupsSequence = [shared_functional_groups(grid)]
+    ds.PerFrameFunctionalGroupsSequence = per_frame_functional_groups(frames, grid, sources)
     ds.add_new("PixelData", "OB", pack_frames(frames, masks))
 
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import highdicom as hd
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from sr_writer.errors import GridMismatchError, PlaneSourceError, SourceHeaderError
+from sr_writer.frame_grid import FrameGrid
 
 # Two positions closer than this share of the slice spacing are the same plane. Stored positions are rounded, and a
 # regular grid through them is off by a little; neighbouring planes are a whole spacing apart.
@@ -46,7 +45,7 @@ class SourceFrame:
     frame_number: int | None
 
 
-def find_plane_sources(headers: Sequence[Dataset], geometry: hd.VolumeGeometry) -> tuple[PlaneSource, ...]:
+def find_plane_sources(headers: Sequence[Dataset], grid: FrameGrid) -> tuple[PlaneSource, ...]:
     """One source per slice: the headers in their order, or the frames of one multi-frame header by position.
 
     Raises
@@ -56,26 +55,26 @@ def find_plane_sources(headers: Sequence[Dataset], geometry: hd.VolumeGeometry) 
     PlaneSourceError
         A slice lies on no frame, or on several (a time series, several echoes).
     """
-    n_slices = geometry.spatial_shape[0]
+    n_slices = grid.shape[0]
     if len(headers) == 1 and "PerFrameFunctionalGroupsSequence" in headers[0]:
-        return _frames_by_position(headers[0], geometry)
+        return _frames_by_position(headers[0], grid)
     if len(headers) != n_slices:
         raise GridMismatchError("list of source headers", (len(headers),), (n_slices,))
     return tuple(SourceFrame(str(ds.SOPClassUID), str(ds.SOPInstanceUID), None) for ds in headers)
 
 
-def check_plane_sources(plane_sources: Sequence[PlaneSource], geometry: hd.VolumeGeometry) -> tuple[PlaneSource, ...]:
+def check_plane_sources(plane_sources: Sequence[PlaneSource], grid: FrameGrid) -> tuple[PlaneSource, ...]:
     """Check sources that the caller knew; there must be one per slice."""
-    if len(plane_sources) != geometry.spatial_shape[0]:
-        raise GridMismatchError("list of plane sources", (len(plane_sources),), (geometry.spatial_shape[0],))
+    if len(plane_sources) != grid.shape[0]:
+        raise GridMismatchError("list of plane sources", (len(plane_sources),), grid.shape[:1])
     return tuple(plane_sources)
 
 
-def _frames_by_position(header: Dataset, geometry: hd.VolumeGeometry) -> tuple[PlaneSource, ...]:
+def _frames_by_position(header: Dataset, grid: FrameGrid) -> tuple[PlaneSource, ...]:
     frame_positions = np.array([_frame_position(header, item) for item in header.PerFrameFunctionalGroupsSequence])
-    tolerance_mm = SAME_PLANE_FRACTION * geometry.spacing_between_slices
+    tolerance_mm = SAME_PLANE_FRACTION * grid.slice_thickness_mm
     frames = []
-    for slice_index, position in enumerate(slice_positions(geometry)):
+    for slice_index, position in enumerate(grid.positions_mm):
         matches = np.flatnonzero(np.linalg.norm(frame_positions - position, axis=1) < tolerance_mm)
         if len(matches) != 1:
             raise PlaneSourceError(str(header.SeriesInstanceUID), slice_index + 1, len(matches))
@@ -90,14 +89,6 @@ def _frame_position(header: Dataset, frame: Dataset) -> list[float]:
             if item.get("ImagePositionPatient"):
                 return [float(value) for value in item.ImagePositionPatient]
     raise SourceHeaderError(str(header.get("SeriesInstanceUID", "")), "ImagePositionPatient")
-
-
-def slice_positions(geometry: hd.VolumeGeometry) -> NDArray[np.float64]:
-    """(slice, 3) LPS position in mm of the first voxel of every slice."""
-    n_slices = geometry.spatial_shape[0]
-    origin = geometry.affine[:3, 3]
-    step = geometry.affine[:3, 0]
-    return np.asarray(origin + np.arange(n_slices)[:, np.newaxis] * step, dtype=np.float64)
 
 
 def referenced_series_item(series_instance_uid: str, plane_sources: Sequence[PlaneSource]) -> Dataset:

@@ -26,7 +26,7 @@ from inference.models import read_model_spec
 from inference.segment import Models, load_models
 from inference.series.errors import SliceGapError
 from inference.series.nifti import read_nifti
-from tests.factories import SyntheticSeries, ct_series, drop_slice
+from tests.factories import SyntheticSeries, ct_series
 from tests.tiny_models import write_tiny_model
 
 JOB_QUEUED_AT = datetime(2026, 3, 4, 12, 30, 15, tzinfo=UTC)
@@ -116,7 +116,7 @@ def test_the_report_is_plain_json_and_names_no_patient(series: SyntheticSeries, 
 def test_a_series_that_is_no_volume_is_refused_with_its_reason(series: SyntheticSeries, models: Models) -> None:
     with pytest.raises(SliceGapError):
         process_series(
-            drop_slice(series, slice_number=7),
+            series[:6] + series[10:],
             models,
             generation=1,
             pipeline_digest=pipeline_digest(models),

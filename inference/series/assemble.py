@@ -18,11 +18,12 @@ from inference.series.errors import (
     SeriesTooLargeError,
     UnsuitableObjectError,
 )
+from inference.series.filling import fill_between_frames
 from inference.series.geometry import StackGeometry
 from inference.series.instances import Instance, InstanceSource, read_instance, reading
 from inference.series.limits import MAX_ENCODED_BYTES, MAX_VOXELS
 from inference.series.objects import CT_CLASSES, check_suitable, sop_class_uid_of
-from inference.series.pixels import check_pixel_data, encoded_frames, stored_values, write_measured_values
+from inference.series.pixels import Encoded, check_pixel_data, encoded_frames, stored_values, write_measured_values
 from inference.series.planes import Plane, planes_of, value_remarks
 from inference.series.stacks import stacks_of
 from inference.series.volume import FrameReference, Remark, SourceVolume
@@ -33,9 +34,10 @@ N_DECODERS = min(8, os.cpu_count() or 1)
 def assemble_volumes(sources: Sequence[InstanceSource]) -> tuple[SourceVolume, ...]:
     """Read, check and decode one series.
 
-    Nothing is resampled, reordered or dropped silently: every plane is in one volume, at its place, or the whole
-    series is refused. Objects of the series that are no CT or MR images are remarked on; when nothing else is there,
-    the first one's reason is raised. The same instance twice, with the same content, counts once.
+    Nothing is resampled, reordered or dropped silently: every plane is in one volume, at its place and with its values,
+    or the whole series is refused; a volume that needed more planes or a wider field than its frames have says so.
+    Objects of the series that are no CT or MR images are remarked on; when nothing else is there, the first one's
+    reason is raised. The same instance twice, with the same content, counts once.
 
     Parameters
     ----------
@@ -136,21 +138,23 @@ def _check_same(first: Instance, second: Instance, sop_instance_uid: str) -> Non
 def _source_volume(
     stack: StackGeometry,
     stack_number: int,
-    frames: dict[int, list[bytes | memoryview]],
+    frames: dict[int, list[Encoded]],
     series_remarks: tuple[Remark, ...],
     pool: ThreadPoolExecutor,
 ) -> SourceVolume:
     """Decode the planes of a stack into their places."""
     first = stack.planes[0]
-    voxels = np.empty((len(stack.planes), first.pixel_format.rows, first.pixel_format.columns), np.float32)
+    windows = stack.layout.windows()
+    voxels = np.empty(stack.shape, np.float32)
 
-    def place(slice_index: int, plane: Plane) -> None:
+    def place(frame: int, plane: Plane) -> None:
         encoded = frames[id(plane.instance)][plane.frame_index]
-        write_measured_values(stored_values(encoded, plane), plane, voxels[slice_index])
+        write_measured_values(stored_values(encoded, plane), plane, voxels[windows[frame]])
         frames[id(plane.instance)][plane.frame_index] = b""  # each frame is in one stack: free it
 
     for _ in pool.map(lambda pair: place(*pair), enumerate(stack.planes)):
         pass
+    fill_between_frames(voxels, stack.layout)
     volume = hd.Volume(
         voxels,
         stack.affine,
@@ -165,6 +169,7 @@ def _source_volume(
         series_instance_uid=str(first.instance.header.SeriesInstanceUID),
         stack_number=stack_number,
         remarks=(*series_remarks, *stack.remarks, *value_remarks(first)),
+        frames=stack.layout,
     )
 
 

@@ -296,46 +296,50 @@ class TooFewSlicesError(StackError):
 
 
 class SliceGapError(StackError):
-    """A slice is missing; facts: uid, slice number before the gap, step, expected step."""
+    """So much is missing that the rest is no volume; facts: uid, slice number before the widest gap, step, usual step.
+
+    A gap of more than a quarter of the stack, or more than three of four slices missing.
+    """
 
     code = "slice-gap"
 
     def __str__(self) -> str:
         uid, number, step_mm, expected_mm = self.args
         return (
-            f"series {uid}: step after slice {number} is {step_mm:.2f} mm, expected {expected_mm:.2f} mm; "
-            "not processed, ask the sender to repeat the whole series"
+            f"series {uid}: step after slice {number} is {step_mm:.2f} mm, expected {expected_mm:.2f} mm, and too much "
+            "is missing for what is there to be one volume; not processed, ask the sender to repeat the whole series"
         )
 
 
 class SpacingNotUniformError(StackError):
-    """Slices at changing distances; facts: uid, slice number, step, expected step."""
+    """Distances between slices change beyond any grid; facts: uid, slice number, widest step, smallest step."""
 
     code = "spacing-not-uniform"
 
     def __str__(self) -> str:
-        uid, number, step_mm, expected_mm = self.args
+        uid, number, step_mm, smallest_mm = self.args
         return (
-            f"series {uid}: distances between slices change: {step_mm:.3f} mm after slice {number}, expected "
-            f"{expected_mm:.3f} mm; not processed, ask the sender for a reconstruction with one spacing"
+            f"series {uid}: distances between slices change from {smallest_mm:.3f} mm to {step_mm:.3f} mm after slice "
+            f"{number}, expected distances that one grid can meet; not processed, ask the sender for a reconstruction "
+            "with one spacing"
         )
 
 
 class TiltError(StackError):
-    """A gantry tilt: the stack is sheared; facts: uid, angle in degrees."""
+    """A stack that leans further than any gantry; facts: uid, angle and largest angle in degrees."""
 
     code = "gantry-tilt"
 
     def __str__(self) -> str:
-        uid, angle_deg = self.args
+        uid, angle_deg, max_deg = self.args
         return (
-            f"series {uid}: slices are sheared by a tilt of {angle_deg:.1f} degrees, expected slices stacked along "
-            "their normal; not processed, ask the sender for a reconstruction without tilt"
+            f"series {uid}: slices lean by {angle_deg:.1f} degrees against their stack, expected at most "
+            f"{max_deg:.0f}; not processed, ask the sender for a reconstruction without tilt"
         )
 
 
 class SlicesNotAlignedError(StackError):
-    """Slices shifted within their plane, but not as by a tilt; facts: uid, slice number, shift in mm."""
+    """Slices shifted within their plane until they hardly meet; facts: uid, slice number, shift in mm."""
 
     code = "slices-not-aligned"
 
@@ -343,7 +347,7 @@ class SlicesNotAlignedError(StackError):
         uid, number, shift_mm = self.args
         return (
             f"series {uid}: slice {number} lies {shift_mm:.2f} mm beside the line through the others, expected "
-            "slices above each other; not processed, ask the sender for a straight stack"
+            "slices that overlap by half; not processed, ask the sender for a straight stack"
         )
 
 

@@ -1,4 +1,4 @@
-"""From the planes of one stack to their order and affine, or the reason why they are no volume."""
+"""From the planes of one stack to their order and their places in a volume, or the reason why they are none."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ from numpy.typing import NDArray
 from inference.series.errors import (
     DuplicatePositionsError,
     MixedFrameOfReferenceError,
+    SeriesTooLargeError,
     SliceGapError,
     SlicesNotAlignedError,
     SpacingNotUniformError,
     TiltError,
     TooFewSlicesError,
 )
-from inference.series.limits import MIN_SLICES
+from inference.series.limits import MAX_VOXELS, MIN_SLICES
 from inference.series.planes import Plane
-from inference.series.volume import Remark
+from inference.series.slice_grid import SliceGrid, slice_grid
+from inference.series.volume import FrameLayout, Remark
 
-# A step may differ from the mean by this fraction of it: GE rounds positions so that 7.00 mm becomes 6.96 to 7.07.
-STEP_TOLERANCE = 0.02
-# A position may lie this fraction of a step off the even grid, which bounds what small steps add up to.
-POSITION_TOLERANCE = 0.1
 # A slice may lie this fraction of a pixel beside the straight stack; a tilt of 1 degree over 100 mm is 1.7 mm.
 SHIFT_TOLERANCE = 0.25
+# Beyond this lean slices lie more beside each other than above each other; gantries reach 30 degrees.
+MAX_TILT_DEG = 45.0
+# Slices that are shifted, but do not lean, must still share half of their rows and columns.
+MAX_SHIFT_FRACTION = 0.5
+# A gap of more than this share of the stack divides it in two parts with nothing known between them.
+MAX_GAP_FRACTION = 0.25
+# Planes of the volume for one frame of the source, on average: where slices are missing, and where distances change.
+MAX_PLANES_WITH_MISSING = 4
+MAX_PLANES_OF_CHANGING = 10
 # Below this fraction of a step, two planes are at one position.
 SAME_POSITION_FRACTION = 0.1
 SAME_POSITION_MM = 1e-3
@@ -37,10 +44,19 @@ REMARKED_SPACING_FRACTION = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StackGeometry:
-    """Planes in array order, the affine of (slice, row, column) → LPS mm, and what was noticed."""
+    """Planes in ascending order, the volume that holds them, and what was noticed.
+
+    Attributes
+    ----------
+    affine, shape
+        Of the volume: (slice, row, column) → LPS mm. A stack that is straight and even fills it; another one is put
+        into it by whole voxels, each plane into one slice.
+    """
 
     planes: tuple[Plane, ...]
     affine: NDArray[np.float64]
+    shape: tuple[int, int, int]
+    layout: FrameLayout
     remarks: tuple[Remark, ...]
 
 
@@ -55,15 +71,16 @@ def n_positions(planes: Sequence[Plane]) -> int:
 
 
 def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGeometry:
-    """Order parallel planes of one size along their normal and check that they form a straight, even stack.
+    """Order parallel planes of one size along their normal and find their places in a volume.
 
     Slices ascend along the cross product of row and column direction. The affine goes exactly through the first
-    plane, and its step is the mean one.
+    plane. A stack that leans or is shifted is straightened by whole pixels, one with gaps or changing distances is put
+    on an even grid that meets every plane; both are remarked on.
 
     Raises
     ------
     StackError
-        The leaf that says what is wrong: too few slices, duplicates, a gap, changing distances, a tilt, a shift.
+        The leaf that says what is wrong: too few slices, duplicates, or a gap, a lean or a shift beyond repair.
 
     References
     ----------
@@ -75,83 +92,112 @@ def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGe
     spaces = {plane.frame_of_reference_uid for plane in planes}
     if len(spaces) > 1:
         raise MixedFrameOfReferenceError(uid, len(spaces))
-    normal = planes[0].normal
+    first = planes[0]
     # Equal positions keep a stable order, whatever order the instances arrived in.
-    ordered = sorted(planes, key=lambda p: (float(p.position_mm @ normal), p.instance.name, p.frame_index))
+    ordered = sorted(planes, key=lambda p: (float(p.position_mm @ first.normal), p.instance.name, p.frame_index))
     positions = np.array([plane.position_mm for plane in ordered])
     n_different = n_positions(ordered)
     if n_different < len(ordered):
         raise DuplicatePositionsError(uid, len(ordered), n_different)
-    along_mm = (positions - positions[0]) @ normal
-    step_mm = _even_step(along_mm, uid)
-    beside_mm = positions - positions[0] - np.outer(along_mm, normal)
-    _check_straight(beside_mm, along_mm, ordered, uid)
+    first = ordered[0]
+    along_mm = (positions - positions[0]) @ first.normal
+    grid = slice_grid(along_mm)
+    _check_gaps(grid, along_mm, uid)
+    beside_mm = positions - positions[0] - np.outer(along_mm, first.normal)
+    shifts, shift_remarks = _whole_pixel_shifts(beside_mm, along_mm, first, uid)
+    first_indices = np.column_stack((grid.slice_indices, shifts - shifts.min(axis=0)))
+    rows, columns = first.pixel_format.rows, first.pixel_format.columns
+    shape = (grid.n_slices, rows + int(np.ptp(shifts[:, 0])), columns + int(np.ptp(shifts[:, 1])))
+    if math.prod(shape) > MAX_VOXELS:
+        raise SeriesTooLargeError(uid, "voxels once it is straight and even", math.prod(shape), MAX_VOXELS)
     affine = np.eye(4)
-    affine[:3, 0] = normal * step_mm
-    affine[:3, 1] = ordered[0].column_direction * ordered[0].spacing_mm[0]
-    affine[:3, 2] = ordered[0].row_direction * ordered[0].spacing_mm[1]
-    affine[:3, 3] = positions[0]
-    return StackGeometry(tuple(ordered), affine, _remarks(ordered, along_mm, step_mm))
+    affine[:3, 0] = first.normal * grid.step_mm
+    affine[:3, 1] = first.column_direction * first.spacing_mm[0]
+    affine[:3, 2] = first.row_direction * first.spacing_mm[1]
+    affine[:3, 3] = positions[0] - affine[:3, :3] @ first_indices[0]
+    layout = FrameLayout(positions, first_indices, rows, columns)
+    remarks = (*_spacing_remarks(ordered, along_mm, grid), *shift_remarks, *_space_remarks(first))
+    return StackGeometry(tuple(ordered), affine, shape, layout, remarks)
 
 
-def _even_step(along_mm: NDArray[np.float64], uid: str) -> float:
-    """Mean step between slices, once it is clear that all are alike."""
-    steps = np.diff(along_mm)
-    median = float(np.median(steps))
-    mean = float(along_mm[-1] / steps.size)
-    worst = int(np.argmax(np.abs(steps - median)))
-    if abs(steps[worst] - median) <= STEP_TOLERANCE * median:
-        off_grid = float(np.max(np.abs(along_mm - mean * np.arange(along_mm.size))))
-        if off_grid <= POSITION_TOLERANCE * mean:
-            return mean
-        raise SpacingNotUniformError(uid, worst + 1, float(steps[worst]), mean)
-    # With missing slices the rest of the stack has one step, and each gap is a multiple of the smallest.
-    smallest = float(steps.min())
-    multiples = steps / smallest
-    is_gap = multiples > 1.5
-    if (
-        np.all(np.abs(multiples - np.rint(multiples)) <= 2 * STEP_TOLERANCE * multiples)
-        and is_gap.sum() * 2 <= steps.size
-    ):
-        number = int(np.argmax(is_gap)) + 1
-        raise SliceGapError(uid, number, float(steps[number - 1]), float(np.median(steps[~is_gap])))
-    raise SpacingNotUniformError(uid, worst + 1, float(steps[worst]), median)
-
-
-def _check_straight(
-    beside_mm: NDArray[np.float64], along_mm: NDArray[np.float64], planes: Sequence[Plane], uid: str
-) -> None:
-    """Refuse a stack that leans (a tilt) or in which slices lie beside each other."""
-    tolerance_mm = SHIFT_TOLERANCE * min(planes[0].spacing_mm)
-    shifts = np.linalg.norm(beside_mm, axis=1)
-    if shifts.max() <= tolerance_mm:
+def _check_gaps(grid: SliceGrid, along_mm: NDArray[np.float64], uid: str) -> None:
+    """Refuse a stack of which too little is there to be one volume."""
+    if grid.is_even:
         return
-    lean = along_mm @ beside_mm / (along_mm @ along_mm)  # mm beside per mm along, least squares through slice 1
-    off_line = np.linalg.norm(beside_mm - np.outer(along_mm, lean), axis=1)
+    steps = np.diff(along_mm)
+    worst = int(np.argmax(steps))
+    usual_mm = grid.step_mm if grid.has_one_distance else float(np.median(steps))
+    if steps[worst] > MAX_GAP_FRACTION * along_mm[-1] and steps[worst] > 1.5 * usual_mm:
+        raise SliceGapError(uid, worst + 1, float(steps[worst]), usual_mm)
+    if grid.has_one_distance and grid.n_slices > MAX_PLANES_WITH_MISSING * along_mm.size:
+        raise SliceGapError(uid, worst + 1, float(steps[worst]), usual_mm)
+    if grid.n_slices > MAX_PLANES_OF_CHANGING * along_mm.size:
+        raise SpacingNotUniformError(uid, worst + 1, float(steps[worst]), float(steps.min()))
+
+
+def _whole_pixel_shifts(
+    beside_mm: NDArray[np.float64], along_mm: NDArray[np.float64], first: Plane, uid: str
+) -> tuple[NDArray[np.intp], tuple[Remark, ...]]:
+    """(plane, 2) rows and columns by which each plane lies beside the first; zeros for a straight stack."""
+    tolerance_mm = SHIFT_TOLERANCE * min(first.spacing_mm)
+    if np.linalg.norm(beside_mm, axis=1).max() <= tolerance_mm:
+        return np.zeros((len(along_mm), 2), dtype=np.intp), ()
+    shifts = np.rint(_pixels_of(beside_mm, first)).astype(np.intp)
+    lean = np.median(beside_mm[1:] / along_mm[1:, np.newaxis], axis=0)  # mm beside per mm along
+    angle_deg = math.degrees(math.atan(float(np.linalg.norm(lean))))
+    off_line_mm = beside_mm - np.outer(along_mm, lean)
+    off_line = np.linalg.norm(off_line_mm - np.median(off_line_mm, axis=0), axis=1)
     worst = int(np.argmax(off_line))
+    if angle_deg > MAX_TILT_DEG:
+        raise TiltError(uid, angle_deg, MAX_TILT_DEG)
+    how = "put right by whole pixels for the models, results lie on the slices as received"
     if off_line[worst] <= tolerance_mm:
-        raise TiltError(uid, math.degrees(math.atan(float(np.linalg.norm(lean)))))
-    raise SlicesNotAlignedError(uid, worst + 1, float(off_line[worst]))
+        return shifts, (Remark("tilted", f"slices lean by {angle_deg:.1f} degrees (a gantry tilt); {how}"),)
+    size = np.array([first.pixel_format.rows, first.pixel_format.columns])
+    if np.any(np.ptp(_pixels_of(off_line_mm, first), axis=0) > MAX_SHIFT_FRACTION * size):
+        raise SlicesNotAlignedError(uid, worst + 1, float(off_line[worst]))
+    text = f"slice {worst + 1} lies {off_line[worst]:.2f} mm beside the line through the others; {how}"
+    return shifts, (Remark("shifted-slices", text),)
 
 
-def _remarks(planes: Sequence[Plane], along_mm: NDArray[np.float64], step_mm: float) -> tuple[Remark, ...]:
+def _pixels_of(vectors_mm: NDArray[np.float64], first: Plane) -> NDArray[np.float64]:
+    """(plane, 2) rows and columns that vectors within the plane reach over."""
+    directions = np.column_stack((first.column_direction, first.row_direction))
+    return np.asarray(vectors_mm @ directions / first.spacing_mm)
+
+
+def _spacing_remarks(planes: Sequence[Plane], along_mm: NDArray[np.float64], grid: SliceGrid) -> tuple[Remark, ...]:
     remarks = []
     steps = np.diff(along_mm)
-    if np.max(np.abs(steps - step_mm)) > REMARKED_STEP_FRACTION * step_mm:
-        remarks.append(
-            Remark(
-                "uneven-slice-positions",
-                f"steps between slices are {steps.min():.3f} to {steps.max():.3f} mm; {step_mm:.3f} mm is used",
-            )
+    usual_mm = grid.step_mm
+    if grid.is_even:
+        if np.max(np.abs(steps - usual_mm)) > REMARKED_STEP_FRACTION * usual_mm:
+            text = f"steps between slices are {steps.min():.3f} to {steps.max():.3f} mm; {usual_mm:.3f} mm is used"
+            remarks.append(Remark("uneven-slice-positions", text))
+    elif grid.has_one_distance:
+        gap = int(np.argmax(steps > 1.5 * usual_mm))
+        n_missing = grid.n_slices - along_mm.size
+        text = (
+            f"{n_missing} of {grid.n_slices} slices are missing or were never made, the first after slice {gap + 1}, "
+            f"where the step is {steps[gap]:.2f} mm, expected {usual_mm:.2f} mm; filled in for the models, results lie "
+            "on the slices that are there"
         )
+        remarks.append(Remark("missing-slices", text))
+    else:
+        usual_mm = float(np.median(steps))
+        text = (
+            f"distances between slices change from {steps.min():.2f} to {steps.max():.2f} mm; the models saw a volume "
+            f"of one spacing, {grid.step_mm:.2f} mm, results lie on the slices that are there"
+        )
+        remarks.append(Remark("changing-slice-distances", text))
     stated = planes[0].spacing_between_slices_mm
-    if stated is not None and abs(stated - step_mm) > REMARKED_SPACING_FRACTION * step_mm:
-        remarks.append(
-            Remark(
-                "spacing-between-slices-contradicts",
-                f"SpacingBetweenSlices says {stated:.3f} mm, the positions say {step_mm:.3f} mm, which is used",
-            )
-        )
-    if planes[0].frame_of_reference_uid is None:
-        remarks.append(Remark("frame-of-reference-missing", "the source names no frame of reference"))
+    if stated is not None and abs(stated - usual_mm) > REMARKED_SPACING_FRACTION * usual_mm:
+        text = f"SpacingBetweenSlices says {stated:.3f} mm, the positions say {usual_mm:.3f} mm, which is used"
+        remarks.append(Remark("spacing-between-slices-contradicts", text))
     return tuple(remarks)
+
+
+def _space_remarks(first: Plane) -> tuple[Remark, ...]:
+    if first.frame_of_reference_uid is None:
+        return (Remark("frame-of-reference-missing", "the source names no frame of reference"),)
+    return ()

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from sr_writer import segmentation
 from sr_writer.codes import SEGMENT_TERMS
 from sr_writer.errors import GeometryProofError
+from sr_writer.frame_grid import FrameGrid
 from sr_writer.proof import prove_segmentation
 from tests.factories import ct_series
 from tests.sr_writer.writing import masks_on, write_phantom
@@ -84,7 +85,7 @@ def _other_frame_of_reference(ds: Dataset) -> None:
     [
         (_flip_a_pixel, "1 voxels differ in segment"),
         (_shift_a_frame, "frame 4 lies 0.071 voxels off slice"),
-        (_shift_all_by_a_slice, "differ in segment 1|unexpected frame"),
+        (_shift_all_by_a_slice, "differ in segment 1|unexpected frame|voxels off slice"),
         (_swap_two_frames, "voxels differ in segment 1"),
         (_repeat_a_position, "voxels differ|unexpected frame"),
         (_swap_spacing, "voxels off slice"),
@@ -104,13 +105,13 @@ def test_a_changed_object_fails_the_proof(tamper: Callable[[Dataset], None], fin
         SEGMENT_TERMS[role].property_type: mask
         for role, mask in zip(("foreground", "anonymized"), masks_on((7, 11, 13)), strict=True)
     }
-    geometry, frame_of_reference_uid = series.truth.get_geometry(), str(ds.FrameOfReferenceUID)
-    prove_segmentation(written.part10(), geometry, frame_of_reference_uid, expected)
+    grid, frame_of_reference_uid = FrameGrid.from_geometry(series.truth.get_geometry()), str(ds.FrameOfReferenceUID)
+    prove_segmentation(written.part10(), grid, frame_of_reference_uid, expected)
     tamper(ds)
     buffer = BytesIO()
     dcmwrite(buffer, ds, enforce_file_format=True)
     with pytest.raises(GeometryProofError, match=finding):
-        prove_segmentation(buffer.getvalue(), geometry, frame_of_reference_uid, expected)
+        prove_segmentation(buffer.getvalue(), grid, frame_of_reference_uid, expected)
 
 
 def test_nothing_is_returned_when_the_packing_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

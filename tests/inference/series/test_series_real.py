@@ -25,8 +25,8 @@ RealSeries = Callable[[str], Path]
 # (slices, rows, columns) and spacing in the same order, mm; counted by hand from the inventory's "expected" column.
 VOLUMES: dict[str, list[tuple[tuple[int, int, int], tuple[float, float, float]]]] = {
     "ct_dcmqi_3slice_liver": [((3, 512, 512), (1.0, 0.811, 0.811))],
-    # 13 steps of 4 mm, 1.08 mm, 13 steps of 7 mm, on a grid of 1 mm; 18.5 degrees lean by 49 mm, which is 112 rows.
-    "ct_head_ge_tilt_varspacing": [((145, 624, 512), (1.0, 0.43, 0.43))],
+    # 13 steps of 4 mm, 1.08 mm, 13 steps of 7 mm, on a grid of 1 mm; 18.5 degrees lean by 48 mm, which is 99 rows.
+    "ct_head_ge_tilt_varspacing": [((145, 611, 512), (1.003, 0.488, 0.488))],
     "ct_head_siemens_tilt4": [((4, 521, 512), (4.851, 0.418, 0.418))],
     "ct_tiny_23x38x3": 2 * [((3, 38, 23), (2.5, 0.7, 0.7))],
     "mr_compr_j2k": [((4, 256, 256), (1.0, 1.0, 1.0))],

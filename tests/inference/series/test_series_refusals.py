@@ -14,7 +14,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELos
 from inference.errors import Refused
 from inference.series import errors
 from inference.series.assemble import assemble_volumes
-from inference.series.errors import NiftiError, SliceGapError, StackError, TiltError, UnsuitableObjectError
+from inference.series.errors import NiftiError, SliceGapError, StackError, UnsuitableObjectError
 from tests.factories import (
     CORONAL,
     EncodedInstance,
@@ -63,6 +63,13 @@ def cut(n_bytes: int, transfer_syntax_uid: str = "1.2.840.10008.1.2.1") -> Case:
         ds.PixelData = ds.PixelData[:-n_bytes]
 
     return lambda: [instance.edited(edit) for instance in ct_series(3, transfer_syntax_uid=transfer_syntax_uid)]
+
+
+def at_positions(along_mm: Sequence[float]) -> Case:
+    def edit(ds: Dataset, index: int) -> None:
+        ds.ImagePositionPatient = [*ds.ImagePositionPatient[:2], along_mm[index]]
+
+    return lambda: list(ct_series(len(along_mm), edit=edit))
 
 
 def moved(slice_index: int, by_mm: tuple[float, float, float]) -> Case:
@@ -170,9 +177,9 @@ CASES: dict[str, Case] = {
     "conflicting-instance": two_contents_under_one_uid,
     "too-few-slices": lambda: list(ct_series(2)),
     "slice-gap": lambda: drop_slice(ct_series(6), slice_number=3),
-    "spacing-not-uniform": moved(5, (0, 0, 1.0)),
-    "gantry-tilt": lambda: list(ct_series(6, tilt_deg=12.0)),
-    "slices-not-aligned": moved(2, (2.0, 0, 0)),
+    "spacing-not-uniform": at_positions([0, 0.5, 1, 1.5, 2, 2.5, 3, 13.23, 23.41, 33.67, 43.79, 53.94]),
+    "gantry-tilt": lambda: list(ct_series(6, tilt_deg=46.0)),
+    "slices-not-aligned": moved(2, (13.0, 0, 0)),
     "duplicate-positions": lambda: joined(ct_series(4), ct_series(4, seed="b")[:1]),
     "multiple-time-points": time_series,
     "mixed-orientations": lambda: joined(ct_series(4), ct_series(2, seed="b", orientation=CORONAL)),
@@ -214,37 +221,16 @@ def test_it_is_refused_by_name(code: str):
     assert (type(again), str(again)) == (type(error), str(error))
 
 
-def test_a_missing_slice_is_refused_and_located():
-    series = ct_series(40, rows=6, columns=5, spacing_mm=(3.0, 0.8, 0.7))
-    with pytest.raises(SliceGapError, match=r"after slice 16 is 6\.00 mm, expected 3\.00 mm"):
-        assemble_volumes(drop_slice(series, slice_number=17))
-
-
-def test_several_missing_slices_are_a_gap_and_the_first_is_named():
+def test_a_gap_of_more_than_a_quarter_of_the_stack_is_refused_and_located():
     series = ct_series(12, rows=6, columns=5)
     with pytest.raises(SliceGapError, match=r"after slice 2 is 9\.00 mm, expected 3\.00 mm"):
         assemble_volumes([series[i] for i in (0, 1, 4, 5, 7, 8, 9, 10, 11)])
 
 
-@pytest.mark.parametrize("tilt_deg", [-20.0, -2.0, 2.0, 18.5])
-def test_a_tilt_is_measured_from_the_positions_whatever_the_header_says(tilt_deg: float):
-    series = ct_series(12, tilt_deg=tilt_deg, edit=lambda ds, _: setattr(ds, "GantryDetectorTilt", 0))
-    with pytest.raises(TiltError, match=rf"tilt of {abs(tilt_deg):.1f} degrees"):
-        assemble_volumes(list(series))
-
-
-def test_a_tilt_that_moves_the_last_slice_by_less_than_a_quarter_pixel_is_rounding():
-    (source,) = assemble_volumes(list(ct_series(6, tilt_deg=0.5)))  # 15 mm along, 0.13 mm beside, pixels of 0.7 mm
-    assert source.volume.spatial_shape == (6, 40, 36)
-
-
-def test_steps_that_drift_are_not_uniform():
-    def drift(ds, index):
-        x, y, _ = ds.ImagePositionPatient
-        ds.ImagePositionPatient = [x, y, -700.0 + 3.0 * index + 0.0005 * index**2]
-
-    with pytest.raises(errors.SpacingNotUniformError):
-        assemble_volumes(list(ct_series(60, rows=4, columns=4, edit=drift)))
+def test_more_than_three_of_four_slices_missing_is_a_gap():
+    series = ct_series(60, rows=6, columns=5)
+    with pytest.raises(SliceGapError, match=r"after slice 4 is 18\.00 mm, expected 3\.00 mm"):
+        assemble_volumes([series[i] for i in (0, 1, 6, 11, 17, 23, 28, 33, 39, 44, 49, 54, 59)])
 
 
 def test_the_order_of_arrival_does_not_change_the_refusal():

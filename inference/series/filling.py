@@ -1,0 +1,36 @@
+"""What a volume holds where no frame lies: beside frames that were shifted, and between frames with a gap."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.series.volume import FrameLayout
+
+
+def fill_between_frames(voxels: NDArray[np.float32], layout: FrameLayout) -> None:
+    """Fill ``voxels`` in place around the frames, which are in it already and stay as they are.
+
+    Beside a frame lies the smallest value of the stack, which is air or the scanner's own padding. Planes between two
+    frames change from one to the other in proportion to the distance; equal values stay exactly equal.
+    """
+    if layout.is_whole(voxels):
+        return
+    windows = layout.windows()
+    lowest = min(float(voxels[window].min()) for window in windows)
+    for plane, rows, columns in windows:
+        _fill_beside(voxels[plane], rows, columns, lowest)
+    for (lower, *_), (upper, *_) in pairwise(windows):
+        if upper - lower > 1:
+            step = voxels[upper] - voxels[lower]
+            for plane in range(lower + 1, upper):
+                voxels[plane] = voxels[lower] + np.float32((plane - lower) / (upper - lower)) * step
+
+
+def _fill_beside(plane: NDArray[np.float32], rows: slice, columns: slice, value: float) -> None:
+    plane[: rows.start] = value
+    plane[rows.stop :] = value
+    plane[rows, : columns.start] = value
+    plane[rows, columns.stop :] = value
