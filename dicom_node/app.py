@@ -204,17 +204,31 @@ def _ticks(
     settings: Settings, store: Store, rules: Rules, stopping: threading.Event, *, pipeline_digest: str, owner: str
 ) -> list[Tick]:
     """Everything that the worker's process does by time."""
-    from dicom_node.peers import deliver
+    from dicom_node.peers import count_instances, deliver
     from dicom_node.pipeline.clock import Tick
+    from dicom_node.pipeline.completeness import Patience
+    from dicom_node.pipeline.counting import PeerCounts
     from dicom_node.pipeline.delivery import Outbox
+    from dicom_node.pipeline.evidence import Witnesses
     from dicom_node.pipeline.intake import complete_quiet_series, judge_open_studies
     from dicom_node.pipeline.leases import expire_leases
     from dicom_node.pipeline.retention import delete_old_sources
     from dicom_node.pipeline.retry import RetryPolicy
 
+    by_name = {peer.name: peer for peer in settings.peers}
+    patience = Patience(settings.series.quiet_s, settings.series.max_wait_s)
+    witnesses = Witnesses(
+        store,
+        PeerCounts(
+            [by_name[name] for name in settings.series.ask_peers],
+            partial(count_instances, calling_ae_title=settings.node.ae_title),
+        ),
+        quiet_s=patience.quiet_s,
+    )
+
     def complete() -> None:
         complete_quiet_series(
-            store, rules, pipeline_digest=pipeline_digest, quiet_s=settings.series.quiet_s, now=utc_now()
+            store, rules, witnesses, pipeline_digest=pipeline_digest, patience=patience, now=utc_now()
         )
 
     def expire() -> None:

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from dicom_node.pipeline.completeness import Patience
+from dicom_node.pipeline.counting import CountInstances, PeerCounts
+from dicom_node.pipeline.evidence import Witnesses
+from dicom_node.pipeline.intake import complete_quiet_series
+from dicom_node.pipeline.rules import Rules
+from dicom_node.settings import DicomwebPeer, DimsePeer
 from dicom_node.store import Arrival, Kept, Store
 from tests.factories import EncodedInstance
 
@@ -17,6 +23,7 @@ def receive(
     *,
     at: datetime = NOON,
     calling_ae_title: str = "CT1",
+    association_id: str = "1",
     expected: Kept = Kept.STORED,
 ) -> None:
     """Keep instances; each must meet the same answer."""
@@ -33,10 +40,31 @@ def receive(
             **announced,
             calling_ae_title=calling_ae_title,
             called_ae_title="NODE",
-            association_id="1",
+            association_id=association_id,
             received_at=at,
         )
         assert store.inbox.keep(spool, arrival) is expected
+
+
+def complete_quiet(
+    store: Store, rules: Rules, *, pipeline_digest: str, quiet_s: float, now: datetime, max_wait_s: float | None = None
+) -> int:
+    """Close quiet series as the worker's clock does, with no peer to ask; without waiting longer than ``quiet_s``."""
+    patience = Patience(quiet_s, quiet_s if max_wait_s is None else max_wait_s)
+    return complete_quiet_series(
+        store, rules, witnesses(store, quiet_s), pipeline_digest=pipeline_digest, patience=patience, now=now
+    )
+
+
+def witnesses(
+    store: Store,
+    quiet_s: float,
+    *,
+    peers: Sequence[DimsePeer | DicomwebPeer] = (),
+    ask: CountInstances = lambda *_: None,
+) -> Witnesses:
+    """Those who may know whether a series is complete."""
+    return Witnesses(store, PeerCounts(peers, ask), quiet_s=quiet_s)
 
 
 def dataset_bytes(part10: bytes) -> bytes:

@@ -130,14 +130,17 @@ class Association:
             CommandField.C_ECHO_RQ: begin_echo,
         }
         reader = MessageReader(agreement.contexts, operations)
-        try:
-            n_messages = self._take_messages(reader, agreement.request.max_pdu_bytes)
-        finally:
-            reader.discard()
+        with self._store.associations.hold(sender.association_id) as note_message:
+            try:
+                n_messages = self._take_messages(reader, agreement.request.max_pdu_bytes, note_message)
+            finally:
+                reader.discard()
         self._stream.send(release_response())
         log.info("association released", extra=self._fields | {"n_messages": n_messages})
 
-    def _take_messages(self, reader: MessageReader, peer_max_pdu_bytes: int) -> int:
+    def _take_messages(
+        self, reader: MessageReader, peer_max_pdu_bytes: int, note_message: Callable[[datetime], None]
+    ) -> int:
         n_messages = 0
         message_began_at = 0.0
         while True:
@@ -155,6 +158,7 @@ class Association:
                 response = reader.feed(pdv)
                 if response is not None:
                     n_messages += 1
+                    note_message(self._clock())
                     self._stream.send(p_data_pdus(*response, max_pdu_bytes=peer_max_pdu_bytes))
                     message_began_at = time.monotonic()
             self._check_pace(reader.message_bytes, time.monotonic() - message_began_at)

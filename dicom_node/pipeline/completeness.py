@@ -1,7 +1,9 @@
 """When a series counts as complete.
 
 DICOM has no signal for it: a release is not one, and a study may come over several associations. A quiet period is
-the one piece of evidence that always exists; an instance that comes later starts a new generation of the series.
+the one piece of evidence that always exists. After it, a peer that counts as many instances as are here settles it;
+without one, whatever says that more is to come makes the series wait, and never longer than the maximum wait: an
+instance that comes later starts a new generation of the series.
 """
 
 from __future__ import annotations
@@ -11,15 +13,32 @@ from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a series waits, both from its last instance on."""
+
+    quiet_s: float
+    max_wait_s: float  # where something says that more is to come
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a quiet series beside its silence."""
+
+    confirmed: str | None = None  # who says that all is here
+    doubts: tuple[str, ...] = ()  # what says that more is to come
+
+
+@dataclass(frozen=True, slots=True)
 class Completeness:
     """Whether a series is complete, and why."""
 
     is_complete: bool
     reason: str
+    is_doubted: bool = False  # it goes on although somebody says that more is to come, or cannot be asked
 
 
-def judge_completeness(last_arrival_at: datetime, now: datetime, *, quiet_s: float) -> Completeness:
-    """Complete once no instance has arrived for ``quiet_s`` seconds.
+def judge_silence(last_arrival_at: datetime, now: datetime, *, quiet_s: float) -> Completeness:
+    """Whether no instance has arrived for ``quiet_s`` seconds.
 
     A clock that was set back makes the last arrival lie in the future; the series then waits until the clock is past
     it again, which is late but never too early.
@@ -28,3 +47,24 @@ def judge_completeness(last_arrival_at: datetime, now: datetime, *, quiet_s: flo
     if now >= last_arrival_at + timedelta(seconds=quiet_s):
         return Completeness(True, f"no instance for {silent_s:.0f} s (quiet period {quiet_s:g} s)")
     return Completeness(False, f"last instance {silent_s:.0f} s ago (quiet period {quiet_s:g} s)")
+
+
+def weigh_evidence(
+    last_arrival_at: datetime, now: datetime, patience: Patience, evidence: Evidence, *, is_forced: bool = False
+) -> Completeness:
+    """Whether a series is complete, by its silence and by what else is known of it."""
+    doubts = "; ".join(evidence.doubts)
+    if is_forced:
+        said = f" although {doubts}" if doubts and evidence.confirmed is None else ""
+        return Completeness(True, f"completed by hand{said}", is_doubted=bool(said))
+    silence = judge_silence(last_arrival_at, now, quiet_s=patience.quiet_s)
+    if not silence.is_complete:
+        return silence
+    if evidence.confirmed is not None:
+        return Completeness(True, f"{silence.reason}; {evidence.confirmed}")
+    if not doubts:
+        return silence
+    if now < last_arrival_at + timedelta(seconds=patience.max_wait_s):
+        return Completeness(False, f"{silence.reason}, but {doubts} (waits at most {patience.max_wait_s:g} s)")
+    silent_s = (now - last_arrival_at).total_seconds()
+    return Completeness(True, f"no instance for {silent_s:.0f} s, although {doubts}", is_doubted=True)

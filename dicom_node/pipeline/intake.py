@@ -6,12 +6,13 @@ import logging
 from datetime import datetime
 
 from dicom_node.pipeline import routing
-from dicom_node.pipeline.completeness import judge_completeness
+from dicom_node.pipeline.completeness import Completeness, Patience, weigh_evidence
+from dicom_node.pipeline.evidence import Witnesses
 from dicom_node.pipeline.routing import Process, route
 from dicom_node.pipeline.rules import Rules
 from dicom_node.pipeline.series_facts import facts_of_series
 from dicom_node.pipeline.study_state import study_decision
-from dicom_node.store import JobPlan, SeriesRow, Skip, Store
+from dicom_node.store import Closing, JobPlan, SeriesRow, Skip, Store
 
 log = logging.getLogger(__name__)
 
@@ -19,40 +20,67 @@ UNREADABLE = Process("not-readable", None)
 EVERY_STACK = "every-stack"  # a series is all the volumes that its instances make
 
 
-def complete_quiet_series(store: Store, rules: Rules, *, pipeline_digest: str, quiet_s: float, now: datetime) -> int:
-    """Close every series to which nothing was added for a while; gives how many were closed."""
+def complete_quiet_series(
+    store: Store, rules: Rules, witnesses: Witnesses, *, pipeline_digest: str, patience: Patience, now: datetime
+) -> int:
+    """Close every series that counts as complete; gives how many were closed.
+
+    All that are quiet are looked at, so that those which wait for something do not stand before the others.
+    """
     n_closed = 0
-    for series in store.series.quiet(now, quiet_s):
-        completeness = judge_completeness(series.last_arrival_at, now, quiet_s=quiet_s)
-        if not completeness.is_complete:
-            continue
-        n_closed += _close(store, series, rules, pipeline_digest, now, completeness.reason)
+    looked_at: list[SeriesRow] = []
+    page: tuple[SeriesRow, ...] = ()
+    while page := store.series.quiet(now, patience.quiet_s, after=page[-1] if page else None):
+        for series in page:
+            completeness = weigh_evidence(
+                series.last_arrival_at,
+                now,
+                patience,
+                witnesses.hear(series, now),
+                is_forced=series.forced_at is not None,
+            )
+            if completeness.is_complete:
+                n_closed += _close(store, series, rules, pipeline_digest, now, completeness)
+            else:
+                log.debug("series waits: %s", completeness.reason, extra=_fields(series))
+        looked_at += page
+    witnesses.forget_others(looked_at)
     return n_closed
 
 
 def _close(
-    store: Store, series: SeriesRow, rules: Rules, pipeline_digest: str, now: datetime, complete_because: str
+    store: Store, series: SeriesRow, rules: Rules, pipeline_digest: str, now: datetime, completeness: Completeness
 ) -> bool:
     decision = _route(store, series, rules)
     plan: tuple[JobPlan, ...] | Skip
     if isinstance(decision, Process):
-        plan = (JobPlan(EVERY_STACK, pipeline_digest, reason=f"rule {decision.rule_name}"),)
+        reason = f"rule {decision.rule_name}; {completeness.reason}"
+        plan = (JobPlan(EVERY_STACK, pipeline_digest, reason=reason),)
     else:
         plan = Skip(f"{decision.code}: {decision.reason}")
-    is_closed = store.series.complete(series, plan, now)
+    closing = Closing(completeness.reason, completeness.is_doubted, pipeline_digest)
+    is_closed = store.series.complete(series, plan, now, closing)
     if is_closed:
         store.studies.decide(series.study_instance_uid, study_decision(rules.study))
-        log.info(
-            "series complete",
+        log.log(
+            logging.WARNING if completeness.is_doubted else logging.INFO,
+            "series closed in doubt" if completeness.is_doubted else "series complete",
             extra={
-                "series_instance_uid": series.series_instance_uid,
-                "generation": series.generation,
-                "n_instances": series.n_instances,
-                "complete_because": complete_because,
+                **_fields(series),
+                "complete_because": completeness.reason,
                 "decision": plan.reason if isinstance(plan, Skip) else plan[0].reason,
             },
         )
     return is_closed
+
+
+def _fields(series: SeriesRow) -> dict[str, object]:
+    """What every log line of a series carries."""
+    return {
+        "series_instance_uid": series.series_instance_uid,
+        "generation": series.generation,
+        "n_instances": series.n_instances,
+    }
 
 
 def _route(store: Store, series: SeriesRow, rules: Rules) -> Process | routing.Skip:

@@ -72,6 +72,12 @@ class SeriesSettings(_Section):
     """When a series counts as complete."""
 
     quiet_s: Seconds = Field(default=30.0, description="seconds without a new instance")
+    max_wait_s: Seconds = Field(
+        default=300.0, description="longest wait after the last instance where something says that more is to come"
+    )
+    ask_peers: tuple[str, ...] = Field(
+        default=(), description="names of the peers that are asked how many instances a series has"
+    )
 
 
 class WorkSettings(_Section):
@@ -160,8 +166,9 @@ class Settings(_Section):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"peers: the name {repeated[0]!r} is used twice; names of peers are unique")
-        for name in self.deliver_to:
-            if name not in names:
-                known = ", ".join(sorted(names)) or "none is configured"
-                raise ValueError(f"deliver_to: no peer is named {name!r}; known peers: {known}")
+        for key, wanted in (("deliver_to", self.deliver_to), ("series.ask_peers", self.series.ask_peers)):
+            for name in wanted:
+                if name not in names:
+                    known = ", ".join(sorted(names)) or "none is configured"
+                    raise ValueError(f"{key}: no peer is named {name!r}; known peers: {known}")
         return self

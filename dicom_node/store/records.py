@@ -75,7 +75,7 @@ class SeriesRow:
     skip_reason: str | None
     forced_at: datetime | None  # a person said that it is complete; until it is closed
     complete_because: str | None
-    is_short: bool | None  # closed although something said that more was to come
+    is_doubted: bool | None  # closed although nobody could say that all is there
     pipeline_digest: str | None  # that it was closed for
 
 
@@ -84,7 +84,7 @@ class Closing:
     """Why a series counts as complete, and for which pipeline."""
 
     because: str = ""
-    is_short: bool = False  # something still says that more is to come
+    is_doubted: bool = False  # nobody can say that all is there, or somebody that it is not
     pipeline_digest: str | None = None
 
 

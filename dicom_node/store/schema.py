@@ -92,7 +92,7 @@ series = sa.Table(
     sa.Column("skip_reason", sa.Text, nullable=True),
     sa.Column("forced_at", UtcDateTime, nullable=True),  # a person said that it is complete; until it is closed
     sa.Column("complete_because", sa.Text, nullable=True),
-    sa.Column("is_short", sa.Boolean, nullable=True),  # closed although something said that more was to come
+    sa.Column("is_doubted", sa.Boolean, nullable=True),  # closed although nobody could say that all is there
     sa.Column("pipeline_digest", sa.String(64), nullable=True),  # that it was closed for
     sa.Index(None, "study_instance_uid", "modality"),  # none on modality alone: it tempts planners into sorting
     sa.Index(None, "state", "last_arrival_at"),

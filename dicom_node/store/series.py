@@ -104,7 +104,7 @@ class SeriesIndex:
                 completed_at=now,
                 forced_at=None,
                 complete_because=closing.because or None,
-                is_short=closing.is_short,
+                is_doubted=closing.is_doubted,
                 pipeline_digest=closing.pipeline_digest,
             )
         )

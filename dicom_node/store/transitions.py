@@ -17,7 +17,7 @@ REOPENED = {
     "skip_reason": None,
     "forced_at": None,
     "complete_because": None,
-    "is_short": None,
+    "is_doubted": None,
     "pipeline_digest": None,
 }
 """What a series loses that starts over."""

@@ -16,12 +16,11 @@ from dicom_node.peers import ObjectToSend, SendOutcome, deliver
 from dicom_node.peers.errors import PeerUnreachableError
 from dicom_node.pipeline.clock import Clock, Tick
 from dicom_node.pipeline.delivery import Outbox, Send, warn_about_strays
-from dicom_node.pipeline.intake import complete_quiet_series
 from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.pipeline.rules import load_rules
 from dicom_node.settings import DimsePeer
 from dicom_node.store import JobState, NewResult, Outcome, Store
-from tests.arrivals import NOON, dataset_bytes, receive
+from tests.arrivals import NOON, complete_quiet, dataset_bytes, receive
 from tests.factories import EncodedInstance, ct_series, mr_series
 from tests.peer_servers import DimsePeerServer, free_port, start_storescp
 
@@ -35,7 +34,7 @@ def never() -> bool:
 def leave_results(store: Store, *peers: str, n_results: int = 2) -> list[EncodedInstance]:
     """Finish a job that leaves results; they are instances of a series that nobody sent."""
     receive(store, ct_series(n_slices=2))
-    complete_quiet_series(store, load_rules(None, peer_names=()), pipeline_digest="d", quiet_s=1, now=LATER)
+    complete_quiet(store, load_rules(None, peer_names=()), pipeline_digest="d", quiet_s=1, now=LATER)
     job = store.jobs.claim("worker", LATER, 60)
     assert job is not None
     results = list(mr_series(n_slices=n_results))

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.pipeline.intake import complete_quiet_series, judge_open_studies
+from dicom_node.pipeline.intake import judge_open_studies
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.store import JobState, SeriesState, Skip, Store, StudyState
-from tests.arrivals import NOON, receive
+from tests.arrivals import NOON, complete_quiet, receive
 from tests.factories import ct_series, mr_series
 
 QUIET_S = 30.0
@@ -20,7 +20,7 @@ DEFAULT = load_rules(None, peer_names=())
 
 
 def complete(store: Store, *, now: datetime = LATER, rules: Rules = DEFAULT, digest: str = DIGEST) -> int:
-    return complete_quiet_series(store, rules, pipeline_digest=digest, quiet_s=QUIET_S, now=now)
+    return complete_quiet(store, rules, pipeline_digest=digest, quiet_s=QUIET_S, now=now)
 
 
 def test_a_series_gets_one_job_once_it_is_quiet(store: Store) -> None:
@@ -127,6 +127,60 @@ def test_a_series_that_cannot_be_read_gets_a_job_that_will_say_so_and_holds_nobo
         broken.series_instance_uid,
         whole.series_instance_uid,
     }
+
+
+def test_a_series_that_lacks_slices_waits_for_them_and_says_so_when_it_waits_no_longer(store: Store) -> None:
+    series = ct_series(n_slices=9)
+    receive(store, [*series[:4], *series[5:]])
+
+    def complete_patiently(seconds: float) -> int:
+        now = NOON + timedelta(seconds=seconds)
+        return complete_quiet(store, DEFAULT, pipeline_digest=DIGEST, quiet_s=QUIET_S, max_wait_s=300, now=now)
+
+    assert complete_patiently(31) == 0
+    assert complete_patiently(299) == 0
+    assert complete_patiently(300) == 1
+    row = store.series.get(series.series_instance_uid)
+    assert row.is_doubted
+    assert str(row.complete_because).startswith("no instance for 300 s, although 1 slice seems to be missing, between")
+    (job,) = store.jobs.list()
+    assert "1 slice seems to be missing" in store.jobs.events(job.id)[0].detail
+
+
+def test_a_series_that_waits_goes_on_as_soon_as_the_slice_is_there(store: Store) -> None:
+    series = ct_series(n_slices=9)
+    receive(store, [*series[:4], *series[5:]])
+    receive(store, [series[4]], at=NOON + timedelta(seconds=100))
+
+    def complete_patiently(seconds: float) -> int:
+        now = NOON + timedelta(seconds=seconds)
+        return complete_quiet(store, DEFAULT, pipeline_digest=DIGEST, quiet_s=QUIET_S, max_wait_s=300, now=now)
+
+    assert complete_patiently(129) == 0
+    assert complete_patiently(130) == 1
+    row = store.series.get(series.series_instance_uid)
+    assert (row.generation, row.is_doubted, row.n_instances) == (1, False, 9)
+
+
+def test_a_series_that_a_person_calls_complete_is_closed_at_once(store: Store) -> None:
+    series = ct_series(n_slices=9)
+    receive(store, [*series[:4], *series[5:]])
+    assert complete(store, now=NOON) == 0
+    assert store.series.force(series.series_instance_uid, NOON)
+    assert complete(store, now=NOON) == 1
+    row = store.series.get(series.series_instance_uid)
+    assert str(row.complete_because).startswith("completed by hand although 1 slice seems to be missing")
+
+
+def test_series_that_wait_stand_in_nobodys_way(store: Store) -> None:
+    for number in range(101):
+        series = ct_series(n_slices=5, rows=4, columns=4, seed=f"waits-{number}")
+        receive(store, [*series[:2], *series[3:]])
+    whole = ct_series(n_slices=2, seed="whole")
+    receive(store, whole, at=NOON + timedelta(seconds=1))
+    now = LATER + timedelta(seconds=1)
+    assert complete_quiet(store, DEFAULT, pipeline_digest=DIGEST, quiet_s=QUIET_S, max_wait_s=300, now=now) == 1
+    assert store.series.get(whole.series_instance_uid).state is SeriesState.COMPLETE
 
 
 def test_a_study_that_was_closed_by_a_process_that_died_is_judged_later(store: Store) -> None:

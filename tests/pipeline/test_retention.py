@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.pipeline.intake import complete_quiet_series
 from dicom_node.pipeline.retention import delete_old_sources
 from dicom_node.pipeline.rules import load_rules
 from dicom_node.store import JobState, Kept, NewResult, ObjectMissingError, Outcome, SeriesState, Store
-from tests.arrivals import NOON, dataset_bytes, receive
+from tests.arrivals import NOON, complete_quiet, dataset_bytes, receive
 from tests.factories import SyntheticSeries, ct_series, mr_series
 
 RULES = load_rules(None, peer_names=())
@@ -27,7 +26,7 @@ def series() -> SyntheticSeries:
 def finish(store: Store, series: SyntheticSeries, *, deliver_to: tuple[str, ...] = ("pacs",)) -> str:
     """Receive a series and end its job with one result; gives the digest of the result."""
     receive(store, series)
-    complete_quiet_series(store, RULES, pipeline_digest="d", quiet_s=1, now=CLOSED_AT)
+    complete_quiet(store, RULES, pipeline_digest="d", quiet_s=1, now=CLOSED_AT)
     job = store.jobs.claim("w", CLOSED_AT, 60)
     assert job is not None
     result = mr_series(n_slices=1)[0]
@@ -93,7 +92,7 @@ def test_what_is_not_delivered_stays(store: Store, series: SyntheticSeries) -> N
 @pytest.mark.parametrize("ending", ["queued", "dead", "cancelled"])
 def test_what_still_needs_a_person_or_a_worker_stays(store: Store, series: SyntheticSeries, ending: str) -> None:
     receive(store, series)
-    complete_quiet_series(store, RULES, pipeline_digest="d", quiet_s=1, now=CLOSED_AT)
+    complete_quiet(store, RULES, pipeline_digest="d", quiet_s=1, now=CLOSED_AT)
     (job,) = store.jobs.list()
     if ending == "dead":
         store.jobs.claim("w", CLOSED_AT, 60)
@@ -119,7 +118,7 @@ def test_a_deleted_series_that_is_sent_again_is_a_new_generation(store: Store, s
     row = store.series.get(series.series_instance_uid)
     assert (row.state, row.generation, row.n_instances) == (SeriesState.RECEIVING, 2, 4)
     later = OLD_ENOUGH + timedelta(minutes=1)
-    assert complete_quiet_series(store, RULES, pipeline_digest="d", quiet_s=1, now=later) == 1
+    assert complete_quiet(store, RULES, pipeline_digest="d", quiet_s=1, now=later) == 1
 
 
 def test_bytes_that_are_sent_again_while_they_are_deleted_are_kept(

@@ -16,7 +16,6 @@ import pytest
 from dicom_node import processing
 from dicom_node.errors import Transient
 from dicom_node.logs import set_up_logging
-from dicom_node.pipeline.intake import complete_quiet_series
 from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.pipeline.worker import Worker, WorkerSettings
@@ -26,7 +25,7 @@ from inference.models import ModelIdentity
 from inference.segment import Segmentation
 from inference.series.volume import SourceVolume
 from inference.verdict.verdict import SeriesVerdict, Verdict
-from tests.arrivals import NOON, receive
+from tests.arrivals import NOON, complete_quiet, receive
 from tests.factories import SyntheticSeries, ct_series, drop_slice
 
 DIGEST = "d" * 64
@@ -91,7 +90,7 @@ def queue(store: Store, clock: StubbornClock, instances: object, *, rules: Rules
     """Receive a series and queue its job."""
     receive(store, instances, at=clock.now)
     clock.pass_by(60)
-    assert complete_quiet_series(store, rules, pipeline_digest=digest, quiet_s=30, now=clock.now) == 1
+    assert complete_quiet(store, rules, pipeline_digest=digest, quiet_s=30, now=clock.now) == 1
 
 
 def worker(
@@ -141,7 +140,7 @@ def test_what_a_job_writes_is_never_its_input(store: Store, clock: StubbornClock
     queue(store, clock, series)
     work(worker(store, clock))
     clock.pass_by(3600)
-    assert complete_quiet_series(store, RULES, pipeline_digest=DIGEST, quiet_s=30, now=clock.now) == 0
+    assert complete_quiet(store, RULES, pipeline_digest=DIGEST, quiet_s=30, now=clock.now) == 0
     assert len(store.jobs.list()) == 1
 
 
@@ -304,7 +303,7 @@ def test_a_job_of_another_pipeline_is_not_done_under_its_name(
 ) -> None:
     queue(store, clock, series, digest="old" * 20)
     assert work(worker(store, clock))
-    assert complete_quiet_series(store, RULES, pipeline_digest=DIGEST, quiet_s=30, now=clock.now) == 1
+    assert complete_quiet(store, RULES, pipeline_digest=DIGEST, quiet_s=30, now=clock.now) == 1
     assert work(worker(store, clock))
     later, earlier = store.jobs.list()
     assert earlier.state is JobState.SUPERSEDED

@@ -46,11 +46,11 @@ def test_a_series_that_a_person_calls_complete_need_not_be_quiet(store: Store) -
     assert series.forced_at == at(1)
     store.series.complete(series, [JobPlan("each", "d1")], at(2), Closing("by hand", True, "d1"))
     closed = store.series.get(SERIES)
-    assert (closed.forced_at, closed.complete_because, closed.is_short) == (None, "by hand", True)
+    assert (closed.forced_at, closed.complete_because, closed.is_doubted) == (None, "by hand", True)
     assert not store.series.force(SERIES, at(3))
     keep(store, instance(9).at(at(70)))
     opened = store.series.get(SERIES)
-    assert (opened.complete_because, opened.is_short, opened.pipeline_digest) == (None, None, None)
+    assert (opened.complete_because, opened.is_doubted, opened.pipeline_digest) == (None, None, None)
 
 
 def test_series_of_another_pipeline_are_outdated_whether_they_were_processed_or_skipped(store: Store) -> None:

@@ -11,7 +11,7 @@ def upgrade() -> None:
     """Add columns; what was closed before is known by its jobs."""
     op.add_column("series", sa.Column("forced_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("series", sa.Column("complete_because", sa.Text(), nullable=True))
-    op.add_column("series", sa.Column("is_short", sa.Boolean(), nullable=True))
+    op.add_column("series", sa.Column("is_doubted", sa.Boolean(), nullable=True))
     op.add_column("series", sa.Column("pipeline_digest", sa.String(length=64), nullable=True))
     op.add_column("instances", sa.Column("superseded_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("results", sa.Column("superseded_by_job_id", sa.Integer(), nullable=True))

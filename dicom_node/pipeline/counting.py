@@ -1,0 +1,93 @@
+"""Asking peers how many instances a series has, without letting one that is down hold the others up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from dicom_node.failures import error_code
+from dicom_node.peers.errors import DeliveryError
+from dicom_node.settings import DicomwebPeer, DimsePeer
+from dicom_node.store import SeriesRow
+
+log = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 30.0  # a series of which the peer has more than we
+REST_S = 60.0  # for a peer that did not answer; each question to it costs its timeout
+
+
+class CountInstances(Protocol):
+    """Asks one peer; `dicom_node.peers.count_instances`, given who we are."""
+
+    def __call__(
+        self, peer: DimsePeer | DicomwebPeer, study_instance_uid: str, series_instance_uid: str, /
+    ) -> int | None:
+        """How many instances the peer has of a series, ``None`` when it does not know it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswer:
+    """What the peers say of one series."""
+
+    peer: str = ""
+    n_instances: int | None = None  # None: no peer knows the series
+    doubts: tuple[str, ...] = ()  # peers that would have to be asked and do not answer
+
+
+@dataclass(slots=True)
+class _Asked:
+    answer: PeerAnswer
+    ask_again_at: datetime
+
+
+@dataclass(slots=True)
+class PeerCounts:
+    """What the peers in the settings answer, asked in their order until one knows the series."""
+
+    peers: Sequence[DimsePeer | DicomwebPeer]
+    ask: CountInstances
+    _asked: dict[tuple[str, int], _Asked] = field(default_factory=dict)
+    _rests_until: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # by peer: until when, and why
+
+    def count(self, series: SeriesRow, now: datetime) -> PeerAnswer:
+        """What the peers say now, or said a moment ago of the same number of instances."""
+        key = (series.series_instance_uid, series.n_instances)
+        asked = self._asked.get(key)
+        if asked is None or now >= asked.ask_again_at:
+            answer = self._ask_all(series, now)
+            if answer.doubts and answer.n_instances is None:
+                return answer  # asked again as soon as the peers are rested
+            asked = self._asked[key] = _Asked(answer, now + timedelta(seconds=ASK_AGAIN_S))
+        return asked.answer
+
+    def forget_others(self, series: Sequence[SeriesRow]) -> None:
+        """Keep what was said of these series only."""
+        keys = {(each.series_instance_uid, each.n_instances) for each in series}
+        self._asked = {key: asked for key, asked in self._asked.items() if key in keys}
+
+    def _ask_all(self, series: SeriesRow, now: datetime) -> PeerAnswer:
+        doubts = []
+        for peer in self.peers:
+            until, why = self._rests_until.get(peer.name, (now, ""))
+            if now < until:
+                doubts.append(f"{peer.name} does not say how many it has ({why})")
+                continue
+            try:
+                n_instances = self.ask(peer, series.study_instance_uid, series.series_instance_uid)
+            except DeliveryError as error:
+                code = error_code(error)
+                log.warning(
+                    "peer does not say how many instances a series has: %s",
+                    error,
+                    extra={"peer": peer.name, "series_instance_uid": series.series_instance_uid, "code": code},
+                )
+                self._rests_until[peer.name] = (now + timedelta(seconds=REST_S), code)
+                doubts.append(f"{peer.name} does not say how many it has ({code})")
+                continue
+            if n_instances is not None:
+                return PeerAnswer(peer.name, n_instances)
+        return PeerAnswer(doubts=tuple(doubts))
