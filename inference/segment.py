@@ -27,7 +27,7 @@ from inference.verdict.verdict import SegmentationFacts, SeriesVerdict, Verdict,
 LARGEST_HEAD_ML: Final = 10_000.0
 
 # Raised whenever the same volume and models would give other masks or another verdict; part of the pipeline digest.
-SEGMENTATION_VERSION: Final = "1"
+SEGMENTATION_VERSION: Final = "2"
 
 Mask = NDArray[np.bool_]
 OnStage = Callable[[str], None]

@@ -6,7 +6,7 @@ proposal. Where no value is frequent enough (noise, blur, another face, resample
 
 How far the area goes into the air depends on the scan. Where the scan's own air is noise, every exact voxel that hangs
 together with the cut is the tool's. Where the air already had that value, nothing can be seen in it, and the area stays
-near the proposal.
+near the proposal; a small one that bares no tissue is air and nothing else.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ PART_ML = 0.3  # parts of the proposal smaller than this give no evidence of the
 SHELL_MM = (3.0, 15.0)  # of the air beside the head that tells what the scanner writes into air
 SCANNER_SHARE = 0.2  # of that shell; the scan's own air holds the fill value
 CONSTANT_SHARE = 0.35  # of neighbours there that are equal; the scan's own air is as flat as a fill
+# A cut bares tissue: bright voxels lie right beside the fill. Where a scanner set dark voxels to zero, the body's edge
+# fades before it. In heads with zeroed air, false proposals touched 0 to 4 cm2 of bright tissue, small true ones 18.
+CUT_SURFACE_CM2 = 6.0
+BRIGHT_SHARE = 0.6  # of the body's median, counted from the fill
 ISLAND_ML = 1.0  # parts of exact values away from the proposal: ears, a neck slab
 
 
@@ -78,6 +82,8 @@ def refine_anonymized(
     proven = [part for part, fill in parts.items() if fill == value]
     seeds = np.isin(labelled, proven)
     exact = _area_of_value(voxels, value, seeds, foreground, spacing_mm)
+    if exact is None:
+        return RefinedArea(proposal & ~seeds, nothing, DecidedBy.NATIVE_EVIDENCE, value)
     if not exact.any():
         return RefinedArea(proposal, nothing, DecidedBy.NETWORK)
     return RefinedArea(exact | proposal & ~seeds, exact, DecidedBy.NATIVE_EVIDENCE, value)
@@ -103,8 +109,8 @@ def _fill_of_parts(
 
 def _area_of_value(
     voxels: NDArray[np.float32], value: float, seeds: Mask, foreground: Mask, spacing_mm: Spacing
-) -> Mask:
-    """Voxels of one value, close together, that belong to the seeds."""
+) -> Mask | None:
+    """Voxels of one value, close together, that belong to the seeds; None where they are the scanner's air alone."""
     equal = voxels == np.float32(value)
     dense = equal & (neighbour_count(equal) >= DENSE_COUNT)
     if not (dense & seeds).any():
@@ -114,7 +120,8 @@ def _area_of_value(
     if _is_scanner_air(dense, voxels, seeds, foreground, grid):
         size_mm = float(np.count_nonzero(seeds) * np.prod(spacing_mm)) ** (1 / 3)
         if size_mm < REACH_SIZES_MM[0]:
-            return np.asarray(equal & seeds)
+            small = np.asarray(equal & seeds)
+            return small if _cut_surface_cm2(voxels, value, small, foreground, spacing_mm) >= CUT_SURFACE_CM2 else None
         reach_mm = float(np.interp(size_mm, REACH_SIZES_MM, REACH_MM))
         dense &= grid.spread(_near(grid.reduce(seeds) > 0, grid, reach_mm))
         smallest_island = None
@@ -142,6 +149,15 @@ def _is_scanner_air(dense: Mask, voxels: NDArray[np.float32], seeds: Mask, foreg
     is_equal = np.zeros(voxels.shape, bool)
     np.equal(voxels[..., 1:], voxels[..., :-1], out=is_equal[..., 1:])
     return float(grid.reduce(is_equal)[shell].mean()) > CONSTANT_SHARE
+
+
+def _cut_surface_cm2(voxels: NDArray[np.float32], value: float, area: Mask, body: Mask, spacing_mm: Spacing) -> float:
+    """How much bright tissue lies right beside the area."""
+    beside = ndimage.binary_dilation(area, SIX_NEIGHBOURS) & ~area
+    contrast = np.abs(voxels[beside] - np.float32(value))
+    tissue = float(np.abs(np.median(voxels[body & ~area]) - np.float32(value))) if (body & ~area).any() else 0.0
+    n_bright = np.count_nonzero(contrast > BRIGHT_SHARE * tissue)
+    return float(n_bright * np.prod(spacing_mm) ** (2 / 3)) / 100.0
 
 
 def _near(mask: Mask, grid: CoarseGrid, radius_mm: float) -> Mask:

@@ -83,6 +83,24 @@ def test_a_false_proposal_on_an_intact_face_does_not_grow(noise: float) -> None:
     assert np.count_nonzero(refined.mask) <= 2 * np.count_nonzero(proposal)
 
 
+def test_constant_air_before_a_skin_that_fades_is_no_cut_but_the_same_air_beside_bared_tissue_is() -> None:
+    head = phantom(noise=0.0)
+    blurred = ndimage.gaussian_filter(head.voxels, 1.0)
+    faded = np.where(blurred < 60.0, np.float32(0.0), blurred)  # as scanners zero what is dark
+    height_mm = ndimage.distance_transform_edt(~head.body, sampling=SPACING_MM)
+    front = np.zeros(SHAPE, bool)
+    front[20:60, :45, 25:65] = True
+    before_the_face = front & (height_mm > 1.5) & (height_mm < 9.0)
+    refined = refine_anonymized(faded, before_the_face, head.body, SPACING_MM)
+    assert not refined.mask.any()
+    assert refined.decided_by is DecidedBy.NATIVE_EVIDENCE
+    layer = front & (head.depth_mm() > 0) & (head.depth_mm() < 6.0)
+    cut = np.where(layer, np.float32(0.0), faded)
+    proposal = layer | before_the_face
+    refined = refine_anonymized(cut, proposal, head.body & ~layer, SPACING_MM)
+    assert dice(refined.mask & head.body, layer) > 0.99
+
+
 def test_no_proposal_means_no_area() -> None:
     head = phantom(noise=0.0)
     refined = refine_anonymized(head.voxels, np.zeros(SHAPE, bool), head.body, SPACING_MM)
