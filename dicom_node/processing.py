@@ -26,7 +26,7 @@ from inference.series.volume import SourceVolume
 from inference.verdict.calibration import calibration_sha256
 from inference.verdict.verdict import SeriesVerdict
 from sr_writer.frame_grid import FrameGrid
-from sr_writer.objects import WRITER_VERSION, AlgorithmIdentity, Lineage, Role, WrittenObject
+from sr_writer.objects import WRITER_VERSION, AlgorithmIdentity, Lineage, Predecessor, Role, WrittenObject
 from sr_writer.segmentation import write_segmentation
 
 OnStage = Callable[[str], None]
@@ -52,6 +52,7 @@ def process_series(
     pipeline_digest: str,
     written_at: datetime,
     on_stage: OnStage | None = None,
+    predecessors: Sequence[Predecessor] = (),
 ) -> tuple[ProcessedVolume, ...]:
     """Process every volume of a series.
 
@@ -63,6 +64,8 @@ def process_series(
         Date and time that the objects carry; the job's, so that a repeated job writes the same bytes.
     on_stage
         Called with a word at each step.
+    predecessors
+        Results of an earlier generation, which each object says that it replaces.
 
     Raises
     ------
@@ -86,6 +89,7 @@ def process_series(
             written_at=written_at,
             reading_s=reading_s,
             on_stage=on_stage,
+            predecessors=predecessors,
         )
         for volume in volumes
     )
@@ -102,6 +106,7 @@ def process_volume(
     written_at: datetime | None,
     reading_s: float,
     on_stage: OnStage | None = None,
+    predecessors: Sequence[Predecessor] = (),
 ) -> ProcessedVolume:
     """Segment one volume that was read already, and write down what was found.
 
@@ -113,7 +118,7 @@ def process_volume(
     if source.headers and written_at is not None:
         _tell(on_stage, "writing")
         lineage = Lineage(str(source.series_instance_uid), generation, source.stack_number, pipeline_digest)
-        objects = _write_objects(source, segmentation, lineage, written_at)
+        objects = _write_objects(source, segmentation, lineage, written_at, predecessors)
     writing_s = perf_counter() - started
     report = build_report(
         source,
@@ -166,7 +171,11 @@ def frames_of(source: SourceVolume) -> FrameGrid:
 
 
 def _write_objects(
-    source: SourceVolume, segmentation: Segmentation, lineage: Lineage, written_at: datetime
+    source: SourceVolume,
+    segmentation: Segmentation,
+    lineage: Lineage,
+    written_at: datetime,
+    predecessors: Sequence[Predecessor],
 ) -> tuple[WrittenObject, ...]:
     foreground, anonymized = (
         mask if source.frames is None else source.frames.on_frames(mask)
@@ -182,6 +191,7 @@ def _write_objects(
         written_at=written_at,
         plane_sources=source.plane_sources,
         is_face_anonymized=segmentation.verdict.verdict is SeriesVerdict.DEFACED,
+        predecessors=predecessors,
     )
     return () if written is None else (written,)
 

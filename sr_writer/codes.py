@@ -23,6 +23,9 @@ SOURCE_IMAGE: Final = CodedConcept("121322", "DCM", "Source image for image proc
 PRIVATE_SCHEME: Final = "99DICOMNODE"
 # Voxels whose values were removed or replaced by a defacing or refacing tool, wherever in the body they lie.
 ANONYMIZED_AREA: Final = CodedConcept("ANON-AREA", PRIVATE_SCHEME, "Anonymized area")
+# Purpose of a reference to an earlier result that the object stands in for. CID 7009 has this for reports alone, and
+# the predecessors of CID 7202 are other forms of the same pixels.
+REPLACED_RESULT: Final = CodedConcept("REPLACED-RESULT", PRIVATE_SCHEME, "Replaced result")
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,15 @@ class Lineage:
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """An earlier result that an object replaces: of the same series, before instances were added or models changed."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class WrittenObject:
     """An object ready to be stored or sent; ``encoded_dataset`` is without preamble and file meta information."""
 

@@ -31,11 +31,19 @@ from sr_writer.objects import (
     WRITER_VERSION,
     AlgorithmIdentity,
     Lineage,
+    Predecessor,
     Role,
     WrittenObject,
 )
 from sr_writer.proof import prove_segmentation
-from sr_writer.sources import PlaneSource, check_plane_sources, find_plane_sources, referenced_series_item
+from sr_writer.sources import (
+    PlaneSource,
+    check_plane_sources,
+    find_plane_sources,
+    referenced_series_item,
+    replaced_image_items,
+    replaced_series_items,
+)
 from sr_writer.time_zone import source_time_zone
 from sr_writer.uids import derive_frame_of_reference_uid
 
@@ -43,6 +51,7 @@ log = logging.getLogger(__name__)
 
 # Keeps our series behind the scanner's in a viewer's list.
 SERIES_NUMBER_OFFSET: Final = 9000
+REPLACES_EARLIER: Final = " (replaces earlier)"  # in the series' description, where a person compares the two
 _LARGEST_SOURCE_SERIES_NUMBER: Final = 2**31 - 1 - SERIES_NUMBER_OFFSET
 
 
@@ -57,6 +66,7 @@ def write_segmentation(
     written_at: datetime,
     plane_sources: Sequence[PlaneSource] | None = None,
     is_face_anonymized: bool = False,
+    predecessors: Sequence[Predecessor] = (),
 ) -> WrittenObject | None:
     """Write the SEG of one stack.
 
@@ -75,6 +85,8 @@ def write_segmentation(
         The frame of each slice, in array order; found from the headers when left out.
     is_face_anonymized
         Whether the anonymized area lies at the face, so that the segment may say so.
+    predecessors
+        Earlier results that this one replaces; it says so of each.
 
     Returns
     -------
@@ -106,7 +118,13 @@ def write_segmentation(
     present_masks = [masks[role] for role in present]
     dataset = _describe(header, lineage, written_at)
     dataset.FrameOfReferenceUID = _frame_of_reference_uid(header, grid)
-    dataset.ReferencedSeriesSequence = [referenced_series_item(str(header.SeriesInstanceUID), sources)]
+    dataset.ReferencedSeriesSequence = [
+        referenced_series_item(str(header.SeriesInstanceUID), sources),  # the first: viewers look no further
+        *replaced_series_items(predecessors),
+    ]
+    if predecessors:
+        dataset.ReferencedImageSequence = replaced_image_items(predecessors)
+        dataset.SeriesDescription += REPLACES_EARLIER
     dataset.SegmentSequence = [
         _segment_description(number, role, algorithms[role], lineage, is_face=is_face_anonymized)
         for number, role in enumerate(present, start=1)

@@ -9,8 +9,10 @@ from typing import Final, Protocol
 import numpy as np
 from pydicom.dataset import Dataset
 
+from sr_writer.codes import REPLACED_RESULT
 from sr_writer.errors import GridMismatchError, PlaneSourceError, SourceHeaderError
 from sr_writer.frame_grid import FrameGrid
+from sr_writer.objects import Predecessor
 
 # Two positions closer than this share of the slice spacing are the same plane. Stored positions are rounded, and a
 # regular grid through them is off by a little; neighbouring planes are a whole spacing apart.
@@ -91,14 +93,43 @@ def _frame_position(header: Dataset, frame: Dataset) -> list[float]:
     raise SourceHeaderError(str(header.get("SeriesInstanceUID", "")), "ImagePositionPatient")
 
 
+def replaced_image_items(predecessors: Sequence[Predecessor]) -> list[Dataset]:
+    """Items of Referenced Image Sequence (PS3.3 C.12.4) that name what the object replaces."""
+    items = []
+    for predecessor in predecessors:
+        item = _instance_reference(predecessor.sop_class_uid, predecessor.sop_instance_uid)
+        item.PurposeOfReferenceCodeSequence = [REPLACED_RESULT]
+        items.append(item)
+    return items
+
+
+def replaced_series_items(predecessors: Sequence[Predecessor]) -> list[Dataset]:
+    """Items of Referenced Series Sequence for what the object replaces, each series once (PS3.3 C.12.2)."""
+    items = []
+    for uid in dict.fromkeys(predecessor.series_instance_uid for predecessor in predecessors):
+        item = Dataset()
+        item.SeriesInstanceUID = uid
+        item.ReferencedInstanceSequence = [
+            _instance_reference(predecessor.sop_class_uid, predecessor.sop_instance_uid)
+            for predecessor in predecessors
+            if predecessor.series_instance_uid == uid
+        ]
+        items.append(item)
+    return items
+
+
 def referenced_series_item(series_instance_uid: str, plane_sources: Sequence[PlaneSource]) -> Dataset:
     """Item of Referenced Series Sequence with every source instance once, in source order."""
     item = Dataset()
     item.SeriesInstanceUID = series_instance_uid
     item.ReferencedInstanceSequence = []
     for sop_class_uid, sop_instance_uid in dict.fromkeys((s.sop_class_uid, s.sop_instance_uid) for s in plane_sources):
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = sop_class_uid
-        reference.ReferencedSOPInstanceUID = sop_instance_uid
-        item.ReferencedInstanceSequence.append(reference)
+        item.ReferencedInstanceSequence.append(_instance_reference(sop_class_uid, sop_instance_uid))
     return item
+
+
+def _instance_reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = sop_class_uid
+    reference.ReferencedSOPInstanceUID = sop_instance_uid
+    return reference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydicom.uid import (
     UID,
@@ -14,7 +15,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.processing import ProcessedVolume
-from dicom_node.store import NewResult, NewVerdict, Outcome
+from dicom_node.store import NewResult, NewVerdict, Outcome, SeriesRow
 from inference.verdict.verdict import SeriesVerdict
 
 KINDS = {
@@ -33,8 +34,11 @@ CARE = (
 )
 
 
-def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...]) -> Outcome:
-    """All that the volumes of one series leave in the store, each result bound for each peer."""
+def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...], *, series: SeriesRow) -> Outcome:
+    """All that the volumes of one series leave in the store, each result bound for each peer.
+
+    The reports say why the series counted as complete, and remark on it where that is in doubt.
+    """
     verdicts = {volume.segmentation.verdict.verdict for volume in volumes}
     return Outcome(
         results=tuple(
@@ -55,10 +59,18 @@ def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...]) 
                 verdict=volume.segmentation.verdict.verdict.value,
                 probability=volume.segmentation.verdict.probability,
                 reasons=volume.segmentation.verdict.reasons,
-                report=volume.report,
+                report=_report(volume, series),
             )
             for volume in volumes
         ),
         tags={"verdict": next(verdict for verdict in CARE if verdict in verdicts).value},
         deliver_to=deliver_to,
     )
+
+
+def _report(volume: ProcessedVolume, series: SeriesRow) -> dict[str, Any]:
+    report = {**volume.report, "complete_because": series.complete_because}
+    if series.is_doubted:
+        remark = {"code": "completeness-doubted", "text": str(series.complete_because)}
+        report["remarks"] = [*report.get("remarks", ()), remark]
+    return report

@@ -22,6 +22,7 @@ from dicom_node.pipeline.series_facts import facts_of_series
 from dicom_node.pipeline.study_state import study_decision
 from dicom_node.processing import ProcessedVolume
 from dicom_node.store import JobRow, LeaseLostError, Outcome, Store
+from sr_writer.objects import Predecessor
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,9 @@ class Processor(Protocol):
         pipeline_digest: str,
         written_at: datetime,
         on_stage: Callable[[str], None],
+        predecessors: Sequence[Predecessor],
     ) -> tuple[ProcessedVolume, ...]:
-        """Process the instances of one series."""
+        """Process the instances of one series; ``predecessors`` are the results that its own replace."""
         ...
 
 
@@ -165,9 +167,17 @@ class Worker:
             pipeline_digest=job.pipeline_digest,
             written_at=job.queued_at,
             on_stage=on_stage,
+            predecessors=[
+                Predecessor(row.sop_class_uid, row.sop_instance_uid, row.result_series_instance_uid)
+                for row in self._store.jobs.predecessors(job)
+            ],
         )
         chosen = decision.deliver_to if isinstance(decision, Process) else None
-        return outcome_of(volumes, settings.deliver_to if chosen is None else chosen)
+        return outcome_of(
+            volumes,
+            settings.deliver_to if chosen is None else chosen,
+            series=self._store.series.get(job.series_instance_uid),
+        )
 
     def _fail(self, job: JobRow, error: Exception) -> None:
         kind = classify(error)

@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from dicom_node import processing
 from dicom_node.errors import Transient
@@ -296,6 +297,61 @@ def test_a_job_can_be_given_back_from_the_middle_of_a_network(
     (job,) = store.jobs.list()
     assert (job.state, job.attempt_number) == (JobState.QUEUED, 0)
     assert store.deliveries.list() == ()
+
+
+def test_late_slices_make_results_that_replace_the_earlier_ones(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series[:5])
+    work(worker(store, clock))
+    (first_job,) = store.jobs.list()
+    (first,) = store.jobs.results(first_job.id)
+    queue(store, clock, series[5:])
+    work(worker(store, clock))
+    second_job = store.jobs.list()[0]
+    (second,) = store.jobs.results(second_job.id)
+
+    with store.objects.open(second.digest) as stream:
+        written = dcmread(stream, stop_before_pixels=True)
+    (replaced,) = written.ReferencedImageSequence
+    assert replaced.ReferencedSOPInstanceUID == first.sop_instance_uid
+    assert replaced.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Replaced result"
+    assert written.ReferencedSeriesSequence[1].SeriesInstanceUID == first.result_series_instance_uid
+    assert [delivery.state for delivery in store.deliveries.list()] == [JobState.QUEUED, JobState.SUPERSEDED]
+    found = store.search.search_series({"Modality": "SEG"})
+    assert [one["0020000E"]["Value"][0] for one in found] == [second.result_series_instance_uid]
+
+
+def test_a_retry_of_a_later_generation_writes_the_same_bytes(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series[:5])
+    work(worker(store, clock))
+    queue(store, clock, series[5:])
+    written: list[bytes] = []
+
+    def process_and_stop(*args: object, **options: object) -> object:
+        volumes = processing.process_series(*args, models=None, **options)
+        written.extend(one.encoded_dataset for volume in volumes for one in volume.objects)
+        raise Transient("power cut")
+
+    for _ in range(2):
+        work(worker(store, clock, process=process_and_stop))
+        clock.pass_by(10_000)
+    first, second = written
+    assert first == second
+    assert b"REPLACED-RESULT" in first
+
+
+def test_the_report_says_why_the_series_counted_as_complete_and_what_spoke_against_it(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series.edited(lambda ds, _: setattr(ds, "NumberOfSeriesRelatedInstances", 8)))
+    work(worker(store, clock))
+    (verdict,) = store.studies.verdicts(series.study_instance_uid)
+    said = "no instance for 60 s, although its instances say that it has 8, 6 are here"
+    assert verdict.report["complete_because"] == said
+    assert {"code": "completeness-doubted", "text": said} in verdict.report["remarks"]
 
 
 def test_a_job_of_another_pipeline_is_not_done_under_its_name(
