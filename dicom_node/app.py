@@ -67,6 +67,13 @@ def read_models(settings: Settings) -> tuple[ModelSpec, ModelSpec]:
     return foreground, anonymized
 
 
+def current_pipeline_digest(settings: Settings) -> str:
+    """Digest of the pipeline that a node with these settings starts with; no model is loaded."""
+    from dicom_node.processing import digest_of_pipeline
+
+    return digest_of_pipeline([model.identity for model in read_models(settings)], read_rules(settings).digest)
+
+
 def serve(settings: Settings, config_path: Path | None) -> int:
     """Run the whole node until SIGTERM or SIGINT: receiver, web server and worker, each in a process of its own.
 

@@ -142,8 +142,13 @@ def process_volume(
 
 def pipeline_digest(models: Models, rules_digest: str = "") -> str:
     """SHA-256 over all that decides a result beside its input: models, calibration, rules, and both code versions."""
+    return digest_of_pipeline(models.identities, rules_digest)
+
+
+def digest_of_pipeline(identities: Iterable[ModelIdentity], rules_digest: str = "") -> str:
+    """As `pipeline_digest`, of models that are known and need not be loaded."""
     parts = {
-        "models": {identity.role: identity.sha256 for identity in models.identities},
+        "models": {identity.role: identity.sha256 for identity in identities},
         "calibration": calibration_sha256(),
         "segmentation": SEGMENTATION_VERSION,
         "rules": rules_digest,

@@ -16,6 +16,7 @@ from dicom_node.cli.models_commands import models_app
 from dicom_node.cli.peers_commands import peers_app
 from dicom_node.cli.process_commands import receive, serve, web, work
 from dicom_node.cli.segment_command import segment
+from dicom_node.cli.series_commands import series_app
 from dicom_node.cli.status_command import status
 
 app = typer.Typer(
@@ -62,6 +63,7 @@ app.command(short_help="Run the worker alone.")(work)
 app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
 app.command(short_help="Look at a node: what runs, what waits, what failed.")(status)
 app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel jobs.")
+app.add_typer(series_app, name="series", short_help="List, complete and reprocess series.")
 app.add_typer(deliveries_app, name="deliveries", short_help="List, retry and cancel deliveries.")
 app.add_typer(peers_app, name="peers", short_help="Check whether peers answer.")
 app.add_typer(models_app, name="models", short_help="List, add and verify models.")

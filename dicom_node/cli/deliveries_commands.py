@@ -36,7 +36,7 @@ def list_deliveries(
     Example:
       dicom-node deliveries list -c config/node.yaml --state waiting
     """
-    from dicom_node.cli.job_states import job_states
+    from dicom_node.cli.state_words import job_states
 
     states = job_states(state)
     with open_existing_store(read_settings(config)) as store:

@@ -45,7 +45,7 @@ def list_jobs(
       dicom-node jobs list -c config/node.yaml
       dicom-node jobs list -c config/node.yaml --state dead
     """
-    from dicom_node.cli.job_states import job_states
+    from dicom_node.cli.state_words import job_states
 
     states = job_states(state)
     with open_existing_store(read_settings(config)) as store:

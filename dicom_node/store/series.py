@@ -161,15 +161,18 @@ class SeriesIndex:
         *,
         state: SeriesState | None = None,
         study_instance_uid: str | None = None,
+        is_received: bool = False,
         limit: int = 1000,
         offset: int = 0,
     ) -> tuple[SeriesRow, ...]:
-        """Series, the latest arrival first."""
+        """Series, the latest arrival first; with ``is_received`` none of our own."""
         statement = sa.select(*_SERIES_COLUMNS).order_by(series.c.last_arrival_at.desc(), series.c.series_instance_uid)
         if state is not None:
             statement = statement.where(series.c.state == state.value)
         if study_instance_uid is not None:
             statement = statement.where(series.c.study_instance_uid == study_instance_uid)
+        if is_received:
+            statement = statement.where(series.c.origin == Origin.RECEIVED.value)
         with self._database.read() as connection:
             return tuple(series_row_of(row) for row in connection.execute(statement.limit(limit).offset(offset)))
 

@@ -1,0 +1,133 @@
+"""``series``: what is received, what counts as complete, and starting over."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from dicom_node.cli.errors import EXIT_FAILED, fail
+from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
+from dicom_node.cli.tables import write_json, write_table
+
+series_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List, complete and reprocess series.",
+)
+
+SeriesUids = Annotated[list[str], typer.Argument(metavar="UID", help="Series Instance UIDs.")]
+
+
+@series_app.command("list")
+def list_series(
+    config: ConfigOption = None,
+    state: Annotated[
+        str | None,
+        typer.Option("--state", metavar="STATE", help="Only this state: receiving, complete, skipped or deleted."),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", metavar="UID", help="Only of this Study Instance UID.")
+    ] = None,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List received series, the latest arrival first, and why each counted as complete or was skipped.
+
+    \b
+    Example:
+      dicom-node series list -c config/node.yaml --state receiving
+    """
+    from dicom_node.cli.state_words import series_state
+
+    wanted = series_state(state)
+    with open_existing_store(read_settings(config)) as store:
+        rows = store.series.list(state=wanted, study_instance_uid=study, is_received=True, limit=limit)
+    if as_json:
+        write_json(rows)
+        return
+    write_table(
+        ("SERIES", "STATE", "GENERATION", "INSTANCES", "LAST ARRIVAL", "WHY"),
+        [
+            (
+                row.series_instance_uid,
+                row.state,
+                row.generation,
+                row.n_instances,
+                row.last_arrival_at,
+                row.skip_reason or row.complete_because,
+            )
+            for row in rows
+        ],
+        when_empty="no series",
+    )
+
+
+@series_app.command("complete")
+def complete_series(series_uids: SeriesUids, config: ConfigOption = None) -> None:
+    """Have series count as complete with what is there; the running node closes them within seconds.
+
+    Instances that come later all the same make a new generation.
+
+    \b
+    Example:
+      dicom-node series complete 1.2.840.1 -c config/node.yaml
+    """
+    n_failed = 0
+    with open_existing_store(read_settings(config)) as store:
+        for uid in series_uids:
+            row = store.series.get(uid)
+            if store.series.force(uid, datetime.now(UTC)):
+                typer.echo(f"series {uid} counts as complete with {row.n_instances} instances")
+            else:
+                fail(f"series {uid}: is {row.state}, not receiving; there is nothing to complete")
+                n_failed += 1
+    if n_failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@series_app.command("reprocess")
+def reprocess_series(
+    series_uids: Annotated[
+        list[str] | None, typer.Argument(metavar="UID", help="Series Instance UIDs; none with --all-outdated.")
+    ] = None,
+    config: ConfigOption = None,
+    all_outdated: Annotated[
+        bool,
+        typer.Option(
+            "--all-outdated", help="Every series that was closed for other models or rules than those of now."
+        ),
+    ] = False,
+) -> None:
+    """Start closed series over, as new generations for the models and rules of now.
+
+    For after a change of models or rules; restart the node first, so that it has them. Earlier results are offered
+    until the new ones are there, which say that they replace them.
+
+    \b
+    Examples:
+      dicom-node series reprocess 1.2.840.1 -c config/node.yaml
+      dicom-node series reprocess --all-outdated -c config/node.yaml
+    """
+    from dicom_node import app
+
+    if bool(series_uids) == all_outdated:
+        raise typer.BadParameter("give either Series Instance UIDs or --all-outdated", param_hint="UID")
+    settings = read_settings(config)
+    n_failed = n_reopened = 0
+    with open_existing_store(settings) as store:
+        uids = series_uids or [
+            row.series_instance_uid for row in store.series.outdated(app.current_pipeline_digest(settings))
+        ]
+        for uid in uids:
+            if store.series.reopen(uid, datetime.now(UTC)):
+                n_reopened += 1
+                typer.echo(f"series {uid} starts over as generation {store.series.get(uid).generation}")
+                continue
+            fail(f"series {uid}: is {store.series.get(uid).state}; only closed series that were received start over")
+            n_failed += 1
+    if all_outdated and not n_reopened:
+        typer.echo("no series is outdated")
+    if n_failed:
+        raise typer.Exit(EXIT_FAILED)

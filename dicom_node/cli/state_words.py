@@ -1,0 +1,32 @@
+"""Words on the command line to states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TypeVar
+
+import typer
+
+from dicom_node.store import JobState, SeriesState
+
+State = TypeVar("State", bound=StrEnum)
+
+
+def job_states(words: Sequence[str] | None) -> tuple[JobState, ...]:
+    """States of jobs and deliveries of these names."""
+    return tuple(_state(JobState, word) for word in words or ())
+
+
+def series_state(word: str | None) -> SeriesState | None:
+    """State of series of this name."""
+    return None if word is None else _state(SeriesState, word)
+
+
+def _state(kind: type[State], word: str) -> State:
+    """A state by its name; a wrong one is a usage error that names the right ones."""
+    try:
+        return kind(word.lower())
+    except ValueError as error:
+        known = ", ".join(state.value for state in kind)
+        raise typer.BadParameter(f"no such state; known states: {known}", param_hint="--state") from error
