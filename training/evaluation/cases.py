@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from inference.verdict.facts import gather_facts
 from training import conditions
 from training.cohort import Cohort, Member
-from training.defacing import ALTERED, FAMILIES, Scene, deface
+from training.defacing import ALTERED, FAMILIES, Change, Scene, deface
+from training.evaluation.unseen import UNSEEN, deface_unseen
 from training.geometry import resample
 from training.synthesis import render_ct, render_mr
 
@@ -117,9 +118,17 @@ def face_cases(scene: Scene, modality: str, donor: Scene | None, seed: int) -> I
         if family == "reface" and donor is None:
             continue
         change = deface(scene, family, np.random.default_rng([seed, 100 + index]), donor=donor)
-        mask = change.removed | change.altered
-        truth = ALTERED_FACE if family in ALTERED else _truth_of_cut(change.body, mask, _spacing(scene))
-        yield Case(family, modality, change.voxels, _spacing(scene), truth, change.body, scene.body | change.body, mask)
+        yield _defaced_case(scene, modality, change)
+    for name in UNSEEN:
+        yield _defaced_case(scene, modality, deface_unseen(scene, name))
+
+
+def _defaced_case(scene: Scene, modality: str, change: Change) -> Case:
+    mask = change.removed | change.altered
+    spacing_mm = _spacing(scene)
+    truth = ALTERED_FACE if change.family in ALTERED else _truth_of_cut(change.body, mask, spacing_mm)
+    either_body = scene.body | change.body
+    return Case(change.family, modality, change.voxels, spacing_mm, truth, change.body, either_body, mask)
 
 
 def faceless_case(member: Member) -> Case:

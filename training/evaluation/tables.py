@@ -12,6 +12,7 @@ from training.defacing import FAMILIES
 from training.evaluation.baselines import SMALLEST_RUN_MM
 from training.evaluation.cases import FACE
 from training.evaluation.rows import Row
+from training.evaluation.unseen import UNSEEN
 
 FOUND_DICE = 0.5  # inside the head: the tool was seen
 SMALL_ML = 20.0
@@ -54,7 +55,7 @@ def contrast_table(rows: Sequence[Row]) -> str:
 def tool_table(rows: Sequence[Row]) -> str:
     """The anonymised area by simulated tool: network, result, full mask, surface, how many were found at all."""
     lines = []
-    for name in FAMILIES:
+    for name in (*FAMILIES, *UNSEEN):
         of = [row for row in rows if row.condition == name and row.is_defaced]
         if of:
             lines.append(
