@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import yaml
 
 from inference.nnunet.channels import CHANNELS
 from training.reference.export import export_model
+from training.reference.feed import Drawn, Reservoir, remember
 from training.reference.loss import dice_and_cross_entropy
 from training.reference.network import DESIGNS, build_network
-from training.samples import CHANNEL_NAMES, IGNORE, downsample_labels, preprocess
+from training.samples import CHANNEL_NAMES, IGNORE, Sample, downsample_labels, preprocess
 
 
 def test_ignored_voxels_do_not_change_the_loss() -> None:
@@ -83,3 +85,29 @@ def test_stock_nnunet_loads_the_folder_and_sees_the_same_input(role: str, tmp_pa
         json.loads((tmp_path / "dataset.json").read_text())["channel_names"].values()
     )
     assert (tmp_path / "fold_0" / "checkpoint_final.pth").stat().st_size < 8_000_000
+
+
+def drawn(value: int) -> Drawn:
+    channels = np.zeros((1, 2, 2, 2), np.float16)
+    labels = np.full((2, 2, 2), value, np.uint8)
+    return Drawn([Sample(channels, labels, labels, "defaced"), Sample(channels, labels, labels, "intact")])
+
+
+def test_groups_in_which_something_was_painted_falsely_come_more_often() -> None:
+    reservoir = object.__new__(Reservoir)  # without its process
+    reservoir.groups, reservoir.rng = deque([drawn(1), drawn(2)]), np.random.default_rng(0)
+    easy, hard = reservoir.groups
+    remember([hard, hard, easy, easy], [0.04, 0.001, 0.0, 0.0])
+    assert (easy.false_share, hard.false_share) == (0.0, 0.04)
+    owners = [reservoir.batch(2, paired=True)[1][0] for _ in range(600)]
+    assert sum(owner is hard for owner in owners) == pytest.approx(500, abs=50)  # (0.01 + 0.04) against 0.01
+    owners = [reservoir.batch(2, paired=False)[1][0] for _ in range(600)]
+    assert sum(owner is hard for owner in owners) == pytest.approx(300, abs=60)
+
+
+def test_a_pair_is_a_defaced_head_and_the_same_one_untouched() -> None:
+    reservoir = object.__new__(Reservoir)
+    reservoir.groups, reservoir.rng = deque([drawn(1)]), np.random.default_rng(0)
+    samples, owners = reservoir.batch(2, paired=True)
+    assert [sample.kind for sample in samples] == ["defaced", "intact"]
+    assert owners[0] is owners[1]
