@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers demo serve test check format reference bench-ingest bench-segment clean
+.PHONY: help install dev peers demo serve test check format reference bench-ingest bench-segment bench-volume clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ bench-ingest: dev peers  ## durable ingest against storescp, Orthanc and qrscp
 
 bench-segment: dev  ## seconds per stage against nnUNetPredictor
 	$(BIN)/python -m benchmarks.bench_segment
+
+bench-volume: dev peers  ## series to volume against SimpleITK and dcm2niix
+	$(BIN)/python -m benchmarks.bench_volume
 
 clean:  ## remove the environment and what tests and the demo left
 	rm -rf $(VENV) demo-out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
