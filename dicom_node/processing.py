@@ -22,6 +22,7 @@ from inference.models import ModelIdentity
 from inference.segment import SEGMENTATION_VERSION, Models, Segmentation, segment
 from inference.series.assemble import assemble_volumes
 from inference.series.files import InstanceSource
+from inference.series.stack_choice import DEFAULT_POLICY, STACKS_VERSION, StackPolicy
 from inference.series.volume import SourceVolume
 from inference.verdict.calibration import calibration_sha256
 from inference.verdict.verdict import SeriesVerdict
@@ -53,6 +54,7 @@ def process_series(
     written_at: datetime,
     on_stage: OnStage | None = None,
     predecessors: Sequence[Predecessor] = (),
+    stacks: StackPolicy = DEFAULT_POLICY,
 ) -> tuple[ProcessedVolume, ...]:
     """Process every volume of a series.
 
@@ -66,6 +68,8 @@ def process_series(
         Called with a word at each step.
     predecessors
         Results of an earlier generation, which each object says that it replaces.
+    stacks
+        Which stacks are run, where the series holds several.
 
     Raises
     ------
@@ -76,7 +80,7 @@ def process_series(
     """
     started = perf_counter()
     _tell(on_stage, "reading")
-    volumes = assemble_volumes(sources)
+    volumes = assemble_volumes(sources, stacks=stacks)
     reading_s = (perf_counter() - started) / len(volumes)
     return tuple(
         process_volume(
@@ -141,7 +145,10 @@ def process_volume(
 
 
 def pipeline_digest(models: Models, rules_digest: str = "") -> str:
-    """SHA-256 over all that decides a result beside its input: models, calibration, rules, and both code versions."""
+    """SHA-256 over all that decides a result beside its input: models, calibration, rules, stacks and code versions.
+
+    What a rule says on stacks is in its digest; the choice where it says nothing is here.
+    """
     return digest_of_pipeline(models.identities, rules_digest)
 
 
@@ -152,6 +159,7 @@ def digest_of_pipeline(identities: Iterable[ModelIdentity], rules_digest: str = 
         "calibration": calibration_sha256(),
         "segmentation": SEGMENTATION_VERSION,
         "rules": rules_digest,
+        "stacks": [STACKS_VERSION, *DEFAULT_POLICY],
         "writer": WRITER_VERSION,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -195,6 +203,7 @@ def _write_objects(
         lineage=lineage,
         written_at=written_at,
         plane_sources=source.plane_sources,
+        stack_name=source.stack_name,
         is_face_anonymized=segmentation.verdict.verdict is SeriesVerdict.DEFACED,
         predecessors=predecessors,
     )

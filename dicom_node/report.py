@@ -53,6 +53,7 @@ def build_report(
         "series_instance_uid": source.series_instance_uid,
         "generation": generation,
         "stack_number": source.stack_number,
+        "stack_name": source.stack_name,
         "n_stacks": n_stacks,
         "modality": source.modality,
         "shape": list(source.volume.spatial_shape),

@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 # Keeps our series behind the scanner's in a viewer's list.
 SERIES_NUMBER_OFFSET: Final = 9000
 REPLACES_EARLIER: Final = " (replaces earlier)"  # in the series' description, where a person compares the two
+MAX_LONG_STRING: Final = 64  # characters, PS3.5 table 6.2-1, VR LO
 _LARGEST_SOURCE_SERIES_NUMBER: Final = 2**31 - 1 - SERIES_NUMBER_OFFSET
 
 
@@ -67,6 +68,7 @@ def write_segmentation(
     plane_sources: Sequence[PlaneSource] | None = None,
     is_face_anonymized: bool = False,
     predecessors: Sequence[Predecessor] = (),
+    stack_name: str = "",
 ) -> WrittenObject | None:
     """Write the SEG of one stack.
 
@@ -87,6 +89,9 @@ def write_segmentation(
         Whether the anonymized area lies at the face, so that the segment may say so.
     predecessors
         Earlier results that this one replaces; it says so of each.
+
+    stack_name
+        What tells the stack from the others of its series, in plain ASCII; it stands in Content Description.
 
     Returns
     -------
@@ -116,7 +121,7 @@ def write_segmentation(
             raise SourceHeaderError(lineage.series_instance_uid, keyword)
     sources = find_plane_sources(headers, grid) if plane_sources is None else check_plane_sources(plane_sources, grid)
     present_masks = [masks[role] for role in present]
-    dataset = _describe(header, lineage, written_at)
+    dataset = _describe(header, lineage, written_at, stack_name)
     dataset.FrameOfReferenceUID = _frame_of_reference_uid(header, grid)
     dataset.ReferencedSeriesSequence = [
         referenced_series_item(str(header.SeriesInstanceUID), sources),  # the first: viewers look no further
@@ -137,7 +142,7 @@ def write_segmentation(
     return written
 
 
-def _describe(header: Dataset, lineage: Lineage, written_at: datetime) -> Dataset:
+def _describe(header: Dataset, lineage: Lineage, written_at: datetime, stack_name: str) -> Dataset:
     """Everything that neither the grid nor the masks decide, with the modules in the order of PS3.3 A.51."""
     stated_at = _in_source_time_zone(header, written_at)
     ds = Dataset()
@@ -160,13 +165,20 @@ def _describe(header: Dataset, lineage: Lineage, written_at: datetime) -> Datase
     ds.InstanceNumber = lineage.stack_number
     ds.ImageType = ["DERIVED", "PRIMARY"]
     ds.ContentLabel = "FOREGROUND_ANON"
-    ds.ContentDescription = "Body foreground and area altered by defacing or refacing"
+    ds.ContentDescription = _content_description(stack_name)
     ds.ContentCreatorName = ""
     ds.SegmentationType = "BINARY"
     _copy_lossy_compression(header, ds)
     # SOP Common
     ds.CodingSchemeIdentificationSequence = [private_scheme_item()]
     return ds
+
+
+def _content_description(stack_name: str) -> str:
+    """What the masks show, and of which stack where there are several: stacks share their SEG series' description."""
+    if not stack_name:
+        return "Body foreground and area altered by defacing or refacing"
+    return f"Foreground, altered area: {stack_name}"[:MAX_LONG_STRING].rstrip()
 
 
 def _in_source_time_zone(header: Dataset, written_at: datetime) -> datetime:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 
 from dicom_node.processing import (
@@ -26,6 +27,7 @@ from inference.models import read_model_spec
 from inference.segment import Models, load_models
 from inference.series.errors import SliceGapError
 from inference.series.nifti import read_nifti
+from inference.series.stack_choice import StackChoice
 from tests.factories import SyntheticSeries, ct_series
 from tests.tiny_models import write_tiny_model
 
@@ -143,6 +145,30 @@ def test_a_nifti_file_gets_a_report_and_no_objects(series: SyntheticSeries, mode
     assert volume.report["series_instance_uid"] is None
     from_dicom = processed(series, models)
     assert volume.report["foreground_ml"] == pytest.approx(from_dicom.report["foreground_ml"], rel=0.01)
+
+
+def test_results_name_the_stack_that_they_belong_to(models: Models) -> None:
+    def joined(ds: Dataset, kvp: int) -> None:
+        ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = "2.25.1", "2.25.2", "2.25.3"
+        ds.KVP = kvp
+
+    instances = [
+        instance
+        for kvp in (80, 140)
+        for instance in ct_series(6, spacing_mm=SPACING_MM, seed=str(kvp), edit=lambda ds, _, kvp=kvp: joined(ds, kvp))
+    ]
+    options = {"generation": 1, "pipeline_digest": pipeline_digest(models), "written_at": JOB_QUEUED_AT}
+    volumes = process_series(instances, models, **options)
+    assert [volume.report["stack_name"] for volume in volumes] == ["KVP 80", "KVP 140"]
+    written = [dcmread(DicomBytesIO(volume.objects[0].part10())) for volume in volumes]
+    assert [ds.ContentDescription for ds in written] == [
+        "Foreground, altered area: KVP 80",
+        "Foreground, altered area: KVP 140",
+    ]
+    assert len({ds.SOPInstanceUID for ds in written}) == 2
+    (only,) = process_series(instances, models, stacks=(StackChoice.FIRST,), **options)
+    assert only.report["n_stacks"] == 1
+    assert "1 of 2 stacks" in {remark["code"]: remark["text"] for remark in only.report["remarks"]}["stacks-not-run"]
 
 
 def test_stages_are_announced_in_order_and_timed(series: SyntheticSeries, models: Models) -> None:

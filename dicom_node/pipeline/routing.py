@@ -19,6 +19,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.pipeline.rules import Action, Rules, SeriesRule
+from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
 
 SEGMENTED_SOP_CLASSES = frozenset(
     {
@@ -52,6 +53,7 @@ class Process:
 
     rule_name: str
     deliver_to: tuple[str, ...] | None  # None: wherever the settings send every result
+    stacks: StackPolicy = DEFAULT_POLICY
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def route(instances: Sequence[InstanceFacts], rules: Rules) -> Process | Skip:
     for rule in rules.series:
         if all(_takes(rule, instance) for instance in instances):
             if rule.action is Action.PROCESS:
-                return Process(rule.name, rule.deliver_to)
+                return Process(rule.name, rule.deliver_to, rule.stacks)
             return Skip(f"{RULE_PREFIX}{rule.name}", rule.reason or rule.name)
     return Skip(NO_RULE, "no rule takes it")
 

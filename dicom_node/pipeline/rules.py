@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from dicom_node.pipeline.conditions import SENDER_KEYWORD, Condition, Keyword
 from dicom_node.pipeline.errors import RulesError
+from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
 
 MAX_RULES_BYTES = 1_000_000
 
@@ -25,6 +26,13 @@ class Action(StrEnum):
 
     PROCESS = "process"
     SKIP = "skip"
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Stacks = Annotated[StackPolicy, BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class SeriesRule(BaseModel):
@@ -37,11 +45,14 @@ class SeriesRule(BaseModel):
     action: Action
     reason: str | None = Field(default=None, max_length=500)
     deliver_to: tuple[str, ...] | None = None
+    stacks: Stacks = DEFAULT_POLICY
 
     @model_validator(mode="after")
     def _keys_fit_the_action(self) -> Self:
         if self.action is Action.SKIP and self.deliver_to is not None:
             raise ValueError("deliver_to needs action: process; a series that is skipped has no results")
+        if self.action is Action.SKIP and "stacks" in self.model_fields_set:
+            raise ValueError("stacks needs action: process; of a series that is skipped no stack is run")
         if self.action is Action.SKIP and not self.reason:
             raise ValueError("a rule that skips says why, in reason")
         return self

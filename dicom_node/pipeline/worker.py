@@ -22,6 +22,7 @@ from dicom_node.pipeline.series_facts import facts_of_series
 from dicom_node.pipeline.study_state import study_decision
 from dicom_node.processing import ProcessedVolume
 from dicom_node.store import JobRow, LeaseLostError, Outcome, Store
+from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
 from sr_writer.objects import Predecessor
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,9 @@ class Processor(Protocol):
         written_at: datetime,
         on_stage: Callable[[str], None],
         predecessors: Sequence[Predecessor],
+        stacks: StackPolicy,
     ) -> tuple[ProcessedVolume, ...]:
-        """Process the instances of one series; ``predecessors`` are the results that its own replace."""
+        """Process the wanted stacks of one series; ``predecessors`` are the results that its own replace."""
         ...
 
 
@@ -171,6 +173,7 @@ class Worker:
                 Predecessor(row.sop_class_uid, row.sop_instance_uid, row.result_series_instance_uid)
                 for row in self._store.jobs.predecessors(job)
             ],
+            stacks=decision.stacks if isinstance(decision, Process) else DEFAULT_POLICY,
         )
         chosen = decision.deliver_to if isinstance(decision, Process) else None
         return outcome_of(

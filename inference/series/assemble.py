@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -14,24 +15,30 @@ from pydicom import Dataset
 from inference.series.errors import (
     ConflictingInstanceError,
     MixedSeriesError,
+    MultipleTimePointsError,
     NoImagesError,
     SeriesTooLargeError,
     UnsuitableObjectError,
 )
 from inference.series.filling import fill_between_frames
-from inference.series.geometry import StackGeometry
+from inference.series.geometry import StackGeometry, stack_geometry
 from inference.series.instances import Instance, InstanceSource, read_instance, reading
-from inference.series.limits import MAX_ENCODED_BYTES, MAX_VOXELS
+from inference.series.limits import MAX_ENCODED_BYTES, MAX_STACKS, MAX_VOXELS
 from inference.series.objects import CT_CLASSES, check_suitable, sop_class_uid_of
 from inference.series.pixels import Encoded, check_pixel_data, encoded_frames, stored_values, write_measured_values
 from inference.series.planes import Plane, planes_of, value_remarks
-from inference.series.stacks import stacks_of
+from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
+from inference.series.stack_policy import choose_stacks
+from inference.series.stacks import Stack, stacks_of
 from inference.series.volume import FrameReference, Remark, SourceVolume
 
 N_DECODERS = min(8, os.cpu_count() or 1)
+MAX_NAMED_STACKS = 5  # in one remark
 
 
-def assemble_volumes(sources: Sequence[InstanceSource]) -> tuple[SourceVolume, ...]:
+def assemble_volumes(
+    sources: Sequence[InstanceSource], *, stacks: StackPolicy = DEFAULT_POLICY
+) -> tuple[SourceVolume, ...]:
     """Read, check and decode one series.
 
     Nothing is resampled, reordered or dropped silently: every plane is in one volume, at its place and with its values,
@@ -43,11 +50,13 @@ def assemble_volumes(sources: Sequence[InstanceSource]) -> tuple[SourceVolume, .
     ----------
     sources
         The instances of one series, in any order.
+    stacks
+        Which stacks are wanted, where there are several; the others are remarked on.
 
     Returns
     -------
     tuple of SourceVolume
-        One for each stack, in an order that doesn't depend on the order of ``sources``.
+        One for each wanted stack, in an order that doesn't depend on the order of ``sources``.
 
     Raises
     ------
@@ -57,19 +66,36 @@ def assemble_volumes(sources: Sequence[InstanceSource]) -> tuple[SourceVolume, .
     instances, remarks = _suitable_instances(sources)
     series_instance_uid = str(instances[0].header.SeriesInstanceUID)
     planes = _planes(instances, series_instance_uid)
-    stacks = stacks_of(planes, series_instance_uid)
-    if len(stacks) > 1:
-        remarks = (*remarks, Remark("several-stacks", f"the series holds {len(stacks)} stacks"))
-    frames = {
-        id(plane.instance): encoded_frames(plane.instance, plane.pixel_format)
-        for plane in planes
-        if plane.frame_index == 0
-    }
+    found = stacks_of(planes, series_instance_uid)
+    chosen = choose_stacks(found, stacks)
+    if len(chosen) > MAX_STACKS:
+        raise MultipleTimePointsError(series_instance_uid, len(chosen), MAX_STACKS)
+    remarks = (*remarks, *_stack_remarks(found, chosen, stacks))
+    geometries = [stack_geometry(stack.planes, series_instance_uid) for stack in chosen]
+    n_voxels = sum(math.prod(geometry.shape) for geometry in geometries)
+    if n_voxels > MAX_VOXELS:
+        raise SeriesTooLargeError(series_instance_uid, "voxels of all stacks", n_voxels, MAX_VOXELS)
+    wanted = {id(plane.instance): plane for stack in chosen for plane in stack.planes}.values()
+    frames = {id(plane.instance): encoded_frames(plane.instance, plane.pixel_format) for plane in wanted}
     with ThreadPoolExecutor(N_DECODERS, thread_name_prefix="decode") as pool:
         return tuple(
-            _source_volume(stack, stack_number, frames, remarks, pool)
-            for stack_number, stack in enumerate(stacks, start=1)
+            _source_volume(geometry, number, stack.name, frames, remarks, pool)
+            for number, (stack, geometry) in enumerate(zip(chosen, geometries, strict=True), start=1)
         )
+
+
+def _stack_remarks(found: Sequence[Stack], chosen: Sequence[Stack], policy: StackPolicy) -> tuple[Remark, ...]:
+    """Say that there are several stacks, and which of them are not looked at."""
+    if len(found) == 1:
+        return ()
+    remarks = [Remark("several-stacks", f"the series holds {len(found)} stacks")]
+    left_out = [stack for stack in found if stack not in chosen]
+    if left_out:
+        names = "; ".join(stack.name for stack in left_out[:MAX_NAMED_STACKS])
+        more = f" and {len(left_out) - MAX_NAMED_STACKS} more" if len(left_out) > MAX_NAMED_STACKS else ""
+        words = f"{len(left_out)} of {len(found)} stacks are not looked at ({' '.join(policy)}): {names}{more}"
+        remarks.append(Remark("stacks-not-run", words))
+    return tuple(remarks)
 
 
 def _planes(instances: Sequence[Instance], series_instance_uid: str) -> list[Plane]:
@@ -138,6 +164,7 @@ def _check_same(first: Instance, second: Instance, sop_instance_uid: str) -> Non
 def _source_volume(
     stack: StackGeometry,
     stack_number: int,
+    stack_name: str,
     frames: dict[int, list[Encoded]],
     series_remarks: tuple[Remark, ...],
     pool: ThreadPoolExecutor,
@@ -168,6 +195,7 @@ def _source_volume(
         modality="CT" if sop_class_uid_of(first.instance.header) in CT_CLASSES else "MR",
         series_instance_uid=str(first.instance.header.SeriesInstanceUID),
         stack_number=stack_number,
+        stack_name=stack_name,
         remarks=(*series_remarks, *stack.remarks, *value_remarks(first)),
         frames=stack.layout,
     )

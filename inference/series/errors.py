@@ -365,15 +365,16 @@ class DuplicatePositionsError(StackError):
 
 
 class MultipleTimePointsError(StackError):
-    """Many volumes of the same place; facts: uid, number of stacks, maximum."""
+    """More stacks than one series should have; facts: uid, number of stacks that would be run, maximum."""
 
     code = "multiple-time-points"
 
     def __str__(self) -> str:
         uid, number, maximum = self.args
         return (
-            f"series {uid}: holds {number} volumes of the same place (a time series or many contrasts), expected "
-            f"at most {maximum}; not processed, send one of them as a series"
+            f"series {uid}: {number} volumes of the same place would be run (a time series or many contrasts), "
+            f"expected at most {maximum}; not processed, choose fewer with the key stacks of the rules, or send one of "
+            "them as a series"
         )
 
 

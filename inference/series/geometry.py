@@ -60,14 +60,21 @@ class StackGeometry:
     remarks: tuple[Remark, ...]
 
 
+def position_indices(planes: Sequence[Plane]) -> NDArray[np.intp]:
+    """The how-manieth position along the normal each plane has, from 0; equal up to rounding is one position."""
+    along_mm = np.array([plane.position_mm for plane in planes]) @ planes[0].normal
+    order = np.argsort(along_mm, kind="stable")
+    steps = np.diff(along_mm[order])
+    different = steps[steps > SAME_POSITION_MM]
+    apart = max(SAME_POSITION_MM, SAME_POSITION_FRACTION * float(np.median(different))) if different.size else np.inf
+    indices = np.empty(len(planes), np.intp)
+    indices[order] = np.concatenate(([0], np.cumsum(steps > apart)))
+    return indices
+
+
 def n_positions(planes: Sequence[Plane]) -> int:
     """Number of different positions along the normal."""
-    positions = np.sort([plane.position_mm @ planes[0].normal for plane in planes])
-    steps = np.diff(positions)
-    different = steps[steps > SAME_POSITION_MM]
-    if different.size == 0:
-        return 1
-    return 1 + int(np.count_nonzero(steps > max(SAME_POSITION_MM, SAME_POSITION_FRACTION * np.median(different))))
+    return int(position_indices(planes).max()) + 1
 
 
 def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGeometry:

@@ -16,31 +16,10 @@ from pydicom.tag import BaseTag, Tag
 from inference.series.errors import GeometryMissingError, PixelFormatError, RescaleError
 from inference.series.instances import Instance, reading
 from inference.series.limits import MAX_PLANE_PIXELS, MAX_VOXELS
-from inference.series.objects import CT_CLASSES, MULTI_FRAME_CLASSES, image_type_of, sop_class_uid_of
+from inference.series.objects import CT_CLASSES, MULTI_FRAME_CLASSES, sop_class_uid_of
 from inference.series.volume import Remark
 
 DIRECTION_TOLERANCE = 1e-3  # of length 1 and of a right angle: coarser rounding than any modality writes
-
-# What tells stacks at the same place apart, the most telling first.
-DISCRIMINATORS = (
-    "EchoTime",
-    "ImageType",
-    "TemporalPosition",
-    "DiffusionBValue",
-    "TriggerTime",
-    "InversionTime",
-    "AcquisitionNumber",
-    "AcquisitionTime",
-    "StackID",
-    "SOPInstanceUID",
-)
-
-# What the multi-frame classes call it, and the single-frame ones after it.
-ENHANCED_KEYWORDS = {
-    "EchoTime": ("EffectiveEchoTime", "EchoTime"),
-    "TemporalPosition": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
-    "AcquisitionTime": ("FrameAcquisitionDateTime", "AcquisitionTime"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +57,6 @@ class Plane:
         """Unit vector across the plane."""
         return np.cross(self.row_direction, self.column_direction)
 
-    def discriminators(self) -> tuple[str, ...]:
-        """Values of DISCRIMINATORS as text; empty where unknown. Slow, and wanted only where positions repeat."""
-        with reading(self.instance.name):
-            return tuple(_discriminator(self.places, keyword) for keyword in DISCRIMINATORS)
-
 
 def planes_of(instance: Instance) -> Iterator[Plane]:
     """Describe every frame of a CT or MR image; raises a leaf of ``UnsuitableObjectError``."""
@@ -104,9 +78,9 @@ def value_remarks(plane: Plane) -> tuple[Remark, ...]:
     if sop_class_uid_of(plane.instance.header) not in CT_CLASSES:
         return ()
     with reading(plane.instance.name):
-        if _first(plane.places, "RescaleIntercept") is None:
+        if first_value(plane.places, "RescaleIntercept") is None:
             return (Remark("rescale-missing", "CT without Rescale Intercept; stored values are taken as they are"),)
-        rescale_type = str(_first(plane.places, "RescaleType") or "HU").strip().upper()
+        rescale_type = str(first_value(plane.places, "RescaleType") or "HU").strip().upper()
     if rescale_type != "HU":
         return (Remark("not-hounsfield-units", f"CT values are of Rescale Type {rescale_type}, not HU"),)
     return ()
@@ -170,7 +144,7 @@ def _tag(keyword: str) -> BaseTag:
     return Tag(keyword)
 
 
-def _first(places: tuple[Dataset, ...], keyword: str) -> Any:  # noqa: ANN401  # whatever the VR says
+def first_value(places: tuple[Dataset, ...], keyword: str) -> Any:  # noqa: ANN401  # whatever the VR says
     """Value of ``keyword`` in the first place that has one."""
     tag = _tag(keyword)
     for ds in places:
@@ -184,7 +158,7 @@ def _first(places: tuple[Dataset, ...], keyword: str) -> Any:  # noqa: ANN401  #
 def _numbers(places: tuple[Dataset, ...], keyword: str, n_values: int, name: str) -> tuple[float, ...]:
     """Exactly ``n_values`` finite numbers."""
     try:
-        value = _first(places, keyword)
+        value = first_value(places, keyword)
         numbers = tuple(float(v) for v in value) if value is not None else ()
     except (ValueError, TypeError, OverflowError) as error:
         raise GeometryMissingError(name, f"{keyword} is not a list of numbers") from error
@@ -196,7 +170,7 @@ def _numbers(places: tuple[Dataset, ...], keyword: str, n_values: int, name: str
 def _number(places: tuple[Dataset, ...], keyword: str) -> float | None:
     """One finite number, or None."""
     try:
-        number = float(_first(places, keyword))
+        number = float(first_value(places, keyword))
     except (ValueError, TypeError, OverflowError):
         return None
     return number if math.isfinite(number) else None
@@ -218,11 +192,11 @@ def _directions(cosines: tuple[float, ...], name: str) -> tuple[NDArray[np.float
 
 def _rescale(places: tuple[Dataset, ...], name: str) -> tuple[float, float]:
     """Slope and intercept; 1 and 0 where there are none (PS3.3 C.11.1)."""
-    if _first(places, "ModalityLUTSequence"):
+    if first_value(places, "ModalityLUTSequence"):
         raise RescaleError(name, "a Modality LUT Sequence in place of slope and intercept")
     values = []
     for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
-        value = default if _first(places, keyword) is None else _number(places, keyword)
+        value = default if first_value(places, keyword) is None else _number(places, keyword)
         if value is None:
             raise RescaleError(name, f"{keyword} is not a finite number")
         values.append(value)
@@ -254,17 +228,9 @@ def _pixel_format(ds: Dataset, name: str) -> PixelFormat:
 def _whole_number(ds: Dataset, keyword: str, default: int | None, name: str) -> int:
     """A whole number; ``default`` where the attribute is absent or empty."""
     try:
-        value = _first((ds,), keyword)
+        value = first_value((ds,), keyword)
         if value is None and default is not None:
             return default
         return int(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise PixelFormatError(name, f"{keyword} is not a whole number") from error
-
-
-def _discriminator(places: tuple[Dataset, ...], keyword: str) -> str:
-    if keyword == "ImageType":
-        value = _first(places, "FrameType") or image_type_of(places[-1])
-    else:
-        value = next((v for k in ENHANCED_KEYWORDS.get(keyword, (keyword,)) if (v := _first(places, k))), None)
-    return "" if value is None else str(value)

@@ -1,49 +1,125 @@
-"""Which planes of a series belong together."""
+"""Which planes of a series belong together: by size and orientation, then by contrast, then by repetition."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import combinations
+from dataclasses import dataclass
 
+import numpy as np
+
+from inference.series.contrast import TRAITS, as_name
+from inference.series.divide import Part, divide
 from inference.series.errors import (
+    DuplicatePositionsError,
     MixedOrientationError,
     MixedSizeError,
-    MultipleTimePointsError,
     StackError,
+    TooFewSlicesError,
 )
-from inference.series.geometry import StackGeometry, n_positions, stack_geometry
+from inference.series.geometry import n_positions
 from inference.series.limits import MAX_STACKS, MIN_SLICES
-from inference.series.planes import DISCRIMINATORS, Plane
+from inference.series.planes import Plane
 
 # Direction cosines of parallel planes differ by rounding only; 0.001 rad moves a voxel 250 mm away by 0.25 mm.
 PARALLEL_TOLERANCE = 1e-3
 SPACING_TOLERANCE = 1e-3  # relative
+DIRECTIONS = ("sagittal", "coronal", "axial")
+ORIENTATION, SIZE = "orientation", "size"
 
 
-def stacks_of(planes: Sequence[Plane], series_instance_uid: str) -> tuple[StackGeometry, ...]:
-    """Divide the planes of a series into whole stacks: by size and orientation, then by contrast or time.
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Planes that lie above each other, each at its own position, of one contrast at one time.
 
-    Every plane is in exactly one stack.
+    Attributes
+    ----------
+    contrast
+        Names and values that make it different from stacks of another contrast, orientation or size.
+    repeat
+        Names and values that tell it from other repetitions of the same.
+    traits
+        Values that all its planes share, also where no other stack differs in them.
+    """
+
+    planes: tuple[Plane, ...]
+    contrast: tuple[tuple[str, str], ...] = ()
+    repeat: tuple[tuple[str, str], ...] = ()
+    traits: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called in results; empty where the series is one stack."""
+        return as_name(dict((*self.contrast, *self.repeat[:1])))
+
+    @property
+    def n_voxels(self) -> int:
+        """Size of all planes together."""
+        pixel_format = self.planes[0].pixel_format
+        return len(self.planes) * pixel_format.rows * pixel_format.columns
+
+    def value_of(self, trait: str) -> str:
+        """Value of a trait that all planes share; empty where they don't, or it is unknown."""
+        return dict(self.traits).get(trait, "")
+
+
+def stacks_of(planes: Sequence[Plane], series_instance_uid: str) -> tuple[Stack, ...]:
+    """Divide the planes of a series into stacks, in an order that doesn't depend on their own.
+
+    Every plane is in exactly one stack, and no stack has two planes at one position.
 
     Raises
     ------
     StackError
-        The planes can't be divided so that each part is a volume.
+        The planes can't be divided so that each part is whole.
     """
     uid = series_instance_uid
     groups = _alike(planes)
     if len(groups) == 1:
-        stacks = _by_contrast(groups[0], uid)
-    else:
-        try:
-            stacks = [stack for group in groups for stack in _by_contrast(group, uid)]
-        except MultipleTimePointsError:
-            raise
-        except StackError as error:
-            raise _mixed(groups, uid) from error
-    if len(stacks) > MAX_STACKS:
-        raise MultipleTimePointsError(uid, len(stacks), MAX_STACKS)
-    return tuple(stacks)
+        return tuple(_as_stacks(_divided(groups[0], uid), ()))
+    try:
+        parts = [_divided(group, uid) for group in groups]
+    except StackError as error:
+        raise _mixed(groups, uid) from error
+    names = _names_of_groups(groups)
+    order = sorted(range(len(groups)), key=lambda index: (names[index], index))
+    return tuple(stack for index in order for stack in _as_stacks(parts[index], names[index]))
+
+
+def _divided(planes: list[Plane], uid: str) -> list[Part]:
+    if len(planes) < MIN_SLICES:
+        raise TooFewSlicesError(uid, len(planes), MIN_SLICES)
+    parts = divide(planes)
+    if parts is None:
+        raise DuplicatePositionsError(uid, len(planes), n_positions(planes))
+    return parts
+
+
+def _as_stacks(parts: Sequence[Part], group_name: tuple[tuple[str, str], ...]) -> Iterable[Stack]:
+    is_contrast = {trait.name: trait.is_contrast for trait in TRAITS}
+    for part in parts:
+        contrast = tuple(pair for pair in part.differing if is_contrast.get(pair[0], False))
+        repeat = tuple(pair for pair in part.differing if pair not in contrast)
+        yield Stack(tuple(part.planes), (*group_name, *contrast), repeat, part.shared)
+
+
+def _names_of_groups(groups: Sequence[Sequence[Plane]]) -> list[tuple[tuple[str, str], ...]]:
+    """What to call groups that differ in orientation or size: by a word where that is enough, else with a number."""
+    names: list[tuple[tuple[str, str], ...]] = []
+    for group in groups:
+        first = group[0]
+        direction = DIRECTIONS[int(np.argmax(np.abs(first.normal)))]
+        size = f"{first.pixel_format.columns}x{first.pixel_format.rows}"
+        names.append(((ORIENTATION, direction), (SIZE, size)))
+    if len({name[1] for name in names}) == 1:
+        names = [name[:1] for name in names]
+    elif len({name[0] for name in names}) == 1:
+        names = [name[1:] for name in names]
+    seen: dict[tuple[tuple[str, str], ...], int] = {}
+    for index, name in enumerate(names):
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            names[index] = (*name, ("group", str(seen[name])))
+    return names
 
 
 def _alike(planes: Iterable[Plane]) -> list[list[Plane]]:
@@ -88,40 +164,3 @@ def _mixed(groups: Sequence[Sequence[Plane]], uid: str) -> StackError:
     sizes = sorted({f"{pixel_format.columns} x {pixel_format.rows}" for pixel_format in formats})
     spacings = sorted({f"{group[0].spacing_mm[0]:g} x {group[0].spacing_mm[1]:g} mm" for group in groups})
     return MixedSizeError(uid, ", ".join(sizes if len(sizes) > 1 else spacings))
-
-
-def _by_contrast(planes: Sequence[Plane], uid: str) -> list[StackGeometry]:
-    """One stack where no two planes share a position, else those of the first attributes that divide cleanly."""
-    if n_positions(planes) == len(planes):
-        return [stack_geometry(planes, uid)]
-    discriminators = {id(plane): plane.discriminators() for plane in planes}
-    candidates = [index for index in range(len(DISCRIMINATORS)) if len({v[index] for v in discriminators.values()}) > 1]
-    for n_attributes in (1, 2, 3):
-        for chosen in combinations(candidates, n_attributes):
-            parts = _divided(planes, [tuple(discriminators[id(plane)][index] for index in chosen) for plane in planes])
-            if _is_clean(parts):
-                if len(parts) > MAX_STACKS:
-                    raise MultipleTimePointsError(uid, len(parts), MAX_STACKS)
-                return [stack_geometry(part, uid) for part in parts]
-    return [stack_geometry(planes, uid)]  # raises, with the reason
-
-
-def _divided(planes: Sequence[Plane], keys: Sequence[tuple[str, ...]]) -> list[list[Plane]]:
-    """Parts with equal keys, ordered by key so that the order of arrival doesn't matter."""
-    parts: dict[tuple[str, ...], list[Plane]] = {}
-    for plane, key in zip(planes, keys, strict=True):
-        parts.setdefault(key, []).append(plane)
-    return [parts[key] for key in sorted(parts, key=lambda key: [_in_order(text) for text in key])]
-
-
-def _in_order(text: str) -> tuple[float, str]:
-    """Sort numbers by value, texts after them."""
-    try:
-        return float(text), text
-    except ValueError:
-        return float("inf"), text
-
-
-def _is_clean(parts: Sequence[Sequence[Plane]]) -> bool:
-    """Whether every part holds each position once and is large enough."""
-    return all(len(part) >= MIN_SLICES and n_positions(part) == len(part) for part in parts)

@@ -104,7 +104,9 @@ class SourceVolume:
     modality
         ``CT``, ``MR``, or empty when unknown (NIfTI).
     stack_number
-        Counts from 1 within the series.
+        Counts from 1 within the stacks of the series that are run.
+    stack_name
+        What makes the stack different from the others, such as ``EchoTime 4.92``; empty where it is the only one.
     frames
         The frames behind the volume, ascending like its slices; ``None`` for NIfTI.
     """
@@ -115,5 +117,6 @@ class SourceVolume:
     modality: str
     series_instance_uid: str | None
     stack_number: int = 1
+    stack_name: str = ""
     remarks: tuple[Remark, ...] = ()
     frames: FrameLayout | None = None

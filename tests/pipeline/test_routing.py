@@ -21,6 +21,7 @@ from pydicom.uid import (
 from dicom_node.pipeline.routing import InstanceFacts, Process, Skip, route
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.pipeline.series_facts import values_of
+from inference.series.stack_choice import StackChoice
 
 DEFAULT = load_rules(None, peer_names=())
 
@@ -91,6 +92,11 @@ def test_the_first_rule_that_takes_the_series_decides() -> None:
     assert route([facts(SliceThickness=("1.25",))], rules(thin, thick)) == Process("thin", ("archive",))
     assert route([facts(SliceThickness=("5",))], rules(thin, thick)) == Skip("rule-thick", "too thick")
     assert isinstance(route([facts(SliceThickness=("5",))], rules(thick, thin)), Skip)
+
+
+def test_the_rule_says_which_stacks_are_run() -> None:
+    decision = route([facts()], rules({"name": "functional", "action": "process", "stacks": "first"}))
+    assert decision == Process("functional", None, (StackChoice.FIRST,))
 
 
 def test_a_series_that_no_rule_takes_is_skipped_and_says_so() -> None:

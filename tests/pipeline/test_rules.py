@@ -8,6 +8,7 @@ import pytest
 
 from dicom_node.pipeline.errors import RulesError
 from dicom_node.pipeline.rules import Action, default_rules_text, load_rules
+from inference.series.stack_choice import DEFAULT_POLICY, StackChoice
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,3 +89,28 @@ def test_the_digest_follows_what_the_rules_say_and_not_how(tmp_path: Path) -> No
     )
     other = load_rules(write(tmp_path, "series: [{name: b, action: process}]"), peer_names=())
     assert plain.digest == commented.digest == stricter.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("stacks", "expected"),
+    [
+        ("all", (StackChoice.ALL,)),
+        ("[lowest-b-value, first]", (StackChoice.LOWEST_B_VALUE, StackChoice.FIRST)),
+    ],
+)
+def test_a_rule_says_which_stacks_are_run_and_the_digest_follows(
+    tmp_path: Path, stacks: str, expected: tuple[StackChoice, ...]
+) -> None:
+    silent = load_rules(write(tmp_path, "series: [{name: a, action: process}]"), peer_names=())
+    assert silent.series[0].stacks == DEFAULT_POLICY
+    text = f"series: [{{name: a, action: process, stacks: {stacks}}}]"
+    said = load_rules(write(tmp_path, text), peer_names=())
+    assert said.series[0].stacks == expected
+    assert said.digest != silent.digest
+
+
+def test_stacks_have_known_names_and_belong_to_series_that_are_run(tmp_path: Path) -> None:
+    with pytest.raises(RulesError, match=r"stacks\.0: .*'first-of-repeats'.*found 'some'"):
+        load_rules(write(tmp_path, "series: [{name: a, action: process, stacks: some}]"), peer_names=())
+    with pytest.raises(RulesError, match="stacks needs action: process"):
+        load_rules(write(tmp_path, "series: [{name: a, action: skip, reason: r, stacks: all}]"), peer_names=())

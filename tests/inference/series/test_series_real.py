@@ -16,6 +16,7 @@ from inference.series.files import Inputs, PathSource, find_inputs
 from inference.series.instances import read_instance, reading
 from inference.series.pixels import encoded_frames, stored_values
 from inference.series.planes import planes_of
+from inference.series.stack_choice import StackChoice
 from inference.series.volume import SourceVolume
 
 pytestmark = pytest.mark.data
@@ -37,10 +38,13 @@ VOLUMES: dict[str, list[tuple[tuple[int, int, int], tuple[float, float, float]]]
     "mr_enh_nema_flair_ax": [((24, 256, 256), (6.0, 0.82, 0.82))],
     "mr_enh_nema_multi": 4 * [((3, 256, 256), (7.5, 0.781, 0.781))],
     "mr_enh_philips_anat": [((8, 256, 256), (1.2, 1.0, 1.0))],
+    "mr_enh_philips_dti": 4 * [((8, 128, 128), (2.7, 2.734, 2.734))],
     "mr_enh_philips_tse_rawdata": 2 * [((12, 256, 256), (5.0, 1.0, 1.0))] + 2 * [((24, 256, 256), (5.5, 1.0, 1.0))],
     "mr_enh_siemens_xa10_4d": 4 * [((6, 64, 64), (2.4, 3.375, 3.375))],
     "mr_enh_xa30_fa": [((39, 72, 72), (3.0, 3.0, 3.0))],
     "mr_enh_xa30_t1": [((96, 128, 128), (2.0, 2.0, 2.0))],
+    "mr_ge_dti": 2 * [((4, 128, 128), (2.0, 2.0, 2.0))],
+    "mr_ge_fmri_4d": 10 * [((15, 64, 64), (5.0, 3.75, 3.75))],
     "mr_ge_volume_rounding": [((20, 256, 256), (7.0, 0.859, 0.859))],
     "mr_head_decub_left": [((35, 256, 256), (4.8, 1.016, 1.016))],
     "mr_head_ge_cor_t1": [((100, 256, 256), (2.5, 1.016, 1.016))],
@@ -84,13 +88,10 @@ REFUSALS: dict[str, dict[str, int]] = {
     "mr_emri_small_ts": {"conflicting-instance": 1},
     "mr_enh_nema_metab": {"derived-map": 1},
     "mr_enh_nopixeldata": {"no-pixel-data": 1},
-    "mr_enh_philips_dti": {"duplicate-positions": 1},
     "mr_enh_philips_tse_rawdata": {"raw-data": 3},
     "mr_enh_siemens_scout_mpr": {"mixed-orientations": 1},
     "mr_enh_xa30_colfa": {"colour-image": 1},
     "mr_espree_nonsquare": {"too-few-slices": 1},
-    "mr_ge_dti": {"duplicate-positions": 1},
-    "mr_ge_fmri_4d": {"duplicate-positions": 1},
     "mr_philips_mixed_orient": {"mixed-orientations": 1},
     "mr_siemens_16echo": {"duplicate-positions": 1},
     "mr_siemens_fieldmap_unk_sop": {"uid-missing": 1},
@@ -118,7 +119,7 @@ def assembled(inputs: Inputs) -> tuple[list[SourceVolume], Counter[str]]:
     codes = Counter(rejected.code for rejected in inputs.rejected)
     for series in inputs.series:
         try:
-            volumes.extend(assemble_volumes(series.sources))
+            volumes.extend(assemble_volumes(series.sources, stacks=(StackChoice.ALL,)))
         except SeriesError as error:
             codes[error.code] += 1
     return volumes, codes
@@ -155,7 +156,7 @@ def test_each_plane_has_the_values_and_the_place_that_simpleitk_reads(real_serie
         image = sitk.ReadImage(str(path))
         images[image.GetMetaData("0008|0018").strip("\0 ")] = image
     n_planes = 0
-    for source in assemble_volumes(series.sources):
+    for source in assemble_volumes(series.sources, stacks=(StackChoice.ALL,)):
         _, rows, columns = source.volume.spatial_shape
         for slice_index, reference in enumerate(source.plane_sources):
             image = images[reference.sop_instance_uid]
@@ -177,6 +178,30 @@ def test_frames_of_an_enhanced_instance_have_the_values_that_simpleitk_reads(rea
     frame_numbers = [reference.frame_number or 0 for reference in source.plane_sources]
     assert sorted(frame_numbers) == list(range(1, len(values) + 1))
     np.testing.assert_allclose(source.volume.array, values[np.array(frame_numbers) - 1], rtol=1e-6, atol=1e-3)
+
+
+# What the first stacks are called and how many the default policy runs; attributes read by hand with dcmdump.
+STACKS: dict[str, tuple[int, int, str]] = {
+    "mr_ge_fmri_4d": (1, 10, "repetition 1"),
+    "mr_ge_dti": (2, 2, "DiffusionBValue 0"),
+    "mr_enh_philips_dti": (2, 4, "DiffusionBValue 0, no DiffusionGradientOrientation"),
+    "mr_philips_fmri_4d": (1, 3, "TemporalPosition 1"),
+    "mr_philips_dualecho_magphase": (2, 4, "EchoTime 7.001, ImageType M_FFE/M"),
+    "mr_enh_siemens_xa10_4d": (1, 4, "TemporalPosition 1"),
+    "mr_philips_survey_3plane": (3, 3, "orientation axial"),
+}
+
+
+@pytest.mark.parametrize("group", sorted(STACKS))
+def test_stacks_have_names_and_repetitions_are_run_once(real_series: RealSeries, group: str):
+    n_run, n_stacks, name = STACKS[group]
+    (series,) = find_inputs([real_series(group)]).series
+    volumes = assemble_volumes(series.sources)
+    assert len(volumes) == n_run
+    assert volumes[0].stack_name == name
+    remarks = {remark.code: remark.text for remark in volumes[0].remarks}
+    assert remarks["several-stacks"] == f"the series holds {n_stacks} stacks"
+    assert ("stacks-not-run" in remarks) == (n_run < n_stacks)
 
 
 def test_a_head_has_its_neck_below(real_series: RealSeries):

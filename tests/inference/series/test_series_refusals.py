@@ -109,14 +109,14 @@ def without_functional_groups() -> list[EncodedInstance]:
     return list(ct_series(1, edit=edit))
 
 
-def time_series() -> list[EncodedInstance]:
+def many_echoes() -> list[EncodedInstance]:
     def at(number: int) -> Sequence[EncodedInstance]:
         return mr_series(
             3,
             rows=4,
             columns=5,
             seed=f"t{number}",
-            edit=lambda ds, _: setattr(ds, "TemporalPositionIdentifier", number),
+            edit=lambda ds, _: setattr(ds, "EchoTime", number),
         )
 
     return joined(*(at(number) for number in range(1, 18)))
@@ -181,7 +181,7 @@ CASES: dict[str, Case] = {
     "gantry-tilt": lambda: list(ct_series(6, tilt_deg=46.0)),
     "slices-not-aligned": moved(2, (13.0, 0, 0)),
     "duplicate-positions": lambda: joined(ct_series(4), ct_series(4, seed="b")[:1]),
-    "multiple-time-points": time_series,
+    "multiple-time-points": many_echoes,
     "mixed-orientations": lambda: joined(ct_series(4), ct_series(2, seed="b", orientation=CORONAL)),
     "mixed-sizes": lambda: joined(ct_series(4), ct_series(1, seed="b", rows=12)),
     "mixed-frames-of-reference": lambda: list(

@@ -1,0 +1,189 @@
+"""What tells planes at the same place apart: contrast (echo, b-value, phase image) and repetition (time, direction)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.tag import Tag
+
+from inference.series.instances import reading
+from inference.series.objects import image_type_of
+from inference.series.planes import Plane, first_value
+
+MAX_NAME_LENGTH = 64
+GE_B_VALUE_OFFSET = 1_000_000_000  # GE adds it to some b-values, as dcm2niix's authors found
+GE_COMPLEX_COMPONENTS: Mapping[int, str] = MappingProxyType({0: "MAGNITUDE", 1: "PHASE", 2: "REAL", 3: "IMAGINARY"})
+NOT_MAGNITUDE = frozenset({"PHASE", "REAL", "IMAGINARY", "P", "R", "I", "PHASE MAP", "PHASE_MAP"})
+
+Places = tuple[Dataset, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """An attribute that may differ between planes at one place.
+
+    Attributes
+    ----------
+    is_contrast
+        The images look different for it; else they are repetitions of one image.
+    """
+
+    name: str
+    is_contrast: bool
+    read: Callable[[Plane], str]
+
+
+def traits_of(plane: Plane) -> tuple[str, ...]:
+    """Values of TRAITS as text, empty where unknown. Slow, and wanted only where planes must be told apart."""
+    with reading(plane.instance.name):
+        return tuple(trait.read(plane) for trait in TRAITS)
+
+
+def order_keys(plane: Plane) -> tuple[tuple[float, ...] | None, ...]:
+    """What may order repetitions of one image: number, times; each None where unknown."""
+    with reading(plane.instance.name):
+        number = _number(first_value(plane.places, "InstanceNumber"))
+        frame = float(plane.frame_index)
+        times = (
+            _number(first_value(plane.places, keyword)) for keyword in ("AcquisitionTime", "ContentTime", "TriggerTime")
+        )
+        return (None if number is None else (number, frame), *((None if t is None else (t,)) for t in times))
+
+
+def is_magnitude(image_type: str) -> bool:
+    """Whether an Image Type, as text, names no phase, real or imaginary part of a complex image."""
+    return not NOT_MAGNITUDE.intersection(image_type.split("\\"))
+
+
+def as_name(values: Mapping[str, str]) -> str:
+    """Name of a stack from what makes it different, in plain ASCII of bounded length."""
+    words = ", ".join(f"{name} {value}" if value else f"no {name}" for name, value in values.items())
+    words = words.replace("\\", "/")
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in words)[:MAX_NAME_LENGTH].rstrip(" ,")
+
+
+def _attribute(*keywords: str) -> Callable[[Plane], str]:
+    """Reader of the first of several attributes that has a value."""
+
+    def read(plane: Plane) -> str:
+        return next((_text(v) for k in keywords if (v := first_value(plane.places, k)) is not None), "")
+
+    return read
+
+
+def _image_type(plane: Plane) -> str:
+    """Frame Type or Image Type, with the part of the complex image that only other attributes name."""
+    frame_type = first_value(plane.places, "FrameType")
+    values = [str(v).strip().upper() for v in frame_type] if frame_type else list(image_type_of(plane.places[-1]))
+    component = first_value(plane.places, "ComplexImageComponent")
+    if component is None:
+        ge = _number(_private(plane.places, 0x0043, "GEMS_PARM_01", 0x2F))
+        component = None if ge is None else GE_COMPLEX_COMPONENTS.get(int(ge))
+    if component and str(component) not in values:
+        values.append(str(component))
+    return "\\".join(values)
+
+
+def _b_value(plane: Plane) -> str:
+    """Diffusion b-value in s/mm2, from the standard's attribute or a vendor's."""
+    value = first_value(plane.places, "DiffusionBValue")
+    for group, creator, element in (
+        (0x0019, "SIEMENS MR HEADER", 0x0C),
+        (0x2001, "Philips Imaging DD 001", 0x03),
+        (0x0043, "GEMS_PARM_01", 0x39),
+    ):
+        if value is None:
+            value = _private(plane.places, group, creator, element)
+    number = _number(value)
+    return "" if number is None else _text(number % GE_B_VALUE_OFFSET)
+
+
+def _gradient(plane: Plane) -> str:
+    """Direction of the diffusion gradient, from the standard's attribute or a vendor's."""
+    value = first_value(plane.places, "DiffusionGradientOrientation")
+    nested = first_value(plane.places, "DiffusionGradientDirectionSequence")
+    if value is None and nested:
+        value = nested[0].get("DiffusionGradientOrientation")
+    if value is None:
+        value = _private(plane.places, 0x0019, "SIEMENS MR HEADER", 0x0E)
+    if value is not None:
+        return _text(value)
+    for group, creator, elements in (
+        (0x0019, "GEMS_ACQU_01", (0xBB, 0xBC, 0xBD)),
+        (0x2005, "Philips MR Imaging DD 001", (0xB0, 0xB1, 0xB2)),
+    ):
+        parts = [_private(plane.places, group, creator, element) for element in elements]
+        if all(part is not None for part in parts):
+            return _text(parts)
+    return ""
+
+
+def _multi_frame_instance(plane: Plane) -> str:
+    """The multi-frame instance, or the concatenation that it is a part of (PS3.3 C.7.6.16.2.2.4)."""
+    if plane.frame_number is None:
+        return ""
+    return _text(first_value(plane.places, "ConcatenationUID") or first_value(plane.places, "SOPInstanceUID"))
+
+
+TRAITS: tuple[Trait, ...] = (
+    Trait("EchoTime", True, _attribute("EffectiveEchoTime", "EchoTime")),
+    Trait("ImageType", True, _image_type),
+    Trait("DiffusionBValue", True, _b_value),
+    Trait("InversionTime", True, _attribute("InversionTimes", "InversionTime")),
+    Trait("KVP", True, _attribute("KVP")),
+    Trait("ConvolutionKernel", True, _attribute("ConvolutionKernel")),
+    Trait("FlipAngle", True, _attribute("FlipAngle")),
+    Trait("StackID", True, _attribute("StackID")),
+    Trait("SeriesNumber", True, _attribute("SeriesNumber")),
+    Trait("DiffusionGradientOrientation", False, _gradient),
+    Trait("TemporalPosition", False, _attribute("TemporalPositionIndex", "TemporalPositionIdentifier")),
+    Trait("TriggerTime", False, _attribute("NominalCardiacTriggerDelayTime", "TriggerTime")),
+    Trait("AcquisitionNumber", False, _attribute("FrameAcquisitionNumber", "AcquisitionNumber")),
+    Trait("AcquisitionTime", False, _attribute("FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime")),
+    Trait("ContentTime", False, _attribute("ContentTime")),
+    Trait("SequenceName", False, _attribute("SequenceName")),
+    Trait("Instance", False, _multi_frame_instance),
+)
+REPETITION = "repetition"  # told by order alone
+
+
+def _private(places: Places, group: int, creator: str, element: int) -> Any:  # noqa: ANN401  # whatever the VR says
+    """Value of a vendor's attribute; also where an anonymiser removed who reserved the block, not what is in it."""
+    for ds in places:
+        try:
+            return ds.private_block(group, creator)[element].value
+        except KeyError:
+            pass
+        tag = Tag(group, 0x1000 + element)
+        if tag in ds and Tag(group, 0x0010) not in ds and _is_by(ds, creator):
+            return ds[tag].value
+    return None
+
+
+def _is_by(ds: Dataset, creator: str) -> bool:
+    """Whether the manufacturer is the one who uses this private creator."""
+    return str(ds.get("Manufacturer") or "").upper().startswith(creator[:2].upper())
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401  # whatever the VR says
+    """A number, or the first of several."""
+    try:
+        return float(value[0] if isinstance(value, (list, tuple)) or hasattr(value, "append") else value)
+    except (TypeError, ValueError, IndexError):
+        return None
+
+
+def _text(value: Any) -> str:  # noqa: ANN401  # whatever the VR says
+    """Text in which numbers that differ by rounding only are equal."""
+    if isinstance(value, str):
+        number = _number(value)
+        # Times and identifiers keep all their digits.
+        return value.strip() if number is None or len(value.strip()) > 6 else f"{number:.6g}"
+    if hasattr(value, "__iter__"):
+        return "\\".join(_text(v) for v in value)
+    number = _number(value)
+    return str(value).strip() if number is None else f"{number:.6g}"
