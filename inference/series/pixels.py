@@ -37,20 +37,25 @@ from inference.series.errors import (
     NoPixelDataError,
     PixelDataTruncatedError,
     PixelDataUndecodableError,
+    PixelFormatError,
+    RescaleError,
     TransferSyntaxUnsupportedError,
     UnreadableError,
 )
 from inference.series.instances import Instance
 from inference.series.planes import PixelFormat, Plane
 
-Stored = NDArray[np.integer]
+Stored = NDArray[np.integer] | NDArray[np.floating]
+
+FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA, PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
+LARGEST_FLOAT32 = 1e38  # a third of it, so that a sum stays below
 
 # Retired, but still in archives (PS3.5-2004): spectral selection and full progression, 8 and 12 bit.
 RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 
 RLE_SLACK_PIXELS = 64  # some encoders end a segment with a packet of padding
 
-DECODERS: Mapping[str, Callable[[bytes], Stored]] = {
+DECODERS: Mapping[str, Callable[[bytes], NDArray[np.integer]]] = {
     **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, *RETIRED_JPEG), imagecodecs.jpeg8_decode),
     **dict.fromkeys((JPEGLossless, JPEGLosslessSV1), imagecodecs.jpeg_decode),
     **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), imagecodecs.jpegls_decode),
@@ -65,7 +70,12 @@ def check_pixel_data(instance: Instance, pixel_format: PixelFormat) -> None:
     if not pixel_data:
         raise NoPixelDataError(instance.name)
     uid = UID(instance.transfer_syntax_uid)
-    if uid in DECODERS or uid == RLELossless:
+    is_compressed = uid in DECODERS or uid == RLELossless
+    if pixel_data.tag != PIXEL_DATA and (
+        is_compressed or pixel_data.tag == DOUBLE_FLOAT_PIXEL_DATA or pixel_format.bits_allocated != 32
+    ):
+        raise PixelFormatError(instance.name, f"{pixel_format.bits_allocated} bits of floating point, {uid.name}")
+    if is_compressed:
         return
     if not uid.is_transfer_syntax or uid.is_private or uid.is_compressed:
         raise TransferSyntaxUnsupportedError(instance.name, uid.name)
@@ -135,23 +145,28 @@ def _frames_in(data: bytes, n_frames: int, name: str) -> list[bytes]:
 
 
 def stored_values(frame: Encoded, plane: Plane) -> Stored:
-    """Decode one frame to (row, column) integers, free of the bits that are not stored (PS3.5 8.1.1)."""
+    """Decode one frame to (row, column) numbers, integers free of the bits that are not stored (PS3.5 8.1.1)."""
     encoded = frame.fetch() if isinstance(frame, EncodedFrame) else frame
     pixel_format = plane.pixel_format
-    uid = plane.instance.transfer_syntax_uid
+    uid, name = plane.instance.transfer_syntax_uid, plane.instance.name
     shape = (pixel_format.rows, pixel_format.columns)
     unsigned = np.dtype(f"u{pixel_format.bits_allocated // 8}")
     if uid in DECODERS:
-        words = _decoded(encoded, uid, shape, plane.instance.name).astype(unsigned, copy=False)
-    elif uid == RLELossless:
-        words = _decoded_rle(encoded, shape, unsigned, plane.instance.name)
-    else:
-        order: Literal["<", ">"] = ">" if uid == ExplicitVRBigEndian else "<"
-        words = np.frombuffer(encoded, unsigned.newbyteorder(order)).reshape(shape).astype(unsigned, copy=False)
+        words = _decoded(encoded, uid, shape, name)
+        if words.dtype.itemsize > unsigned.itemsize:
+            bits = f"codestream of more than {pixel_format.bits_allocated} bits, which are allocated"
+            raise PixelDataUndecodableError(name, bits)
+        return _stored_bits(words.astype(unsigned, copy=False), pixel_format)
+    if uid == RLELossless:
+        return _stored_bits(_decoded_rle(encoded, shape, unsigned, name), pixel_format)
+    order: Literal["<", ">"] = ">" if uid == ExplicitVRBigEndian else "<"
+    if plane.instance.pixel_data is not None and plane.instance.pixel_data.tag == FLOAT_PIXEL_DATA:
+        return np.frombuffer(encoded, np.dtype(np.float32).newbyteorder(order)).reshape(shape)
+    words = np.frombuffer(encoded, unsigned.newbyteorder(order)).reshape(shape).astype(unsigned, copy=False)
     return _stored_bits(words, pixel_format)
 
 
-def _decoded(encoded: bytes, uid: str, shape: tuple[int, int], name: str) -> Stored:
+def _decoded(encoded: bytes, uid: str, shape: tuple[int, int], name: str) -> NDArray[np.integer]:
     """Decode a JPEG family codestream whose own size is what the header says."""
     size = codestream_size(encoded)
     if size != shape:
@@ -188,7 +203,9 @@ def codestream_size(encoded: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _decoded_rle(encoded: bytes, shape: tuple[int, int], unsigned: np.dtype[np.unsignedinteger], name: str) -> Stored:
+def _decoded_rle(
+    encoded: bytes, shape: tuple[int, int], unsigned: np.dtype[np.unsignedinteger], name: str
+) -> NDArray[np.integer]:
     """Decode one RLE frame (PS3.5 annex G)."""
     n_pixels = shape[0] * shape[1]
     out = np.zeros(n_pixels + RLE_SLACK_PIXELS, unsigned.newbyteorder("<"))
@@ -201,7 +218,7 @@ def _decoded_rle(encoded: bytes, shape: tuple[int, int], unsigned: np.dtype[np.u
     return out[:n_pixels].reshape(shape).astype(unsigned, copy=False)
 
 
-def _stored_bits(words: Stored, pixel_format: PixelFormat) -> Stored:
+def _stored_bits(words: NDArray[np.integer], pixel_format: PixelFormat) -> Stored:
     """Take the low bits, with their sign."""
     unused = pixel_format.bits_allocated - pixel_format.bits_stored
     if pixel_format.is_signed:
@@ -211,8 +228,17 @@ def _stored_bits(words: Stored, pixel_format: PixelFormat) -> Stored:
 
 
 def write_measured_values(stored: Stored, plane: Plane, target: NDArray[np.float32]) -> None:
-    """Rescale one plane into its place; in float64 where float32 could round twice."""
-    if plane.rescale_slope == 1.0 and plane.pixel_format.bits_allocated <= 16:
-        np.add(stored, np.float32(plane.rescale_intercept), out=target, dtype=np.float32)
-    else:
-        target[...] = stored * plane.rescale_slope + plane.rescale_intercept
+    """Rescale one plane into its place; in float64 where float32 could round twice.
+
+    Values outside the field of view, whatever they are padded with, are rescaled like all others; docs/decisions/0028.
+    """
+    slope, intercept = plane.rescale_slope, plane.rescale_intercept
+    is_float = stored.dtype.kind == "f"
+    with np.errstate(over="ignore", invalid="ignore"):
+        if slope == 1.0 and stored.dtype.itemsize <= 2:
+            np.add(stored, np.float32(intercept), out=target, dtype=np.float32)
+        else:
+            target[...] = stored * slope + intercept if not is_float else stored.astype(np.float64) * slope + intercept
+        largest = max(abs(slope) * 2.0**plane.pixel_format.bits_allocated, abs(intercept))
+        if (is_float or largest > LARGEST_FLOAT32) and not np.isfinite(target).all():
+            raise RescaleError(plane.instance.name, "some values are not finite numbers once they are rescaled")
