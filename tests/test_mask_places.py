@@ -199,3 +199,44 @@ def test_dcmqi_reads_a_mask_with_missing_slices_in_place(tmp_path: Path):
     )  # fmt: skip
     points = np.concatenate(list(segment_points((tmp_path / "seg.dcm").read_bytes()).values()))
     assert set(map(tuple, np.round(found, 2) + 0.0)) == set(map(tuple, np.round(points, 2) + 0.0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "radius_mm"),
+    [
+        ((3, 12, 11), (25.0, 2.0, 2.0), 9.0),  # a few very thick slices
+        ((9, 20, 40), (2.0, 3.1, 0.7), 8.0),  # pixels four times as high as wide
+        ((4, 6, 4096), (3.0, 0.9, 0.1), 5.0),  # as wide as the widest CT
+        ((40, 5, 5), (0.3, 2.0, 2.0), 4.0),  # much finer across the slices than within
+    ],
+    ids=["thick", "anisotropic in plane", "4096 wide", "fine slices"],
+)
+@pytest.mark.parametrize("tilt_deg", [0.0, 11.0])
+def test_odd_shapes_have_their_mask_in_place(shape, spacing_mm, radius_mm, tilt_deg):
+    series, sphere = sphere_series(
+        shape=shape, spacing_mm=spacing_mm, radius_mm=radius_mm, tilt_deg=tilt_deg, off_centre_mm=(0.1, 0.2, 0.3)
+    )
+    assert_on_the_sphere(seg_of_threshold(list(series)), list(series), sphere)
+
+
+@pytest.mark.parametrize("patient_position", ["HFS", "FFS", "HFP", "HFDL", "HFDR", "FFDL", "FFP"])
+def test_the_patient_position_moves_nothing(patient_position: str):
+    """Image Orientation (Patient) is in the patient's own system already (PS3.3 C.7.6.2.1.1)."""
+    series, sphere = sphere_series(shape=(9, 12, 14), radius_mm=5.0)
+    lying = series.edited(lambda ds, _: setattr(ds, "PatientPosition", patient_position))
+    assert_on_the_sphere(seg_of_threshold(list(lying)), list(lying), sphere)
+
+
+def test_spacings_that_contradict_the_positions_move_nothing_and_are_said():
+    series, sphere = sphere_series(shape=(9, 12, 14), radius_mm=5.0)
+
+    def contradict(ds: Dataset, _: int) -> None:
+        ds.SpacingBetweenSlices, ds.SliceThickness = 4.0, 7.0
+
+    instances = list(series.edited(contradict))
+    assert_on_the_sphere(seg_of_threshold(instances), instances, sphere)
+    (source,) = assemble_volumes(instances)
+    assert [remark.code for remark in source.remarks] == [
+        "spacing-between-slices-contradicts",
+        "slice-thickness-contradicts",
+    ]

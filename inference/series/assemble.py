@@ -12,6 +12,7 @@ import highdicom as hd
 import numpy as np
 from pydicom import Dataset
 
+from inference.series.concatenations import check_concatenations
 from inference.series.errors import (
     ConflictingInstanceError,
     MixedSeriesError,
@@ -65,6 +66,7 @@ def assemble_volumes(
     """
     instances, remarks = _suitable_instances(sources)
     series_instance_uid = str(instances[0].header.SeriesInstanceUID)
+    check_concatenations(instances, series_instance_uid)
     planes = _planes(instances, series_instance_uid)
     found = stacks_of(planes, series_instance_uid)
     chosen = choose_stacks(found, stacks)

@@ -364,6 +364,19 @@ class DuplicatePositionsError(StackError):
         )
 
 
+class ConcatenationIncompleteError(StackError):
+    """A multi-frame image that was sent in parts, of which some are missing; facts: uid, its UID, parts, expected."""
+
+    code = "concatenation-incomplete"
+
+    def __str__(self) -> str:
+        uid, concatenation_uid, n_parts, expected = self.args
+        return (
+            f"series {uid}: {n_parts} parts of concatenation {concatenation_uid} are there, expected {expected}; not "
+            "processed, ask the sender to repeat the whole series"
+        )
+
+
 class MultipleTimePointsError(StackError):
     """More stacks than one series should have; facts: uid, number of stacks that would be run, maximum."""
 

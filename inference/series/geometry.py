@@ -40,6 +40,7 @@ SAME_POSITION_FRACTION = 0.1
 SAME_POSITION_MM = 1e-3
 REMARKED_STEP_FRACTION = 0.001
 REMARKED_SPACING_FRACTION = 0.01
+MAX_THICKNESS_RATIO = 3.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,6 +202,11 @@ def _spacing_remarks(planes: Sequence[Plane], along_mm: NDArray[np.float64], gri
     if stated is not None and abs(stated - usual_mm) > REMARKED_SPACING_FRACTION * usual_mm:
         text = f"SpacingBetweenSlices says {stated:.3f} mm, the positions say {usual_mm:.3f} mm, which is used"
         remarks.append(Remark("spacing-between-slices-contradicts", text))
+    thickness_mm = planes[0].slice_thickness_mm
+    # Slices that overlap, or have room between them, are common; nothing is wrong with twice the distance.
+    if thickness_mm is not None and not 0 < thickness_mm <= MAX_THICKNESS_RATIO * usual_mm:
+        text = f"SliceThickness says {thickness_mm:.3f} mm, the positions are {usual_mm:.3f} mm apart, which is used"
+        remarks.append(Remark("slice-thickness-contradicts", text))
     return tuple(remarks)
 
 

@@ -49,6 +49,7 @@ class Plane:
     rescale_slope: float
     rescale_intercept: float
     spacing_between_slices_mm: float | None
+    slice_thickness_mm: float | None
     frame_of_reference_uid: str | None
     places: tuple[Dataset, ...]  # where the frame's attributes stand, the nearer first
 
@@ -134,6 +135,7 @@ def _plane(
         rescale_slope=slope,
         rescale_intercept=intercept,
         spacing_between_slices_mm=abs(between) if between else None,
+        slice_thickness_mm=_number(places, "SliceThickness"),
         frame_of_reference_uid=str(instance.header.get("FrameOfReferenceUID") or "") or None,
         places=places if frame_number is None else (*places, instance.header),
     )

@@ -20,6 +20,7 @@ from tests.factories import (
     EncodedInstance,
     ct_series,
     drop_slice,
+    enhanced_mr,
     mr_series,
 )
 
@@ -122,6 +123,14 @@ def many_echoes() -> list[EncodedInstance]:
     return joined(*(at(number) for number in range(1, 18)))
 
 
+def part_of_a_concatenation() -> list[EncodedInstance]:
+    def cut(ds: Dataset) -> None:
+        ds.ConcatenationUID = "2.25.9"
+        ds.InConcatenationNumber, ds.InConcatenationTotalNumber = 1, 3
+
+    return [enhanced_mr(mr_series(4), edit=cut)]
+
+
 def with_modality_lut() -> list[EncodedInstance]:
     def edit(ds: Dataset, _: int) -> None:
         ds.ModalityLUTSequence = DicomSequence([Dataset()])
@@ -182,6 +191,7 @@ CASES: dict[str, Case] = {
     "slices-not-aligned": moved(2, (13.0, 0, 0)),
     "duplicate-positions": lambda: joined(ct_series(4), ct_series(4, seed="b")[:1]),
     "multiple-time-points": many_echoes,
+    "concatenation-incomplete": part_of_a_concatenation,
     "mixed-orientations": lambda: joined(ct_series(4), ct_series(2, seed="b", orientation=CORONAL)),
     "mixed-sizes": lambda: joined(ct_series(4), ct_series(1, seed="b", rows=12)),
     "mixed-frames-of-reference": lambda: list(
