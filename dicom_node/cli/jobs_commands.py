@@ -122,7 +122,8 @@ def show_job(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = F
             f"foreground {report.get('foreground_ml')} mL, anonymised area {report.get('anonymized_ml')} mL"
         )
     for result in results:
-        typer.echo(f"result {result.kind} {result.sop_instance_uid}")
+        by = f", replaced by job {result.superseded_by_job_id}" if result.superseded_by_job_id else ""
+        typer.echo(f"result {result.kind} {result.sop_instance_uid}{by}")
     for delivery in deliveries:
         reason = f" ({delivery.error_code}: {delivery.error_message})" if delivery.error_code else ""
         typer.echo(f"delivery {delivery.id} to {delivery.peer}: {delivery.state}{reason}")
@@ -178,5 +179,5 @@ def _series_in_words(store: Store, series_instance_uid: str) -> str:
         series = store.series.get(series_instance_uid)
     except NotFoundError:
         return "no instance of this series has arrived"
-    because = f" ({series.skip_reason})" if series.skip_reason else ""
-    return f"the series is {series.state}{because}"
+    because = series.skip_reason or series.waits_because
+    return f"the series is {series.state}{f' ({because})' if because else ''}"

@@ -33,7 +33,7 @@ def list_series(
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List received series, the latest arrival first, and why each counted as complete or was skipped.
+    """List received series, the latest arrival first, and why each waits, counted as complete or was skipped.
 
     \b
     Example:
@@ -56,7 +56,7 @@ def list_series(
                 row.generation,
                 row.n_instances,
                 row.last_arrival_at,
-                row.skip_reason or row.complete_because,
+                f"waits: {row.waits_because}" if row.waits_because else row.skip_reason or row.complete_because,
             )
             for row in rows
         ],

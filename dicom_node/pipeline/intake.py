@@ -32,17 +32,13 @@ def complete_quiet_series(
     page: tuple[SeriesRow, ...] = ()
     while page := store.series.quiet(now, patience.quiet_s, after=page[-1] if page else None):
         for series in page:
-            completeness = weigh_evidence(
-                series.last_arrival_at,
-                now,
-                patience,
-                witnesses.hear(series, now),
-                is_forced=series.forced_at is not None,
-            )
+            evidence = witnesses.hear(series, now)
+            is_forced = series.forced_at is not None
+            completeness = weigh_evidence(series.last_arrival_at, now, patience, evidence, is_forced=is_forced)
             if completeness.is_complete:
                 n_closed += _close(store, series, rules, pipeline_digest, now, completeness)
-            else:
-                log.debug("series waits: %s", completeness.reason, extra=_fields(series))
+            elif store.series.note_wait(series, "; ".join(evidence.doubts)):
+                log.info("series waits: %s", completeness.reason, extra=_fields(series))
         looked_at += page
     witnesses.forget_others(looked_at)
     return n_closed

@@ -74,6 +74,7 @@ class SeriesRow:
     completed_at: datetime | None
     skip_reason: str | None
     forced_at: datetime | None  # a person said that it is complete; until it is closed
+    waits_because: str | None  # what says that more is to come; while it is receiving
     complete_because: str | None
     is_doubted: bool | None  # closed although nobody could say that all is there
     pipeline_digest: str | None  # that it was closed for

@@ -91,6 +91,7 @@ series = sa.Table(
     sa.Column("completed_at", UtcDateTime, nullable=True),
     sa.Column("skip_reason", sa.Text, nullable=True),
     sa.Column("forced_at", UtcDateTime, nullable=True),  # a person said that it is complete; until it is closed
+    sa.Column("waits_because", sa.Text, nullable=True),  # what says that more is to come; while it is receiving
     sa.Column("complete_because", sa.Text, nullable=True),
     sa.Column("is_doubted", sa.Boolean, nullable=True),  # closed although nobody could say that all is there
     sa.Column("pipeline_digest", sa.String(64), nullable=True),  # that it was closed for

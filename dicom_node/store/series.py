@@ -74,6 +74,21 @@ class SeriesIndex:
         with self._database.write() as connection:
             return connection.execute(force).rowcount == 1
 
+    def note_wait(self, series_row: SeriesRow, because: str) -> bool:
+        """Keep why a quiet series waits, for people; False, and nothing written, when that is known already."""
+        if series_row.waits_because == because:
+            return False
+        note = (
+            sa.update(series)
+            .where(
+                series.c.series_instance_uid == series_row.series_instance_uid,
+                series.c.state == SeriesState.RECEIVING.value,
+            )
+            .values(waits_because=because)
+        )
+        with self._database.write() as connection:
+            return connection.execute(note).rowcount == 1
+
     def complete(
         self, series_row: SeriesRow, plan: Sequence[JobPlan] | Skip, now: datetime, closing: Closing | None = None
     ) -> bool:
@@ -103,6 +118,7 @@ class SeriesIndex:
                 skip_reason=plan.reason if isinstance(plan, Skip) else None,
                 completed_at=now,
                 forced_at=None,
+                waits_because=None,
                 complete_because=closing.because or None,
                 is_doubted=closing.is_doubted,
                 pipeline_digest=closing.pipeline_digest,

@@ -16,6 +16,7 @@ REOPENED = {
     "completed_at": None,
     "skip_reason": None,
     "forced_at": None,
+    "waits_because": None,
     "complete_because": None,
     "is_doubted": None,
     "pipeline_digest": None,

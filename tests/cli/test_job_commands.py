@@ -195,6 +195,22 @@ def test_a_job_shows_its_own_verdict_and_none_of_a_later_generation(run: Run, co
     assert "verdict" not in run("jobs", "show", queued_job.id, "-c", config).stdout
 
 
+def test_a_result_that_was_replaced_says_by_what(run: Run, config: Path, queued_job: JobRow) -> None:
+    delivery_of_a_result(config)
+    with Store.open(config.parent / "data") as store:
+        uid = queued_job.series_instance_uid
+        store.series.reopen(uid, NOON)
+        store.series.complete(store.series.get(uid), [JobPlan("every-stack", "0" * 64)], NOON)
+        later = store.jobs.claim("worker-1", NOON, 60.0)
+        assert later is not None
+        store.jobs.succeed(later.id, "worker-1", Outcome(), NOON)
+
+    shown = run("jobs", "show", queued_job.id, "-c", config).stdout
+
+    assert f", replaced by job {later.id}\n" in shown
+    assert "to pacs: superseded" in shown
+
+
 def test_asking_makes_no_store(run: Run, config: Path) -> None:
     result = run("status", "-c", config)
 

@@ -58,6 +58,16 @@ def test_series_are_listed_with_what_is_known_of_them(run: Run, config: Path, qu
     assert listed["complete_because"] == "no instance for 30 s"
 
 
+def test_a_series_that_waits_says_for_what(run: Run, config: Path, receiving: SyntheticSeries) -> None:
+    uid = receiving.series_instance_uid
+    with Store.open(config.parent / "data") as store:
+        store.series.note_wait(store.series.get(uid), "pacs has 4 instances, 3 are here")
+
+    assert "waits: pacs has 4 instances, 3 are here" in run("series", "list", "-c", config).stdout
+    listed = run("jobs", "list", "--series", uid, "-c", config).stdout
+    assert listed == "no jobs; the series is receiving (pacs has 4 instances, 3 are here)\n"
+
+
 def test_a_series_can_be_called_complete(run: Run, config: Path, receiving: SyntheticSeries) -> None:
     uid = receiving.series_instance_uid
 

@@ -138,10 +138,13 @@ def test_a_series_that_lacks_slices_waits_for_them_and_says_so_when_it_waits_no_
         return complete_quiet(store, DEFAULT, pipeline_digest=DIGEST, quiet_s=QUIET_S, max_wait_s=300, now=now)
 
     assert complete_patiently(31) == 0
+    waits = store.series.get(series.series_instance_uid)
+    assert waits.waits_because == "1 slice seems to be missing, between -691.00 and -685.00 mm"
     assert complete_patiently(299) == 0
     assert complete_patiently(300) == 1
     row = store.series.get(series.series_instance_uid)
     assert row.is_doubted
+    assert row.waits_because is None
     assert str(row.complete_because).startswith("no instance for 300 s, although 1 slice seems to be missing, between")
     (job,) = store.jobs.list()
     assert "1 slice seems to be missing" in store.jobs.events(job.id)[0].detail

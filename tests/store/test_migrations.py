@@ -8,20 +8,70 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from dicom_node.store import DatabaseTooNewError, Store
-from dicom_node.store.database import MIGRATIONS
+from dicom_node.store.database import MIGRATIONS, Database
 from dicom_node.store.schema import HEAD_REVISION, metadata
+from dicom_node.store.sqlite import sqlite_url
+
+_TIMES = {"first_arrival_at": "2026-01-01 00:00:00.000000", "last_arrival_at": "2026-01-01 00:00:00.000000"}
 
 
 def test_migrations_leave_the_schema_that_the_code_uses(store: Store) -> None:
     with store._database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_what_was_closed_before_is_known_to_be_outdated_by_its_job(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path / "index.sqlite"))
+    with database.write() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(MIGRATIONS))
+        command.upgrade(config, "0001")
+        row = dict.fromkeys(_columns(connection, "studies"), "") | {"study_instance_uid": "1.2", **_TIMES}
+        _insert(connection, "studies", row)
+        of_series = dict.fromkeys(_columns(connection, "series"), "") | {
+            "series_instance_uid": "1.2.3",
+            "study_instance_uid": "1.2",
+            "origin": "received",
+            "state": "complete",
+            "generation": 2,
+            "n_instances": 1,
+            "n_dataset_bytes": 1,
+            "completed_at": None,
+            **_TIMES,
+        }
+        _insert(connection, "series", of_series)
+        for generation, digest in ((1, "d9"), (2, "d1")):
+            of_job = dict.fromkeys(_columns(connection, "jobs"), "") | {
+                "id": generation,
+                "series_instance_uid": "1.2.3",
+                "generation": generation,
+                "pipeline_digest": digest,
+                "queued_at": "2026-01-01 00:00:00.000000",
+            }
+            _insert(connection, "jobs", of_job)
+    database.dispose()
+    with Store.open(tmp_path) as store:
+        assert store.series.get("1.2.3").pipeline_digest == "d1"
+        assert store.series.outdated("d1") == ()
+
+
+def _columns(connection: sa.Connection, table: str) -> list[str]:
+    return [column["name"] for column in sa.inspect(connection).get_columns(table)]
+
+
+def _insert(connection: sa.Connection, table: str, row: dict[str, object]) -> None:
+    names = ", ".join(row)
+    values = ", ".join(f":{name}" for name in row)
+    connection.execute(sa.text(f"INSERT INTO {table} ({names}) VALUES ({values})"), row)
 
 
 def test_the_head_revision_is_the_latest_migration() -> None:

@@ -10,6 +10,7 @@ down_revision = "0001"
 def upgrade() -> None:
     """Add columns; what was closed before is known by its jobs."""
     op.add_column("series", sa.Column("forced_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("series", sa.Column("waits_because", sa.Text(), nullable=True))
     op.add_column("series", sa.Column("complete_because", sa.Text(), nullable=True))
     op.add_column("series", sa.Column("is_doubted", sa.Boolean(), nullable=True))
     op.add_column("series", sa.Column("pipeline_digest", sa.String(length=64), nullable=True))
