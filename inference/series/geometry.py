@@ -100,18 +100,18 @@ def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGe
     spaces = {plane.frame_of_reference_uid for plane in planes}
     if len(spaces) > 1:
         raise MixedFrameOfReferenceError(uid, len(spaces))
-    first = planes[0]
+    normal = planes[0].normal
     # Equal positions keep a stable order, whatever order the instances arrived in.
-    ordered = sorted(planes, key=lambda p: (float(p.position_mm @ first.normal), p.instance.name, p.frame_index))
+    ordered = sorted(planes, key=lambda p: (float(p.position_mm @ normal), p.instance.name, p.frame_index))
     positions = np.array([plane.position_mm for plane in ordered])
     n_different = n_positions(ordered)
     if n_different < len(ordered):
         raise DuplicatePositionsError(uid, len(ordered), n_different)
     first = ordered[0]
-    along_mm = (positions - positions[0]) @ first.normal
+    along_mm = (positions - positions[0]) @ normal
     grid = slice_grid(along_mm)
     _check_gaps(grid, along_mm, uid)
-    beside_mm = positions - positions[0] - np.outer(along_mm, first.normal)
+    beside_mm = positions - positions[0] - np.outer(along_mm, normal)
     shifts, shift_remarks = _whole_pixel_shifts(beside_mm, along_mm, first, uid)
     first_indices = np.column_stack((grid.slice_indices, shifts - shifts.min(axis=0)))
     rows, columns = first.pixel_format.rows, first.pixel_format.columns
@@ -119,7 +119,7 @@ def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGe
     if math.prod(shape) > MAX_VOXELS:
         raise SeriesTooLargeError(uid, "voxels once it is straight and even", math.prod(shape), MAX_VOXELS)
     affine = np.eye(4)
-    affine[:3, 0] = first.normal * grid.step_mm
+    affine[:3, 0] = normal * grid.step_mm
     affine[:3, 1] = first.column_direction * first.spacing_mm[0]
     affine[:3, 2] = first.row_direction * first.spacing_mm[1]
     affine[:3, 3] = positions[0] - affine[:3, :3] @ first_indices[0]

@@ -9,7 +9,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from inference.series.assemble import assemble_volumes
 from inference.series.errors import GeometryMissingError, PixelDataTruncatedError, SliceGapError
-from tests.factories import CORONAL, SyntheticSeries, enhanced_mr, mr_series
+from inference.series.stack_choice import StackChoice
+from tests.factories import AXIAL, CORONAL, SyntheticSeries, encode, enhanced_mr, mr_series
 
 
 def rescaled(series: SyntheticSeries) -> np.ndarray:
@@ -86,3 +87,45 @@ def test_a_concatenation_of_two_instances_is_one_volume():
 def test_a_missing_frame_is_a_gap():
     with pytest.raises(SliceGapError, match=r"after slice 2 is 5\.00 mm, expected 2\.50 mm"):
         assemble_volumes([enhanced_mr(mr_series(5), frame_order=[0, 1, 3, 4])])
+
+
+def test_stacks_and_temporal_positions_of_one_instance_are_told_apart():
+    """Two orientations, each at two times, their frames in any order; every frame in its stack, at its place."""
+    parts = {
+        (stack, time): mr_series(4, orientation=orientation, seed=f"{stack} {time}")
+        for stack, orientation in (("1", AXIAL), ("2", CORONAL))
+        for time in (1, 2)
+    }
+    ds = enhanced_mr(parts["1", 1]).dataset()
+    frames = []
+    for (stack, time), series in parts.items():
+        part = enhanced_mr(series).dataset()
+        orientation = part.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+        for index, groups in enumerate(part.PerFrameFunctionalGroupsSequence):
+            groups.PlaneOrientationSequence = orientation
+            content = Dataset()
+            content.StackID, content.TemporalPositionIndex = stack, time
+            groups.FrameContentSequence = [content]
+            size = len(part.PixelData) // 4
+            frames.append((groups, part.PixelData[index * size : (index + 1) * size]))
+    del ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    order = [5, 12, 0, 9, 3, 14, 7, 1, 10, 15, 2, 8, 13, 6, 4, 11]
+    ds.NumberOfFrames = 16
+    ds.PerFrameFunctionalGroupsSequence = [frames[index][0] for index in order]
+    ds.PixelData = b"".join(frames[index][1] for index in order)
+    volumes = assemble_volumes([encode(ds)], stacks=(StackChoice.ALL,))
+    assert [source.stack_name for source in volumes] == [
+        "orientation axial, TemporalPosition 1",
+        "orientation axial, TemporalPosition 2",
+        "orientation coronal, TemporalPosition 1",
+        "orientation coronal, TemporalPosition 2",
+    ]
+    for source, (key, series) in zip(volumes, sorted(parts.items()), strict=True):
+        np.testing.assert_allclose(source.volume.affine, series.affine, atol=1e-6, err_msg=str(key))
+        np.testing.assert_array_equal(source.volume.array, rescaled(series))
+        first_of_part = list(parts).index(key) * 4
+        assert [reference.frame_number for reference in source.plane_sources] == [
+            order.index(first_of_part + index) + 1 for index in range(4)
+        ]
+    first_times = assemble_volumes([encode(ds)])
+    assert [source.stack_name for source in first_times] == [volumes[0].stack_name, volumes[2].stack_name]

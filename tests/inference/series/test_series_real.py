@@ -183,7 +183,7 @@ def test_frames_of_an_enhanced_instance_have_the_values_that_simpleitk_reads(rea
 # What the first stacks are called and how many the default policy runs; attributes read by hand with dcmdump.
 STACKS: dict[str, tuple[int, int, str]] = {
     "mr_ge_fmri_4d": (1, 10, "repetition 1"),
-    "mr_ge_dti": (2, 2, "DiffusionBValue 0"),
+    "mr_ge_dti": (2, 2, "DiffusionBValue 0, DiffusionGradientOrientation 0"),
     "mr_enh_philips_dti": (2, 4, "DiffusionBValue 0, no DiffusionGradientOrientation"),
     "mr_philips_fmri_4d": (1, 3, "TemporalPosition 1"),
     "mr_philips_dualecho_magphase": (2, 4, "EchoTime 7.001, ImageType M_FFE/M"),
