@@ -78,12 +78,13 @@ class PeerCounts:
                 continue
             try:
                 n_instances = self.ask(peer, series.study_instance_uid, series.series_instance_uid)
-            except DeliveryError as error:
+            except Exception as error:  # whatever it is, series are closed all the same
                 code = error_code(error)
                 log.warning(
                     "peer does not say how many instances a series has: %s",
-                    error,
+                    error if isinstance(error, DeliveryError) else type(error).__name__,
                     extra={"peer": peer.name, "series_instance_uid": series.series_instance_uid, "code": code},
+                    exc_info=not isinstance(error, DeliveryError),
                 )
                 self._rests_until[peer.name] = (now + timedelta(seconds=REST_S), code)
                 doubts.append(f"{peer.name} does not say how many it has ({code})")

@@ -9,6 +9,7 @@ from statistics import median
 
 MIN_SLICES = 4  # three steps: fewer have no usual one
 MAX_OFF = 0.2  # of a step; wider steps that are no multiple belong to stacks apart, or to a geometry of its own
+MAX_ALONG_MM = 1e6  # beyond it lies no patient, only what a sender made up
 POSITION_DIGITS = 2  # of millimetres; closer ones are one position
 ORIENTATION_DIGITS = 3
 
@@ -28,6 +29,8 @@ def find_gap(planes: Planes) -> str | None:
     for position, orientation in planes:
         normal = _normal(orientation)
         along = sum(n * p for n, p in zip(normal, position, strict=True))
+        if not abs(along) <= MAX_ALONG_MM:
+            continue
         key = tuple(round(cosine, ORIENTATION_DIGITS) for cosine in orientation)
         by_orientation[key].add(round(along, POSITION_DIGITS))
     for positions in by_orientation.values():

@@ -72,6 +72,14 @@ def test_a_peer_that_is_down_is_a_doubt_unless_another_knows(store: Store) -> No
     assert hear(store, row, Peers(pacs=down, archive=5)).confirmed == "archive has 5 instances, as many as are here"
 
 
+def test_a_question_that_breaks_holds_nothing_up(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    row = received(store)
+    peers = Peers(pacs=UnicodeError("label too long"), archive=None)
+    heard = witnesses(store, QUIET_S, peers=(PACS, ARCHIVE), ask=peers)
+    assert heard.hear(row, NOON).doubts == ("pacs does not say how many it has (internal)",)
+    assert "UnicodeError" in caplog.text
+
+
 def test_a_peer_that_is_down_is_left_alone_for_a_while_and_then_asked_again(store: Store) -> None:
     row = received(store)
     peers = Peers(pacs=PeerUnreachableError("pacs", "no connection"), archive=None)

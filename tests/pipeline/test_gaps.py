@@ -38,6 +38,8 @@ def test_several_missing_slices_are_counted() -> None:
         axial(*(3.0 * number for number in range(5)), 16.3, 19.3, 22.3),  # two stacks apart: no multiple of a step
         axial(0.0, 1.0, 2.05, 2.96, 4.0, 5.02),  # uneven, nothing missing
         axial(5.0, 5.0, 5.0, 5.0, 5.0),  # a dynamic series at one place
+        axial(0.0, 1.0, 2.0, 3.0, 1e308, -1e308),  # no place in a scanner
+        [((1e308, 1e308, 1e308), (1e308, 0.0, 0.0, 0.0, 1e308, 1e308))] * 5,
         [],
     ],
 )
