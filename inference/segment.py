@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -123,8 +123,10 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         with clock.stage(f"prepare {role}"):
             prepared = preprocessing.prepare(model.network.plans, model.network.channels)
         with clock.stage(f"segment {role}"):
-            labels = model.network.predict_labels(prepared)
-            masks[role] = np.ascontiguousarray(np.isin(reorientation.to_source(labels), model.spec.mask_values))
+            labels = reorientation.to_source(model.network.predict_labels(prepared))
+            masks[role] = _mask_of(labels, model.spec.mask_values)
+            del labels, prepared
+    inputs.forget()
     decided_by = dict.fromkeys(masks, str(DecidedBy.NETWORK))
     if models.foreground.spec.refine or models.anonymized.spec.refine:
         with clock.stage("refine"):
@@ -158,6 +160,16 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
 def is_area_without_face(verdict: Verdict, facts: SegmentationFacts) -> bool:
     """Whether anonymised area can't be right: more body than a head has, and no face in view."""
     return verdict.verdict is SeriesVerdict.NOT_APPLICABLE and facts.foreground_ml > LARGEST_HEAD_ML
+
+
+def _mask_of(labels: NDArray[np.uint8], mask_values: Iterable[int]) -> Mask:
+    """Voxels with one of the values; plane by plane, because numpy looks values up by indices of 64 bits."""
+    is_mask = np.zeros(256, bool)
+    is_mask[list(mask_values)] = True
+    mask = np.empty(labels.shape, bool)
+    for index, plane in enumerate(labels):
+        mask[index] = is_mask[plane]
+    return mask
 
 
 def _leave_out_area_without_face(masks: dict[str, Mask], source: SourceVolume) -> tuple[Remark, ...]:
@@ -206,6 +218,10 @@ class _SharedInputs:
             spacing_mm = reorientation.spacing_mm(geometry)
             self._made[is_ras] = (reorientation, Preprocessing(voxels, spacing_mm, device=self._device))
         return self._made[is_ras]
+
+    def forget(self) -> None:
+        """Let go of what was prepared."""
+        self._made.clear()
 
 
 class _StageClock:

@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Voxels = NDArray[np.float32]
+Region = tuple[slice, slice, slice]
+Reader = Callable[[Region], Voxels]
+
+SAMPLES_PER_AXIS = 64  # at least so many places along each axis are looked at for a volume's own unevenness
 
 
 def image(voxels: Voxels) -> Voxels:
@@ -50,6 +54,11 @@ def roughness(voxels: Voxels) -> Voxels:
     The mean absolute step to the six face neighbours, divided by itself plus the volume's median non-zero step. Blurred
     and synthesised surfaces are smoother than what surrounds them.
     """
+    return _against_median(_steps(voxels), _median_step(voxels))
+
+
+def _steps(voxels: Voxels) -> Voxels:
+    """Mean absolute step to the face neighbours."""
     steps = np.zeros(voxels.shape, np.float32)
     for axis in range(voxels.ndim):
         lower, upper = _pairs(voxels.ndim, axis)
@@ -57,12 +66,24 @@ def roughness(voxels: Voxels) -> Voxels:
         steps[lower] += step
         steps[upper] += step
     steps /= _neighbour_count(voxels.shape)
-    sample = steps[tuple(slice(None, None, max(1, size // 64)) for size in voxels.shape)]
-    uneven = sample[sample > 0]
-    if not uneven.size:
-        return steps
-    np.divide(steps, steps + np.median(uneven), out=steps)
     return steps
+
+
+def _median_step(voxels: Voxels) -> np.float32 | None:
+    """Median of the steps that are not zero, at evenly spread places; None in a flat volume."""
+    strides = [max(1, size // SAMPLES_PER_AXIS) for size in voxels.shape]
+    rows, columns = (slice(None, None, stride) for stride in strides[1:])
+    planes = []
+    for index in range(0, voxels.shape[0], strides[0]):
+        plane = _with_neighbours(_steps, voxels, (slice(index, index + 1), slice(None), slice(None)))
+        planes.append(plane[0, rows, columns].copy())  # a view would keep the plane, and those beside it
+    sample = np.stack(planes)
+    uneven = sample[sample > 0]
+    return np.median(uneven) if uneven.size else None
+
+
+def _against_median(steps: Voxels, median: np.float32 | None) -> Voxels:
+    return steps if median is None else np.divide(steps, steps + median, out=steps)
 
 
 def _pairs(n_axes: int, axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -84,6 +105,36 @@ def _neighbour_count(shape: tuple[int, ...]) -> Voxels:
     return np.maximum(count, 1.0)
 
 
+def _with_neighbours(function: Callable[[Voxels], Voxels], voxels: Voxels, region: Region) -> Voxels:
+    """What ``function``, which looks at face neighbours only, gives in a region of the volume."""
+    around, inside = [], []
+    for part, size in zip(region, voxels.shape, strict=True):
+        start, stop, _ = part.indices(size)
+        first = max(0, start - 1)
+        around.append(slice(first, min(size, stop + 1)))
+        inside.append(slice(start - first, stop - first))
+    return function(voxels[tuple(around)])[tuple(inside)]
+
+
+def _shape_of(region: Region, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(len(range(*part.indices(size))) for part, size in zip(region, shape, strict=True))
+
+
+def _roughness_reader(voxels: Voxels) -> Reader:
+    median = _median_step(voxels)
+    return lambda region: _against_median(_with_neighbours(_steps, voxels, region), median)
+
+
 CHANNELS: Mapping[str, Callable[[Voxels], Voxels]] = MappingProxyType(
     {"image": image, "field_of_view": field_of_view, "constancy": constancy, "roughness": roughness}
+)
+
+# The same values region by region, so that no channel of a long scan is ever held as a whole.
+READERS: Mapping[str, Callable[[Voxels], Reader]] = MappingProxyType(
+    {
+        "image": lambda voxels: lambda region: voxels[region],
+        "field_of_view": lambda voxels: lambda region: np.ones(_shape_of(region, voxels.shape), np.float32),
+        "constancy": lambda voxels: lambda region: _with_neighbours(constancy, voxels, region),
+        "roughness": _roughness_reader,
+    }
 )

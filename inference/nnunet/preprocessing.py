@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inference.nnunet.channels import CHANNELS
+from inference.nnunet.channels import READERS, Reader
 from inference.nnunet.plans import Normalization, Plans, Resampling
 from inference.nnunet.resampling import GridChange, plan_resampling, resampled_shape, slab_planes
 
@@ -53,7 +53,7 @@ class Preprocessing:
         self._voxels = voxels
         self._spacing_mm = tuple(spacing_mm)
         self._device = device or torch.device("cpu")
-        self._channels: dict[str, Voxels] = {"image": voxels}
+        self._readers: dict[str, Reader] = {}
         self._boxes: dict[tuple[str, ...], Box] = {}
         self._resampled: dict[object, torch.Tensor] = {}
 
@@ -70,10 +70,11 @@ class Preprocessing:
             mask_channels = frozenset(channels) if normalization.use_mask else None
             key = (name, axes, box, normalization, mask_channels, how, plans.spacing_mm)
             if key not in self._resampled:
-                values = self._part(name, axes, box)
+                values, normalize = ChannelPart(self._reader(name), axes, box), None
                 if normalization.use_mask and normalization.scheme == "ZScoreNormalization":
-                    nonzero = np.logical_or.reduce([self._part(other, axes, box) != 0 for other in channels])
-                    values, normalize = _zscore_inside(values, nonzero), None
+                    others = [ChannelPart(self._reader(other), axes, box).whole() for other in channels]
+                    nonzero = np.logical_or.reduce([other != 0 for other in others])
+                    values = part_of_array(_zscore_inside(values.whole(), nonzero))
                 else:
                     normalize = normalizer(values, normalization)
                 self._resampled[key] = self._resample(values, normalize, axes, how, plans.spacing_mm)
@@ -88,11 +89,11 @@ class Preprocessing:
     def _transposed_spacing(self, axes: tuple[int, int, int]) -> tuple[float, float, float]:
         return self._spacing_mm[axes[0]], self._spacing_mm[axes[1]], self._spacing_mm[axes[2]]
 
-    def _channel(self, name: str) -> Voxels:
-        """Raw values of a channel on the source grid."""
-        if name not in self._channels:
-            self._channels[name] = CHANNELS[name](self._voxels)
-        return self._channels[name]
+    def _reader(self, name: str) -> Reader:
+        """How values of a channel on the source grid are had."""
+        if name not in self._readers:
+            self._readers[name] = READERS[name](self._voxels)
+        return self._readers[name]
 
     def _crop_box(self, names: tuple[str, ...]) -> Box:
         """Bounding box of what is not zero in at least one channel; the whole grid where nothing is."""
@@ -101,20 +102,15 @@ class Preprocessing:
             whole: Box = (first, second, third)
             box: Box | None = None
             for name in names:
-                box = _joined(box, nonzero_box(self._channel(name)))
+                box = _joined(box, nonzero_box(ChannelPart(self._reader(name), (0, 1, 2), whole)))
                 if box == whole:
                     break
             self._boxes[names] = box or whole
         return self._boxes[names]
 
-    def _part(self, name: str, axes: tuple[int, int, int], box: Box) -> Voxels:
-        """View of a channel's cropped part, in the order of the network's axes."""
-        region = tuple(slice(low, high) for low, high in box)
-        return np.transpose(self._channel(name), axes)[region]
-
     def _resample(
         self,
-        values: Voxels,
+        values: ChannelPart,
         normalize: Slab | None,
         axes: tuple[int, int, int],
         how: Resampling,
@@ -126,21 +122,67 @@ class Preprocessing:
         return resample(values, change, normalize, is_clipped=how.is_clipped and how.order > 1, device=self._device)
 
 
-def nonzero_box(voxels: Voxels) -> Box | None:
+@dataclass(frozen=True, slots=True)
+class ChannelPart:
+    """The cropped part of a channel, in the order of the network's axes, computed a slab at a time.
+
+    Attributes
+    ----------
+    axes
+        Of the volume, for each axis of the network.
+    box
+        In the order of the network's axes.
+    """
+
+    read: Reader
+    axes: tuple[int, int, int]
+    box: Box
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Size along the network's axes."""
+        first, second, third = (high - low for low, high in self.box)
+        return first, second, third
+
+    def slab(self, axis: int, start: int, stop: int) -> Voxels:
+        """Planes ``start`` to ``stop`` along one axis."""
+        parts = [slice(low, high) for low, high in self.box]
+        low = self.box[axis][0]
+        parts[axis] = slice(low + start, low + stop)
+        first, second, third = (parts[self.axes.index(source)] for source in range(3))
+        return np.transpose(self.read((first, second, third)), self.axes)
+
+    def __iter__(self) -> Iterator[Voxels]:
+        """Planes along the first axis."""
+        n_planes, rows, columns = self.shape
+        step = slab_planes(rows * columns)
+        for start in range(0, n_planes, step):
+            yield from self.slab(0, start, min(start + step, n_planes))
+
+    def whole(self) -> Voxels:
+        """All of it at once."""
+        return self.slab(0, 0, self.shape[0])
+
+
+def part_of_array(array: Voxels) -> ChannelPart:
+    """An array that is at hand, seen as a channel."""
+    first, second, third = ((0, size) for size in array.shape)
+    return ChannelPart(lambda region: array[region], (0, 1, 2), (first, second, third))
+
+
+def nonzero_box(part: ChannelPart) -> Box | None:
     """Half-open bounds of what is not zero; None where all is.
 
     nnU-Net fills holes before it takes the bounds, which cannot change them.
     """
-    planes = np.array([bool(plane.any()) for plane in voxels])
-    if not planes.any():
-        return None
-    rows = np.zeros(voxels.shape[1], bool)
-    columns = np.zeros(voxels.shape[2], bool)
-    for plane in voxels[planes]:
+    n_planes, n_rows, n_columns = part.shape
+    planes, rows, columns = (np.zeros(size, bool) for size in (n_planes, n_rows, n_columns))
+    for index, plane in enumerate(part):
         nonzero = plane != 0
+        planes[index] = nonzero.any()
         rows |= nonzero.any(axis=1)
         columns |= nonzero.any(axis=0)
-    return _bounds(planes), _bounds(rows), _bounds(columns)
+    return (_bounds(planes), _bounds(rows), _bounds(columns)) if planes.any() else None
 
 
 def _joined(box: Box | None, other: Box | None) -> Box | None:
@@ -156,7 +198,7 @@ def _bounds(used: NDArray[np.bool_]) -> tuple[int, int]:
     return int(indices[0]), int(indices[-1]) + 1
 
 
-def normalizer(values: Voxels, normalization: Normalization) -> Slab | None:
+def normalizer(values: ChannelPart, normalization: Normalization) -> Slab | None:
     """Function that normalises any part of ``values``, with the statistics of the whole; None where nothing changes."""
     scheme = normalization.scheme
     if scheme == "NoNormalization":
@@ -168,16 +210,16 @@ def normalizer(values: Voxels, normalization: Normalization) -> Slab | None:
     if scheme == "RGBTo01Normalization":
         return lambda slab: slab / np.float32(255.0)
     if scheme == "RescaleTo01Normalization":
-        lowest = np.float32(values.min())
-        extent = np.float32(max(float(values.max()) - float(lowest), SMALLEST_STD))
+        lowest = np.float32(min(plane.min() for plane in values))
+        extent = np.float32(max(float(max(plane.max() for plane in values)) - float(lowest), SMALLEST_STD))
         return lambda slab: (slab - lowest) / extent
     mean, std = _mean_and_std(values)
     return lambda slab: (slab - np.float32(mean)) / np.float32(max(std, SMALLEST_STD))
 
 
-def _mean_and_std(values: Voxels) -> tuple[float, float]:
+def _mean_and_std(values: ChannelPart) -> tuple[float, float]:
     """Mean and standard deviation in double precision, plane by plane."""
-    count = values.size
+    count = math.prod(values.shape)
     mean = sum(float(plane.sum(dtype=np.float64)) for plane in values) / count
     square = sum(float(np.square(plane - mean, dtype=np.float64).sum()) for plane in values) / count
     return mean, math.sqrt(square)
@@ -194,7 +236,7 @@ def _zscore_inside(values: Voxels, nonzero: NDArray[np.bool_]) -> Voxels:
 
 
 def resample(
-    values: Voxels, change: GridChange, normalize: Slab | None, *, is_clipped: bool, device: torch.device
+    values: ChannelPart, change: GridChange, normalize: Slab | None, *, is_clipped: bool, device: torch.device
 ) -> torch.Tensor:
     """Normalise and resample, a slab of planes at a time.
 
@@ -204,12 +246,13 @@ def resample(
     leading = change.separate_axis or 0
     order = (leading, *(axis for axis in range(3) if axis != leading))
     along, rows, columns = (change.operators[axis] for axis in order)
-    planes = np.transpose(values, order)
-    step = slab_planes(planes.shape[1] * planes.shape[2])
+    n_planes = values.shape[leading]
+    step = slab_planes(math.prod(values.shape) // max(1, n_planes))
     parts: list[torch.Tensor] = []
     low, high = math.inf, -math.inf
-    for start in range(0, len(planes), step):
-        slab = np.ascontiguousarray(planes[start : start + step], dtype=np.float32)
+    for start in range(0, n_planes, step):
+        stop = min(start + step, n_planes)
+        slab = np.ascontiguousarray(np.transpose(values.slab(leading, start, stop), order), dtype=np.float32)
         slab = normalize(slab) if normalize is not None else slab.copy()
         part = torch.from_numpy(np.asarray(slab, dtype=np.float32)).to(device)
         lowest, highest = part.amin((1, 2), keepdim=True), part.amax((1, 2), keepdim=True)

@@ -17,7 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inference.refine.grids import SIX_NEIGHBOURS, CoarseGrid, DecidedBy, Mask, Spacing, coarse_grid, neighbour_count
+from inference.refine.grids import (
+    SIX_NEIGHBOURS,
+    CoarseGrid,
+    DecidedBy,
+    Mask,
+    Spacing,
+    chosen_parts,
+    coarse_grid,
+    neighbour_count,
+    part_sizes,
+)
 
 FILL_SHARE = 0.2  # of a part of the proposal; a value is frequent enough to be a tool's
 DOMINANCE = 3.0  # times as frequent as the next value; smooth air in whole numbers has several alike
@@ -80,7 +90,10 @@ def refine_anonymized(
         return RefinedArea(proposal, nothing, DecidedBy.NETWORK)
     value = next(iter(parts.values()))  # of the largest part that has one: a tool writes one value
     proven = [part for part, fill in parts.items() if fill == value]
-    seeds = np.isin(labelled, proven)
+    is_proven = np.zeros(n_parts + 1, bool)
+    is_proven[proven] = True
+    seeds = chosen_parts(labelled, is_proven)
+    del labelled  # four bytes a voxel
     exact = _area_of_value(voxels, value, seeds, foreground, spacing_mm)
     if exact is None:
         return RefinedArea(proposal & ~seeds, nothing, DecidedBy.NATIVE_EVIDENCE, value)
@@ -93,13 +106,14 @@ def _fill_of_parts(
     voxels: NDArray[np.float32], labelled: NDArray[np.int32], n_parts: int, *, smallest: float
 ) -> dict[int, float]:
     """The frequent value of each part of the proposal that has one, largest part first."""
-    sizes = np.bincount(labelled.ravel(), minlength=n_parts + 1)
-    sizes[0] = 0
+    sizes = part_sizes(labelled, n_parts)
+    boxes = ndimage.find_objects(labelled)
     found = {}
     for part in np.argsort(sizes)[::-1]:
         if sizes[part] < max(smallest, 1):
             break
-        values, counts = np.unique(voxels[labelled == part], return_counts=True)
+        box = boxes[part - 1]
+        values, counts = np.unique(voxels[box][labelled[box] == part], return_counts=True)
         order = np.argsort(counts)[::-1]
         next_count = counts[order[1]] if counts.size > 1 else 0
         if counts[order[0]] >= max(FILL_SHARE * sizes[part], DOMINANCE * next_count):
@@ -170,9 +184,9 @@ def _touching(candidates: Mask, seeds: Mask, *, smallest_island: float | None) -
     kept = np.zeros(n_parts + 1, bool)
     kept[labelled[seeds]] = True
     if smallest_island is not None:
-        kept |= np.bincount(labelled.ravel(), minlength=n_parts + 1) >= smallest_island
+        kept |= part_sizes(labelled, n_parts) >= smallest_island
     kept[0] = False
-    return np.asarray(kept[labelled])
+    return chosen_parts(labelled, kept)
 
 
 def _soft_edge(voxels: NDArray[np.float32], value: float, area: Mask, head: Mask) -> Mask:

@@ -17,7 +17,10 @@ from scipy import ndimage, sparse
 
 Mask = NDArray[np.bool_]
 Field = NDArray[np.float32]
+Parts = NDArray[np.int32]  # 0 is none, parts count from 1
 Spacing = tuple[float, float, float]
+
+SLAB_VOXELS = 2**24  # of what numpy widens to 64 bits on the way
 
 COARSE_MM = 3.0  # the coarse grid's voxels are at most this large; what lies on it changes over a centimetre
 SIX_NEIGHBOURS = ndimage.generate_binary_structure(3, 1)
@@ -169,6 +172,28 @@ def largest_part(mask: Mask) -> Mask:
     labelled, n_parts = ndimage.label(mask, SIX_NEIGHBOURS)
     if n_parts < 2:
         return mask
-    sizes = np.bincount(labelled.ravel())
-    sizes[0] = 0
+    sizes = part_sizes(labelled, n_parts)
     return np.asarray(labelled == sizes.argmax())
+
+
+def part_sizes(labelled: Parts, n_parts: int) -> NDArray[np.int64]:
+    """Voxels of each part; none of what is in no part."""
+    sizes = np.zeros(n_parts + 1, np.int64)
+    for planes in _slabs(labelled):  # numpy counts in 64 bits, which is twice what the parts take
+        sizes += np.bincount(labelled[planes].ravel(), minlength=n_parts + 1)
+    sizes[0] = 0
+    return sizes
+
+
+def chosen_parts(labelled: Parts, is_chosen: NDArray[np.bool_]) -> Mask:
+    """Voxels of the parts that are marked in a table of all of them."""
+    mask = np.empty(labelled.shape, bool)
+    for planes in _slabs(labelled):  # numpy makes indices of 64 bits
+        mask[planes] = is_chosen[labelled[planes]]
+    return mask
+
+
+def _slabs(array: NDArray[Any]) -> Iterator[slice]:
+    """Groups of planes that are small beside the whole array."""
+    step = max(1, SLAB_VOXELS // max(1, array[0].size)) if array.size else 1
+    return (slice(start, start + step) for start in range(0, array.shape[0], step))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inference.nnunet.channels import CHANNELS, constancy, field_of_view, image, roughness
+from inference.nnunet.channels import CHANNELS, READERS, constancy, field_of_view, image, roughness
 
 
 def noisy_volume(shape: tuple[int, int, int] = (9, 11, 13)) -> np.ndarray:
@@ -58,3 +58,28 @@ def test_derived_channels_do_not_depend_on_scale_or_offset(name: str) -> None:
     voxels = np.round(noisy_volume())
     voxels[:4] = 0.0
     np.testing.assert_allclose(CHANNELS[name](voxels), CHANNELS[name](voxels * 4.0 - 1024.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(CHANNELS))
+@pytest.mark.parametrize(
+    "region",
+    [
+        (slice(None), slice(None), slice(None)),
+        (slice(0, 1), slice(None), slice(None)),
+        (slice(4, 7), slice(2, 9), slice(None)),
+        (slice(None), slice(10, 11), slice(3, 13)),
+    ],
+)
+def test_a_region_has_the_values_of_the_whole_channel(
+    name: str, region: tuple[slice, slice, slice]
+) -> None:
+    voxels = noisy_volume()
+    voxels[2:6, 3:8, 4:9] = -7.0
+    np.testing.assert_array_equal(READERS[name](voxels)(region), CHANNELS[name](voxels)[region])
+
+
+@pytest.mark.parametrize("name", list(CHANNELS))
+def test_a_single_slice_is_a_region_too(name: str) -> None:
+    voxels = noisy_volume((1, 5, 6))
+    region = (slice(0, 1), slice(0, 3), slice(2, 6))
+    np.testing.assert_array_equal(READERS[name](voxels)(region), CHANNELS[name](voxels)[region])

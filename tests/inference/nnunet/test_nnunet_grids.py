@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from inference.nnunet.orientation import CANONICAL, RAS, reorientation_of
 from inference.nnunet.plans import Resampling
-from inference.nnunet.preprocessing import nonzero_box, resample
+from inference.nnunet.preprocessing import nonzero_box, part_of_array, resample
 from inference.nnunet.resampling import plan_resampling, separate_axis
 from inference.nnunet.tiles import Planes, TileGrid, gaussian_weights, predict_planes
 
@@ -93,7 +93,7 @@ def test_cubic_resampling_is_that_of_scikit_image(
     transform = pytest.importorskip("skimage.transform")
     values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     change = plan_resampling(shape, new_shape, (1, 1, 1), (1, 1, 1), CUBIC)
-    ours = resample(values, change, None, is_clipped=True, device=CPU).numpy()
+    ours = resample(part_of_array(values), change, None, is_clipped=True, device=CPU).numpy()
     expected = transform.resize(values.astype(float), new_shape, 3, mode="edge", anti_aliasing=False)
     np.testing.assert_allclose(ours, expected, atol=2e-5)
 
@@ -106,7 +106,7 @@ def test_thick_slices_are_resampled_apart_as_nnunet_does(axis: int) -> None:
     values = np.random.default_rng(1).normal(size=(11, 12, 13)).astype(np.float32)
     new_shape = stock.compute_new_shape(values.shape, spacing, new_spacing)
     change = plan_resampling(values.shape, new_shape, spacing, new_spacing, CUBIC)
-    ours = resample(values, change, None, is_clipped=True, device=CPU).numpy()
+    ours = resample(part_of_array(values), change, None, is_clipped=True, device=CPU).numpy()
     expected = stock.resample_data_or_seg_to_shape(
         values[None], new_shape, spacing, new_spacing, order=3, order_z=0, force_separate_z=None
     )[0]
@@ -115,9 +115,9 @@ def test_thick_slices_are_resampled_apart_as_nnunet_does(axis: int) -> None:
 
 def test_the_box_of_what_is_not_zero() -> None:
     voxels = np.zeros((5, 6, 7), np.float32)
-    assert nonzero_box(voxels) is None
+    assert nonzero_box(part_of_array(voxels)) is None
     voxels[1, 2, 3] = voxels[3, 4, 3] = -1.0
-    assert nonzero_box(voxels) == ((1, 4), (2, 5), (3, 4))
+    assert nonzero_box(part_of_array(voxels)) == ((1, 4), (2, 5), (3, 4))
 
 
 def test_gaussian_weights_are_those_of_nnunet() -> None:
