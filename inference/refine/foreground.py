@@ -3,6 +3,9 @@
 The network's contour is a few millimetres coarse; it is trusted deeper than that on both sides. Between, a voxel is
 body where its value lies above the local half-way level. What is dark but enclosed in an axial plane (bone, nostrils,
 lungs that the network left out) is body again, so that it stays one solid.
+
+A thin bright scalp beyond dark bone is easily lost by a coarse network. In MR nothing else that is bright lies that
+near to the body, so the contour first grows to it. In CT a couch may, so there it does not.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.refine.grids import (
+    SIX_NEIGHBOURS,
     CoarseGrid,
     DecidedBy,
     Field,
@@ -32,6 +36,12 @@ AIR_HEIGHT_MM = 4.0
 TISSUE_SIGMA_MM = 7.0
 AIR_SIGMA_MM = 14.0
 BRIGHT_SHARE = 0.15  # of the step from air to tissue; darker is bone or a cavity, no tissue to measure
+GROWTH_MM = 9.0  # as far as this above the contour bright voxels are the scalp's
+BRIDGE_MM = 6.0  # dark bone between it and the contour is no thicker than twice this
+EDGE_BAND_MM = 6.0  # around the contour: where the body's edge is looked at
+ONE_VALUE_SHARE = 0.98  # of the air; then somebody wrote it
+HARD_SHARE = 0.6  # of the body's median, counted from the air: tissue, and not an edge that fades
+HARD_EDGE_SHARE = 0.35  # of the edge; 0.0 to 0.1 in heads with zeroed air, 0.4 to 0.6 around stripped brains
 HALF_WAY_HU = -500.0  # between air (-1000) and skin (about 0)
 LEAST_STEP = 0.15  # of the volume's own spread; below it there is no contrast between body and air to refine by
 LEVEL_FACTOR = 2  # coarse voxels in one step of the levels, which vary over a centimetre
@@ -47,7 +57,13 @@ class RefinedBody:
 
 
 def refine_foreground(
-    voxels: NDArray[np.float32], contour: Mask, removed: Mask, spacing_mm: Spacing, *, is_ct: bool = False
+    voxels: NDArray[np.float32],
+    contour: Mask,
+    removed: Mask,
+    spacing_mm: Spacing,
+    *,
+    anonymized: Mask | None = None,
+    is_ct: bool = False,
 ) -> RefinedBody:
     """Move the network's contour to the half-way surface.
 
@@ -57,16 +73,29 @@ def refine_foreground(
         (slice, row, column) values with the first axis towards the head.
     removed
         Proven to be written by a tool: neither body nor air to measure.
+    anonymized
+        The whole anonymised area, proven or not: the contour does not grow into it. ``removed`` when left out.
     is_ct
         Where air is as dark as in Hounsfield units the half-way level is known, and not measured.
     """
     grid = coarse_grid(voxels.shape, spacing_mm)
-    depth_mm = signed_distance_mm(grid.reduce(contour) > 0.5, grid.spacing_mm)
     above = grid.coarser(LEVEL_FACTOR)
     blocks = above.over(grid)
-    levels = _half_way_levels(grid.reduce(voxels), depth_mm, grid.reduce(removed) > 0, blocks, is_ct=is_ct)
+    values, is_removed = grid.reduce(voxels), grid.reduce(removed) > 0
+    is_body = grid.reduce(contour) > 0.5
+    depth_mm = signed_distance_mm(is_body, grid.spacing_mm)
+    levels = _half_way_levels(values, depth_mm, is_removed, blocks, is_ct=is_ct)
+    if levels is not None and not is_ct:
+        kept_out = is_removed if anonymized is None else grid.reduce(anonymized) > 0
+        is_bright = values > np.stack([level for (level,) in blocks.planes(levels)])
+        is_body = _with_scalp(is_body, is_bright & ~kept_out, depth_mm, grid.spacing_mm) & (is_body | ~kept_out)
+        depth_mm = signed_distance_mm(is_body, grid.spacing_mm)
+        levels = _half_way_levels(values, depth_mm, is_removed, blocks, is_ct=is_ct)
     if levels is None:
         return RefinedBody(contour & ~removed, DecidedBy.NETWORK)
+    cut_out_at = _value_around_cut_out_body(voxels, depth_mm, removed, grid)
+    if cut_out_at is not None:
+        levels = np.full_like(levels, cut_out_at)
     body = np.empty(voxels.shape, bool)
     planes = zip(grid.planes(depth_mm), above.planes(levels), strict=True)
     for index, ((depth,), (level,)) in enumerate(planes):
@@ -78,6 +107,38 @@ def refine_foreground(
         body[index] |= _holes(body[index])  # lungs too, which a field of view that ends in the chest leaves open
     body &= ~removed
     return RefinedBody(largest_part(body), DecidedBy.NATIVE_EVIDENCE)
+
+
+def _value_around_cut_out_body(voxels: Field, depth_mm: Field, removed: Mask, grid: CoarseGrid) -> float | None:
+    """The one value around a body that was cut out of its scan, as skull stripping does; None in every other scan.
+
+    There the body is what does not hold that value, however dark: its edge is no skin that fades.
+    """
+    beside = grid.spread(np.abs(depth_mm) < EDGE_BAND_MM) & ~removed
+    air = voxels[grid.spread(depth_mm < -AIR_HEIGHT_MM) & ~removed]
+    if not air.size:
+        return None
+    value = float(np.median(air))
+    if float(np.mean(air == np.float32(value))) < ONE_VALUE_SHARE:
+        return None
+    is_value = voxels == np.float32(value)
+    edge = voxels[ndimage.binary_dilation(is_value, SIX_NEIGHBOURS) & ~is_value & beside]
+    inside = voxels[grid.spread(depth_mm > 0) & ~is_value]
+    if not edge.size or not inside.size or float(np.median(inside)) <= value:
+        return None
+    is_hard = edge - value > HARD_SHARE * (float(np.median(inside)) - value)
+    return value if float(is_hard.mean()) > HARD_EDGE_SHARE else None
+
+
+def _with_scalp(is_body: Mask, is_bright: Mask, depth_mm: Field, spacing_mm: Spacing) -> Mask:
+    """The contour with the bright voxels near above it and the bone between; threads and specks are left out."""
+    is_near = depth_mm > -GROWTH_MM
+    margins = [int(np.ceil(BRIDGE_MM / step)) + 1 for step in spacing_mm]
+    padded = np.pad(is_body | is_bright & is_near, [(margin, margin) for margin in margins], mode="edge")
+    dilated = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= BRIDGE_MM
+    closed = ndimage.distance_transform_edt(dilated, sampling=spacing_mm) > BRIDGE_MM
+    closed = closed[tuple(slice(margin, -margin) for margin in margins)] & is_near
+    return np.asarray(ndimage.binary_opening(closed | is_body) | is_body)
 
 
 def _half_way_levels(values: Field, depth_mm: Field, removed: Mask, blocks: CoarseGrid, *, is_ct: bool) -> Field | None:

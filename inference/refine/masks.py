@@ -52,6 +52,6 @@ def refine_masks(
         found = refine_anonymized(voxels, area, body, spacing_mm)
     decided = {"foreground": DecidedBy.NETWORK, "anonymized": found.decided_by}
     if foreground:
-        surface = refine_foreground(voxels, body, found.exact, spacing_mm, is_ct=is_ct)
+        surface = refine_foreground(voxels, body, found.exact, spacing_mm, anonymized=found.mask, is_ct=is_ct)
         body, decided["foreground"] = surface.mask, surface.decided_by
     return RefinedMasks(body, found.mask, decided, found.fill_value)

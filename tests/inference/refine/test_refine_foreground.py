@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from inference.refine.foreground import refine_foreground
 from inference.refine.grids import DecidedBy
 from inference.refine.masks import refine_masks
 from tests.phantom_head import SHAPE, SPACING_MM, coarse_contour, dice, phantom
+
+NOTHING = np.zeros(SHAPE, bool)
 
 
 @pytest.mark.parametrize(("air", "tissue", "is_ct"), [(0.0, 600.0, False), (-1000.0, 40.0, True), (200.0, 900.0, True)])
@@ -63,3 +66,33 @@ def test_a_bright_fill_is_no_body_and_each_mask_is_refined_only_where_wanted() -
     neither = refine_masks(voxels, body, area, SPACING_MM, foreground=False, anonymized=False, is_ct=False)
     assert neither.foreground is body
     assert neither.anonymized is area
+
+
+def test_a_scalp_that_the_network_lost_beyond_dark_bone_comes_back_in_mr_only() -> None:
+    head = phantom()
+    crown = np.zeros(SHAPE, bool)
+    crown[62:] = True
+    lost = coarse_contour(head.body, 1.0) & ~(crown & (head.depth_mm() < 7.0))
+    assert dice(lost, head.body) < 0.99
+    assert dice(refine_foreground(head.voxels, lost, NOTHING, SPACING_MM).mask, head.body) > 0.995
+    hounsfield = phantom(air=-1000.0, tissue=40.0)  # there a couch may be what is bright beside the body
+    grown = refine_foreground(hounsfield.voxels, lost, NOTHING, SPACING_MM, is_ct=True).mask
+    assert dice(grown, head.body) < 0.995
+
+
+def test_a_lost_scalp_does_not_come_back_where_a_tool_wrote() -> None:
+    head = phantom()
+    crown = np.zeros(SHAPE, bool)
+    crown[62:] = True
+    lost = head.body & ~(crown & (head.depth_mm() < 7.0))
+    refined = refine_foreground(head.voxels, lost, NOTHING, SPACING_MM, anonymized=crown & ~lost)
+    assert np.count_nonzero(refined.mask & crown & ~lost) < 0.25 * np.count_nonzero(head.body & crown & ~lost)
+
+
+def test_a_body_cut_out_of_its_scan_is_all_that_was_not_set_to_zero() -> None:
+    head = phantom()
+    brain = head.depth_mm() > 18.0
+    folds = brain & (ndimage.gaussian_filter(np.random.default_rng(5).normal(0, 1, SHAPE), 2.0) > 0.08)
+    voxels = np.where(brain, np.where(folds, np.float32(120.0), head.voxels), np.float32(0.0))  # dark water
+    refined = refine_foreground(voxels, coarse_contour(brain, 1.0), NOTHING, SPACING_MM)
+    assert dice(refined.mask, brain) > 0.997
