@@ -5,11 +5,12 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 CONFIG ?= config/node.yaml
+FUZZ_SECONDS ?= 300
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers demo serve test check format reference bench-ingest bench-segment bench-volume clean
+.PHONY: help install dev peers demo serve test check format reference bench-ingest bench-segment bench-volume fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +69,9 @@ bench-segment: dev  ## seconds per stage against nnUNetPredictor
 
 bench-volume: dev peers  ## series to volume against SimpleITK and dcm2niix
 	$(BIN)/python -m benchmarks.bench_volume
+
+fuzz: dev  ## drive what anybody may send by coverage, FUZZ_SECONDS=300
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
 clean:  ## remove the environment and what tests and the demo left
 	rm -rf $(VENV) demo-out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
