@@ -67,6 +67,7 @@ class StudyRules(BaseModel):
     failed: Literal["review", "blocked"] = "review"
     unfinished: Literal["review", "blocked"] = "review"
     indeterminate: Literal["review", "blocked"] = "review"
+    partly_seen: Literal["review", "blocked"] = "review"
     only_not_applicable: Literal["review", "cleared"] = "review"
 
 

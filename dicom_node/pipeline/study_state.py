@@ -17,9 +17,13 @@ class Standing(StrEnum):
     FAILED = "failed"
     UNFINISHED = "unfinished"
     INDETERMINATE = "indeterminate"
+    PARTLY_SEEN = "partly_seen"  # defaced in the stacks that were looked at; others of the series were not
     DEFACED = "defaced"
     NOT_APPLICABLE = "not_applicable"
     SKIPPED = "skipped"  # no model saw it: it neither clears a study nor leaves the house with it
+
+
+STACKS_NOT_RUN = "stacks-not-run"  # the report's remark on stacks that the rules leave out
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,10 @@ def standing_of(evidence: SeriesEvidence) -> Standing:
     verdicts = set(evidence.verdicts)
     for standing in (Standing.FACE_PRESENT, Standing.INDETERMINATE, Standing.DEFACED, Standing.NOT_APPLICABLE):
         if standing.value in verdicts:
-            return standing if verdicts <= set(Standing) else Standing.FAILED
+            if not verdicts <= set(Standing):
+                return Standing.FAILED
+            is_partly_seen = standing is Standing.DEFACED and STACKS_NOT_RUN in evidence.remark_codes
+            return Standing.PARTLY_SEEN if is_partly_seen else standing
     return Standing.FAILED  # a job succeeded and left no verdict that this version knows
 
 
@@ -59,6 +66,7 @@ def judge_study(standings: Sequence[Standing], rules: StudyRules) -> StudyVerdic
         Standing.FAILED: StudyState(rules.failed),
         Standing.UNFINISHED: StudyState(rules.unfinished),
         Standing.INDETERMINATE: StudyState(rules.indeterminate),
+        Standing.PARTLY_SEEN: StudyState(rules.partly_seen),
     }
     for strictest in (StudyState.BLOCKED, StudyState.REVIEW):
         reasons = [

@@ -268,6 +268,7 @@ class SeriesEvidence:
     skip_reason: str | None
     job_states: tuple[JobState, ...]  # of the current generation
     verdicts: tuple[str, ...]  # of the current generation
+    remark_codes: frozenset[str] = frozenset()  # of the reports of the current generation
 
 
 DecideStudy = Callable[[tuple[SeriesEvidence, ...]], StudyState]

@@ -141,7 +141,7 @@ def study_evidence(connection: sa.Connection, study_instance_uid: str) -> tuple[
         .order_by(jobs.c.id)
     )
     its_verdicts = (
-        sa.select(jobs.c.series_instance_uid, verdicts.c.verdict)
+        sa.select(jobs.c.series_instance_uid, verdicts.c.verdict, verdicts.c.report)
         .join_from(verdicts, jobs, verdicts.c.job_id == jobs.c.id)
         .join(series, series.c.series_instance_uid == jobs.c.series_instance_uid)
         .where(jobs.c.study_instance_uid == study_instance_uid, of_current_generation)
@@ -156,10 +156,20 @@ def study_evidence(connection: sa.Connection, study_instance_uid: str) -> tuple[
     for uid, state in connection.execute(its_jobs):
         job_states[uid].append(JobState(state))
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for uid, verdict in connection.execute(its_verdicts):
+    codes: defaultdict[str, set[str]] = defaultdict(set)
+    for uid, verdict, report in connection.execute(its_verdicts):
         found[uid].append(verdict)
+        codes[uid] |= {remark["code"] for remark in json.loads(report).get("remarks", ())}
     return tuple(
-        SeriesEvidence(uid, modality, SeriesState(state), skip_reason, tuple(job_states[uid]), tuple(found[uid]))
+        SeriesEvidence(
+            uid,
+            modality,
+            SeriesState(state),
+            skip_reason,
+            tuple(job_states[uid]),
+            tuple(found[uid]),
+            frozenset(codes[uid]),
+        )
         for uid, modality, state, skip_reason in connection.execute(its_series)
     )
 

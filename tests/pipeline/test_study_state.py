@@ -20,8 +20,9 @@ def evidence(
     state: SeriesState = SeriesState.COMPLETE,
     job_states: tuple[JobState, ...] = (JobState.SUCCEEDED,),
     verdicts: tuple[str, ...] = ("defaced",),
+    remark_codes: frozenset[str] = frozenset(),
 ) -> SeriesEvidence:
-    return SeriesEvidence("2.25.1", "MR", state, None, job_states, verdicts)
+    return SeriesEvidence("2.25.1", "MR", state, None, job_states, verdicts, remark_codes)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,8 @@ def evidence(
         ([Standing.DEFACED, Standing.FAILED], DEFAULT, StudyState.REVIEW),
         ([Standing.DEFACED, Standing.UNFINISHED], DEFAULT, StudyState.REVIEW),
         ([Standing.DEFACED, Standing.INDETERMINATE], DEFAULT, StudyState.REVIEW),
+        ([Standing.PARTLY_SEEN], DEFAULT, StudyState.REVIEW),
+        ([Standing.PARTLY_SEEN], StudyRules(partly_seen="blocked"), StudyState.BLOCKED),
         ([Standing.NOT_APPLICABLE], DEFAULT, StudyState.REVIEW),
         ([Standing.NOT_APPLICABLE], BODIES_MAY_GO, StudyState.CLEARED),
         ([Standing.NOT_APPLICABLE, Standing.INDETERMINATE], BODIES_MAY_GO, StudyState.REVIEW),
@@ -59,6 +62,10 @@ def test_the_reason_counts_series() -> None:
         (evidence(verdicts=("defaced", "face_present")), Standing.FACE_PRESENT),
         (evidence(verdicts=("defaced", "indeterminate")), Standing.INDETERMINATE),
         (evidence(verdicts=("defaced", "not_applicable")), Standing.DEFACED),
+        (evidence(remark_codes=frozenset({"stacks-not-run"})), Standing.PARTLY_SEEN),
+        (evidence(remark_codes=frozenset({"several-stacks"})), Standing.DEFACED),
+        (evidence(verdicts=("face_present",), remark_codes=frozenset({"stacks-not-run"})), Standing.FACE_PRESENT),
+        (evidence(verdicts=("not_applicable",), remark_codes=frozenset({"stacks-not-run"})), Standing.NOT_APPLICABLE),
         (evidence(verdicts=()), Standing.FAILED),
         (evidence(verdicts=("defaced", "rendered-harmless")), Standing.FAILED),
         (evidence(job_states=(JobState.QUEUED,)), Standing.UNFINISHED),
@@ -79,9 +86,9 @@ def test_where_a_series_stands(series: SeriesEvidence, expected: Standing) -> No
 def test_doubt_never_clears_a_study_and_more_series_never_do_so_by_being_doubtful(
     standings: list[Standing], rules: StudyRules
 ) -> None:
-    doubts = (Standing.FACE_PRESENT, Standing.FAILED, Standing.UNFINISHED, Standing.INDETERMINATE)
+    doubts = set(Standing) - {Standing.DEFACED, Standing.NOT_APPLICABLE, Standing.SKIPPED}
     if judge_study(standings, rules).state is StudyState.CLEARED:
-        assert not set(standings) & set(doubts)
+        assert not set(standings) & doubts
     for doubt in doubts:
         assert judge_study([*standings, doubt], rules).state is not StudyState.CLEARED
 

@@ -87,7 +87,11 @@ def outcome(step: int) -> Outcome:
         encoded_dataset=sent.encoded,
     )
     verdict = NewVerdict(
-        stack_number=1, verdict="face_present", probability=0.9, reasons=("face found",), report={"a": 1}
+        stack_number=1,
+        verdict="face_present",
+        probability=0.9,
+        reasons=("face found",),
+        report={"remarks": [{"code": "several-stacks", "text": "the series holds 2 stacks"}]},
     )
     return Outcome(results=(result,), verdicts=(verdict,), tags={"face": "present"}, deliver_to=("pacs", "archive"))
 

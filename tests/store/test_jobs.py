@@ -185,7 +185,13 @@ def test_success_leaves_results_deliveries_verdicts_tags_and_the_study_state(sto
     assert [(tag.name, tag.value) for tag in store.studies.tags(STUDY)] == [("face", "present")]
     (evidence,) = seen[0]
     assert evidence == SeriesEvidence(
-        SERIES, "CT", SeriesState.COMPLETE, None, (JobState.SUCCEEDED,), ("face_present",)
+        SERIES,
+        "CT",
+        SeriesState.COMPLETE,
+        None,
+        (JobState.SUCCEEDED,),
+        ("face_present",),
+        frozenset({"several-stacks"}),
     )
     assert store.studies.get(STUDY).state is StudyState.BLOCKED
     (row,) = store.series.instances(result_series := "1.2.3.900")
