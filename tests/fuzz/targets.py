@@ -82,8 +82,9 @@ def header(data: bytes) -> None:
             read = _unusual_instance(data, source)
     except SeriesError:
         return
-    if scanned.transfer_syntax_uid == read.transfer_syntax_uid:
-        assert set(scanned.header.keys()) == set(read.header.keys())
+    # pydicom drops everything where the last delimiter is missing.
+    if scanned.transfer_syntax_uid == read.transfer_syntax_uid and read.header:
+        assert sorted(scanned.header.keys()) == sorted(read.header.keys())
         expected = _raw_values(read)
         assert {tag: value for tag, value in _raw_values(scanned).items() if tag in expected} == expected
 
