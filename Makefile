@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 CONFIG ?= config/node.yaml
+DATA ?= ../shared/data
 FUZZ_SECONDS ?= 300
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers demo serve test check format reference bench-ingest bench-segment bench-volume fuzz clean
+.PHONY: help install dev peers demo serve test check format reference agreements soak bench-ingest bench-segment bench-volume fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,8 +59,12 @@ format: dev  ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-reference: dev  ## docs/reference.md from the code
+reference: dev  ## docs/reference.md and docs/conformance.md from the code
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_conformance.py
+
+agreements: dev peers  ## docs/agreements.md: real series beside SimpleITK and dcm2niix
+	$(BIN)/python -m benchmarks.agreements $(DATA)/dicom
 
 bench-ingest: dev peers  ## durable ingest against storescp, Orthanc and qrscp
 	$(BIN)/python -m benchmarks.bench_ingest

@@ -1,0 +1,394 @@
+"""Write docs/conformance.md from the code: what is received, run, divided, refused, remarked and written.
+
+Run by ``make reference``. For who looks after a PACS; every code that a report or a list of jobs may show is here.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+import dicom_node
+import inference
+from dicom_node.dimse import status
+from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
+from dicom_node.offline.survey import NOT_MEANT_CODES
+from dicom_node.pipeline.rules import Action, load_rules
+from inference.series import divide, errors, geometry, limits, objects, planes, slice_grid, stacks
+from inference.series.contrast import TRAITS
+from inference.series.encoded import PixelData
+from inference.series.files import PathSource
+from inference.series.instances import Instance
+from inference.series.pixels import check_pixel_data
+from inference.series.stack_choice import DEFAULT_POLICY, StackChoice
+from sr_writer.codes import SEGMENT_TERMS
+from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME
+from sr_writer.segmentation import SERIES_NUMBER_OFFSET
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFORMANCE = ROOT / "docs" / "conformance.md"
+SHOWN_UID = "1.2.3"
+# Facts that stand for any others, in the order that each error takes them behind the Series Instance UID.
+EXAMPLES: Mapping[str, tuple[object, ...]] = {
+    "no-images": (),
+    "mixed-series": ("4.5.6",),
+    "conflicting-instance": ("7.8.9",),
+    "too-few-slices": (2, limits.MIN_SLICES),
+    "slice-gap": (16, 60.0, 3.0),
+    "spacing-not-uniform": (16, 30.0, 0.1),
+    "gantry-tilt": (60.0, geometry.MAX_TILT_DEG),
+    "slices-not-aligned": (16, 140.0),
+    "duplicate-positions": (40, 20),
+    "concatenation-incomplete": ("4.5.6", 2, 3),
+    "multiple-time-points": (40, limits.MAX_STACKS),
+    "mixed-orientations": (3,),
+    "mixed-sizes": ("256 x 256, 512 x 512",),
+    "mixed-frames-of-reference": (2,),
+    "series-too-large": ("voxels", 2 * limits.MAX_VOXELS, limits.MAX_VOXELS),
+    "nifti-unreadable": ("damaged or no NIfTI",),
+    "nifti-dimensions": ("4 dimensions, expected 3",),
+    "nifti-affine": ("no usable affine",),
+    "nifti-data-type": ("colours or complex numbers",),
+    "nifti-too-large": ("more voxels than fit",),
+}
+# Newer than the installed pydicom.
+NEWER: Mapping[str, str] = {
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation",
+    "1.2.840.10008.5.1.4.1.1.66.8": "Height Map Segmentation",
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.10008.5.1.4.1.1.9.100.1": "Waveform Presentation State",
+    "1.2.840.10008.5.1.4.1.1.9.100.2": "Waveform Acquisition Presentation State",
+}
+CHOICES: Mapping[StackChoice, str] = {
+    StackChoice.ALL: f"every stack, up to {limits.MAX_STACKS}",
+    StackChoice.FIRST: "the first one only",
+    StackChoice.FIRST_OF_REPEATS: "of stacks that differ in repetition only (time, heart phase, direction), the first",
+    StackChoice.MAGNITUDE: "no phase, real and imaginary images where there are others",
+    StackChoice.LARGEST: "the one with the most voxels",
+    StackChoice.LOWEST_B_VALUE: "those of the lowest b-value",
+    StackChoice.FIRST_ECHO: "those of the shortest echo time",
+}
+
+
+def conformance() -> str:
+    """The whole page."""
+    sections = (
+        _head(), _received(), _transfer_syntaxes(), _run(), _stacks(), _geometry(), _refusals(), _remarks(), _written()
+    )  # fmt: skip
+    return "\n\n".join("\n".join(section) for section in sections) + "\n"
+
+
+def _head() -> Iterator[str]:
+    yield "# What the node does with what a PACS sends\n"
+    yield "Written by `make reference` from the code. [operate.md](operate.md) says what to type,"
+    yield "[agreements.md](agreements.md) how volumes agree with other readers, [reference.md](reference.md) lists"
+    yield "all other error codes.\n"
+    yield "In short: everything that DICOM calls a storage SOP class is received and kept, byte for byte. Of that,"
+    yield "CT and MR images become volumes; a series becomes one or more, or it has a code and a sentence that say"
+    yield "why not. Nothing is resampled, reordered or left out without a remark in the report."
+
+
+def _received() -> Iterator[str]:
+    yield "## What is received\n"
+    yield f"C-ECHO, and C-STORE of {len(STORAGE_SOP_CLASSES)} storage SOP classes (all of the standard, retired ones"
+    yield f"too) in {len(TRANSFER_SYNTAXES)} transfer syntaxes. Of several proposed, the first that is known is"
+    yield "taken, so that a PACS need not transcode. Answers to C-STORE:\n"
+    yield from _table(("status", "kind", "when", "what the sender may do"), _status_rows())
+
+
+def _status_rows() -> Iterator[Sequence[str]]:
+    """Rows of the table in the module that answers."""
+    lines = (status.__doc__ or "").splitlines()
+    rulers = [index for index, line in enumerate(lines) if line.startswith("===")]
+    begins = [match.start() for match in re.finditer("=+", lines[rulers[0]])]
+    rows: list[list[str]] = []
+    for line in lines[rulers[1] + 1 : rulers[2]]:
+        cells = [line[begin:end].strip() for begin, end in zip(begins, [*begins[1:], None], strict=True)]
+        if cells[0]:
+            rows.append(cells)
+        else:
+            rows[-1] = [f"{before} {after}".strip() for before, after in zip(rows[-1], cells, strict=True)]
+    yield from rows
+
+
+def _transfer_syntaxes() -> Iterator[str]:
+    yield "## Transfer syntaxes\n"
+    yield "*Read* means that pixels in it become volumes. What is received is given out over DICOMweb as it is"
+    yield "stored, or as Explicit VR Little Endian to clients that ask for it (not from big endian). Results are"
+    yield "written and sent in Explicit VR Little Endian.\n"
+    uids = sorted((UID(uid) for uid in TRANSFER_SYNTAXES), key=lambda uid: [int(part) for part in uid.split(".")])
+    is_read = {uid: _refusal_of_encoding(uid) is None for uid in uids}
+    yield from _table(("received and read", "UID"), ((uid.name, f"`{uid}`") for uid in uids if is_read[uid]))
+    (code,) = {_refusal_of_encoding(uid) for uid in uids} - {None}
+    yield f"\nReceived and kept, but not read (`{code}`):\n"
+    yield from _table(
+        ("received, not read", "UID"), ((NEWER.get(uid, uid.name), f"`{uid}`") for uid in uids if not is_read[uid])
+    )
+
+
+def _refusal_of_encoding(uid: UID) -> str | None:
+    """Code with which the reader refuses pixel data in this encoding."""
+    pixel_format = planes.PixelFormat(1, 1, 1, 16, 16, is_signed=False)
+    pixel_data = PixelData(PathSource(Path()), 0x7FE00010, 0, 2, is_encapsulated=False, held=b"\0\0")
+    try:
+        check_pixel_data(Instance("", Dataset(), uid, pixel_data), pixel_format)
+    except errors.UnsuitableObjectError as error:
+        return error.code
+    return None
+
+
+def _run() -> Iterator[str]:
+    yield "## What is run\n"
+    images = sorted(UID(uid).name for uid in objects.IMAGE_CLASSES)
+    yield f"Instances of {', '.join(images[:-1])} and {images[-1]}, unless one of these holds:\n"
+    yield "- this node wrote it, or another installation of it (`own-result`);"
+    yield f"- Image Type has LOCALIZER (`localizer`), {' or '.join(sorted(objects.TILED_IMAGE_TYPES))} (`mosaic`),"
+    yield f"  or {' or '.join(sorted(objects.MAP_IMAGE_TYPES))} (`derived-map`);"
+    yield "- Pixel Presentation is COLOR (`derived-map`), or the pixels are in colour (`colour-image`);"
+    yield "- a UID that identifies it is missing (`uid-missing`, `sop-class-missing`).\n"
+    yield "The rules that come with the node skip these series before anything is read; the first that takes every"
+    yield "instance of a series decides:\n"
+    rules = load_rules(None, peer_names=()).series
+    yield from _table(
+        ("rule", "when", "what happens"),
+        (
+            (
+                f"`{rule.name}`",
+                "; ".join(f"{keyword} {_in_words(condition)}" for keyword, condition in rule.when.items()) or "always",
+                f"skipped: {rule.reason}" if rule.action is Action.SKIP else "processed",
+            )
+            for rule in rules
+        ),
+    )
+    yield "\nInstances of all other SOP classes are kept and found by QIDO-RS, and no model sees them. A series of"
+    yield "them alone is *skipped* (`not-a-ct-or-mr-image`); beside images of their series they are remarked on"
+    yield "(`objects-left-out`). The offline command names them in `summary.json`:\n"
+    yield from _table(("code", "SOP classes"), _class_rows())
+
+
+def _in_words(condition: Any) -> str:  # noqa: ANN401  # a model of the rules
+    told = condition.model_dump(exclude_none=True, exclude_defaults=True, by_alias=True)
+    return ", ".join(f"{key.replace('_', ' ')} {_listed(value)}" for key, value in told.items())
+
+
+def _listed(value: object) -> str:
+    return " / ".join(map(str, value)) if isinstance(value, (list, tuple, frozenset)) else str(value)
+
+
+def _class_rows() -> Iterator[Sequence[str]]:
+    named: dict[str, list[str]] = {}
+    for uid in STORAGE_SOP_CLASSES - objects.IMAGE_CLASSES:
+        ds = Dataset()
+        ds.SOPClassUID = uid
+        try:
+            objects.check_suitable(ds, "")
+        except errors.UnsuitableObjectError as error:
+            name = NEWER.get(uid, UID(uid).name).removesuffix(" Storage").removesuffix(" Image")
+            named.setdefault(error.code, []).append(name)
+    for code in sorted(named):
+        yield f"`{code}`", ", ".join(sorted(named[code]))
+
+
+def _stacks() -> Iterator[str]:
+    yield "## One series, several volumes\n"
+    yield "The planes of a series are divided into stacks; each plane is in exactly one, and no stack has two"
+    yield "planes at one position:\n"
+    yield "1. by matrix size, pixel spacing and orientation (direction cosines within"
+    yield f"   {stacks.PARALLEL_TOLERANCE:g});"
+    yield f"2. where planes share positions, by the fewest of these attributes (at most {divide.MAX_TRAITS} at once)"
+    yield "   that leave whole images: first by contrast, then by repetition;"
+    yield "3. where no attribute tells, by the order of Instance Number or of times, if it is the same at every"
+    yield "   position;"
+    yield "4. images that were pushed into each other (every second slice of another contrast) are taken apart"
+    yield "   too.\n"
+    yield from _table(
+        ("attribute", "it makes"),
+        ((f"`{trait.name}`", "another contrast" if trait.is_contrast else "a repetition") for trait in TRAITS),
+    )
+    yield "\nVendors' private attributes are read where the standard's are missing: diffusion (Siemens, GE,"
+    yield "Philips), phase images (GE). Results name their stack (`stack_name` of the report, Content Description"
+    yield "of the SEG).\n"
+    yield "Which stacks are run, the key `stacks` of a rule says; left out, it is"
+    yield f"`[{', '.join(DEFAULT_POLICY)}]`:\n"
+    yield from _table(("word", "what is run"), ((f"`{choice}`", CHOICES[choice]) for choice in StackChoice))
+
+
+def _geometry() -> Iterator[str]:
+    yield "## Geometry and pixels\n"
+    yield "Positions decide (Image Position and Orientation, Patient); Spacing Between Slices, Slice Thickness,"
+    yield "Instance Number and Gantry/Detector Tilt never do. What results lie on is always the frames as they were"
+    yield "received.\n"
+    yield from _table(
+        ("what", "bound", "beyond it"),
+        (
+            ("slices of a stack", f"at least {limits.MIN_SLICES}", "`too-few-slices`"),
+            ("any orientation, feet or head first, lying on a side", "none", "-"),
+            ("lean of a stack (gantry tilt)", f"{geometry.MAX_TILT_DEG:g} degrees", "`gantry-tilt`"),
+            (
+                "slices shifted beside each other",
+                f"{geometry.MAX_SHIFT_FRACTION:.0%} of rows or columns",
+                "`slices-not-aligned`",
+            ),
+            (
+                "one gap",
+                f"{geometry.MAX_GAP_FRACTION:.0%} of the stack's length",
+                "`slice-gap`",
+            ),
+            (
+                "missing slices",
+                f"{1 - 1 / geometry.MAX_PLANES_WITH_MISSING:.0%} of all",
+                "`slice-gap`",
+            ),
+            (
+                "changing distances: slices of the even grid that meets all",
+                f"{geometry.MAX_PLANES_OF_CHANGING} for each that is there",
+                "`spacing-not-uniform`",
+            ),
+            ("steps that count as even", f"{slice_grid.STEP_TOLERANCE:.0%} of the step", "a remark"),
+            ("stacks that are run", str(limits.MAX_STACKS), "`multiple-time-points`"),
+            ("pixels of a frame", f"{limits.MAX_PLANE_PIXELS:,}", "`pixel-format`"),
+            ("voxels of a series", f"{limits.MAX_VOXELS:,}", "`series-too-large`"),
+            ("pixel data of a series as received", _gib(limits.MAX_ENCODED_BYTES), "`series-too-large`"),
+            ("one instance", _gib(limits.MAX_OBJECT_BYTES), "`object-too-large`"),
+            ("sequences inside each other", str(limits.MAX_SEQUENCE_DEPTH), "`nested-too-deeply`"),
+            ("bits", "8, 16 or 32 allocated, any number stored, signed or not; 32 bit float", "`pixel-format`"),
+            ("rescale", "slope and intercept, for each frame; no Modality LUT Sequence", "`rescale`"),
+        ),
+    )
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:g} GiB"
+
+
+def _refusals() -> Iterator[str]:
+    yield "## What is refused, and why\n"
+    yield "In the node a job that is refused is `dead`, `jobs show` has the sentence, the study is for review, and"
+    yield "nothing is sent. `dicom-node segment` lists it in `summary.json` and, but for those marked *left out*,"
+    yield "ends with exit code 3. A single object among good images of its series does not refuse the series when"
+    yield "it is only of another kind (*left out*); a damaged image does, because the volume would have a hole.\n"
+    yield "### About one object\n"
+    yield from _table(("code", "what it says", "what to do", "offline"), _object_rows())
+    yield "\n### About a series\n"
+    yield f"With `{SHOWN_UID}` for the series and numbers that stand for any.\n"
+    yield from _table(("code", "what it says", "what to do"), _stack_rows())
+
+
+def _leaves(base: type[Exception]) -> Iterator[Any]:
+    """Errors below ``base`` that have a code of their own."""
+    for below in sorted(base.__subclasses__(), key=lambda one: getattr(one, "code", "")):
+        if "code" in vars(below) and below is not errors.NiftiError:
+            yield below
+        yield from _leaves(below)
+
+
+def _object_rows() -> Iterator[Sequence[str]]:
+    for leaf in sorted(_leaves(errors.UnsuitableObjectError), key=lambda one: str(one.code)):
+        yield f"`{leaf.code}`", leaf.what, leaf.way_out, "left out" if leaf.code in NOT_MEANT_CODES else "failed"
+
+
+def _stack_rows() -> Iterator[Sequence[str]]:
+    for leaf in (*_leaves(errors.StackError), *_leaves(errors.NiftiError)):
+        uid = "scan.nii.gz" if issubclass(leaf, errors.NiftiError) else SHOWN_UID
+        said, _, to_do = str(leaf(uid, *EXAMPLES[leaf.code])).partition("; not processed, ")
+        yield f"`{leaf.code}`", said, to_do or "-"
+
+
+def _remarks() -> Iterator[str]:
+    yield "## What is remarked on\n"
+    yield "These did not stop a series; they stand in `remarks` of its report, with `...` for what differs.\n"
+    yield from _table(("code", "what it says"), ((f"`{code}`", text) for code, text in sorted(remark_texts().items())))
+
+
+def remark_texts() -> dict[str, str]:
+    """Every remark that the code can make, by its code."""
+    found = {"completeness-doubted": "why the series counted as complete, although something spoke against it"}
+    for package in (inference, dicom_node):
+        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for function in ast.walk(tree):
+                if isinstance(function, ast.FunctionDef):
+                    found.update(_remarks_in(function))
+    return found
+
+
+def _remarks_in(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
+    assigned: dict[str, list[tuple[int, ast.expr]]] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            assigned.setdefault(node.targets[0].id, []).append((node.lineno, node.value))
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Remark":
+            code, text = node.args
+            if not isinstance(code, ast.Constant):
+                raise TypeError(f"{ast.unparse(node)}: the code of a remark is no literal")
+            yield str(code.value), _text_of(text, assigned, node.lineno)
+
+
+def _text_of(node: ast.expr, assigned: Mapping[str, list[tuple[int, ast.expr]]], line: int) -> str:
+    """A text with ``...`` for what is only known later; a variable is what was last assigned to it."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text_of(part, assigned, line) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return _text_of(node.value, assigned, line)
+    if isinstance(node, ast.Name):
+        before = [value for at, value in sorted(assigned.get(node.id, []), key=lambda one: one[0]) if at <= line]
+        if before:
+            return _text_of(before[-1], {}, line)
+    return "..."
+
+
+def _written() -> Iterator[str]:
+    yield "## What is written\n"
+    yield "For each stack one Segmentation Storage object (BINARY, Explicit VR Little Endian), on the frames of the"
+    yield "source, in the source's study and frame of reference, in a series of its own (Series Number of the"
+    yield f"source + {SERIES_NUMBER_OFFSET}; Manufacturer *{MANUFACTURER}*, model *{MANUFACTURER_MODEL_NAME}*). A"
+    yield "segment without a voxel is left out, and with none left there is no object: the report says what was"
+    yield "looked for. Patient and study attributes are the source's bytes.\n"
+    yield from _table(
+        ("segment label", "category", "property type", "modifier"),
+        (
+            (
+                terms.label,
+                _coded(terms.category),
+                _coded(terms.property_type),
+                _coded(terms.modifier) if terms.modifier is not None else "-",
+            )
+            for terms in SEGMENT_TERMS.values()
+        ),
+    )
+    yield "\nThe node sends results by C-STORE or STOW-RS, offers everything by QIDO-RS and WADO-RS, and asks peers"
+    yield "how many instances a series has by C-FIND (Study Root) or QIDO-RS where `series.ask_peers` says so. Of a"
+    yield "series that is done again, because slices came late or the models were changed, the newer SEG says which"
+    yield "object it replaces (Referenced Image Sequence, purpose *Replaced result*)."
+
+
+def _coded(concept: Any) -> str:  # noqa: ANN401  # highdicom's CodedConcept
+    return f"{concept.scheme_designator} {concept.value} *{concept.meaning}*"
+
+
+def _table(head: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> Iterator[str]:
+    yield _line(head)
+    yield _line(["---"] * len(head))
+    for row in rows:
+        yield _line([cell.replace("|", "/") for cell in row])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    CONFORMANCE.write_text(conformance(), encoding="utf-8")
+    sys.stdout.write(f"{CONFORMANCE}\n")
