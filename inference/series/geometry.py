@@ -151,7 +151,10 @@ def _whole_pixel_shifts(
     if np.linalg.norm(beside_mm, axis=1).max() <= tolerance_mm:
         return np.zeros((len(along_mm), 2), dtype=np.intp), ()
     shifts = np.rint(_pixels_of(beside_mm, first)).astype(np.intp)
-    lean = np.median(beside_mm[1:] / along_mm[1:, np.newaxis], axis=0)  # mm beside per mm along
+    # mm beside per mm along, between slices half a stack apart: no single slice decides it, the first one neither.
+    half = len(along_mm) // 2
+    steps_mm = (along_mm[half:] - along_mm[:-half])[:, np.newaxis]
+    lean = np.median((beside_mm[half:] - beside_mm[:-half]) / steps_mm, axis=0)
     angle_deg = math.degrees(math.atan(float(np.linalg.norm(lean))))
     off_line_mm = beside_mm - np.outer(along_mm, lean)
     off_line = np.linalg.norm(off_line_mm - np.median(off_line_mm, axis=0), axis=1)

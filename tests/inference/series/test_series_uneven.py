@@ -141,6 +141,22 @@ def test_a_slice_beside_the_others_is_put_where_it_was_measured():
     assert source.frames.first_indices[:, 2].tolist() == [0, 0, 0, 0, 5, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("slice_number", [1, 20])
+def test_the_slice_that_is_shifted_may_be_the_first_or_the_last(slice_number: int):
+    def shift(ds, index):
+        if index == slice_number - 1:
+            ds.ImagePositionPatient = [float(ds.ImagePositionPatient[0]) + 7.0, *ds.ImagePositionPatient[1:]]
+
+    series = ct_series(20, edit=shift)
+    source = volume_of(list(series))
+    assert codes(source) == ["shifted-slices"]
+    assert f"slice {slice_number} lies 7.00 mm beside" in source.remarks[0].text
+    assert source.frames is not None
+    np.testing.assert_array_equal(source.frames.on_frames(source.volume.array), series.voxels)
+    shifts = source.frames.first_indices[:, 2]
+    assert [shifts[slice_number - 1], *set(np.delete(shifts, slice_number - 1))] == [10, 0]  # 7 mm, columns of 0.7 mm
+
+
 @settings(max_examples=200, deadline=None)
 @given(steps=st.lists(st.floats(0.4, 12.0), min_size=2, max_size=60))
 def test_every_slice_lies_near_a_plane_of_its_own(steps: list[float]):
