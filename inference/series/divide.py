@@ -172,8 +172,10 @@ class _Table:
             place = (int(labels[index]), int(self._positions[index]))
             ranks[index] = seen.get(place, 0)
             seen[place] = int(ranks[index]) + 1
-        for label in range(int(labels.max()) + 1):
-            member = [index for index in order if labels[index] == label]
+        members: dict[int, list[int]] = {}
+        for index in order:
+            members.setdefault(int(labels[index]), []).append(index)
+        for member in members.values():
             if np.any(np.diff(ranks[member]) < 0) and not _is_in_blocks(self._positions[member]):
                 return None
         return ranks
