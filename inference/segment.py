@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,8 @@ from inference.nnunet.orientation import CANONICAL, RAS, Reorientation, reorient
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel, choose_device
 from inference.refine.masks import DecidedBy, refine_masks
+from inference.series.errors import SeriesTooLargeError
+from inference.series.limits import MAX_VOXELS
 from inference.series.volume import Remark, SourceVolume
 from inference.verdict.verdict import SegmentationFacts, SeriesVerdict, Verdict, decide_verdict, gather_facts
 
@@ -112,6 +115,8 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
 
     Raises
     ------
+    SeriesTooLargeError
+        The volume reaches so far that a model's grid over it has more voxels than fit.
     ResourcesExhaustedError
         Memory ran out even with the smallest batch on the CPU.
     """
@@ -120,6 +125,7 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
     masks: dict[str, Mask] = {}
     for role, model in (("foreground", models.foreground), ("anonymized", models.anonymized)):
         reorientation, preprocessing = inputs.for_model(model.network)
+        _check_model_grid(source, role, preprocessing.model_shape(model.network.plans))
         with clock.stage(f"prepare {role}"):
             prepared = preprocessing.prepare(model.network.plans, model.network.channels)
         with clock.stage(f"segment {role}"):
@@ -160,6 +166,14 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
 def is_area_without_face(verdict: Verdict, facts: SegmentationFacts) -> bool:
     """Whether anonymised area can't be right: more body than a head has, and no face in view."""
     return verdict.verdict is SeriesVerdict.NOT_APPLICABLE and facts.foreground_ml > LARGEST_HEAD_ML
+
+
+def _check_model_grid(source: SourceVolume, role: str, shape: Sequence[int]) -> None:
+    """Refuse what is small as received and huge on a model's grid: few voxels that claim to be far apart."""
+    n_voxels = math.prod(shape)
+    if n_voxels > MAX_VOXELS:
+        uid = source.series_instance_uid or "of a NIfTI file"
+        raise SeriesTooLargeError(uid, f"voxels on the grid of the {role} model", n_voxels, MAX_VOXELS)
 
 
 def _mask_of(labels: NDArray[np.uint8], mask_values: Iterable[int]) -> Mask:

@@ -86,6 +86,12 @@ class Preprocessing:
             spacing_mm=self._transposed_spacing(axes),
         )
 
+    def model_shape(self, plans: Plans) -> list[int]:
+        """Size of the volume, before anything is cropped, on the grid of a model."""
+        axes = plans.transpose_forward
+        shape = [self._voxels.shape[axis] for axis in axes]
+        return resampled_shape(shape, self._transposed_spacing(axes), plans.spacing_mm)
+
     def _transposed_spacing(self, axes: tuple[int, int, int]) -> tuple[float, float, float]:
         return self._spacing_mm[axes[0]], self._spacing_mm[axes[1]], self._spacing_mm[axes[2]]
 

@@ -15,7 +15,7 @@ from pydicom.tag import BaseTag, Tag
 
 from inference.series.errors import GeometryMissingError, PixelFormatError, RescaleError
 from inference.series.instances import Instance, reading
-from inference.series.limits import MAX_PLANE_PIXELS, MAX_VOXELS
+from inference.series.limits import MAX_COORDINATE_MM, MAX_PLANE_PIXELS, MAX_VOXELS, PIXEL_SPACINGS_MM
 from inference.series.objects import CT_CLASSES, MULTI_FRAME_CLASSES, sop_class_uid_of
 from inference.series.volume import Remark
 
@@ -117,10 +117,15 @@ def _plane(
     """Read one frame's attributes from ``places``, the nearer first."""
     name = instance.name
     position = _numbers(places, "ImagePositionPatient", 3, name)
+    if max(map(abs, position)) > MAX_COORDINATE_MM:
+        raise GeometryMissingError(name, f"ImagePositionPatient {position}, expected at most {MAX_COORDINATE_MM:g} mm")
     row_direction, column_direction = _directions(_numbers(places, "ImageOrientationPatient", 6, name), name)
     spacing = _numbers(places, "PixelSpacing", 2, name)
-    if not all(value > 0 for value in spacing):
-        raise GeometryMissingError(name, f"Pixel Spacing {spacing}, expected two positive values")
+    smallest, largest = PIXEL_SPACINGS_MM
+    if not all(smallest <= value <= largest for value in spacing):
+        raise GeometryMissingError(
+            name, f"Pixel Spacing {spacing}, expected two values of {smallest:g} to {largest:g} mm"
+        )
     slope, intercept = _rescale(places, name)
     between = _number(places, "SpacingBetweenSlices")
     return Plane(

@@ -12,6 +12,7 @@ import torch
 from inference.models import read_model_spec
 from inference.nnunet.errors import ModelKeyError, ResourcesExhaustedError
 from inference.segment import Models, load_models, segment
+from inference.series.errors import SeriesTooLargeError
 from inference.series.volume import Remark, SourceVolume
 from inference.verdict.verdict import SeriesVerdict
 from tests.tiny_models import write_tiny_model
@@ -43,11 +44,13 @@ def models(folders: tuple[Path, Path]) -> Models:
     return load_models(read_model_spec(folders[0]), read_model_spec(folders[1]), device="cpu")
 
 
-def source_volume(voxels: np.ndarray, *, orientation: str = "HPL") -> SourceVolume:
+def source_volume(
+    voxels: np.ndarray, *, orientation: str = "HPL", spacing_mm: tuple[float, float, float] = SPACING_MM
+) -> SourceVolume:
     """Volume from an array in canonical order, turned to ``orientation``."""
     canonical = hd.Volume.from_components(
         voxels.astype(np.float32),
-        spacing=SPACING_MM,
+        spacing=spacing_mm,
         position=(5.0, -7.0, 11.0),
         patient_orientation="HPL",
         coordinate_system="PATIENT",
@@ -81,6 +84,13 @@ def test_an_empty_volume_has_empty_masks(models: Models) -> None:
     assert not found.foreground.any()
     assert not found.anonymized.any()
     assert found.verdict.verdict is SeriesVerdict.NOT_APPLICABLE
+
+
+def test_few_voxels_far_apart_are_refused_before_a_grid_is_laid_over_them(models: Models) -> None:
+    far_apart = source_volume(noise((8, 9, 10)), spacing_mm=(4.0, 90_000.0, 90_000.0))
+    # 8 x (9 x 90000 / 3) x (10 x 90000 / 2)
+    with pytest.raises(SeriesTooLargeError, match=r"1\.2\.3: 972000000000 voxels on the grid of the foreground model"):
+        segment(far_apart, models)
 
 
 def test_stages_are_announced_and_measured_in_order(models: Models) -> None:

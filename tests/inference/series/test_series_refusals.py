@@ -253,6 +253,20 @@ def test_the_order_of_arrival_does_not_change_the_refusal():
     assert len(messages) == 1
 
 
+@pytest.mark.parametrize(
+    ("attributes", "found"),
+    [
+        ({"ImagePositionPatient": [0, 1e300, 0]}, r"ImagePositionPatient \(0\.0, 1e\+300, 0\.0\), expected at most"),
+        ({"PixelSpacing": [1e4, 1e4]}, r"Pixel Spacing \(10000\.0, 10000\.0\), expected two values of 0\.001 to 1000"),
+        ({"PixelSpacing": [1e-300, 0.7]}, r"Pixel Spacing \(1e-300, 0\.7\), expected"),
+        ({"PixelSpacing": [0.7, 0]}, r"Pixel Spacing \(0\.7, 0\.0\), expected"),
+    ],
+)
+def test_places_and_sizes_that_no_patient_has_are_refused(attributes: dict[str, object], found: str) -> None:
+    with pytest.raises(errors.GeometryMissingError, match=found):
+        assemble_volumes(edited(**attributes)())
+
+
 @pytest.mark.parametrize("keyword", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
 @pytest.mark.parametrize("value", ["", "1\\x", "nan\\1\\2", "1e999\\0\\0", "0\\0", "-1\\1", "1\\1\\1\\1\\1\\1"])
 def test_odd_geometry_values_are_refused(keyword: str, value: str):
