@@ -70,9 +70,7 @@ def test_derived_channels_do_not_depend_on_scale_or_offset(name: str) -> None:
         (slice(None), slice(10, 11), slice(3, 13)),
     ],
 )
-def test_a_region_has_the_values_of_the_whole_channel(
-    name: str, region: tuple[slice, slice, slice]
-) -> None:
+def test_a_region_has_the_values_of_the_whole_channel(name: str, region: tuple[slice, slice, slice]) -> None:
     voxels = noisy_volume()
     voxels[2:6, 3:8, 4:9] = -7.0
     np.testing.assert_array_equal(READERS[name](voxels)(region), CHANNELS[name](voxels)[region])
