@@ -235,7 +235,7 @@ class Jobs:
             return result_rows(connection, job_id)
 
     def predecessors(self, job: JobRow) -> tuple[ResultRow, ...]:
-        """Results that those of a job replace: of the latest earlier generation of its series that had any."""
+        """Results that those of a job replace: of all earlier generations of its series, the earliest first."""
         with self._database.read() as connection:
             return predecessor_rows(connection, job)
 

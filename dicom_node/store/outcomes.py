@@ -110,6 +110,20 @@ def record_outcome(
 
 def result_rows(connection: sa.Connection, job_id: int) -> tuple[ResultRow, ...]:
     """Results of a job in the order in which it wrote them."""
+    return _result_rows(connection, results.c.job_id == job_id)
+
+
+def predecessor_rows(connection: sa.Connection, job: JobRow) -> tuple[ResultRow, ...]:
+    """Results that those of ``job`` replace: of all earlier generations of its series, the earliest first.
+
+    A peer may have got those of the first generation and none of the second.
+    """
+    return _result_rows(
+        connection, jobs.c.series_instance_uid == job.series_instance_uid, jobs.c.generation < job.generation
+    )
+
+
+def _result_rows(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> tuple[ResultRow, ...]:
     columns = [
         results.c.id,
         results.c.job_id,
@@ -129,23 +143,10 @@ def result_rows(connection: sa.Connection, job_id: int) -> tuple[ResultRow, ...]
         sa.select(*columns)
         .join_from(results, jobs, results.c.job_id == jobs.c.id)
         .join(instances, instances.c.sop_instance_uid == results.c.sop_instance_uid)
-        .where(results.c.job_id == job_id)
+        .where(*conditions)
         .order_by(results.c.id)
     )
     return tuple(ResultRow(*row) for row in connection.execute(statement))
-
-
-def predecessor_rows(connection: sa.Connection, job: JobRow) -> tuple[ResultRow, ...]:
-    """Results that those of ``job`` replace: of the latest earlier generation of its series that had any."""
-    latest = (
-        sa.select(jobs.c.id)
-        .join_from(results, jobs, results.c.job_id == jobs.c.id)
-        .where(jobs.c.series_instance_uid == job.series_instance_uid, jobs.c.generation < job.generation)
-        .order_by(jobs.c.generation.desc(), jobs.c.id.desc())
-        .limit(1)
-    )
-    job_id = connection.execute(latest).scalar_one_or_none()
-    return () if job_id is None else result_rows(connection, job_id)
 
 
 def _supersede_results(connection: sa.Connection, job: JobRow, now: datetime) -> None:

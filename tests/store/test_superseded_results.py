@@ -113,7 +113,7 @@ def test_a_generation_that_finds_nothing_replaces_the_earlier_results_all_the_sa
     assert found(store) == {SERIES}
 
 
-def test_the_predecessors_of_a_job_are_the_latest_results_before_it(store: Store, first: JobRow) -> None:
+def test_the_predecessors_of_a_job_are_all_results_before_it(store: Store, first: JobRow) -> None:
     assert store.jobs.predecessors(first) == ()
     keep(store, instance(3).at(at(10)))
     empty = finish(store, seconds=20)
@@ -123,4 +123,4 @@ def test_the_predecessors_of_a_job_are_the_latest_results_before_it(store: Store
     assert [row.job_id for row in store.jobs.predecessors(third)] == [first.id]
     keep(store, instance(5).at(at(50)))
     fourth = finish(store, seg(4), seconds=60)
-    assert [row.job_id for row in store.jobs.predecessors(fourth)] == [third.id]
+    assert [row.job_id for row in store.jobs.predecessors(fourth)] == [first.id, third.id]
