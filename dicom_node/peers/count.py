@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -13,7 +14,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_node.peers.association import RequestedAssociation, associate
-from dicom_node.peers.errors import ContextRefusedError, QueryFailedError, QueryUnreadableError
+from dicom_node.peers.errors import ContextRefusedError, PeerTimeoutError, QueryFailedError, QueryUnreadableError
 from dicom_node.peers.negotiation import Proposal
 from dicom_node.peers.qido import query
 from dicom_node.peers.status import PENDING, SUCCESS
@@ -22,7 +23,8 @@ from dicom_node.settings import DicomwebPeer, DimsePeer
 from dicom_node.upper_layer.command_set import CommandField, Request
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-TIMEOUT_S = 10.0
+TIMEOUT_S = 10.0  # for each part of an answer
+ANSWER_S = 60.0  # for all of it: a peer that names one instance every few seconds would hold all other series up
 MAX_INSTANCES = 100_000  # of one series; a peer that names more is not asked on
 PAGE = 5_000  # fits into the answer that is read
 SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SERIES_RELATED_INSTANCES = "0020000E", "00080018", "00201209"
@@ -92,12 +94,13 @@ def _find(
 ) -> Iterator[Dataset]:
     """Every match; read to the end, because the association takes nothing else before."""
     request = Request(CommandField.C_FIND_RQ, message_id, STUDY_ROOT_FIND, "", has_data_set=True)
-    n_matches = 0
+    n_matches, began = 0, time.monotonic()
     for response, data_set in association.perform_many(context_id, request, BytesIO(_encoded(identifier))):
         if response.status in PENDING:
             n_matches += 1
             if n_matches > MAX_INSTANCES:
                 raise QueryUnreadableError(peer.name, f"more than {MAX_INSTANCES} matches")
+            _check_pace(peer, began)
             yield _decoded(peer, data_set)
         elif response.status != SUCCESS:
             raise QueryFailedError(peer.name, response.status, response.comment)
@@ -133,6 +136,7 @@ def _count_by_qido(client: httpx.Client, peer: DicomwebPeer, study: str, series:
         except ValueError as error:
             raise QueryUnreadableError(peer.name, "a Number of Series Related Instances that is no number") from error
     found: set[str] = set()
+    began = time.monotonic()
     while len(found) <= MAX_INSTANCES:
         parameters = {"includefield": SOP_INSTANCE_UID, "limit": str(PAGE), "offset": str(len(found))}
         page = {
@@ -141,7 +145,13 @@ def _count_by_qido(client: httpx.Client, peer: DicomwebPeer, study: str, series:
         if page <= found:  # the end, or a server that does not know pages
             return len(found)
         found |= page
+        _check_pace(peer, began)
     raise QueryUnreadableError(peer.name, f"more than {MAX_INSTANCES} matches")
+
+
+def _check_pace(peer: DimsePeer | DicomwebPeer, began: float) -> None:
+    if time.monotonic() - began > ANSWER_S:
+        raise PeerTimeoutError(peer.name, "end of its matches", ANSWER_S)
 
 
 def _instances(study: str, series: str) -> str:

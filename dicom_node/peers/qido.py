@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 
 import httpx
 
-from dicom_node.peers.errors import QueryUnreadableError
+from dicom_node.peers.errors import PeerTimeoutError, QueryUnreadableError
 from dicom_node.peers.web_client import error_of_status, url_of
 from dicom_node.settings import DicomwebPeer
 
 MAX_ANSWER_BYTES = 4 * 2**20
+ANSWER_S = 60.0  # the client's own timeout counts from one byte to the next
 
 
 def query(
@@ -23,7 +25,7 @@ def query(
     Raises
     ------
     DeliveryError
-        The answer is no success, is no DICOM JSON, or is longer than `MAX_ANSWER_BYTES`.
+        The answer is no success, is no DICOM JSON, or is longer than `MAX_ANSWER_BYTES` or `ANSWER_S`.
     httpx.TransportError
         There is no answer.
     """
@@ -33,11 +35,13 @@ def query(
             return []
         if response.status_code != HTTPStatus.OK:
             raise error_of_status(peer, response)
-        body = bytearray()
+        body, began = bytearray(), time.monotonic()
         for piece in response.iter_bytes():
             body += piece
             if len(body) > MAX_ANSWER_BYTES:
                 raise QueryUnreadableError(peer.name, f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+            if time.monotonic() - began > ANSWER_S:
+                raise PeerTimeoutError(peer.name, "end of its answer", ANSWER_S)
     try:
         matches = json.loads(body or b"[]")
     except ValueError as error:

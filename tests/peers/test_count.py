@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_dcmqrscp_says_how_many(tmp_path: Path, series: SyntheticSeries) -> None
 
 
 @contextmanager
-def find_scp(answers: Callable[[Dataset], list[tuple[int, Dataset | None]]]) -> Iterator[DimsePeer]:
+def find_scp(answers: Callable[[Dataset], Iterable[tuple[int, Dataset | None]]]) -> Iterator[DimsePeer]:
     """An archive that answers C-FIND as the function says."""
     ae = AE(ae_title="PEER")
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
@@ -215,6 +216,33 @@ def test_what_qido_cannot_say_is_an_error_by_name(series: SyntheticSeries, statu
     with qido(lambda _: (status, body)) as peer, pytest.raises(DeliveryError) as caught:
         count(peer, series)
     assert caught.value.code == code
+
+
+def test_a_peer_that_names_its_instances_too_slowly_is_not_waited_for(
+    series: SyntheticSeries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.peers.count.ANSWER_S", 0.3)
+    monkeypatch.setattr("dicom_node.peers.qido.ANSWER_S", 0.3)
+
+    def slowly(identifier: Dataset) -> Iterator[tuple[int, Dataset | None]]:
+        for number in range(40):
+            time.sleep(0.1)
+            yield found(SeriesInstanceUID=identifier.SeriesInstanceUID, SOPInstanceUID=f"1.2.{number}")
+
+    with find_scp(slowly) as peer, pytest.raises(DeliveryError) as by_find:
+        count(peer, series)
+    one = {"0020000E": {"vr": "UI", "Value": [series.series_instance_uid]}}
+
+    def page(path: str) -> tuple[int, bytes]:
+        if "/instances" not in path:
+            return 200, json.dumps([one]).encode()
+        time.sleep(0.1)
+        offset = int(path.partition("offset=")[2].partition("&")[0])
+        return 200, json.dumps([{"00080018": {"vr": "UI", "Value": [f"1.2.{offset + 1}"]}}]).encode()
+
+    with qido(page) as web, pytest.raises(DeliveryError) as by_qido:
+        count(web, series)
+    assert [error.value.code for error in (by_find, by_qido)] == ["peer-timeout", "peer-timeout"]
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(series: SyntheticSeries) -> None:
