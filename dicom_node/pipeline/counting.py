@@ -15,7 +15,7 @@ from dicom_node.store import SeriesRow
 
 log = logging.getLogger(__name__)
 
-ASK_AGAIN_S = 30.0  # a series of which the peer has more than we
+ASK_AGAIN_S = 30.0  # about the same series
 REST_S = 60.0  # for a peer that did not answer; each question to it costs its timeout
 
 
@@ -59,15 +59,18 @@ class PeerCounts:
         asked = self._asked.get(key)
         if asked is None or now >= asked.ask_again_at:
             answer = self._ask_all(series, now)
-            if answer.doubts and answer.n_instances is None:
-                return answer  # asked again as soon as the peers are rested
-            asked = self._asked[key] = _Asked(answer, now + timedelta(seconds=ASK_AGAIN_S))
+            asked = self._asked[key] = _Asked(answer, self._ask_again_at(now))
         return asked.answer
 
     def forget_others(self, series: Sequence[SeriesRow]) -> None:
         """Keep what was said of these series only."""
         keys = {(each.series_instance_uid, each.n_instances) for each in series}
         self._asked = {key: asked for key, asked in self._asked.items() if key in keys}
+
+    def _ask_again_at(self, now: datetime) -> datetime:
+        """A while after ``now``, or as soon as a peer that did not answer is rested."""
+        rested_at = (until for until, _ in self._rests_until.values() if until > now)
+        return min((now + timedelta(seconds=ASK_AGAIN_S), *rested_at))
 
     def _ask_all(self, series: SeriesRow, now: datetime) -> PeerAnswer:
         doubts = []

@@ -105,6 +105,15 @@ def test_a_peer_is_not_asked_at_every_look_and_again_when_something_came(store: 
     assert heard.hear(row, NOON + timedelta(seconds=32)).confirmed is not None
 
 
+def test_a_peer_that_does_not_know_the_series_is_not_asked_at_every_look_because_another_is_down(store: Store) -> None:
+    row = received(store)
+    peers = Peers(pacs=PeerUnreachableError("pacs", "no connection"), archive=None)
+    heard = witnesses(store, QUIET_S, peers=(PACS, ARCHIVE), ask=peers)
+    for seconds in (0, 5, 29):
+        assert heard.hear(row, NOON + timedelta(seconds=seconds)).doubts
+    assert peers.asked == ["pacs", "archive"]
+
+
 @pytest.mark.parametrize(
     ("said", "evidence"),
     [
