@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -46,9 +47,10 @@ def _lowest(trait: str) -> Callable[[list[Stack]], list[Stack]]:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 _STEPS: Mapping[StackChoice, Callable[[list[Stack]], list[Stack]]] = MappingProxyType(

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from inference.series.assemble import assemble_volumes
 from inference.series.errors import DuplicatePositionsError, MultipleTimePointsError
@@ -239,6 +241,14 @@ def test_orientations_and_sizes_are_in_the_name():
     assert names == ["orientation axial", "orientation coronal"]
     names = [source.stack_name for source in assemble_volumes([*axial, *small])]
     assert names == ["size 12x10", "size 36x40"]
+
+
+def test_an_echo_time_that_is_no_number_is_not_the_first_echo():
+    def spoilt(ds: Dataset, _: int) -> None:
+        ds[0x00180081] = RawDataElement(Tag(0x00180081), "DS", 4, b"-inf", 0, False, True)
+
+    instances = shuffled(stack_with(7, spoilt), stack(8, EchoTime=20.0), stack(9, EchoTime=10.0))
+    assert values_of(assemble_volumes(instances, stacks=(StackChoice.FIRST_ECHO,))) == [9]
 
 
 @pytest.mark.parametrize(
