@@ -72,5 +72,6 @@ def _error_of_status(url: str, response: httpx.Response) -> DownloadRefusedError
 
 
 def name_of_url(url: str) -> str:
-    """Last part of an address's path, ``download`` where it has none."""
-    return Path(urlsplit(url).path).name or "download"
+    """Last part of an address's path, ``download`` where that is no file's name."""
+    name = Path(urlsplit(url).path).name
+    return "download" if name in ("", "..") else name

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from dicom_node.peers.download import download
+from dicom_node.peers.download import download, name_of_url
 from dicom_node.peers.errors import DownloadFailedError, DownloadRefusedError
 from tests.tiny_models import write_tiny_model
 
@@ -116,3 +116,15 @@ def test_an_address_that_is_none_or_answers_nobody_is_named(tmp_path: Path) -> N
         download("http://127.0.0.1:9/export.zip", tmp_path / "target", max_bytes=100)
     with pytest.raises(DownloadRefusedError, match=r"^ftp://.* no address"):
         download("ftp://127.0.0.1/export.zip", tmp_path / "target", max_bytes=100)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://example.org/models/body.zip?download=1", "body.zip"),
+        ("https://example.org", "download"),
+        ("https://example.org/models/..", "download"),
+    ],
+)
+def test_a_download_is_called_by_a_name_that_a_file_can_have(url: str, name: str) -> None:
+    assert name_of_url(url) == name
