@@ -89,7 +89,6 @@ def write_segmentation(
         Whether the anonymized area lies at the face, so that the segment may say so.
     predecessors
         Earlier results that this one replaces; it says so of each.
-
     stack_name
         What tells the stack from the others of its series, in plain ASCII; it stands in Content Description.
 
