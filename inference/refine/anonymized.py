@@ -33,8 +33,11 @@ FILL_SHARE = 0.2  # of a part of the proposal; a value is frequent enough to be 
 DOMINANCE = 3.0  # times as frequent as the next value; smooth air in whole numbers has several alike
 DENSE_COUNT = 15  # of 27, so more than 0.55: exact values by chance lie alone
 # Where the scan's own air holds the fill value, it proves nothing in the open. 30 mm of reach was best on really
-# defaced heads; a small proposal may be a false one at a dark mouth, so it may only shrink.
+# defaced heads; a small proposal may be a false one at a dark mouth.
 REACH_MM = (3.0, 30.0)
+SMALL_REACH_MM = 5.0  # of a small proposal that bares tissue: eyes, a thin layer
+HOLLOW_MM = 12.0  # half the width of a hollow that is seen as one
+LARGEST_GROWTH = 10.0  # times a small proposal
 REACH_SIZES_MM = (65.0, 95.0)  # cube root of the proposal's volume (275 and 857 mL) for the least and the most reach
 # Around a sharp cut the first ring of tissue differs from the fill as much as the third; where a tool or a resampling
 # blended the edge, much less (0.1 to 0.35 of it in simulated heads, against 0.65 to 1.1).
@@ -130,16 +133,23 @@ def _area_of_value(
     if not (dense & seeds).any():
         return np.zeros(voxels.shape, bool)
     grid = coarse_grid(voxels.shape, spacing_mm)
-    smallest_island: float | None = ISLAND_ML / (float(np.prod(spacing_mm)) / 1000.0)
-    if _is_scanner_air(dense, voxels, seeds, foreground, grid):
-        size_mm = float(np.count_nonzero(seeds) * np.prod(spacing_mm)) ** (1 / 3)
-        if size_mm < REACH_SIZES_MM[0]:
-            small = np.asarray(equal & seeds)
-            return small if _cut_surface_cm2(voxels, value, small, foreground, spacing_mm) >= CUT_SURFACE_CM2 else None
-        reach_mm = float(np.interp(size_mm, REACH_SIZES_MM, REACH_MM))
-        dense &= grid.spread(_near(grid.reduce(seeds) > 0, grid, reach_mm))
-        smallest_island = None
-    area = _close_to_edge(_touching(dense, seeds, smallest_island=smallest_island), equal)
+    size_mm = float(np.count_nonzero(seeds) * np.prod(spacing_mm)) ** (1 / 3)
+    is_small = size_mm < REACH_SIZES_MM[0]
+    area = None
+    if not _is_scanner_air(dense, voxels, seeds, foreground, grid):
+        smallest_island = ISLAND_ML / (float(np.prod(spacing_mm)) / 1000.0)
+        area = _touching(dense, seeds, smallest_island=smallest_island)
+        if is_small and np.count_nonzero(area) > LARGEST_GROWTH * np.count_nonzero(seeds):
+            area = None  # padding around the volume, a masked background: too much for so little to prove
+    if area is None:
+        if is_small and _cut_surface_cm2(voxels, value, equal & seeds, foreground, spacing_mm) < CUT_SURFACE_CM2:
+            return None
+        reach_mm = SMALL_REACH_MM if is_small else float(np.interp(size_mm, REACH_SIZES_MM, REACH_MM))
+        reached = _near(grid.reduce(seeds) > 0, grid, reach_mm)
+        if is_small:  # into the hollow that the tool made, not along the skin
+            reached &= _closed(grid.reduce(foreground) > 0.5, grid, HOLLOW_MM)
+        area = _touching(dense & (grid.spread(reached) | seeds), seeds)
+    area = _close_to_edge(area, equal)
     return area | _soft_edge(voxels, value, area, foreground | seeds)
 
 
@@ -178,7 +188,14 @@ def _near(mask: Mask, grid: CoarseGrid, radius_mm: float) -> Mask:
     return np.asarray(ndimage.distance_transform_edt(~mask, sampling=grid.spacing_mm) <= radius_mm)
 
 
-def _touching(candidates: Mask, seeds: Mask, *, smallest_island: float | None) -> Mask:
+def _closed(mask: Mask, grid: CoarseGrid, radius_mm: float) -> Mask:
+    """Closing by a ball; beyond the array's edge is nothing."""
+    return np.asarray(
+        ndimage.distance_transform_edt(_near(mask, grid, radius_mm), sampling=grid.spacing_mm) > radius_mm
+    )
+
+
+def _touching(candidates: Mask, seeds: Mask, *, smallest_island: float | None = None) -> Mask:
     """Connected parts that meet a seed, and with ``smallest_island`` all others of at least so many voxels."""
     labelled, n_parts = ndimage.label(candidates, SIX_NEIGHBOURS)
     kept = np.zeros(n_parts + 1, bool)
