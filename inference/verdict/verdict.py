@@ -4,7 +4,7 @@ First: is there a head whose face is in view? Then: does the anonymised area cov
 with thresholds fitted on held-out people (``calibration.yaml``). Doubt ends at ``indeterminate`` or ``face_present``,
 never at ``defaced``: calling a face defaced is the dangerous error.
 
-After new reference weights: ``python -m training.calibrate_verdict --data DATA --work WORK`` measures and fits again.
+After new reference weights: ``python -m training.evaluate`` measures and ``python -m training.calibrate_verdict`` fits.
 """
 
 from __future__ import annotations
