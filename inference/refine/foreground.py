@@ -5,7 +5,8 @@ body where its value lies above the local half-way level. What is dark but enclo
 lungs that the network left out) is body again, so that it stays one solid.
 
 A thin bright scalp beyond dark bone is easily lost by a coarse network. In MR nothing else that is bright lies that
-near to the body, so the contour first grows to it. In CT a couch may, so there it does not.
+near to the body, so the contour first grows to it. In CT a couch may, so there it does not; what a coarse network took
+of a couch or a head holder is a wide thin plate, which no part of a body is.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from inference.refine.grids import (
     Field,
     Mask,
     Spacing,
+    chosen_parts,
     coarse_grid,
     largest_part,
     neighbour_count,
+    part_sizes,
     signed_distance_mm,
 )
 
@@ -38,6 +41,8 @@ AIR_SIGMA_MM = 14.0
 BRIGHT_SHARE = 0.15  # of the step from air to tissue; darker is bone or a cavity, no tissue to measure
 GROWTH_MM = 9.0  # as far as this above the contour bright voxels are the scalp's
 BRIDGE_MM = 6.0  # dark bone between it and the contour is no thicker than twice this
+PLATE_MM = 10.0  # couches, holders and blankets are thinner; ears too, but
+PLATE_ML = 20.0  # they are smaller
 EDGE_BAND_MM = 6.0  # around the contour: where the body's edge is looked at
 ONE_VALUE_SHARE = 0.98  # of the air; then somebody wrote it
 HARD_SHARE = 0.6  # of the body's median, counted from the air: tissue, and not an edge that fades
@@ -83,6 +88,8 @@ def refine_foreground(
     blocks = above.over(grid)
     values, is_removed = grid.reduce(voxels), grid.reduce(removed) > 0
     is_body = grid.reduce(contour) > 0.5
+    if is_ct:
+        is_body = _without_plates(is_body, grid.spacing_mm)
     depth_mm = signed_distance_mm(is_body, grid.spacing_mm)
     levels = _half_way_levels(values, depth_mm, is_removed, blocks, is_ct=is_ct)
     if levels is not None and not is_ct:
@@ -128,6 +135,19 @@ def _value_around_cut_out_body(voxels: Field, depth_mm: Field, removed: Mask, gr
         return None
     is_hard = edge - value > HARD_SHARE * (float(np.median(inside)) - value)
     return value if float(is_hard.mean()) > HARD_EDGE_SHARE else None
+
+
+def _without_plates(is_body: Mask, spacing_mm: Spacing) -> Mask:
+    """The contour without wide parts that are thinner than a limb; the array's edge makes nothing thin."""
+    radius_mm = PLATE_MM / 2
+    depth_mm = ndimage.distance_transform_edt(np.pad(is_body, 1, mode="edge"), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    core = depth_mm > radius_mm
+    if not core.any():
+        return is_body
+    beyond_mm = ndimage.distance_transform_edt(~core, sampling=spacing_mm)
+    labelled, n_parts = ndimage.label(is_body & (beyond_mm > radius_mm + max(spacing_mm)), SIX_NEIGHBOURS)
+    is_plate = part_sizes(labelled, n_parts) * np.prod(spacing_mm) / 1000.0 >= PLATE_ML
+    return is_body & ~chosen_parts(labelled, is_plate)
 
 
 def _with_scalp(is_body: Mask, is_bright: Mask, depth_mm: Field, spacing_mm: Spacing) -> Mask:

@@ -96,3 +96,20 @@ def test_a_body_cut_out_of_its_scan_is_all_that_was_not_set_to_zero() -> None:
     voxels = np.where(brain, np.where(folds, np.float32(120.0), head.voxels), np.float32(0.0))  # dark water
     refined = refine_foreground(voxels, coarse_contour(brain, 1.0), NOTHING, SPACING_MM)
     assert dice(refined.mask, brain) > 0.997
+
+
+def test_a_couch_that_the_network_took_in_ct_is_left_out_and_ears_are_not() -> None:
+    head = phantom(air=-1000.0, tissue=40.0)
+    voxels, body = head.voxels.copy(), head.body.copy()
+    bottom = int(np.flatnonzero(body.any(axis=(0, 2)))[-1])
+    ear = np.zeros(SHAPE, bool)
+    side = int(np.flatnonzero(body[40, 60])[0])
+    ear[34:46, 55:65, side - 6 : side + 2] = True
+    voxels[ear], body = 40.0, body | ear
+    couch = np.zeros(SHAPE, bool)
+    couch[:, bottom : bottom + 4] = True  # 6 mm thick, and the head lies on it
+    voxels[couch & ~body] = 0.0
+    refined = refine_foreground(voxels, body | couch, NOTHING, SPACING_MM, is_ct=True).mask
+    assert dice(body | couch, body) < 0.95
+    assert dice(refined, body) > 0.985
+    assert np.count_nonzero(refined & ear) > 0.9 * np.count_nonzero(ear)
