@@ -23,7 +23,7 @@ from inference.models import ModelSpec, read_model_spec
 from inference.verdict.calibration import Calibration, calibration_from, cover_features, view_features
 from inference.verdict.verdict import SeriesVerdict, Verdict, decide_verdict
 from training.evaluation.cases import COVERED, CUT_OFF, FACE, NONE
-from training.evaluation.rows import Row, read_rows
+from training.evaluation.rows import Row, read_rows, weights_of
 from training.evaluation.tables import group, table
 
 CALIBRATION = Path("inference/verdict/calibration.yaml")
@@ -134,10 +134,10 @@ def main() -> None:
     parser.add_argument("rows", type=Path, nargs="+")
     parser.add_argument("--models", type=Path, default=Path("inference/reference"), help="that the rows were made with")
     arguments = parser.parse_args()
-    rows = [row for path in arguments.rows for row in read_rows(path)]
+    specs = [read_model_spec(arguments.models / role) for role in ("foreground", "anonymized")]
+    rows = [row for path in arguments.rows for row in read_rows(path, weights=weights_of(specs))]
     if any(row.split == "test" for row in rows):
         parser.error("nothing is fitted on the test split")
-    specs = [read_model_spec(arguments.models / role) for role in ("foreground", "anonymized")]
     CALIBRATION.write_text(written(fit(rows), specs), encoding="utf-8")
     print(confusion(without_themselves(rows)))
 

@@ -15,13 +15,12 @@ import numpy as np
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from inference.models import read_model_spec
 from inference.verdict.verdict import SeriesVerdict
 from training.cohort import Member, load_cohort
 from training.evaluation.cases import ALTERED_FACE, COVERED, FACE, NONE, Case, all_cases
 from training.evaluation.measure import Measured, load_measured
 from training.evaluation.pictures import Picture, area_picture, beside, foreground_picture
-from training.evaluation.rows import Row, read_rows
+from training.evaluation.rows import Row, read_rows, weights_of
 from training.evaluation.tables import (
     contrast_table,
     foreground_tables,
@@ -47,17 +46,19 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("inference/reference"))
     parser.add_argument("--out", type=Path, default=Path("docs/models"))
     arguments = parser.parse_args()
-    val, test = read_rows(arguments.val), read_rows(arguments.test)
+    models = load_measured(arguments.models)
+    weights = weights_of(models.specs.values())
+    val, test = (read_rows(path, weights=weights) for path in (arguments.val, arguments.test))
     for name in ("foreground", "anonymization"):
         card = arguments.out / f"{name}.md"
-        card.write_text(fill_in(card.read_text("utf-8"), blocks(val, test, arguments.models)), encoding="utf-8")
+        card.write_text(fill_in(card.read_text("utf-8"), blocks(val, test, models)), encoding="utf-8")
     reliability_plot(test, arguments.out / "reliability.png")
     cohort = load_cohort(arguments.data, arguments.work, frozenset({"val"}))
     cases = {(member.entry.id, case.modality, case.condition): (member, case) for member, case in all_cases(cohort)}
-    draw(val, cases, load_measured(arguments.models), arguments.out)
+    draw(val, cases, models, arguments.out)
 
 
-def blocks(val: Sequence[Row], test: Sequence[Row], models: Path) -> dict[str, str]:
+def blocks(val: Sequence[Row], test: Sequence[Row], models: Measured) -> dict[str, str]:
     """Every generated part of both cards, by name."""
     written = {"weights": weights_table(models)}
     for split, rows in (("val", val), ("test", test)):
@@ -70,10 +71,10 @@ def blocks(val: Sequence[Row], test: Sequence[Row], models: Path) -> dict[str, s
     return written
 
 
-def weights_table(models: Path) -> str:
+def weights_table(models: Measured) -> str:
     """Which weights the numbers hold for."""
-    specs = [read_model_spec(models / role) for role in ("foreground", "anonymized")]
-    lines = [[spec.identity.role, spec.identity.version, f"`{spec.identity.sha256}`"] for spec in specs]
+    identities = [spec.identity for spec in models.specs.values()]
+    lines = [[identity.role, identity.version, f"`{identity.sha256}`"] for identity in identities]
     return table(["role", "version", "SHA-256"], lines)
 
 

@@ -20,13 +20,13 @@ import torch
 from training.cohort import Cohort, load_cohort
 from training.evaluation.cases import all_cases
 from training.evaluation.measure import Measured, load_measured, measure
-from training.evaluation.rows import Row, read_rows
+from training.evaluation.rows import Row, read_rows, weights_of
 from training.evaluation.tables import anonymized_tables, foreground_tables
 
 
 def evaluate(cohort: Cohort, models: Measured, out: Path) -> list[Row]:
     """Measure every case that has no row yet; all rows."""
-    rows = read_rows(out) if out.is_file() else []
+    rows = read_rows(out, weights=weights_of(models.specs.values())) if out.is_file() else []
     done = {row.key for row in rows}
     with out.open("a", encoding="utf-8") as lines:
         for member, case in all_cases(cohort):

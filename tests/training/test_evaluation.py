@@ -71,7 +71,7 @@ def made_row(condition: str, truth: str, coverage: float, *, dice_in_head: float
     return Row(
         case="a", person="p", split="val", modality="MR", contrast="T1", condition=condition, truth=truth,
         is_defaced=truth == COVERED, network=found, result=found, otsu_dice=0.8, zero_run_mm=0.0, altered_ml=0.0,
-        decided_by="network", facts=asdict(facts),
+        decided_by="network", facts=asdict(facts), weights="w",
     )  # fmt: skip
 
 
@@ -79,7 +79,9 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     row = made_row("quickshear", COVERED, 0.9, dice_in_head=0.97)
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(asdict(row)) + "\n" + json.dumps(asdict(replace(row, otsu_dice=None))) + "\n")
-    assert read_rows(path) == [row, replace(row, otsu_dice=None)]
+    assert read_rows(path, weights="w") == [row, replace(row, otsu_dice=None)]
+    with pytest.raises(ValueError, match="other weights"):
+        read_rows(path, weights="later")
 
 
 def test_tables_show_median_and_worst_and_what_was_not_found() -> None:

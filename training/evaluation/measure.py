@@ -18,7 +18,7 @@ from inference.verdict.facts import gather_facts
 from training.cohort import Member
 from training.evaluation.baselines import otsu_body, zero_run_mm
 from training.evaluation.cases import Case
-from training.evaluation.rows import MaskScores, Row
+from training.evaluation.rows import MaskScores, Row, weights_of
 from training.samples import ALTERED_LABEL
 
 Mask = NDArray[np.bool_]
@@ -72,6 +72,7 @@ def measure(case: Case, member: Member, models: Measured) -> Row:
         altered_ml=round(_ml(labels["anonymized"] == ALTERED_LABEL, case), 2),
         decided_by=str(refined.decided_by["anonymized"]),
         facts=facts.as_dict(),
+        weights=weights_of(models.specs.values()),
     )
 
 

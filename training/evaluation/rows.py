@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from inference.models import ModelSpec
 from inference.segment import is_area_without_face
 from inference.verdict.facts import SegmentationFacts
 from inference.verdict.verdict import Verdict, decide_verdict
@@ -46,6 +48,8 @@ class Row:
         What is true of the face, as ``training.evaluation.cases`` names it.
     altered_ml
         What the network calls altered; not part of the mask.
+    weights
+        SHA-256 of both networks' checkpoints: rows of other weights don't mix.
     zero_run_mm
         How far a constant reaches behind the forehead before the face, on Otsu's body.
     """
@@ -65,6 +69,7 @@ class Row:
     altered_ml: float
     decided_by: str
     facts: dict[str, float]
+    weights: str
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -87,7 +92,22 @@ class Row:
         return 0.0 if is_area_without_face(self.verdict, self.measured) else self.result.area_ml
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows as ``training.evaluate`` wrote them."""
+def weights_of(specs: Iterable[ModelSpec]) -> str:
+    """What tells the weights of both models from all others, in a stable order."""
+    return " ".join(spec.identity.sha256 for spec in sorted(specs, key=lambda spec: spec.identity.role))
+
+
+def read_rows(path: Path, *, weights: str) -> list[Row]:
+    """Rows as ``training.evaluate`` wrote them.
+
+    Raises
+    ------
+    ValueError
+        Some were measured with other weights.
+    """
     reader = TypeAdapter(Row)
-    return [reader.validate_json(line) for line in path.read_text("utf-8").splitlines()]
+    rows = [reader.validate_json(line) for line in path.read_text("utf-8").splitlines()]
+    if any(row.weights != weights for row in rows):
+        message = f"{path} holds rows of other weights: measure again into another file"
+        raise ValueError(message)
+    return rows

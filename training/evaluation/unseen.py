@@ -17,10 +17,9 @@ from training.defacing import Change, Scene
 from training.defacing.scene import NASION_Z_MM
 
 Mask = NDArray[np.bool_]
-CYLINDER_RADIUS_MM, CYLINDER_FRONT_MM = (
-    55.0,
-    -95.0,
-)  # in template LPS mm: an upright cylinder round the front of the face
+# The cylinder, in template LPS mm: upright, round the front of the face.
+CYLINDER_RADIUS_MM = 55.0
+CYLINDER_FRONT_MM = -95.0
 CYLINDER_Z_MM = (NASION_Z_MM - 110.0, NASION_Z_MM + 8.0)
 
 
