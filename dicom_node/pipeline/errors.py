@@ -32,6 +32,22 @@ class NoInstancesError(Refused):
         return f"series {self.args[0]}: no instance of it is kept any more; send the series again to have it processed"
 
 
+class SourcesDeletedError(Refused):
+    """A part of a series came after its instances were deleted: its results would replace those of the whole."""
+
+    code: ClassVar[str] = "sources-deleted"
+
+    def __init__(self, series_instance_uid: str, n_here: int, n_deleted: int) -> None:
+        super().__init__(series_instance_uid, n_here, n_deleted)
+
+    def __str__(self) -> str:
+        uid, n_here, n_deleted = self.args
+        return (
+            f"series {uid}: {n_here} instances came after {n_deleted} were processed and deleted; "
+            "the earlier results stay, send the whole series again to have them replaced"
+        )
+
+
 class OtherPipelineError(Refused):
     """A job was queued for other models or rules, and its series cannot start over for those of now."""
 

@@ -17,6 +17,7 @@ from dicom_node.store import Closing, JobPlan, SeriesRow, Skip, Store
 log = logging.getLogger(__name__)
 
 UNREADABLE = Process("not-readable", None)
+SOURCES_DELETED = Process("sources-deleted", None)
 EVERY_STACK = "every-stack"  # a series is all the volumes that its instances make
 
 
@@ -80,6 +81,8 @@ def _fields(series: SeriesRow) -> dict[str, object]:
 
 
 def _route(store: Store, series: SeriesRow, rules: Rules) -> Process | routing.Skip:
+    if series.n_instances < series.n_sources_deleted:
+        return SOURCES_DELETED  # a part says nothing of the whole; its job ends by that name
     instances = store.series.instances(series.series_instance_uid, generation=series.generation)
     try:
         return route(facts_of_series(store, instances, rules.keywords), rules)

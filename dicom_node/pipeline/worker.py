@@ -12,7 +12,7 @@ from functools import partial
 from typing import BinaryIO, Protocol
 
 from dicom_node.failures import ErrorKind, classify, discreet_traceback, error_code
-from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, OtherPipelineError
+from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, OtherPipelineError, SourcesDeletedError
 from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.outcome import outcome_of
 from dicom_node.pipeline.retry import RetryPolicy
@@ -156,6 +156,9 @@ class Worker:
         instances = self._store.series.instances(job.series_instance_uid, generation=job.generation)
         if not instances:
             raise NoInstancesError(job.series_instance_uid)
+        series = self._store.series.get(job.series_instance_uid)
+        if len(instances) < series.n_sources_deleted:
+            raise SourcesDeletedError(job.series_instance_uid, len(instances), series.n_sources_deleted)
         decision = route(facts_of_series(self._store, instances, settings.rules.keywords), settings.rules)
 
         def on_stage(stage: str) -> None:
@@ -179,7 +182,7 @@ class Worker:
         return outcome_of(
             volumes,
             settings.deliver_to if chosen is None else chosen,
-            series=self._store.series.get(job.series_instance_uid),
+            series=series,
         )
 
     def _fail(self, job: JobRow, error: Exception) -> None:

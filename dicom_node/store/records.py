@@ -78,6 +78,7 @@ class SeriesRow:
     complete_because: str | None
     is_doubted: bool | None  # closed although nobody could say that all is there
     pipeline_digest: str | None  # that it was closed for
+    n_sources_deleted: int  # the most that a generation held which was processed and then deleted
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,14 +50,20 @@ class Retention:
     def delete_sources(self, of: SeriesRow, now: datetime) -> bool:
         """Delete the received instances of a series; False, and nothing done, when it is not finished (any more).
 
-        The rows of the series, its jobs, verdicts and results stay, and the audit trail says what went.
+        The rows of the series, its jobs, verdicts and results stay, and the audit trail says what went. How many
+        instances its results were made of stays with it, so that a part that comes later is not taken for the whole.
         """
         uid = of.series_instance_uid
         of_series = (instances.c.series_instance_uid == uid) & (instances.c.origin == Origin.RECEIVED.value)
         mark = (
             sa.update(series)
             .where(*_IS_FINISHED, series.c.series_instance_uid == uid, series.c.generation == of.generation)
-            .values(state=SeriesState.DELETED.value, n_instances=0, n_dataset_bytes=0)
+            .values(
+                state=SeriesState.DELETED.value,
+                n_instances=0,
+                n_dataset_bytes=0,
+                n_sources_deleted=_MOST_PROCESSED,
+            )
         )
         with self._database.read() as connection:
             digests = connection.execute(sa.select(instances.c.digest).where(of_series).distinct()).scalars().all()
@@ -92,6 +98,13 @@ class Retention:
                     self._objects.remove(digest)
 
 
+_MOST_PROCESSED = sa.case(
+    (
+        (series.c.state == SeriesState.COMPLETE.value) & (series.c.n_instances > series.c.n_sources_deleted),
+        series.c.n_instances,
+    ),
+    else_=series.c.n_sources_deleted,
+)
 _OF_SERIES = jobs.c.series_instance_uid == series.c.series_instance_uid
 _IS_FINISHED = (
     series.c.origin == Origin.RECEIVED.value,

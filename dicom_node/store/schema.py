@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -86,6 +86,7 @@ series = sa.Table(
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("n_instances", sa.Integer, nullable=False),
     sa.Column("n_dataset_bytes", sa.BigInteger, nullable=False),
+    sa.Column("n_sources_deleted", sa.Integer, nullable=False, server_default="0"),  # of a processed generation
     sa.Column("first_arrival_at", UtcDateTime, nullable=False),
     sa.Column("last_arrival_at", UtcDateTime, nullable=False),
     sa.Column("completed_at", UtcDateTime, nullable=True),

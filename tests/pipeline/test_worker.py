@@ -21,7 +21,7 @@ from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.pipeline.worker import Worker, WorkerSettings
 from dicom_node.settings import LogSettings
-from dicom_node.store import JobState, Origin, Store, StudyState
+from dicom_node.store import JobState, Origin, SeriesState, Store, StudyState
 from inference.models import ModelIdentity
 from inference.segment import Segmentation
 from inference.series.volume import SourceVolume
@@ -35,6 +35,7 @@ MODELS = (
     ModelIdentity("anonymized", "threshold", "1", "b" * 64),
 )
 RULES = load_rules(None, peer_names=())
+SKIP_ALL = Rules.model_validate({"series": [{"name": "nothing", "action": "skip", "reason": "not wanted"}]})
 BODY_ABOVE_HU = -300.0
 
 
@@ -411,3 +412,42 @@ def test_the_log_tells_the_story_without_patient_data(
 
 def _study(store: Store, series: SyntheticSeries) -> tuple[object, ...]:
     return store.search.find_instances(study_instance_uid=series.study_instance_uid)
+
+
+def test_late_slices_of_a_series_that_was_deleted_replace_nothing_until_all_of_it_is_sent_again(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    late, whole = series[4:], series[:4]
+    queue(store, clock, whole)
+    work(worker(store, clock))
+    (first_job,) = store.jobs.list()
+    (first,) = store.jobs.results(first_job.id)
+    for delivery in store.deliveries.claim_due("w1", clock.now, 60):
+        store.deliveries.succeed(delivery.id, "w1", clock.now)
+    clock.pass_by(60)
+    assert store.retention.delete_sources(store.series.get(series.series_instance_uid), clock.now)
+
+    queue(store, clock, late, rules=SKIP_ALL)  # the few that came late may meet other rules than the whole
+    work(worker(store, clock))
+    refused = store.jobs.list()[0]
+    assert (refused.generation, refused.state, refused.error_code) == (2, JobState.DEAD, "sources-deleted")
+    said = "2 instances came after 4 were processed and deleted; the earlier results stay, send the whole series again"
+    assert said in str(refused.error_message)
+    assert store.jobs.results(first_job.id) == (first,)  # still current
+    assert store.studies.list()[0].state is StudyState.REVIEW
+
+    queue(store, clock, whole)
+    work(worker(store, clock))
+    done = store.jobs.list()[0]
+    assert (done.generation, done.state) == (3, JobState.SUCCEEDED)
+    assert [row.superseded_by_job_id for row in store.jobs.results(first_job.id)] == [done.id]
+
+
+def test_a_series_that_was_skipped_and_deleted_is_skipped_again(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series[:4], rules=SKIP_ALL)
+    clock.pass_by(60)
+    assert store.retention.delete_sources(store.series.get(series.series_instance_uid), clock.now)
+    queue(store, clock, series[4:], rules=SKIP_ALL)
+    assert store.series.get(series.series_instance_uid).state is SeriesState.SKIPPED

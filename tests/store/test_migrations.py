@@ -29,7 +29,7 @@ def test_migrations_leave_the_schema_that_the_code_uses(store: Store) -> None:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
-def test_what_was_closed_before_is_known_to_be_outdated_by_its_job(tmp_path: Path) -> None:
+def test_what_was_closed_and_deleted_before_is_known_by_its_job_and_the_audit_trail(tmp_path: Path) -> None:
     database = Database(sqlite_url(tmp_path / "index.sqlite"))
     with database.write() as connection:
         config = Config(attributes={"connection": connection})
@@ -49,6 +49,9 @@ def test_what_was_closed_before_is_known_to_be_outdated_by_its_job(tmp_path: Pat
             **_TIMES,
         }
         _insert(connection, "series", of_series)
+        of_audit = {"id": 1, "actor": "node", "action": "sources-deleted", "subject": "1.2.3"}
+        detail = {"detail": '{"n_instances": 8, "generation": 1}', "occurred_at": "2026-01-01 00:00:00.000000"}
+        _insert(connection, "audit", of_audit | detail)
         for generation, digest in ((1, "d9"), (2, "d1")):
             of_job = dict.fromkeys(_columns(connection, "jobs"), "") | {
                 "id": generation,
@@ -62,6 +65,7 @@ def test_what_was_closed_before_is_known_to_be_outdated_by_its_job(tmp_path: Pat
     with Store.open(tmp_path) as store:
         assert store.series.get("1.2.3").pipeline_digest == "d1"
         assert store.series.outdated("d1") == ()
+        assert store.series.get("1.2.3").n_sources_deleted == 8
 
 
 def _columns(connection: sa.Connection, table: str) -> list[str]:
