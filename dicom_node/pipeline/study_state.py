@@ -17,13 +17,18 @@ class Standing(StrEnum):
     FAILED = "failed"
     UNFINISHED = "unfinished"
     INDETERMINATE = "indeterminate"
-    PARTLY_SEEN = "partly_seen"  # defaced in the stacks that were looked at; others of the series were not
+    PARTLY_SEEN = "partly_seen"  # fine in what was looked at; there is more of the series
     DEFACED = "defaced"
     NOT_APPLICABLE = "not_applicable"
     SKIPPED = "skipped"  # no model saw it: it neither clears a study nor leaves the house with it
 
 
-STACKS_NOT_RUN = "stacks-not-run"  # the report's remark on stacks that the rules leave out
+# Remarks of the report on what no model saw. Repeats show the same field of view again, in which there is no face or a
+# face that may have been left in one of them; anything else may show another place.
+PART_IS_UNSEEN = {
+    Standing.DEFACED: frozenset({"stacks-not-run", "repeats-not-run"}),
+    Standing.NOT_APPLICABLE: frozenset({"stacks-not-run"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ def standing_of(evidence: SeriesEvidence) -> Standing:
         if standing.value in verdicts:
             if not verdicts <= set(Standing):
                 return Standing.FAILED
-            is_partly_seen = standing is Standing.DEFACED and STACKS_NOT_RUN in evidence.remark_codes
+            is_partly_seen = PART_IS_UNSEEN.get(standing, frozenset()) & evidence.remark_codes
             return Standing.PARTLY_SEEN if is_partly_seen else standing
     return Standing.FAILED  # a job succeeded and left no verdict that this version knows
 

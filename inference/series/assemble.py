@@ -29,7 +29,7 @@ from inference.series.objects import CT_CLASSES, check_suitable, sop_class_uid_o
 from inference.series.pixels import Encoded, check_pixel_data, encoded_frames, stored_values, write_measured_values
 from inference.series.planes import Plane, planes_of, value_remarks
 from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
-from inference.series.stack_policy import choose_stacks
+from inference.series.stack_policy import choose_stacks, repeats_stack
 from inference.series.stacks import Stack, stacks_of
 from inference.series.volume import FrameReference, Remark, SourceVolume
 
@@ -91,13 +91,23 @@ def _stack_remarks(found: Sequence[Stack], chosen: Sequence[Stack], policy: Stac
     if len(found) == 1:
         return ()
     remarks = [Remark("several-stacks", f"the series holds {len(found)} stacks")]
-    left_out = [stack for stack in found if stack not in chosen]
-    if left_out:
-        names = "; ".join(stack.name for stack in left_out[:MAX_NAMED_STACKS])
-        more = f" and {len(left_out) - MAX_NAMED_STACKS} more" if len(left_out) > MAX_NAMED_STACKS else ""
-        words = f"{len(left_out)} of {len(found)} stacks are not looked at ({' '.join(policy)}): {names}{more}"
+    repeats = [stack for stack in found if stack not in chosen and any(repeats_stack(stack, run) for run in chosen)]
+    unseen = [stack for stack in found if stack not in chosen and stack not in repeats]
+    if unseen:
+        words = f"{len(unseen)} of {len(found)} stacks are not looked at ({' '.join(policy)}): {_named(unseen)}"
         remarks.append(Remark("stacks-not-run", words))
+    if repeats:
+        words = (
+            f"{len(repeats)} of {len(found)} stacks are not looked at, they repeat others "
+            f"({' '.join(policy)}): {_named(repeats)}"
+        )
+        remarks.append(Remark("repeats-not-run", words))
     return tuple(remarks)
+
+
+def _named(stacks: Sequence[Stack]) -> str:
+    names = "; ".join(stack.name for stack in stacks[:MAX_NAMED_STACKS])
+    return f"{names} and {len(stacks) - MAX_NAMED_STACKS} more" if len(stacks) > MAX_NAMED_STACKS else names
 
 
 def _planes(instances: Sequence[Instance], series_instance_uid: str) -> list[Plane]:

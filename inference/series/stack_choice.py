@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-# Raised whenever the same series and policy would give other stacks; part of the pipeline digest.
-STACKS_VERSION = "1"
+# Raised whenever the same series and policy would give other stacks, or say other things of those that are not run;
+# part of the pipeline digest.
+STACKS_VERSION = "2"
 
 
 class StackChoice(StrEnum):

@@ -22,6 +22,7 @@ from tests.factories import CORONAL, EncodedInstance, ct_series, encode, enhance
 
 N_SLICES = 4
 ALL = (StackChoice.ALL,)
+FIRST_ECHO = (StackChoice.FIRST_ECHO, StackChoice.FIRST_OF_REPEATS)
 
 
 def stack(value: int, n_slices: int = N_SLICES, **attributes: object) -> list[EncodedInstance]:
@@ -126,7 +127,9 @@ def test_the_first_of_repetitions_in_time_is_run_and_the_others_are_said(keyword
     assert values_of([first]) == [7]
     remarks = {remark.code: remark.text for remark in first.remarks}
     assert remarks["several-stacks"] == "the series holds 3 stacks"
-    assert remarks["stacks-not-run"].startswith("2 of 3 stacks are not looked at (magnitude first-of-repeats)")
+    said = "2 of 3 stacks are not looked at, they repeat others (magnitude first-of-repeats): "
+    assert remarks["repeats-not-run"].startswith(said)
+    assert "stacks-not-run" not in remarks
     assert values_of(assemble_volumes(instances, stacks=ALL)) == [7, 8, 9]
 
 
@@ -154,6 +157,41 @@ def test_magnitude_is_run_without_phase():
     assert sorted(values_of(assemble_volumes(instances, stacks=ALL))) == [7, 8, 9, 10]
 
 
+def codes_of_left_out(volumes: Sequence[SourceVolume]) -> set[str]:
+    return {remark.code for source in volumes for remark in source.remarks} & {"stacks-not-run", "repeats-not-run"}
+
+
+def test_a_phase_image_shows_the_place_of_its_magnitude_again_and_another_echo_does_not_count_as_seen():
+    echoes = {v: {"EchoTime": echo, "ImageType": ["ORIGINAL", "PRIMARY", "M"]} for v, echo in ((7, 2.5), (8, 5.0))}
+    phase = stack(9, EchoTime=2.5, ImageType=["ORIGINAL", "PRIMARY", "P"])
+    magnitude = [stack(value, **attributes) for value, attributes in echoes.items()]
+    assert codes_of_left_out(assemble_volumes(shuffled(*magnitude))) == set()
+    assert codes_of_left_out(assemble_volumes(shuffled(magnitude[0], phase))) == {"repeats-not-run"}
+    assert codes_of_left_out(assemble_volumes(shuffled(phase, magnitude[0]), stacks=(StackChoice.FIRST,))) == {
+        "repeats-not-run"
+    }
+    assert codes_of_left_out(assemble_volumes(shuffled(*magnitude), stacks=(StackChoice.FIRST,))) == {"stacks-not-run"}
+    both = assemble_volumes(shuffled(*magnitude, stack(10, **echoes[7], AcquisitionTime="101112")), stacks=FIRST_ECHO)
+    assert codes_of_left_out(both) == {"stacks-not-run", "repeats-not-run"}
+
+
+def test_a_scout_does_not_stand_for_the_head_that_it_comes_with():
+    def elsewhere(ds: Dataset, _: int) -> None:
+        ds.Rows, ds.Columns, ds.PixelData = 2, 2, bytes(8)
+
+    (scout,) = assemble_volumes(shuffled(stack_with(7, elsewhere), stack(8)), stacks=(StackChoice.FIRST,))
+    assert scout.volume.spatial_shape[1:] == (2, 2)
+    assert codes_of_left_out([scout]) == {"stacks-not-run"}
+
+
+def test_a_repetition_that_reaches_further_than_what_was_run_is_not_seen():
+    broken_off = stack(7, n_slices=8, TemporalPositionIdentifier=0)[:5]
+    whole = [stack(8 + t, n_slices=8, TemporalPositionIdentifier=t) for t in (1, 2)]
+    (first,) = assemble_volumes(shuffled(broken_off, *whole))
+    assert first.volume.spatial_shape[0] == 5
+    assert codes_of_left_out([first]) == {"stacks-not-run"}
+
+
 def test_a_series_of_phase_images_only_is_run():
     assert values_of(assemble_volumes(stack(7, ImageType=["ORIGINAL", "PRIMARY", "P"]))) == [7]
 
@@ -173,7 +211,7 @@ def test_repetitions_that_only_their_order_tells_apart_are_whole(is_slice_by_sli
     (first,) = assemble_volumes(instances)
     assert values_of([first]) == [10]
     assert first.stack_name == "repetition 1"
-    assert "19 of 20" in {remark.code: remark.text for remark in first.remarks}["stacks-not-run"]
+    assert "19 of 20" in {remark.code: remark.text for remark in first.remarks}["repeats-not-run"]
 
 
 def test_an_order_that_changes_between_positions_is_not_trusted():
