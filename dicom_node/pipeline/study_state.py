@@ -17,17 +17,18 @@ class Standing(StrEnum):
     FAILED = "failed"
     UNFINISHED = "unfinished"
     INDETERMINATE = "indeterminate"
-    PARTLY_SEEN = "partly_seen"  # fine in what was looked at; there is more of the series
+    PARTLY_SEEN = "partly_seen"  # fine in what was looked at; there is more of the series, or may be
     DEFACED = "defaced"
     NOT_APPLICABLE = "not_applicable"
     SKIPPED = "skipped"  # no model saw it: it neither clears a study nor leaves the house with it
 
 
 # Remarks of the report on what no model saw. Repeats show the same field of view again, in which there is no face or a
-# face that may have been left in one of them; anything else may show another place.
+# face that may have been left in one of them; other stacks, and slices that did not come, may show another place.
+ELSEWHERE_IS_UNSEEN = frozenset({"stacks-not-run", "completeness-doubted"})
 PART_IS_UNSEEN = {
-    Standing.DEFACED: frozenset({"stacks-not-run", "repeats-not-run"}),
-    Standing.NOT_APPLICABLE: frozenset({"stacks-not-run"}),
+    Standing.DEFACED: ELSEWHERE_IS_UNSEEN | {"repeats-not-run"},
+    Standing.NOT_APPLICABLE: ELSEWHERE_IS_UNSEEN,
 }
 
 

@@ -68,6 +68,15 @@ def test_the_reason_counts_series() -> None:
         (evidence(verdicts=("not_applicable",), remark_codes=frozenset({"stacks-not-run"})), Standing.PARTLY_SEEN),
         (evidence(remark_codes=frozenset({"repeats-not-run"})), Standing.PARTLY_SEEN),
         (evidence(verdicts=("not_applicable",), remark_codes=frozenset({"repeats-not-run"})), Standing.NOT_APPLICABLE),
+        (evidence(remark_codes=frozenset({"completeness-doubted"})), Standing.PARTLY_SEEN),
+        (
+            evidence(verdicts=("not_applicable",), remark_codes=frozenset({"completeness-doubted"})),
+            Standing.PARTLY_SEEN,
+        ),
+        (
+            evidence(verdicts=("face_present",), remark_codes=frozenset({"completeness-doubted"})),
+            Standing.FACE_PRESENT,
+        ),
         (evidence(verdicts=()), Standing.FAILED),
         (evidence(verdicts=("defaced", "rendered-harmless")), Standing.FAILED),
         (evidence(job_states=(JobState.QUEUED,)), Standing.UNFINISHED),

@@ -353,6 +353,7 @@ def test_the_report_says_why_the_series_counted_as_complete_and_what_spoke_again
     said = "no instance for 60 s, although its instances say that it has 8, 6 are here"
     assert verdict.report["complete_because"] == said
     assert {"code": "completeness-doubted", "text": said} in verdict.report["remarks"]
+    assert store.studies.get(series.study_instance_uid).state is StudyState.REVIEW
 
 
 def test_a_job_of_another_pipeline_is_not_done_under_its_name(
