@@ -67,7 +67,10 @@ MR_ONLY = ("signal voids", "coil fall-off")
 
 
 def all_cases(cohort: Cohort) -> Iterator[tuple[Member, Case]]:
-    """Every case of the cohort, one person after the other."""
+    """Every case of the cohort, one person after the other; first the volumes without a whole face."""
+    for member in cohort.members:
+        if not member.has_face:
+            yield member, faceless_case(member)
     faces = [member for member in cohort.members if member.has_face]
     donors = [(m, scene) for m in faces[:N_DONORS] for modality, scene in scenes(m, cohort) if modality == "MR"]
     for seed, member in enumerate(faces):
@@ -75,9 +78,6 @@ def all_cases(cohort: Cohort) -> Iterator[tuple[Member, Case]]:
             others = [head for owner, head in donors if owner is not member and not scene.is_ct]
             for case in face_cases(scene, modality, others[0] if others else None, seed):
                 yield member, case
-    for member in cohort.members:
-        if not member.has_face:
-            yield member, faceless_case(member)
 
 
 def scenes(member: Member, cohort: Cohort) -> Iterator[tuple[str, Scene]]:
