@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pydicom.dataset import Dataset
+
 from dicom_node.pipeline.completeness import Patience
 from dicom_node.pipeline.counting import CountInstances, PeerCounts
 from dicom_node.pipeline.evidence import Witnesses
@@ -28,22 +30,43 @@ def receive(
 ) -> None:
     """Keep instances; each must meet the same answer."""
     for instance in instances:
-        ds = instance.dataset()
-        announced = {
-            "sop_class_uid": str(ds.SOPClassUID),
-            "sop_instance_uid": str(ds.SOPInstanceUID),
-            "transfer_syntax_uid": str(ds.file_meta.TransferSyntaxUID),
-        }
-        spool = store.objects.spool(**announced)
-        spool.write(dataset_bytes(instance.part10))
-        arrival = Arrival(
-            **announced,
+        receive_bytes(
+            store,
+            dataset_bytes(instance.part10),
+            instance.dataset(),
+            at=at,
             calling_ae_title=calling_ae_title,
-            called_ae_title="NODE",
             association_id=association_id,
-            received_at=at,
+            expected=expected,
         )
-        assert store.inbox.keep(spool, arrival) is expected
+
+
+def receive_bytes(
+    store: Store,
+    encoded_dataset: bytes,
+    announced_as: Dataset,
+    *,
+    at: datetime = NOON,
+    calling_ae_title: str = "CT1",
+    association_id: str = "1",
+    expected: Kept = Kept.STORED,
+) -> None:
+    """Keep bytes that may be no dataset, announced with another one's UIDs and transfer syntax."""
+    announced = {
+        "sop_class_uid": str(announced_as.SOPClassUID),
+        "sop_instance_uid": str(announced_as.SOPInstanceUID),
+        "transfer_syntax_uid": str(announced_as.file_meta.TransferSyntaxUID),
+    }
+    spool = store.objects.spool(**announced)
+    spool.write(encoded_dataset)
+    arrival = Arrival(
+        **announced,
+        calling_ae_title=calling_ae_title,
+        called_ae_title="NODE",
+        association_id=association_id,
+        received_at=at,
+    )
+    assert store.inbox.keep(spool, arrival) is expected
 
 
 def complete_quiet(

@@ -13,6 +13,7 @@ from dicom_node.pipeline.rules import Rules
 from dicom_node.pipeline.series_facts import facts_of_series
 from dicom_node.pipeline.study_state import study_decision
 from dicom_node.store import Closing, JobPlan, SeriesRow, Skip, Store
+from inference.series.errors import UnsuitableObjectError
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,9 @@ def _route(store: Store, series: SeriesRow, rules: Rules) -> Process | routing.S
     instances = store.series.instances(series.series_instance_uid, generation=series.generation)
     try:
         return route(facts_of_series(store, instances, rules.keywords), rules)
+    except UnsuitableObjectError as error:
+        log.warning("series not routed by its values: %s", error, extra=_fields(series))
+        return UNREADABLE
     except Exception:
         # Its objects are gone, say. The job will meet the same trouble, and is where it is recorded by name.
         log.exception("series not readable", extra={"series_instance_uid": series.series_instance_uid})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
 
-from pydicom import dcmread
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
@@ -13,8 +15,10 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
 from dicom_node.pipeline.conditions import SENDER_KEYWORD
-from dicom_node.pipeline.routing import InstanceFacts
+from dicom_node.pipeline.routing import SEGMENTED_SOP_CLASSES, InstanceFacts
 from dicom_node.store import InstanceRow, Origin, Store
+from inference.series.errors import UnsuitableObjectError
+from inference.series.instances import read_header
 from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME
 
 log = logging.getLogger(__name__)
@@ -27,10 +31,24 @@ _NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "US 
 _ESCAPE_ENDS = {ord("\\")}  # a value ends an escape sequence of ISO 2022 (PS3.5 6.1.2.5.3)
 
 
+@dataclass(frozen=True, slots=True)
+class _StoredInstance:
+    """An instance in the store, as the reader of headers wants it."""
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+
 def facts_of_series(
     store: Store, instances: Sequence[InstanceRow], keywords: Collection[str]
 ) -> tuple[InstanceFacts, ...]:
-    """Facts of the instances of a series, each distinct set of facts once."""
+    """Facts of the instances of a series, each distinct set of facts once.
+
+    Raises
+    ------
+    UnsuitableObjectError
+        The header of a CT or MR image is damaged or hostile.
+    """
     distinct: dict[tuple[object, ...], InstanceFacts] = {}
     for row in instances:
         facts = _facts_of_instance(store, row, keywords)
@@ -59,10 +77,12 @@ def is_signed_by_us(header: Dataset) -> bool:
 
 
 def _facts_of_instance(store: Store, row: InstanceRow, keywords: Collection[str]) -> InstanceFacts:
-    with store.objects.open(row.digest) as stream:
-        header = dcmread(
-            stream, stop_before_pixels=True, specific_tags=[*keywords, *OWN_SIGNATURE, "SpecificCharacterSet"]
-        )
+    try:
+        header = read_header(_StoredInstance(row.sop_instance_uid, partial(store.objects.open, row.digest)))
+    except UnsuitableObjectError:
+        if row.sop_class_uid in SEGMENTED_SOP_CLASSES:
+            raise  # whoever makes the volume names it
+        header = Dataset()
     return InstanceFacts(
         row.sop_class_uid,
         row.origin is Origin.NODE or is_signed_by_us(header),

@@ -26,7 +26,7 @@ from inference.models import ModelIdentity
 from inference.segment import Segmentation
 from inference.series.volume import SourceVolume
 from inference.verdict.verdict import SeriesVerdict, Verdict
-from tests.arrivals import NOON, complete_quiet, receive
+from tests.arrivals import NOON, complete_quiet, dataset_bytes, receive, receive_bytes
 from tests.factories import SyntheticSeries, ct_series, drop_slice
 
 DIGEST = "d" * 64
@@ -452,3 +452,22 @@ def test_a_series_that_was_skipped_and_deleted_is_skipped_again(
     assert store.retention.delete_sources(store.series.get(series.series_instance_uid), clock.now)
     queue(store, clock, series[4:], rules=SKIP_ALL)
     assert store.series.get(series.series_instance_uid).state is SeriesState.SKIPPED
+
+
+def test_a_header_nested_beyond_sense_is_refused_by_name_and_no_defect(
+    store: Store, clock: StubbornClock, series: SyntheticSeries, caplog: pytest.LogCaptureFixture
+) -> None:
+    """pydicom unfolds sequences by calling itself, so that a hostile header looked like a defect of ours."""
+    opened = b"\x41\x00\x10\x10SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    closed = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+    middle = series[3]
+    at = middle.part10.index(b"\xe0\x7f\x10\x00OW")
+    receive(store, [*series[:3], *series[4:]], at=clock.now)
+    spoiled = dataset_bytes(middle.part10[:at] + 500 * opened + 500 * closed + middle.part10[at:])
+    receive_bytes(store, spoiled, middle.dataset(), at=clock.now)
+    clock.pass_by(60)
+    assert complete_quiet(store, RULES, pipeline_digest=DIGEST, quiet_s=30, now=clock.now) == 1
+    assert worker(store, clock).work_once(threading.Event())
+    (job,) = store.jobs.list()
+    assert (job.state, job.error_code) == (JobState.DEAD, "nested-too-deeply")
+    assert not [record for record in caplog.records if record.exc_info]
