@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from inference.series.errors import UnsuitableObjectError
-from inference.series.instances import InstanceSource, read_header, reading
+from inference.series.errors import UnreadableError, UnsuitableObjectError
+from inference.series.instances import InstanceSource, read_damaged_identity, read_header, reading
 from inference.series.limits import MAX_ARCHIVE_BYTES, MAX_ARCHIVE_MEMBERS, MAX_OBJECT_BYTES
 from inference.series.objects import check_suitable
 
@@ -118,11 +118,18 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
 
 
 def _series_of(sources: Sequence[InstanceSource], rejected: list[Rejected]) -> tuple[SeriesFiles, ...]:
-    """Group image instances by Series Instance UID; the others go to ``rejected``."""
+    """Group image instances by Series Instance UID; the others go to ``rejected``.
+
+    A damaged image of which the series can be told stays in it, so that the series is refused by name: without it the
+    volume would have a hole, or end too early.
+    """
     found: dict[str, tuple[str, str, list[InstanceSource]]] = {}
     for source in sources:
         try:
-            ds = read_header(source)
+            try:
+                ds = read_header(source)
+            except UnreadableError as error:
+                ds = read_damaged_identity(source, error)
             with reading(source.name):
                 check_suitable(ds, source.name)
                 uids = str(ds.SeriesInstanceUID), str(ds.StudyInstanceUID), str(ds.get("Modality") or "")

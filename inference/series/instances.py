@@ -28,7 +28,13 @@ from pydicom.uid import (
 )
 
 from inference.series.encoded import InstanceSource, PixelData, is_near
-from inference.series.errors import NestedTooDeeplyError, NotDicomError, ObjectTooLargeError, UnreadableError
+from inference.series.errors import (
+    NestedTooDeeplyError,
+    NotDicomError,
+    ObjectTooLargeError,
+    UnreadableError,
+    UnsuitableObjectError,
+)
 from inference.series.limits import (
     MAX_ELEMENTS,
     MAX_INFLATED_BYTES,
@@ -47,9 +53,18 @@ from inference.series.part10 import (
     scan_part10,
 )
 
-__all__ = ["Instance", "InstanceSource", "looks_like_dicom", "read_header", "read_instance", "reading"]
+__all__ = [
+    "Instance",
+    "InstanceSource",
+    "looks_like_dicom",
+    "read_damaged_identity",
+    "read_header",
+    "read_instance",
+    "reading",
+]
 
 SPECIFIC_CHARACTER_SET = BaseTag(0x00080005)
+SERIES_INSTANCE_UID = BaseTag(0x0020000E)
 ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 FIRST_GROUPS = frozenset({0x0002, 0x0004, 0x0008})  # a dataset without preamble begins in one of these
 
@@ -118,6 +133,20 @@ def read_header(source: InstanceSource) -> Dataset:
         A leaf that says why the bytes cannot be read as DICOM.
     """
     return read_instance(source).header
+
+
+def read_damaged_identity(source: InstanceSource, damage: UnreadableError) -> Dataset:
+    """What a damaged header says up to its Series Instance UID; raises ``damage`` where it does not get that far."""
+    try:
+        with reading(source.name), source.open() as file:
+            head = io.BytesIO(file.read(HEAD_BYTES))
+            ds = read_partial(head, lambda tag, _vr, _length: tag > SERIES_INSTANCE_UID, force=True)
+            is_told = bool(ds.get("SeriesInstanceUID"))
+    except UnsuitableObjectError:
+        raise damage from None
+    if not is_told:
+        raise damage
+    return ds
 
 
 def read_instance(source: InstanceSource) -> Instance:

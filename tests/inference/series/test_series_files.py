@@ -12,6 +12,7 @@ import pytest
 
 from inference.series import files
 from inference.series.assemble import assemble_volumes
+from inference.series.errors import NestedTooDeeplyError
 from inference.series.files import ZipMemberSource, find_inputs
 from inference.series.instances import looks_like_dicom
 from tests.factories import ct_series, mr_series
@@ -173,3 +174,27 @@ def test_sources_can_go_to_another_process(tmp_path: Path):
 )
 def test_dicom_is_known_by_its_first_bytes(head: bytes, expected: bool):
     assert looks_like_dicom(head) is expected
+
+
+def test_a_damaged_image_keeps_its_series_from_being_read_without_it(tmp_path: Path):
+    paths = ct_series(9).write_to(tmp_path / "ct")
+    whole = paths[-1].read_bytes()  # the last slice: nothing else would tell that the stack ends too early
+    opened = b"\x41\x00\x10\x10SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    at = whole.index(b"\xe0\x7f\x10\x00OW")
+    paths[-1].write_bytes(whole[:at] + 100 * opened + whole[at:])
+    inputs = find_inputs([tmp_path])
+    assert inputs.rejected == ()
+    (series,) = inputs.series
+    with pytest.raises(NestedTooDeeplyError):
+        assemble_volumes(series.sources)
+
+
+def test_a_damaged_file_of_which_nothing_tells_the_series_is_rejected_alone(tmp_path: Path):
+    paths = ct_series(4).write_to(tmp_path / "ct")
+    whole = paths[-1].read_bytes()
+    opened = b"\x09\x00\x10\x10SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    at = whole.index(b"\x10\x00\x10\x00PN")  # before the Series Instance UID
+    paths[-1].write_bytes(whole[:at] + 100 * opened + whole[at:])
+    inputs = find_inputs([tmp_path])
+    assert codes(inputs) == {"0004.dcm": "nested-too-deeply"}
+    assert len(inputs.series[0].sources) == 3
