@@ -258,6 +258,7 @@ def _geometry() -> Iterator[str]:
             ("pixels of a frame", f"{limits.MAX_PLANE_PIXELS:,}", "`pixel-format`"),
             ("voxels of a series", f"{limits.MAX_VOXELS:,}", "`series-too-large`"),
             ("pixel data of a series as received", _gib(limits.MAX_ENCODED_BYTES), "`series-too-large`"),
+            ("of those, inflated or in an unusual encoding", _gib(limits.MAX_HELD_BYTES), "`series-too-large`"),
             ("one instance", _gib(limits.MAX_OBJECT_BYTES), "`object-too-large`"),
             ("sequences inside each other", str(limits.MAX_SEQUENCE_DEPTH), "`nested-too-deeply`"),
             ("bits", "8, 16 or 32 allocated, any number stored, signed or not; 32 bit float", "`pixel-format`"),

@@ -24,7 +24,7 @@ from inference.series.errors import (
 from inference.series.filling import fill_between_frames
 from inference.series.geometry import StackGeometry, stack_geometry
 from inference.series.instances import Instance, InstanceSource, read_instance, reading
-from inference.series.limits import MAX_ENCODED_BYTES, MAX_STACKS, MAX_VOXELS
+from inference.series.limits import MAX_ENCODED_BYTES, MAX_HELD_BYTES, MAX_STACKS, MAX_VOXELS
 from inference.series.objects import CT_CLASSES, check_suitable, sop_class_uid_of
 from inference.series.pixels import Encoded, check_pixel_data, encoded_frames, stored_values, write_measured_values
 from inference.series.planes import Plane, planes_of, value_remarks
@@ -133,7 +133,7 @@ def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instanc
     """Read all sources once; keep each image instance once, ordered by SOP Instance UID."""
     kept: dict[str, Instance] = {}
     refusals: list[UnsuitableObjectError] = []
-    n_duplicates = n_bytes = 0
+    n_duplicates = n_bytes = n_held_bytes = 0
     for source in sources:
         instance = read_instance(source)
         with reading(source.name):
@@ -148,11 +148,15 @@ def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instanc
                 n_duplicates += 1
                 continue
             kept[uid] = instance
-        n_bytes += len(instance.pixel_data or b"")
-        if n_bytes > MAX_ENCODED_BYTES:
-            raise SeriesTooLargeError(
-                str(instance.header.SeriesInstanceUID), "bytes of pixel data", n_bytes, MAX_ENCODED_BYTES
-            )
+        if instance.pixel_data is not None:
+            n_bytes += len(instance.pixel_data)
+            n_held_bytes += len(instance.pixel_data.held or b"")
+        for what, found, maximum in (
+            ("bytes of pixel data", n_bytes, MAX_ENCODED_BYTES),
+            ("bytes of pixel data that are held in memory", n_held_bytes, MAX_HELD_BYTES),
+        ):
+            if found > maximum:
+                raise SeriesTooLargeError(str(instance.header.SeriesInstanceUID), what, found, maximum)
     if not kept:
         raise refusals[0] if refusals else NoImagesError("")
     remarks = []

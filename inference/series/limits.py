@@ -5,6 +5,7 @@ from __future__ import annotations
 MAX_OBJECT_BYTES = 4 * 2**30  # one encoded instance; PS3.5 element lengths end here too
 MAX_INFLATED_BYTES = 2**30  # of a deflated dataset, which is held in memory, for moments three times
 MAX_ENCODED_BYTES = 8 * 2**30  # pixel data of one series as received
+MAX_HELD_BYTES = 2**30  # of those, what is held in memory because it had to be inflated or put right to be read
 MAX_PLANE_PIXELS = 2**26  # 8192 x 8192
 MAX_VOXELS = 2**30  # of all stacks of one series: 4 GiB as float32
 MAX_COORDINATE_MM = 1e6  # of a position: a kilometre away lies no patient

@@ -139,6 +139,13 @@ def test_a_series_larger_than_memory_is_refused(monkeypatch):
         assemble_volumes(list(ct_series(4)))
 
 
+def test_pixel_data_that_must_be_held_are_bounded_by_memory_and_not_by_disk(monkeypatch):
+    monkeypatch.setattr(assemble, "MAX_HELD_BYTES", 9000)
+    assert len(assemble_volumes(list(ct_series(4)))) == 1
+    with pytest.raises(SeriesTooLargeError, match="bytes of pixel data that are held in memory, expected at most 9000"):
+        assemble_volumes(list(ct_series(4, transfer_syntax_uid=DeflatedExplicitVRLittleEndian)))
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     at=st.floats(0, 1),
