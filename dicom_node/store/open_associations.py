@@ -1,18 +1,22 @@
 """Which associations are open, so that a pause of a sender is not taken for its end.
 
 Each is a file that its receiver holds a lock on, and of which the modification time is the latest message. It costs an
-instance no transaction and no sync, and a receiver that is killed leaves no association open.
+instance no transaction and no sync, and a receiver that is killed leaves no association open. It is evidence and no
+more: where the file cannot be made, the association goes on and is not known to be open.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
@@ -23,22 +27,44 @@ class OpenAssociations:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._is_reported = False  # that no file can be made
 
     @contextmanager
     def hold(self, association_id: str) -> Iterator[Callable[[datetime], None]]:
         """Count an association as open for the time of the block; the function that it gives notes a message."""
-        path = self._folder / association_id
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fd = self._lock(association_id)
+
+        def note(at: datetime) -> None:
+            if fd is not None:
+                with suppress(OSError):
+                    os.utime(fd, times=(at.timestamp(), at.timestamp()))
+
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-
-            def note(at: datetime) -> None:
-                os.utime(fd, times=(at.timestamp(), at.timestamp()))
-
             yield note
         finally:
-            path.unlink(missing_ok=True)
-            os.close(fd)
+            if fd is not None:
+                with suppress(OSError):
+                    (self._folder / association_id).unlink()
+                os.close(fd)
+
+    def _lock(self, association_id: str) -> int | None:
+        """File of an association, locked; ``None`` where there can be none, which is logged once until it can."""
+        fd = None
+        try:
+            fd = os.open(self._folder / association_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError as error:
+            if fd is not None:
+                os.close(fd)
+            if not self._is_reported:
+                log.warning(
+                    "open associations cannot be noted (%s); a sender that pauses is taken for done",
+                    error.strerror,
+                )
+            self._is_reported = True
+            return None
+        self._is_reported = False
+        return fd
 
     def last_message_at(self, association_id: str) -> datetime | None:
         """When an open association brought its latest message; ``None`` when it is over."""
@@ -46,7 +72,7 @@ class OpenAssociations:
             return None
         try:
             fd = os.open(self._folder / association_id, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except OSError:  # it is over, or never was noted
             return None
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

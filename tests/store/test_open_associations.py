@@ -9,6 +9,8 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from dicom_node.store import Store
 from tests.store.sending import T0
 
@@ -36,6 +38,22 @@ def test_an_association_is_open_for_as_long_as_it_is_held(store: Store) -> None:
 def test_a_name_that_is_no_association_is_not_looked_for(store: Store) -> None:
     for name in ("", "../index.sqlite", "a/b", "unknown"):
         assert store.associations.last_message_at(name) is None
+
+
+def test_an_association_goes_on_where_its_file_cannot_be_made(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    folder = store.data_dir / "associations"
+    folder.rmdir()
+    folder.write_bytes(b"")  # no file can be made in it, whoever runs this
+    for association_id in ("a1", "a2"):
+        with store.associations.hold(association_id) as note:
+            note(T0)
+            assert store.associations.last_message_at(association_id) is None
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    folder.unlink()
+    folder.mkdir()
+    with store.associations.hold("a3") as note:
+        note(T0)
+        assert store.associations.last_message_at("a3") == T0
 
 
 def test_a_receiver_that_is_killed_leaves_no_association_open(tmp_path: Path) -> None:
