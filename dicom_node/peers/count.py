@@ -27,6 +27,7 @@ TIMEOUT_S = 10.0  # for each part of an answer
 ANSWER_S = 60.0  # for all of it: a peer that names one instance every few seconds would hold all other series up
 MAX_INSTANCES = 100_000  # of one series; a peer that names more is not asked on
 PAGE = 5_000  # fits into the answer that is read
+NO_NUMBER = "a Number of Series Related Instances that is no number"
 SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SERIES_RELATED_INSTANCES = "0020000E", "00080018", "00201209"
 
 
@@ -79,7 +80,10 @@ def _count_by_find(
         is_known = True
         number = match.get("NumberOfSeriesRelatedInstances")
         if number is not None:
-            n_instances = int(number)
+            try:
+                n_instances = int(number)
+            except (TypeError, ValueError) as error:
+                raise QueryUnreadableError(peer.name, NO_NUMBER) from error
     if n_instances is not None or not is_known:
         return n_instances
     del identifier.NumberOfSeriesRelatedInstances
@@ -101,6 +105,8 @@ def _find(
             if n_matches > MAX_INSTANCES:
                 raise QueryUnreadableError(peer.name, f"more than {MAX_INSTANCES} matches")
             _check_pace(peer, began)
+            if not response.has_data_set:
+                raise QueryUnreadableError(peer.name, "a match without a data set")
             yield _decoded(peer, data_set)
         elif response.status != SUCCESS:
             raise QueryFailedError(peer.name, response.status, response.comment)
@@ -134,7 +140,7 @@ def _count_by_qido(client: httpx.Client, peer: DicomwebPeer, study: str, series:
         try:
             return int(str(number))
         except ValueError as error:
-            raise QueryUnreadableError(peer.name, "a Number of Series Related Instances that is no number") from error
+            raise QueryUnreadableError(peer.name, NO_NUMBER) from error
     found: set[str] = set()
     began = time.monotonic()
     while len(found) <= MAX_INSTANCES:

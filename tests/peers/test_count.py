@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]
 
 from dicom_node.failures import ErrorKind, classify
@@ -80,13 +81,26 @@ def find_scp(answers: Callable[[Dataset], Iterable[tuple[int, Dataset | None]]])
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
 
     def find(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
-        yield from answers(event.identifier)
+        for status, ds in answers(event.identifier):
+            if status == 0xFF00 and ds is None:
+                send_bare_match(event)
+            else:
+                yield status, ds
 
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
     try:
         yield DimsePeer(name="peer", ae_title="PEER", host="127.0.0.1", port=server.socket.getsockname()[1])
     finally:
         server.shutdown()
+
+
+def send_bare_match(event: evt.Event) -> None:
+    """Answer with a match that has no data set, which pynetdicom would refuse to encode."""
+    answer = C_FIND()
+    answer.MessageIDBeingRespondedTo = event.request.MessageID
+    answer.AffectedSOPClassUID = event.request.AffectedSOPClassUID
+    answer.Status = 0xFF00
+    event.assoc.dimse.send_msg(answer, event.context.context_id)
 
 
 def found(**values: object) -> tuple[int, Dataset]:
@@ -122,6 +136,23 @@ def test_a_peer_that_answers_with_other_series_is_not_believed(series: Synthetic
 
     with find_scp(answers) as peer:
         assert count(peer, series) == 12
+
+
+def test_several_numbers_are_no_answer(series: SyntheticSeries) -> None:
+    answer = found(SeriesInstanceUID=series.series_instance_uid, NumberOfSeriesRelatedInstances=[12, 13])
+    with find_scp(lambda _: [answer]) as peer, pytest.raises(DeliveryError) as caught:
+        count(peer, series)
+    assert caught.value.code == "query-unreadable"
+
+
+# pynetdicom drops its socket unclosed when the peer has aborted while it answers.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_match_without_a_data_set_is_not_taken_for_the_end(series: SyntheticSeries) -> None:
+    whole = found(SeriesInstanceUID=series.series_instance_uid, NumberOfSeriesRelatedInstances=12)
+    with find_scp(lambda _: [(0xFF00, None), whole]) as peer, pytest.raises(DeliveryError) as caught:
+        count(peer, series)
+    assert caught.value.code == "query-unreadable"
+    assert classify(caught.value) is ErrorKind.TRANSIENT
 
 
 @pytest.mark.parametrize("status", [0xA700, 0xC001, 0xA900])
