@@ -66,6 +66,9 @@ reference: dev  ## docs/reference.md and docs/conformance.md from the code
 agreements: dev peers  ## docs/agreements.md: real series beside SimpleITK and dcm2niix
 	$(BIN)/python -m benchmarks.agreements $(DATA)/dicom
 
+soak: dev peers  ## hundreds of mixed series through segment and through a node
+	$(BIN)/python -m tests.soak.soak --data $(DATA)/dicom
+
 bench-ingest: dev peers  ## durable ingest against storescp, Orthanc and qrscp
 	$(BIN)/python -m benchmarks.bench_ingest
 

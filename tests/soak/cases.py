@@ -1,0 +1,405 @@
+"""Small synthetic series of every kind that a PACS may send, each with what must become of it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    MRSpectroscopyStorage,
+    PositronEmissionTomographyImageStorage,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+
+from tests.factories import EncodedInstance, SyntheticSeries, ct_series, drop_slice, enhanced_mr, mr_series, uid_of
+
+N_SLICES, ROWS, COLUMNS = 9, 36, 32
+N_REPEATED_SLICES = 5
+SYNTAXES = {
+    "explicit": ExplicitVRLittleEndian,
+    "implicit": ImplicitVRLittleEndian,
+    "big-endian": ExplicitVRBigEndian,
+    "deflated": DeflatedExplicitVRLittleEndian,
+    "rle": RLELossless,
+    "jpeg-2000": JPEG2000Lossless,
+    "jpeg-ls": JPEGLSLossless,
+}
+Instances = Sequence[EncodedInstance]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A series and what must become of it: a number of volumes, or beginnings of codes, divided by ``|``."""
+
+    name: str
+    instances: tuple[EncodedInstance, ...]
+    expected: int | str
+
+
+def all_cases() -> Iterator[Case]:
+    """Every case, the same each time."""
+    for make in (_orientations, _leaning, _gaps, _stacks, _encodings, _pixels, _damaged, _attributes, _other_objects):
+        for name, instances, expected in make():
+            yield Case(name, tuple(instances), expected)
+
+
+def ct(name: str, n_slices: int = N_SLICES, **options: Any) -> SyntheticSeries:
+    """A small CT series with UIDs of its own."""
+    sizes = {"rows": ROWS, "columns": COLUMNS, "spacing_mm": (5.0, 4.0, 3.5)}
+    return ct_series(n_slices, **{**sizes, **options}, seed=name)
+
+
+def mr(name: str, n_slices: int = N_SLICES, **options: Any) -> SyntheticSeries:
+    """A small MR series with UIDs of its own."""
+    sizes = {"rows": ROWS, "columns": COLUMNS, "spacing_mm": (5.0, 4.0, 3.5)}
+    return mr_series(n_slices, **{**sizes, **options}, seed=name)
+
+
+Made = Iterator[tuple[str, Instances, int | str]]
+
+
+def _orientations() -> Made:
+    axes = np.eye(3)
+    for (first, second), signs in product(permutations(range(3), 2), product((1, -1), repeat=2)):
+        orientation = (*(signs[0] * axes[first]), *(signs[1] * axes[second]))
+        name = f"orientation-{first}{second}{''.join('+' if sign > 0 else '-' for sign in signs)}"
+        yield name, ct(name, orientation=orientation), 1
+        # Slices that descend along the normal, and arrive in that order.
+        yield f"{name}-mr", mr(f"{name}-mr", orientation=orientation)[::-1], 1
+    for number, (turn, nod) in enumerate(((10, 0), (0, 25), (15, 20), (44, -30), (-50, 12), (88, 3))):
+        a, b = np.deg2rad((turn, nod))
+        row = np.array((np.cos(a), np.sin(a), 0.0))
+        column = np.cos(b) * np.array((-np.sin(a), np.cos(a), 0.0)) + np.sin(b) * np.array((0.0, 0.0, 1.0))
+        yield f"oblique-{number}", mr(f"oblique-{number}", orientation=(*row, *column)), 1
+
+
+def _leaning() -> Made:
+    for degrees in (-30, -18, -7, -1, 1, 7, 18, 30, 44):
+        yield f"tilt{degrees}", ct(f"tilt{degrees}", tilt_deg=degrees), 1
+    yield "tilt60", ct("tilt60", tilt_deg=60), "gantry-tilt"
+    yield "shifted", ct("shifted", edit=_moved({4: (10.0, 0.0, 0.0)})), 1
+    yield "shifted-far", ct("shifted-far", edit=_moved({4: (60.0, 0.0, 0.0)})), "slices-not-aligned"
+
+
+def _gaps() -> Made:
+    yield "gap-1", drop_slice(ct("gap-1"), slice_number=4), 1
+    yield "gap-first", drop_slice(ct("gap-first"), slice_number=1), 1
+    yield "gap-last", drop_slice(ct("gap-last"), slice_number=N_SLICES), 1
+    yield "gap-every-second", ct("gap-every-second")[::2], 1
+    yield "gap-3-of-20", [*ct("gap-3", 20)[:8], *ct("gap-3", 20)[11:]], 1
+    yield "gap-half", [*ct("gap-half", 20)[:4], *ct("gap-half", 20)[-4:]], "slice-gap"
+    yield "changing-distances", ct("changing", edit=_moved({n: (0, 0, 2.5 * (n - 4)) for n in range(5, N_SLICES)})), 1
+    yield "jitter", ct("jitter", edit=_moved({n: (0, 0, 0.04 * (-1) ** n) for n in range(N_SLICES)})), 1
+    yield "contradicting", ct("contradicting", edit=_with(SpacingBetweenSlices=1.0, SliceThickness=99.0)), 1
+    yield "very-thick", ct("very-thick", 4, spacing_mm=(40.0, 4.0, 3.5)), 1
+    yield "not-square", ct("not-square", spacing_mm=(5.0, 8.0, 2.0)), 1
+    for n_slices in (1, 2):
+        yield f"slices-{n_slices}", ct(f"slices-{n_slices}", n_slices), "too-few-slices"
+    yield "slices-3", ct("slices-3", 3), 1
+    for position in ("FFS", "HFP", "HFDL", "FFDR"):
+        yield f"position-{position}", mr(f"position-{position}", edit=_with(PatientPosition=position)), 1
+
+
+def _stacks() -> Made:
+    yield "echoes-2", _repeated("echoes-2", [{"EchoTime": 5.0 * n} for n in (1, 2)]), 2
+    yield "echoes-16", _repeated("echoes-16", [{"EchoTime": 5.0 * n} for n in range(1, 17)]), 16
+    yield "echoes-17", _repeated("echoes-17", [{"EchoTime": 5.0 * n} for n in range(1, 18)]), "multiple-time-points"
+    yield "echo-incomplete", _repeated("echo-incomplete", [{"EchoTime": 5.0}, {"EchoTime": 10.0}])[:-1], 2
+    diffusion: list[dict[str, Any]] = [{"DiffusionBValue": 0.0}]
+    for n in range(6):
+        angle = n * np.pi / 6
+        direction = [float(np.cos(angle)), float(np.sin(angle)), 0.0]
+        diffusion.append({"DiffusionBValue": 1000.0, "DiffusionGradientOrientation": direction})
+    yield "dti", _repeated("dti", diffusion), 2
+    yield "dynamic-5", _repeated("dynamic-5", [{"TemporalPositionIdentifier": n} for n in range(1, 6)]), 1
+    yield "dynamic-40", _repeated("dynamic-40", [{"TemporalPositionIdentifier": n} for n in range(1, 41)]), 1
+    yield "cardiac", _repeated("cardiac", [{"TriggerTime": 50.0 * n} for n in range(10)]), 1
+    parts = [{"ImageType": ["ORIGINAL", "PRIMARY", part]} for part in ("M", "P")]
+    yield "magnitude-phase", _repeated("magnitude-phase", parts), 1
+    yield "by-order-only", _repeated("by-order-only", [{}, {}, {}]), 1
+    yield "energies", [*ct("energies"), *_other_uids(ct("energies", edit=_with(KVP=140)))], 2
+    yield (
+        "orientations-2",
+        [*mr("orientations-2"), *_of_series("orientations-2", mr("o2", orientation=(1, 0, 0, 0, 1, 0)))],
+        2,
+    )
+    yield "orientations-and-one", [*mr("o-and-one"), *_of_series("o-and-one", ct("o1", 1))], "mixed-orientations"
+    yield "sizes-2", [*ct("sizes-2"), *_of_series("sizes-2", ct("s2", rows=30, columns=28))], 2
+    yield "sizes-and-one", [*ct("sizes-and-one"), *_of_series("sizes-and-one", ct("s1", 1, rows=30))], "mixed-sizes"
+    yield "twice-the-same", [*ct("twice"), *ct("twice")[2:5]], 1
+    yield "positions-twice", [*ct("positions-twice"), *_other_uids(ct("positions-twice"))[2:4]], "duplicate-positions"
+    yield (
+        "frames-of-reference",
+        ct("frames-of-reference", edit=_frame_of_reference_by_slice),
+        "mixed-frames-of-reference",
+    )
+
+
+def _encodings() -> Made:
+    for word, uid in SYNTAXES.items():
+        yield f"ct-{word}", ct(f"ct-{word}", transfer_syntax_uid=uid), 1
+        yield f"mr-{word}", mr(f"mr-{word}", transfer_syntax_uid=uid), 1
+        name = f"enhanced-{word}"
+        yield name, [enhanced_mr(mr(name), transfer_syntax_uid=uid)], 1
+    yield "enhanced-shuffled", [enhanced_mr(mr("shuffled"), frame_order=(3, 0, 8, 5, 1, 7, 2, 6, 4))], 1
+    yield (
+        "enhanced-two-instances",
+        [enhanced_mr(mr("two"), frame_order=range(4)), enhanced_mr(mr("two"), frame_order=range(4, 9))],
+        1,
+    )
+    for word, frames, missing in (
+        ("whole", ((0, 1, 2, 3), (4, 5, 6, 7, 8)), 1),
+        ("part", ((0, 1, 2, 3),), "concatenation-incomplete"),
+    ):
+        name = f"concatenation-{word}"
+        instances = [
+            enhanced_mr(
+                mr(name),
+                frame_order=order,
+                edit=_with_now(
+                    ConcatenationUID=uid_of(name), InConcatenationNumber=number, InConcatenationTotalNumber=2
+                ),
+            )
+            for number, order in enumerate(frames, start=1)
+        ]
+        yield name, instances, missing
+    yield (
+        "enhanced-no-groups",
+        [enhanced_mr(mr("no-groups"), edit=_without_now("PerFrameFunctionalGroupsSequence"))],
+        "geometry-missing",
+    )
+    yield (
+        "enhanced-frames-lied",
+        [enhanced_mr(mr("frames-lied"), edit=_with_now(NumberOfFrames=90))],
+        "geometry-missing",
+    )
+
+
+def _pixels() -> Made:
+    yield "monochrome1", ct("monochrome1", edit=_with(PhotometricInterpretation="MONOCHROME1")), 1
+    yield "padding", ct("padding", edit=_with(PixelPaddingValue=24)), 1
+    yield "slope-by-slice", ct("slope-by-slice", edit=lambda ds, n: ds.update({"RescaleSlope": n + 1})), 1
+    yield "no-rescale", ct("no-rescale", edit=_without("RescaleSlope", "RescaleIntercept")), 1
+    yield "bits-12", ct("bits-12", edit=_with(BitsStored=12, HighBit=11)), 1
+    yield "bits-none", ct("bits-none", edit=_with(BitsStored=0)), "pixel-format"
+    yield "bits-high", ct("bits-high", edit=_with(HighBit=3)), "pixel-format"
+    yield "rows-huge", ct("rows-huge", edit=_with(Rows=65535, Columns=65535)), "pixel-format"
+    yield "rows-zero", ct("rows-zero", edit=_with(Rows=0)), "pixel-format"
+    yield "pixels-short", ct("pixels-short", edit=_with(Rows=ROWS + 6)), "pixel-data-truncated"
+    yield "slope-zero", ct("slope-zero", edit=_with(RescaleSlope=0)), "rescale"
+    yield "colour", ct("colour", edit=_with(SamplesPerPixel=3, PhotometricInterpretation="RGB")), "colour-image"
+
+
+def _damaged() -> Made:
+    for share in (0.5, 0.9, 0.99):
+        name = f"cut-{share:.0%}"
+        yield (
+            name,
+            _with_one(ct(name), lambda part10, share=share: part10[: int(len(part10) * share)]),
+            "pixel-data-truncated",
+        )
+    for word in ("rle", "jpeg-2000", "jpeg-ls"):
+        name = f"cut-{word}"
+        yield name, _with_one(ct(name, transfer_syntax_uid=SYNTAXES[word]), lambda p: p[:-80]), "pixel-data-"
+    yield "deep", _with_one(ct("deep"), _deep_sequence), "nested-too-deeply"
+    yield "many-items", _with_one(ct("many-items"), _many_items), 1
+
+
+def _attributes() -> Made:
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        yield f"without-{keyword}", ct(f"without-{keyword}", edit=_without(keyword)), "geometry-missing"
+    for keyword in ("Rows", "Columns", "BitsAllocated"):
+        yield f"without-{keyword}", ct(f"without-{keyword}", edit=_without(keyword)), "pixel-format"
+    yield "without-PixelData", ct("without-PixelData", edit=_without("PixelData")), "no-pixel-data"
+    for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        name = f"without-{keyword}"
+        yield name, [one.edited(_without_now(keyword)) for one in ct(name)], "uid-missing"
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+        yield (
+            f"empty-{keyword}",
+            [one.edited(_with_now(**{keyword: ""})) for one in ct(f"empty-{keyword}")],
+            "uid-missing",
+        )
+    yield (
+        "without-one-position",
+        _with_edit(ct("without-one-position"), _without_now("ImagePositionPatient")),
+        "geometry-missing",
+    )
+    for value in ([float("nan"), 0, 0], [1e300, 0, 0], [0, 0]):
+        name = f"position-{value[0]:g}-{len(value)}"
+        yield name, ct(name, edit=_text("ImagePositionPatient", "\\".join(map(str, value)))), "geometry-missing"
+    yield "orientation-zero", ct("orientation-zero", edit=_with(ImageOrientationPatient=[0] * 6)), "geometry-missing"
+    yield (
+        "orientation-skewed",
+        ct("orientation-skewed", edit=_with(ImageOrientationPatient=[1, 0, 0, 0.7, 0.7, 0])),
+        "geometry-missing",
+    )
+    yield "spacing-zero", ct("spacing-zero", edit=_with(PixelSpacing=[0, 1])), "geometry-missing"
+    yield "spacing-negative", ct("spacing-negative", edit=_with(PixelSpacing=[-1, 1])), "geometry-missing"
+    yield (
+        "position-no-number",
+        ct("position-no-number", edit=_text("ImagePositionPatient", "left\\of\\here")),
+        "geometry-missing",
+    )
+    yield "numbers-no-numbers", ct("numbers-no-numbers", edit=_text("InstanceNumber", "first")), 1
+    yield "rows-in-words", ct("rows-in-words", edit=_wrong_vr("Rows", "LO", "many")), "pixel-format"
+    yield (
+        "spacing-in-words",
+        ct("spacing-in-words", edit=_wrong_vr("PixelSpacing", "LO", "wide\\high")),
+        "geometry-missing",
+    )
+    yield "no-frame-of-reference", ct("no-frame-of-reference", edit=_without("FrameOfReferenceUID")), 1
+    yield "names", ct("names", edit=_with(PatientName="<script>'\"\\^%00;--", SeriesDescription="../../etc")), 1
+
+
+def _other_objects() -> Made:
+    yield "localizer", ct("localizer", 2, edit=_with(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])), "localizer"
+    yield "mosaic", mr("mosaic", edit=_with(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])), "mosaic"
+    yield (
+        "with-a-localizer",
+        [
+            *ct("with-a-localizer"),
+            *_of_series("with-a-localizer", ct("l", 1, edit=_with(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))),
+        ],
+        1,
+    )
+    for word, uid, expected in (
+        ("capture", SecondaryCaptureImageStorage, "secondary-capture"),
+        ("pet", PositronEmissionTomographyImageStorage, "pet"),
+        ("spectra", MRSpectroscopyStorage, "spectroscopy"),
+        ("private-class", "1.2.276.0.99.1", "not-ct-or-mr"),
+    ):
+        yield word, ct(word, 3, edit=_with(SOPClassUID=uid)), expected
+    conflict = _with_now(PixelData=b"\x01\x00" * ROWS * COLUMNS)
+    yield "conflict", [*ct("conflict"), ct("conflict")[3].edited(conflict)], "conflicting-instance"
+    for word, content in (
+        ("empty", b""), ("text", b"This is no DICOM file.\n" * 40), ("noise", np.random.default_rng(1).bytes(4000)),
+        ("preamble", b"\0" * 128 + b"DICM"),
+        ("preamble-and-noise", b"\0" * 128 + b"DICM" + np.random.default_rng(2).bytes(900)),
+    ):  # fmt: skip
+        yield f"file-{word}", [EncodedInstance(word, content)], "not-dicom|unreadable|sop-class-missing"
+
+
+def _repeated(name: str, values: Sequence[dict[str, Any]]) -> list[EncodedInstance]:
+    """An MR series in which each slice was taken several times, with other values of some attributes."""
+    instances = []
+    for number, changed in enumerate(values):
+
+        def edit(ds: Dataset, index: int, number: int = number, changed: dict[str, Any] = changed) -> None:
+            ds.update(changed)
+            ds.SOPInstanceUID = uid_of(name, "instance", number, index)
+            ds.InstanceNumber = number * N_REPEATED_SLICES + index + 1
+            ds.ContentTime = f"10{number // 60:02d}{number % 60:02d}"
+
+        instances += mr(name, N_REPEATED_SLICES, edit=edit)
+    return instances
+
+
+def _other_uids(instances: Instances) -> list[EncodedInstance]:
+    """The same series, other instances of it."""
+    return [
+        one.edited(lambda ds: ds.update({"SOPInstanceUID": uid_of(ds.SOPInstanceUID, "again")})) for one in instances
+    ]
+
+
+def _of_series(name: str, instances: Instances) -> list[EncodedInstance]:
+    """Instances as parts of another series."""
+    uids = {f"{level}InstanceUID": uid_of(name, level.lower()) for level in ("Study", "Series")}
+    uids["FrameOfReferenceUID"] = uid_of(name, "frame of reference")
+    return [one.edited(lambda ds: ds.update(uids)) for one in instances]
+
+
+def _with_one(series: SyntheticSeries, change: Callable[[bytes], bytes]) -> list[EncodedInstance]:
+    """The series with the bytes of one instance in the middle changed."""
+    middle = len(series) // 2
+    changed = EncodedInstance(series[middle].name, change(series[middle].part10))
+    return [*series[:middle], changed, *series[middle + 1 :]]
+
+
+def _with_edit(series: SyntheticSeries, edit: Callable[[Dataset], None]) -> list[EncodedInstance]:
+    middle = len(series) // 2
+    return [*series[:middle], series[middle].edited(edit), *series[middle + 1 :]]
+
+
+def _moved(by_mm: dict[int, Sequence[float]]) -> Callable[[Dataset, int], None]:
+    def edit(ds: Dataset, index: int) -> None:
+        position = np.array(ds.ImagePositionPatient, dtype=float) + by_mm.get(index, (0.0, 0.0, 0.0))
+        ds.ImagePositionPatient = [f"{value:.6g}" for value in position]
+
+    return edit
+
+
+def _with(**values: Any) -> Callable[[Dataset, int], None]:
+    return lambda ds, _: ds.update(values)
+
+
+def _with_now(**values: Any) -> Callable[[Dataset], None]:
+    return lambda ds: ds.update(values)
+
+
+def _without(*keywords: str) -> Callable[[Dataset, int], None]:
+    def edit(ds: Dataset, _: int) -> None:
+        for keyword in keywords:
+            delattr(ds, keyword)
+
+    return edit
+
+
+def _without_now(keyword: str) -> Callable[[Dataset], None]:
+    return lambda ds: delattr(ds, keyword)
+
+
+def _text(keyword: str, value: str) -> Callable[[Dataset, int], None]:
+    """A value of the right VR that is no such value."""
+
+    def edit(ds: Dataset, _: int) -> None:
+        ds[keyword]._value = value  # pydicom would refuse to set it
+
+    return edit
+
+
+def _wrong_vr(keyword: str, vr: str, value: str) -> Callable[[Dataset, int], None]:
+    """Another VR than the standard's, with text in it."""
+
+    def edit(ds: Dataset, _: int) -> None:
+        tag = ds[keyword].tag
+        del ds[tag]
+        ds.add_new(tag, vr, value.split("\\"))
+
+    return edit
+
+
+def _frame_of_reference_by_slice(ds: Dataset, index: int) -> None:
+    ds.FrameOfReferenceUID = uid_of("of slice", index % 2)
+
+
+def _deep_sequence(part10: bytes) -> bytes:
+    """Sequences in sequences, before everything else but the UIDs that an index needs."""
+    opened = struct.pack("<HH2sHI", 0x0041, 0x1010, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+        "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
+    closed = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    return _before_pixels(part10, opened * 500 + closed * 500)
+
+
+def _many_items(part10: bytes) -> bytes:
+    """A private sequence of a hundred thousand empty items."""
+    items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 100_000
+    return _before_pixels(part10, struct.pack("<HH2sHI", 0x0041, 0x1010, b"SQ", 0, len(items)) + items)
+
+
+def _before_pixels(part10: bytes, element: bytes) -> bytes:
+    at = part10.index(b"\xe0\x7f\x10\x00OW")
+    return part10[:at] + element + part10[at:]
