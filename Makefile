@@ -72,8 +72,9 @@ soak: dev peers  ## hundreds of mixed series through segment and through a node
 bench-ingest: dev peers  ## durable ingest against storescp, Orthanc and qrscp
 	$(BIN)/python -m benchmarks.bench_ingest
 
-bench-segment: dev  ## seconds per stage against nnUNetPredictor
+bench-segment: dev  ## time and memory against nnUNetPredictor and nnUNetv2_predict
 	$(BIN)/python -m benchmarks.bench_segment
+	$(BIN)/python -m benchmarks.bench_commands
 
 bench-volume: dev peers  ## series to volume against SimpleITK and dcm2niix
 	$(BIN)/python -m benchmarks.bench_volume
