@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,7 +190,15 @@ def test_a_network_finds_the_sphere_in_place(
 def test_dcmqi_reads_a_mask_with_missing_slices_in_place(tmp_path: Path):
     series, _ = sphere_series()
     (tmp_path / "seg.dcm").write_bytes(seg_of_threshold([series[i] for i in range(24) if i not in (4, 15)]))
-    command = ["segimage2itkimage", "--inputDICOM", "seg.dcm", "--outputDirectory", ".", "-t", "nii"]
+    command = [
+        Path(sys.executable).with_name("segimage2itkimage"),
+        "--inputDICOM",
+        "seg.dcm",
+        "--outputDirectory",
+        ".",
+        "-t",
+        "nii",
+    ]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     image = sitk.ReadImage(next(tmp_path.glob("*.nii*")))

@@ -99,6 +99,6 @@ def test_real_series_give_the_same_masks_both_ways(
     from_files = masks_of([dcmread(path) for path in sorted((tmp_path / "out").glob("*/seg.dcm"))])
 
     assert jobs["dead"] == 1
-    assert len(from_files) >= 8
+    assert len(from_files) >= 6  # of each group one, and of the dual echo both magnitude stacks
     assert from_node.keys() == from_files.keys()
     assert from_node == from_files
