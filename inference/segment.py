@@ -23,14 +23,17 @@ from inference.refine.masks import DecidedBy, refine_masks
 from inference.series.errors import SeriesTooLargeError
 from inference.series.limits import MAX_VOXELS
 from inference.series.volume import Remark, SourceVolume
-from inference.verdict.verdict import SegmentationFacts, SeriesVerdict, Verdict, decide_verdict, gather_facts
-
-# A head with neck and shoulders holds less. Where there is more body and no face in view, no face was taken out, and
-# what the network shows is air that looks like a fill (docs/models/anonymization.md, known failures).
-LARGEST_HEAD_ML: Final = 10_000.0
+from inference.verdict.verdict import (
+    LARGEST_HEAD_ML,
+    SegmentationFacts,
+    SeriesVerdict,
+    Verdict,
+    decide_verdict,
+    gather_facts,
+)
 
 # Raised whenever the same volume and models would give other masks or another verdict; part of the pipeline digest.
-SEGMENTATION_VERSION: Final = "2"
+SEGMENTATION_VERSION: Final = "3"
 
 Mask = NDArray[np.bool_]
 OnStage = Callable[[str], None]

@@ -18,6 +18,9 @@ from inference.verdict.facts import SegmentationFacts, gather_facts
 __all__ = ["SegmentationFacts", "SeriesVerdict", "Verdict", "decide_verdict", "gather_facts"]
 
 WIDEST_HEAD_MM = 200.0  # only for the wording of reasons
+# A head with neck and shoulders holds less. Where there is more body and no face in view, no face was taken out, and
+# what the network shows is air that looks like a fill (docs/models/anonymization.md, known failures).
+LARGEST_HEAD_ML = 10_000.0
 SMALLEST_HEAD_ML = 2000.0  # a brain has 900 to 1900 mL, a head with skin and face more
 
 
@@ -54,7 +57,8 @@ def decide_verdict(facts: SegmentationFacts, calibration: Calibration | None = N
     is_found = covered >= numbers.face_present_below
     if in_view < numbers.not_in_view_below:
         reason = _reason_against_view(facts)
-        if is_found:  # the two models contradict each other: where no face is, no tool has taken one away
+        # The two models contradict each other: where no face is, no tool has taken one away.
+        if is_found and facts.foreground_ml <= LARGEST_HEAD_ML:
             return _indeterminate(in_view, covered, reason, found)
         return Verdict(SeriesVerdict.NOT_APPLICABLE, 1.0 - in_view, (reason,))
     doubts = _doubts_about_view(facts, in_view, numbers)

@@ -32,6 +32,11 @@ GONE = {"anonymized_ml": 400.0, "coverage": 0.97, "face_ml": 450.0, "recess_mm":
         ({"foreground_ml": 3.0, "window_share": 0.0}, SeriesVerdict.NOT_APPLICABLE, "3 mL"),
         ({"foreground_ml": 1400.0, "window_share": 0.1}, SeriesVerdict.NOT_APPLICABLE, "1400 mL"),  # brain
         ({"foreground_ml": 16000.0, "upper_width_mm": 390.0}, SeriesVerdict.NOT_APPLICABLE, "390 mm wide"),
+        (  # air before a chest that looks like a fill
+            {"foreground_ml": 16000.0, "upper_width_mm": 390.0, "coverage": 0.9, "face_ml": 300.0, "recess_mm": 40.0},
+            SeriesVerdict.NOT_APPLICABLE,
+            "390 mm wide",
+        ),
         ({"foreground_ml": 2600.0, "window_share": 0.05}, SeriesVerdict.NOT_APPLICABLE, "5%"),  # above the brow
         ({"foreground_ml": 1400.0, "window_share": 0.1, **GONE}, SeriesVerdict.INDETERMINATE, "1400 mL"),
         ({"top_cut_cm2": 150.0}, SeriesVerdict.INDETERMINATE, "vertex"),
