@@ -13,7 +13,7 @@ from scipy import ndimage
 from inference.models import ModelSpec, load_model, read_model_spec
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel
-from inference.refine.masks import refine_masks
+from inference.refine.masks import RefinedMasks, refine_masks
 from inference.verdict.facts import gather_facts
 from training.cohort import Member
 from training.evaluation.baselines import otsu_body, zero_run_mm
@@ -41,18 +41,7 @@ def load_measured(folder: Path) -> Measured:
 
 def measure(case: Case, member: Member, models: Measured) -> Row:
     """Segment a case as the node does, and compare the networks' masks and the result with the truth."""
-    preprocessing = Preprocessing(case.voxels, case.spacing_mm)
-    labels = {role: predict(network, preprocessing) for role, network in models.networks.items()}
-    body, area = (np.isin(labels[role], models.specs[role].mask_values) for role in ROLES)
-    refined = refine_masks(
-        case.voxels,
-        body,
-        area,
-        case.spacing_mm,
-        foreground=models.specs["foreground"].refine,
-        anonymized=models.specs["anonymized"].refine,
-        is_ct=case.is_ct,
-    )
+    body, area, labels, refined = segment_case(case, models)
     facts = gather_facts(refined.foreground, refined.anonymized, case.spacing_mm)
     otsu = otsu_body(case.voxels)
     entry = member.entry
@@ -69,11 +58,28 @@ def measure(case: Case, member: Member, models: Measured) -> Row:
         result=compare(case, refined.foreground, refined.anonymized),
         otsu_dice=None if case.body is None else dice(otsu, case.body),
         zero_run_mm=round(zero_run_mm(case.voxels, otsu, case.spacing_mm), 1),
-        altered_ml=round(_ml(labels["anonymized"] == ALTERED_LABEL, case), 2),
+        altered_ml=round(_ml(labels == ALTERED_LABEL, case), 2),
         decided_by=str(refined.decided_by["anonymized"]),
         facts=facts.as_dict(),
         weights=weights_of(models.specs.values()),
     )
+
+
+def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.uint8], RefinedMasks]:
+    """Body and anonymised area of the networks alone, the second network's labels, and both masks refined."""
+    preprocessing = Preprocessing(case.voxels, case.spacing_mm)
+    labels = {role: predict(network, preprocessing) for role, network in models.networks.items()}
+    body, area = (np.isin(labels[role], models.specs[role].mask_values) for role in ROLES)
+    refined = refine_masks(
+        case.voxels,
+        body,
+        area,
+        case.spacing_mm,
+        foreground=models.specs["foreground"].refine,
+        anonymized=models.specs["anonymized"].refine,
+        is_ct=case.is_ct,
+    )
+    return body, area, labels["anonymized"], refined
 
 
 def predict(network: TrainedModel, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from inference.nnunet.preprocessing import Preprocessing
-from inference.refine.masks import refine_masks
 from training.evaluation.cases import Case
-from training.evaluation.measure import Measured, predict
+from training.evaluation.measure import Measured, segment_case
 
 Mask = NDArray[np.bool_]
 Picture = NDArray[np.uint8]
@@ -21,35 +19,16 @@ BODY, FOUND, TRUTH = (80, 220, 90), (255, 70, 60), (70, 150, 255)
 CAPTION_HEIGHT = 14
 
 
-def found_masks(case: Case, models: Measured) -> tuple[Mask, Mask]:
-    """Body and anonymised area as the node gives them."""
-    preprocessing = Preprocessing(case.voxels, case.spacing_mm)
-    body, area = (
-        np.isin(predict(models.networks[role], preprocessing), models.specs[role].mask_values)
-        for role in ("foreground", "anonymized")
-    )
-    refined = refine_masks(
-        case.voxels,
-        body,
-        area,
-        case.spacing_mm,
-        foreground=models.specs["foreground"].refine,
-        anonymized=models.specs["anonymized"].refine,
-        is_ct=case.is_ct,
-    )
-    return refined.foreground, refined.anonymized
-
-
 def foreground_picture(case: Case, models: Measured, caption: str) -> Picture:
     """Three planes: the true body in blue, the found one in green."""
-    found, _ = found_masks(case, models)
+    found = segment_case(case, models)[-1].foreground
     truth = np.zeros_like(found) if case.body is None else case.body
     return captioned(three_planes(case, [(truth, TRUTH), (found, BODY)]), caption)
 
 
 def area_picture(case: Case, models: Measured, caption: str) -> Picture:
     """Three planes: what was changed in the head in blue, what was found in red."""
-    _, found = found_masks(case, models)
+    found = segment_case(case, models)[-1].anonymized
     truth = np.zeros_like(found)
     if case.changed is not None and case.intact_body is not None:
         truth = case.changed & case.intact_body
