@@ -26,11 +26,12 @@ ROLES = ("foreground", "anonymized")
 # What the labels of a role may be called; anything else in a network is ignored.
 ROLE_LABELS: Mapping[str, tuple[str, ...]] = {
     "foreground": ("foreground",),
-    "anonymized": ("removed", "altered", "anonymized"),
+    "anonymized": ("removed", "blurred", "replaced", "altered", "anonymized"),
 }
 # What a result can say of its model: a DICOM long string (LO, PS3.5 6.2) in the default repertoire, one value.
 _LONG_STRING = re.compile(r"[ -\[\]-~]{1,64}")
-NOT_IN_MASK = frozenset({"altered"})  # unless model.yaml lists it under mask_labels: it hedges on intact faces
+# Both hedge on intact faces; in the mask only where model.yaml lists them under mask_labels.
+NOT_IN_MASK = frozenset({"altered", "replaced"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,9 +141,23 @@ def crop(scene: Scene, rng: np.random.Generator) -> Scene:
         size = high.copy()
         low = (rng.uniform(0, 0.15, 3) * size).astype(int)
         high = size - (rng.uniform(0, 0.15, 3) * size).astype(int)
-    window = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return _cut_out(scene, tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)))
+
+
+def thin_slab(scene: Scene, rng: np.random.Generator) -> Scene:
+    """A few centimetres along one axis, as stacks of a few slices show them."""
+    axis = int(rng.choice(3, p=[0.5, 0.25, 0.25]))
+    size = scene.voxels.shape[axis]
+    wanted = min(size, max(1, round(rng.uniform(4.0, 45.0) / float(scene.spacing_mm[axis]))))
+    start = int(rng.integers(0, size - wanted + 1))
+    window = tuple(slice(start, start + wanted) if other == axis else slice(None) for other in range(3))
+    return _cut_out(scene, window)
+
+
+def _cut_out(scene: Scene, window: tuple[slice, ...]) -> Scene:
+    """What lies in a window of the array."""
     shift = np.eye(4)
-    shift[:3, 3] = low
+    shift[:3, 3] = [part.start or 0 for part in window]
     return Scene(
         np.ascontiguousarray(scene.voxels[window]),
         scene.spacing_mm,

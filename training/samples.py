@@ -16,7 +16,7 @@ from scipy import ndimage
 from inference.nnunet.channels import CHANNELS
 from training import conditions
 from training.cohort import Cohort, Member
-from training.defacing import Change, Scene, deface
+from training.defacing import MANY_NOISY, Change, Scene, deface
 from training.geometry import draw_grid, resample, spacing_after
 from training.synthesis import render_ct, render_mr
 
@@ -24,22 +24,23 @@ MODEL_SPACING_MM = 3.0
 PATCH = (56, 64, 48)
 CHANNEL_NAMES = ("image", "field_of_view", "constancy", "roughness")
 IGNORE = 255
-REMOVED_LABEL, ALTERED_LABEL = 1, 2
+REMOVED_LABEL, BLURRED_LABEL, REPLACED_LABEL = 1, 2, 3
 FAMILY_SHARES = {
-    "pydeface": 0.14,
+    "pydeface": 0.15,
     "quickshear": 0.10,
     "mri_deface": 0.11,
-    "shell": 0.16,
+    "shell": 0.18,
     "fsl_deface": 0.11,
-    "box": 0.09,
+    "box": 0.07,
     "oblique": 0.05,
-    "eyes": 0.04,
-    "blur": 0.10,
-    "reface": 0.10,
+    "eyes": 0.06,
+    "blur": 0.11,
+    "reface": 0.06,
 }
 FACE_SHARE = 0.5  # of draws; the rest are volumes without a face to remove
 BODY_SHARE = 0.7  # of those
 CROP_SHARE, STRIP_SHARE = 0.15, 0.08
+SLAB_SHARE = 0.08  # of faces, and twice as many of the others: stacks of a few slices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,9 +62,11 @@ def draw_samples(cohort: Cohort, rng: np.random.Generator) -> list[Sample]:
     scene = conditions.vary_condition(conditions.vary_intensity(scene, rng), rng)
     if rng.random() < CROP_SHARE:
         scene = conditions.crop(scene, rng)
+    if rng.random() < SLAB_SHARE:
+        scene = conditions.thin_slab(scene, rng)
     family = str(rng.choice(list(FAMILY_SHARES), p=list(FAMILY_SHARES.values())))
     donor = _draw_donor(faces, cohort, rng, is_ct=scene.is_ct) if family == "reface" else None
-    change = deface(scene, family, rng, donor=donor)
+    change = deface(scene, family, rng, donor=donor, fills=MANY_NOISY)
     scene, change = _store_again(scene, change, rng)
     corner = rng.random(3)
     centre = _centre_of(change.removed | change.altered, rng) if rng.random() < 0.75 else None
@@ -84,7 +87,7 @@ def anonymized_target(scene: Scene, change: Change) -> NDArray[np.uint8]:
     target[change.removed & scene.body] = REMOVED_LABEL
     changed = change.altered & (scene.body | change.body)
     target[change.altered] = IGNORE
-    target[changed] = ALTERED_LABEL
+    target[changed] = BLURRED_LABEL if change.family == "blur" else REPLACED_LABEL
     return target
 
 
@@ -158,6 +161,8 @@ def _faceless(cohort: Cohort, rng: np.random.Generator) -> Sample:
         scene = conditions.pad(scene, rng)
     if rng.random() < 0.3:
         scene = conditions.crop(scene, rng)
+    if rng.random() < 2 * SLAB_SHARE:
+        scene = conditions.thin_slab(scene, rng)
     nothing = np.zeros(scene.body.shape, np.uint8)
     kind = "body" if member.entry.body_part != "head" else member.entry.face
     sample = to_sample(scene.voxels, scene, scene.body, nothing, rng.random(3), None, kind)

@@ -70,7 +70,7 @@ def made_row(condition: str, truth: str, coverage: float, *, dice_in_head: float
     found = scores(0.99, dice_in_head, 250.0 * coverage)
     return Row(
         case="a", person="p", split="val", modality="MR", contrast="T1", condition=condition, truth=truth,
-        is_defaced=truth == COVERED, network=found, result=found, otsu_dice=0.8, zero_run_mm=0.0, altered_ml=0.0,
+        is_defaced=truth == COVERED, network=found, result=found, otsu_dice=0.8, zero_run_mm=0.0, replaced_ml=0.0,
         decided_by="network", facts=asdict(facts), weights="w",
     )  # fmt: skip
 

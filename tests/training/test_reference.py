@@ -15,6 +15,7 @@ import yaml
 from inference.nnunet.channels import CHANNELS
 from training.reference.export import export_model
 from training.reference.feed import Drawn, Reservoir, remember
+from training.reference.loop import Settings, schedule_of
 from training.reference.loss import dice_and_cross_entropy
 from training.reference.network import DESIGNS, build_network
 from training.samples import CHANNEL_NAMES, IGNORE, Sample, downsample_labels, preprocess
@@ -26,12 +27,12 @@ def test_ignored_voxels_do_not_change_the_loss() -> None:
     target[:, :, :, 2:] = IGNORE
     other = logits.clone()
     other[..., 2:] += 5 * torch.randn_like(other[..., 2:])
-    assert dice_and_cross_entropy(logits, target) == dice_and_cross_entropy(other, target)
+    assert dice_and_cross_entropy(logits, target, (1, 2)) == dice_and_cross_entropy(other, target, (1, 2))
 
 
 def test_a_batch_with_everything_ignored_teaches_nothing() -> None:
     logits = torch.randn(1, 2, 4, 4, 4, requires_grad=True)
-    loss = dice_and_cross_entropy(logits, torch.full((1, 4, 4, 4), IGNORE))
+    loss = dice_and_cross_entropy(logits, torch.full((1, 4, 4, 4), IGNORE), (1,))
     loss.backward()
     assert loss == 0.0
     assert logits.grad is not None
@@ -41,10 +42,27 @@ def test_a_batch_with_everything_ignored_teaches_nothing() -> None:
 def test_a_sure_and_right_network_has_no_loss_and_an_empty_batch_no_dice() -> None:
     target = torch.zeros((1, 4, 4, 4), dtype=torch.long)
     sure = torch.tensor([20.0, -20.0, -20.0]).reshape(1, 3, 1, 1, 1).expand(1, 3, 4, 4, 4)
-    assert dice_and_cross_entropy(sure, target) == pytest.approx(0.0, abs=1e-6)
+    assert dice_and_cross_entropy(sure, target, (1,)) == pytest.approx(0.0, abs=1e-6)
     target[0, :2] = 1
     right = torch.where(torch.nn.functional.one_hot(target, 3).movedim(-1, 1) > 0, 20.0, -20.0)
-    assert dice_and_cross_entropy(right, target) == pytest.approx(0.0, abs=1e-5)
+    assert dice_and_cross_entropy(right, target, (1,)) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_label_without_dice_is_taught_by_cross_entropy_alone() -> None:
+    logits = torch.zeros((1, 3, 2, 2, 2))
+    target = torch.zeros((1, 2, 2, 2), dtype=torch.long)
+    target[0, 0] = 2
+    assert dice_and_cross_entropy(logits, target, (1,)) == pytest.approx(np.log(3))
+    assert dice_and_cross_entropy(logits, target, (1, 2)) > np.log(3) + 0.5
+
+
+def test_more_minutes_after_the_end_are_a_second_lower_cosine() -> None:
+    first = schedule_of(Settings(minutes=10), 0.0, None)
+    assert [first.rate_at(0.0), first.rate_at(300.0), first.rate_at(600.0)] == pytest.approx([2e-3, 1.02e-3, 4e-5])
+    assert schedule_of(Settings(minutes=10), 300.0, first) == first
+    second = schedule_of(Settings(minutes=30), 601.0, first)
+    assert second.rate_at(601.0) == pytest.approx(1.2e-3, rel=1e-3)
+    assert second.rate_at(1800.0) == pytest.approx(2.4e-5)
 
 
 def test_downsampled_labels_keep_the_larger_share() -> None:

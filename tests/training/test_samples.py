@@ -9,11 +9,21 @@ import pytest
 
 pytest.importorskip("pydeface")
 
+from training import conditions
 from training.atlas import BrainAtlas, load_template
 from training.cohort import Cohort, Member
 from training.defacing import Scene, deface
 from training.inventory import Entry
-from training.samples import CHANNEL_NAMES, IGNORE, PATCH, Sample, anonymized_target, draw_samples
+from training.samples import (
+    BLURRED_LABEL,
+    CHANNEL_NAMES,
+    IGNORE,
+    PATCH,
+    REPLACED_LABEL,
+    Sample,
+    anonymized_target,
+    draw_samples,
+)
 from training.synthesis import render_ct, render_mr
 
 STEP = 4
@@ -92,6 +102,30 @@ def test_cut_tissue_is_removed_and_cut_air_is_ignored(cohort: Cohort) -> None:
     assert (target[change.removed & scene.body] == 1).all()
     assert (target[change.removed & ~scene.body] == IGNORE).all()
     assert (target[~change.removed] == 0).all()
+
+
+@pytest.mark.parametrize(("family", "label"), [("blur", BLURRED_LABEL), ("reface", REPLACED_LABEL)])
+def test_a_blurred_and_an_exchanged_face_are_labels_of_their_own(cohort: Cohort, family: str, label: int) -> None:
+    member = cohort.members[0]
+    spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
+    scene = Scene(member.voxels, spacing, member.body, np.asarray(member.to_template), cohort.brain_atlas)
+    change = deface(scene, family, np.random.default_rng(2), donor=scene)
+    target = anonymized_target(scene, change)
+    assert set(np.unique(target[scene.body])) == {0, label}
+
+
+def test_a_thin_slab_stays_where_it_was(cohort: Cohort) -> None:
+    member = cohort.members[0]
+    spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
+    scene = Scene(member.voxels, spacing, member.body, np.asarray(member.to_template), cohort.brain_atlas)
+    for seed in range(6):
+        slab = conditions.thin_slab(scene, np.random.default_rng(seed))
+        thickness = np.array(slab.voxels.shape) * spacing
+        assert thickness.min() <= 48.0
+        corner = tuple(slab.template_mm[:, 0, 0, 0])
+        before = np.abs(scene.template_mm - np.reshape(corner, (3, 1, 1, 1))).sum(0)
+        place = np.unravel_index(before.argmin(), before.shape)
+        assert scene.voxels[place] == slab.voxels[0, 0, 0]
 
 
 def test_rendered_ct_has_air_around_a_body_in_hounsfield_units(cohort: Cohort) -> None:

@@ -6,6 +6,7 @@ where something was removed.
 """
 
 from training.defacing.families import ALTERED, FAMILIES, REMOVED, deface
+from training.defacing.fills import MANY_NOISY
 from training.defacing.scene import Change, Scene
 
-__all__ = ["ALTERED", "FAMILIES", "REMOVED", "Change", "Scene", "deface"]
+__all__ = ["ALTERED", "FAMILIES", "MANY_NOISY", "REMOVED", "Change", "Scene", "deface"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.defacing import altering, cuts
-from training.defacing.fills import fill
+from training.defacing.fills import AS_FOUND, FillShares, fill
 from training.defacing.scene import Change, Scene
 
 REMOVED: Mapping[str, Callable[[Scene, np.random.Generator], NDArray[np.bool_]]] = MappingProxyType(
@@ -28,13 +28,22 @@ ALTERED = ("blur", "reface")
 FAMILIES = (*REMOVED, *ALTERED)
 
 
-def deface(scene: Scene, family: str, rng: np.random.Generator, *, donor: Scene | None = None) -> Change:
+def deface(
+    scene: Scene,
+    family: str,
+    rng: np.random.Generator,
+    *,
+    donor: Scene | None = None,
+    fills: FillShares = AS_FOUND,
+) -> Change:
     """Apply one family to a head.
 
     Parameters
     ----------
     donor
         The head whose face ``reface`` takes; only needed there.
+    fills
+        How often a tool that removes writes what.
     """
     untouched = np.zeros(scene.body.shape, bool)
     if family == "blur":
@@ -46,5 +55,5 @@ def deface(scene: Scene, family: str, rng: np.random.Generator, *, donor: Scene 
             raise ValueError(message)
         voxels, altered, body = altering.reface(scene, rng, donor)
         return Change(voxels, untouched, altered, body, family)
-    voxels, removed = fill(scene, REMOVED[family](scene, rng), rng)
+    voxels, removed = fill(scene, REMOVED[family](scene, rng), rng, fills)
     return Change(voxels, removed, untouched, scene.body & ~removed, family)

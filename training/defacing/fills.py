@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -11,13 +13,24 @@ from training.defacing.scene import Scene
 SOFT_EDGE_SHARE = 0.15
 AIR_FROM_MM = 6.0  # above the body, beyond the blurred surface
 MR_FILLS = ("zero", "minimum", "negative", "constant", "mean", "noise", "air noise")
-MR_SHARES = (0.48, 0.07, 0.05, 0.08, 0.06, 0.14, 0.12)
 CT_FILLS = ("air", "zero", "minimum", "below", "mean", "noise", "air noise")
-CT_SHARES = (0.32, 0.22, 0.13, 0.08, 0.05, 0.12, 0.08)
+
+
+@dataclass(frozen=True, slots=True)
+class FillShares:
+    """How often each of ``MR_FILLS`` and ``CT_FILLS`` is drawn."""
+
+    mr: tuple[float, ...]
+    ct: tuple[float, ...]
+
+
+AS_FOUND = FillShares((0.48, 0.07, 0.05, 0.08, 0.06, 0.14, 0.12), (0.32, 0.22, 0.13, 0.08, 0.05, 0.12, 0.08))
+# For training: a network sees a constant at once, and noise only after many examples.
+MANY_NOISY = FillShares((0.34, 0.06, 0.04, 0.06, 0.04, 0.27, 0.19), (0.24, 0.16, 0.10, 0.06, 0.04, 0.25, 0.15))
 
 
 def fill(
-    scene: Scene, removed: NDArray[np.bool_], rng: np.random.Generator
+    scene: Scene, removed: NDArray[np.bool_], rng: np.random.Generator, shares: FillShares = AS_FOUND
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Write over ``removed``; with a soft edge the values fade into the fill over about a voxel.
 
@@ -26,7 +39,7 @@ def fill(
     tuple
         The new voxels, and the mask of all that may have changed: ``removed``, grown where the edge is soft.
     """
-    values = _fill_values(scene, rng)
+    values = _fill_values(scene, rng, shares)
     if rng.random() >= SOFT_EDGE_SHARE:
         return np.where(removed, values, scene.voxels).astype(np.float32), removed
     weight = ndimage.gaussian_filter(removed.astype(np.float32), rng.uniform(0.5, 1.0))
@@ -35,10 +48,10 @@ def fill(
     return blended.astype(np.float32), weight > 0
 
 
-def _fill_values(scene: Scene, rng: np.random.Generator) -> NDArray[np.float32]:
+def _fill_values(scene: Scene, rng: np.random.Generator, shares: FillShares) -> NDArray[np.float32]:
     """One number, or a volume of noise."""
     voxels = scene.voxels
-    kind = rng.choice(CT_FILLS, p=CT_SHARES) if scene.is_ct else rng.choice(MR_FILLS, p=MR_SHARES)
+    kind = rng.choice(CT_FILLS, p=shares.ct) if scene.is_ct else rng.choice(MR_FILLS, p=shares.mr)
     sample = voxels[::3, ::3, ::3]
     low, high = float(sample.min()), float(np.percentile(sample, 99))
     constants = {

@@ -19,7 +19,7 @@ from training.cohort import Member
 from training.evaluation.baselines import otsu_body, zero_run_mm
 from training.evaluation.cases import Case
 from training.evaluation.rows import MaskScores, Row, weights_of
-from training.samples import ALTERED_LABEL
+from training.samples import REPLACED_LABEL
 
 Mask = NDArray[np.bool_]
 ROLES = ("foreground", "anonymized")
@@ -58,7 +58,7 @@ def measure(case: Case, member: Member, models: Measured) -> Row:
         result=compare(case, refined.foreground, refined.anonymized),
         otsu_dice=None if case.body is None else dice(otsu, case.body),
         zero_run_mm=round(zero_run_mm(case.voxels, otsu, case.spacing_mm), 1),
-        altered_ml=round(_ml(labels == ALTERED_LABEL, case), 2),
+        replaced_ml=round(_ml(labels == REPLACED_LABEL, case), 2),
         decided_by=str(refined.decided_by["anonymized"]),
         facts=facts.as_dict(),
         weights=weights_of(models.specs.values()),

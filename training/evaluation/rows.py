@@ -46,8 +46,8 @@ class Row:
         A tool's family, what a scanner did, or what the inventory says.
     truth
         What is true of the face, as ``training.evaluation.cases`` names it.
-    altered_ml
-        What the network calls altered; not part of the mask.
+    replaced_ml
+        What the network takes for another face; not part of the mask.
     weights
         SHA-256 of both networks' checkpoints: rows of other weights don't mix.
     zero_run_mm
@@ -66,7 +66,7 @@ class Row:
     result: MaskScores
     otsu_dice: float | None
     zero_run_mm: float
-    altered_ml: float
+    replaced_ml: float
     decided_by: str
     facts: dict[str, float]
     weights: str

@@ -87,21 +87,21 @@ def untouched_table(rows: Sequence[Row]) -> str:
                 volumes(row.network.area_ml for row in of),
                 volumes(final),
                 sum(volume > SMALL_ML for volume in final),
-                volumes(row.altered_ml for row in of),
+                volumes(row.replaced_ml for row in of),
             ]
         )
-    head = ["untouched", "n", "network, mL", "result, mL", f"above {SMALL_ML:.0f} mL", "`altered`, mL"]
+    head = ["untouched", "n", "network, mL", "result, mL", f"above {SMALL_ML:.0f} mL", "`replaced`, mL"]
     return table(head, lines)
 
 
 def really_defaced_table(rows: Sequence[Row]) -> str:
     """Every head that a tool had defaced before we got it; there is no truth to compare with."""
     lines = [
-        [row.case, row.condition[8:-1], row.network.area_ml, row.area_ml, row.altered_ml, row.verdict.verdict]
+        [row.case, row.condition[8:-1], row.network.area_ml, row.area_ml, row.replaced_ml, row.verdict.verdict]
         for row in rows
         if row.condition.startswith("defaced")
     ]
-    head = ["really defaced", "tool, as far as known", "network, mL", "result, mL", "`altered`, mL", "verdict"]
+    head = ["really defaced", "tool, as far as known", "network, mL", "result, mL", "`replaced`, mL", "verdict"]
     return table(head, lines) if lines else ""
 
 

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with volumes.csv")
     parser.add_argument("--work", type=Path, required=True, help="kept labels, registrations, checkpoint")
     parser.add_argument("--models", type=Path, default=Path("inference/reference"), help="where the models are written")
-    parser.add_argument("--minutes", type=float, default=Settings().minutes)
+    parser.add_argument("--minutes", type=float, default=Settings().minutes, help="of the whole run; more go on")
     parser.add_argument("--export-only", action="store_true", help="write the models of the checkpoint, train nothing")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=Settings().seed)

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from training.reference.export import export_model
 from training.reference.feed import Reservoir, remember
 from training.reference.loss import dice_and_cross_entropy
-from training.reference.network import DESIGNS, build_network
+from training.reference.network import DESIGNS, Design, build_network
 from training.samples import Sample
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long and how to train; ``minutes`` is what the learning rate is spread over."""
+    """How long and how to train; ``minutes`` is what the learning rate is spread over.
 
-    minutes: float = 165.0
+    A run that is given more minutes after it had ended goes on with a second, lower cosine over what was added.
+    """
+
+    minutes: float = 255.0
     batch_size: int = 2
     learning_rate: float = 2e-3
+    second_rate: float = 1.2e-3
     weight_decay: float = 1e-3
     warm_up_steps: int = 50
     ema_decay: float = 0.998
@@ -45,7 +49,7 @@ class Settings:
 class Learner:
     """One network with its optimiser and its moving average."""
 
-    role: str
+    design: Design
     network: nn.Module
     average: nn.Module
     optimizer: torch.optim.Optimizer
@@ -74,23 +78,50 @@ def make_learner(role: str, settings: Settings) -> Learner:
     torch.manual_seed(settings.seed)
     network = build_network(DESIGNS[role]).to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    return Learner(role, network, deepcopy(network).requires_grad_(requires_grad=False), optimizer)
+    return Learner(DESIGNS[role], network, deepcopy(network).requires_grad_(requires_grad=False), optimizer)
 
 
-def learn(learner: Learner, samples: list[Sample], progress: float, settings: Settings) -> list[float]:
-    """One step; the learning rate warms up, then falls as a cosine of ``progress`` (0 to 1).
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A cosine of the learning rate, from second ``from_s`` of the run to second ``until_s``."""
+
+    rate: float
+    from_s: float
+    until_s: float
+
+    def rate_at(self, spent_s: float) -> float:
+        """Learning rate; a fiftieth is left at the end."""
+        progress = min(1.0, (spent_s - self.from_s) / max(self.until_s - self.from_s, 1.0))
+        return self.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def state(self) -> dict[str, float]:
+        """As it is kept in the checkpoint."""
+        return asdict(self)
+
+
+def schedule_of(settings: Settings, spent_s: float, earlier: Schedule | None) -> Schedule:
+    """The first cosine, or after a run that had ended the one over the minutes that were added."""
+    until_s = settings.minutes * 60
+    if earlier is None:
+        return Schedule(settings.learning_rate, 0.0, until_s)
+    if spent_s >= earlier.until_s and until_s > earlier.until_s:
+        return Schedule(settings.second_rate, earlier.until_s, until_s)
+    return replace(earlier, until_s=until_s)
+
+
+def learn(learner: Learner, samples: list[Sample], rate: float, settings: Settings) -> list[float]:
+    """One step at a learning rate, which the first steps of a network warm up to.
 
     Returns
     -------
     list of float
         For each sample the share of its background that the network painted, by probability.
     """
-    rate = settings.learning_rate * min(1.0, (learner.steps + 1) / settings.warm_up_steps)
     for group in learner.optimizer.param_groups:
-        group["lr"] = rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
-    channels, target = as_batch(samples, learner.role)
+        group["lr"] = rate * min(1.0, (learner.steps + 1) / settings.warm_up_steps)
+    channels, target = as_batch(samples, learner.design.role)
     logits = learner.network(channels)
-    loss = dice_and_cross_entropy(logits, target)
+    loss = dice_and_cross_entropy(logits, target, learner.design.dice_labels)
     learner.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(learner.network.parameters(), 5.0)
@@ -101,7 +132,7 @@ def learn(learner: Learner, samples: list[Sample], progress: float, settings: Se
     with torch.no_grad():
         for kept, new in zip(learner.average.parameters(), learner.network.parameters(), strict=True):
             kept.lerp_(new, 1 - decay)
-        painted = (1 - logits.softmax(1)[:, 0]) * (target == 0)
+        painted = logits.softmax(1)[:, list(learner.design.dice_labels)].sum(1) * (target == 0)
         return [float(share) for share in painted.mean((1, 2, 3))]
 
 
@@ -119,37 +150,38 @@ def train(data: Path, work: Path, models: Path, settings: Settings) -> None:
     """Train until ``settings.minutes`` of loop time are spent; resume from ``work/checkpoint.pt``."""
     learners = {role: make_learner(role, settings) for role in DESIGNS}
     checkpoint = work / "checkpoint.pt"
-    spent_s, first = 0.0, 0
+    spent_s, first, earlier = 0.0, 0, None
     if checkpoint.is_file():
         kept = torch.load(checkpoint, weights_only=True)
         spent_s, first = kept["spent_s"], kept["n_drawn"]
+        earlier = Schedule(**kept["schedule"])
         for role, learner in learners.items():
             learner.restore(kept[role])
         log.info("resumed after %.0f s", spent_s)
     reservoir = Reservoir(data, work, seed=settings.seed, first=first, size=settings.reservoir_groups)
-    reservoir.refill(at_least=12)
-    total_s = settings.minutes * 60
+    reservoir.refill(at_least=40)
+    schedule = schedule_of(settings, spent_s, earlier)
     kept_at = exported_at = last = time.monotonic()
     step = 0
-    while spent_s < total_s:
+    while spent_s < schedule.until_s:
         reservoir.refill()
-        progress = spent_s / total_s
+        rate = schedule.rate_at(spent_s)
         samples, groups = reservoir.batch(settings.batch_size, paired=True)
-        remember(groups, learn(learners["anonymized"], samples, progress, settings))
+        remember(groups, learn(learners["anonymized"], samples, rate, settings))
         if step % settings.foreground_every == 0:
             samples, _ = reservoir.batch(settings.batch_size, paired=False)
-            learn(learners["foreground"], samples, progress, settings)
+            learn(learners["foreground"], samples, rate, settings)
         step += 1
         now = time.monotonic()
         spent_s, last = spent_s + now - last, now
         if now - kept_at > settings.checkpoint_s:
-            keep(checkpoint, learners, spent_s, reservoir.n_drawn)
+            keep(checkpoint, learners, spent_s, reservoir.n_drawn, schedule)
             report(work / "log.jsonl", learners, spent_s, reservoir)
             kept_at = now
         if now - exported_at > settings.export_s:
             export_all(models, learners)
             exported_at = now
-    keep(checkpoint, learners, spent_s, reservoir.n_drawn)
+    keep(checkpoint, learners, spent_s, reservoir.n_drawn, schedule)
     export_all(models, learners)
     reservoir.worker.terminate()
 
@@ -169,11 +201,11 @@ def export_all(models: Path, learners: dict[str, Learner]) -> None:
         export_model(models / role, DESIGNS[role], learner.average, steps=learner.steps)
 
 
-def keep(path: Path, learners: dict[str, Learner], spent_s: float, n_drawn: int) -> None:
+def keep(path: Path, learners: dict[str, Learner], spent_s: float, n_drawn: int, schedule: Schedule) -> None:
     """Write the checkpoint, whole or not at all."""
     part = path.with_suffix(".part")
     states = {role: learner.state() for role, learner in learners.items()}
-    torch.save({**states, "spent_s": spent_s, "n_drawn": n_drawn}, part)
+    torch.save({**states, "spent_s": spent_s, "n_drawn": n_drawn, "schedule": schedule.state()}, part)
     part.replace(path)
 
 

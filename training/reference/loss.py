@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,15 +12,15 @@ from training.samples import IGNORE
 SMOOTH = 1e-5
 
 
-def dice_and_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Loss of (batch, label, ...) logits against (batch, ...) labels; labels absent from the batch have no Dice."""
+def dice_and_cross_entropy(logits: Tensor, target: Tensor, dice_labels: Sequence[int]) -> Tensor:
+    """Loss of (batch, label, ...) logits against (batch, ...) labels; Dice only of ``dice_labels`` in the batch."""
     valid = (target != IGNORE).unsqueeze(1)
     if not bool(valid.any()):  # a mean over nothing is not a number
         return logits.sum() * 0.0
     safe = torch.where(valid[:, 0], target, torch.zeros_like(target))
     cross_entropy = torch.nn.functional.cross_entropy(logits, target.long(), ignore_index=IGNORE)
-    probabilities = logits.softmax(1)[:, 1:] * valid
-    truth = torch.nn.functional.one_hot(safe.long(), logits.shape[1]).movedim(-1, 1)[:, 1:] * valid
+    probabilities = logits.softmax(1)[:, list(dice_labels)] * valid
+    truth = torch.nn.functional.one_hot(safe.long(), logits.shape[1]).movedim(-1, 1)[:, list(dice_labels)] * valid
     axes = (0, *range(2, logits.ndim))
     overlap = (probabilities * truth).sum(axes)
     total = probabilities.sum(axes) + truth.sum(axes)

@@ -17,6 +17,7 @@ class Design:
 
     role: str
     labels: dict[str, int]
+    dice_labels: tuple[int, ...]  # the others are learned by cross-entropy alone, which does not reward a guess
     features: tuple[int, ...]
     encoder_convolutions: tuple[int, ...]
 
@@ -47,8 +48,14 @@ class Design:
 
 
 DESIGNS = {
-    "foreground": Design("foreground", {"background": 0, "foreground": 1}, (8, 16, 32, 64), (1, 1, 2, 2)),
-    "anonymized": Design("anonymized", {"background": 0, "removed": 1, "altered": 2}, (8, 24, 56, 112), (1, 1, 2, 3)),
+    "foreground": Design("foreground", {"background": 0, "foreground": 1}, (1,), (8, 16, 32, 64), (1, 1, 2, 2)),
+    "anonymized": Design(
+        "anonymized",
+        {"background": 0, "removed": 1, "blurred": 2, "replaced": 3},
+        (1, 2),
+        (8, 24, 56, 112),
+        (1, 1, 2, 3),
+    ),
 }
 
 

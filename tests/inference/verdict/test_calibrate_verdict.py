@@ -44,7 +44,7 @@ def row(person: str, truth: str, facts: SegmentationFacts) -> Row:
     return Row(
         case=person, person=person, split="val", modality="MR", contrast="T1", condition="made", truth=truth,
         is_defaced=truth == COVERED, network=NO_SCORES, result=NO_SCORES, otsu_dice=None, zero_run_mm=0.0,
-        altered_ml=0.0, decided_by="network", facts=asdict(facts), weights="w",
+        replaced_ml=0.0, decided_by="network", facts=asdict(facts), weights="w",
     )  # fmt: skip
 
 
