@@ -28,6 +28,7 @@ ROLE_LABELS: Mapping[str, tuple[str, ...]] = {
     "foreground": ("foreground",),
     "anonymized": ("removed", "blurred", "replaced", "altered", "anonymized"),
 }
+STILL_BODY = frozenset({"blurred", "replaced", "altered"})  # tissue is there, only not the person's own
 # What a result can say of its model: a DICOM long string (LO, PS3.5 6.2) in the default repertoire, one value.
 _LONG_STRING = re.compile(r"[ -\[\]-~]{1,64}")
 # Both hedge on intact faces; in the mask only where model.yaml lists them under mask_labels.
@@ -74,6 +75,12 @@ class ModelSpec:
     def mask_values(self) -> tuple[int, ...]:
         """nnU-Net's integers that make the mask."""
         return tuple(sorted({value for name in self.mask_labels for value in self.labels[name]}))
+
+    @property
+    def altered_values(self) -> tuple[int, ...]:
+        """Those of them that mean tissue which a tool blurred or replaced."""
+        names = [name for name in self.mask_labels if name in STILL_BODY]
+        return tuple(sorted({value for name in names for value in self.labels[name]}))
 
 
 def read_model_spec(folder: Path) -> ModelSpec:

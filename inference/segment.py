@@ -33,7 +33,7 @@ from inference.verdict.verdict import (
 )
 
 # Raised whenever the same volume and models would give other masks or another verdict; part of the pipeline digest.
-SEGMENTATION_VERSION: Final = "3"
+SEGMENTATION_VERSION: Final = "4"
 
 Mask = NDArray[np.bool_]
 OnStage = Callable[[str], None]
@@ -70,7 +70,7 @@ class Segmentation:
     foreground, anonymized
         (slice, row, column) on the grid of the source volume; ``source.frames`` takes them to the frames.
     decided_by
-        For each role, what drew the final contour: ``network`` or ``native-evidence``.
+        For each role, what drew the final contour: ``network``, ``native-evidence`` or ``value-statistics``.
     timings_s
         Seconds per stage, in order.
     """
@@ -126,6 +126,7 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
     clock = _StageClock(on_stage)
     inputs = _SharedInputs(source.volume, models.device)
     masks: dict[str, Mask] = {}
+    altered = None
     for role, model in (("foreground", models.foreground), ("anonymized", models.anonymized)):
         reorientation, preprocessing = inputs.for_model(model.network)
         _check_model_grid(source, role, preprocessing.model_shape(model.network.plans))
@@ -134,12 +135,14 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         with clock.stage(f"segment {role}"):
             labels = reorientation.to_source(model.network.predict_labels(prepared))
             masks[role] = _mask_of(labels, model.spec.mask_values)
+            if model.spec.altered_values:
+                altered = _mask_of(labels, model.spec.altered_values)
             del labels, prepared
     inputs.forget()
     decided_by = dict.fromkeys(masks, str(DecidedBy.NETWORK))
     if models.foreground.spec.refine or models.anonymized.spec.refine:
         with clock.stage("refine"):
-            decided_by = _refine(source, models, masks)
+            decided_by = _refine(source, models, masks, altered)
     if source.frames is not None:
         for mask in masks.values():
             source.frames.clear_beside_frames(mask)
@@ -199,18 +202,20 @@ def _leave_out_area_without_face(masks: dict[str, Mask], source: SourceVolume) -
     return (Remark("anonymized-area-without-face", text),)
 
 
-def _refine(source: SourceVolume, models: Models, masks: dict[str, Mask]) -> dict[str, str]:
+def _refine(source: SourceVolume, models: Models, masks: dict[str, Mask], altered: Mask | None) -> dict[str, str]:
     """Replace the masks of models that are refined; say what decided each."""
     geometry = source.volume.get_geometry()
     canonical = reorientation_of(geometry)
+    body, area = (np.ascontiguousarray(canonical.to_canonical(masks[role])) for role in ("foreground", "anonymized"))
     refined = refine_masks(
         np.ascontiguousarray(canonical.to_canonical(np.asarray(source.volume.array, dtype=np.float32))),
-        np.ascontiguousarray(canonical.to_canonical(masks["foreground"])),
-        np.ascontiguousarray(canonical.to_canonical(masks["anonymized"])),
+        body,
+        area,
         canonical.spacing_mm(geometry),
         foreground=models.foreground.spec.refine,
         anonymized=models.anonymized.spec.refine,
         is_ct=source.modality == "CT",
+        altered=None if altered is None else np.ascontiguousarray(canonical.to_canonical(altered)),
     )
     masks["foreground"] = np.ascontiguousarray(canonical.to_source(refined.foreground))
     masks["anonymized"] = np.ascontiguousarray(canonical.to_source(refined.anonymized))

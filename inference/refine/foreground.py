@@ -77,7 +77,7 @@ def refine_foreground(
     voxels
         (slice, row, column) values with the first axis towards the head.
     removed
-        Proven to be written by a tool: neither body nor air to measure.
+        Shown to be written by a tool: neither body nor air to measure.
     anonymized
         The whole anonymised area, proven or not: the contour does not grow into it. ``removed`` when left out.
     is_ct

@@ -31,6 +31,7 @@ class DecidedBy(StrEnum):
 
     NETWORK = "network"
     NATIVE_EVIDENCE = "native-evidence"
+    VALUE_STATISTICS = "value-statistics"
 
 
 def neighbour_count(mask: Mask, axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[np.uint8]:
@@ -165,6 +166,18 @@ def signed_distance_mm(mask: Mask, spacing_mm: Spacing) -> Field:
     outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
     half = 0.5 * min(spacing_mm)
     return np.asarray(np.where(mask, inside - half, half - outside), dtype=np.float32)
+
+
+def is_far_side(body: Mask, area: Mask, grid: CoarseGrid) -> Mask:
+    """Coarse voxels on the other side of the body's middle than an area: tools do not work there."""
+    ahead = np.zeros(grid.coarse_shape, np.float32)
+    for axis, step in enumerate(grid.spacing_mm):
+        others = tuple(other for other in range(3) if other != axis)
+        along = np.arange(body.shape[axis], dtype=np.float64)
+        middle, centre = (np.average(along, weights=mask.sum(others)) for mask in (body, area))
+        shape = [-1 if other == axis else 1 for other in range(3)]
+        ahead += ((along - middle) * (centre - middle) * step**2).astype(np.float32).reshape(shape)
+    return ahead < 0
 
 
 def largest_part(mask: Mask) -> Mask:

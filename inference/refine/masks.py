@@ -34,6 +34,7 @@ def refine_masks(
     foreground: bool,
     anonymized: bool,
     is_ct: bool,
+    altered: Mask | None = None,
 ) -> RefinedMasks:
     """Refine the networks' masks, each where it is wanted.
 
@@ -46,12 +47,16 @@ def refine_masks(
         Whether that mask is refined; the other is returned as it came.
     is_ct
         Values may be Hounsfield units; whether they are is seen from the air.
+    altered
+        The part of ``area`` that was blurred or replaced: body as well, and left as it came.
     """
     found = RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK)
     if anonymized:
-        found = refine_anonymized(voxels, area, body, spacing_mm)
+        removed = area if altered is None else area & ~altered
+        found = refine_anonymized(voxels, removed, body, spacing_mm)
     decided = {"foreground": DecidedBy.NETWORK, "anonymized": found.decided_by}
     if foreground:
-        surface = refine_foreground(voxels, body, found.exact, spacing_mm, anonymized=found.mask, is_ct=is_ct)
+        surface = refine_foreground(voxels, body, found.shown, spacing_mm, anonymized=found.mask, is_ct=is_ct)
         body, decided["foreground"] = surface.mask, surface.decided_by
-    return RefinedMasks(body, found.mask, decided, found.fill_value)
+    whole = found.mask if altered is None else found.mask | altered
+    return RefinedMasks(body, whole, decided, found.fill_value)

@@ -70,6 +70,7 @@ def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.u
     preprocessing = Preprocessing(case.voxels, case.spacing_mm)
     labels = {role: predict(network, preprocessing) for role, network in models.networks.items()}
     body, area = (np.isin(labels[role], models.specs[role].mask_values) for role in ROLES)
+    altered = np.isin(labels["anonymized"], models.specs["anonymized"].altered_values)
     refined = refine_masks(
         case.voxels,
         body,
@@ -78,6 +79,7 @@ def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.u
         foreground=models.specs["foreground"].refine,
         anonymized=models.specs["anonymized"].refine,
         is_ct=case.is_ct,
+        altered=altered,
     )
     return body, area, labels["anonymized"], refined
 

@@ -63,15 +63,50 @@ def test_ears_that_the_network_missed_are_found_by_their_value_in_noisy_air() ->
     assert dice(refined.mask, cut | ears) > 0.9995
 
 
-def test_a_fill_of_noise_leaves_the_networks_contour() -> None:
+@pytest.mark.parametrize("body_with_noise", [False, True])
+def test_a_fill_of_noise_is_found_as_a_whole_in_the_head_and_in_the_air(body_with_noise: bool) -> None:
     head, cut = phantom(), face_cut()
     noisy = np.where(cut, np.random.default_rng(3).normal(50, 20, SHAPE), head.voxels).astype(np.float32)
     proposal = coarse_contour(cut & head.body, 1.5)
-    refined = refine_anonymized(noisy, proposal, head.body & ~cut, SPACING_MM)
-    assert refined.decided_by is DecidedBy.NETWORK
+    body = head.body if body_with_noise else head.body & ~cut
+    refined = refine_anonymized(noisy, proposal, body, SPACING_MM)
+    assert refined.decided_by is DecidedBy.VALUE_STATISTICS
     assert refined.fill_value is None
+    assert dice(proposal, cut) < 0.3
+    assert dice(refined.mask, cut) > 0.985
+    assert dice(refined.mask & head.body, cut & head.body) > 0.978  # bone has the noise's values here and there
+    np.testing.assert_array_equal(refined.shown, refined.mask)
+
+
+def test_noise_like_the_scans_own_air_has_its_edge_where_tissue_ends() -> None:
+    head, cut = phantom(), face_cut()
+    air = head.voxels[ndimage.distance_transform_edt(~head.body, sampling=SPACING_MM) > 8.0]
+    shuffled = np.random.default_rng(4).choice(air, SHAPE).astype(np.float32)
+    proposal = coarse_contour(cut & head.body, 1.5)
+    refined = refine_anonymized(np.where(cut, shuffled, head.voxels), proposal, head.body & ~cut, SPACING_MM)
+    assert dice(refined.mask & head.body, cut & head.body) > 0.99
+    height_mm = ndimage.distance_transform_edt(~proposal, sampling=SPACING_MM)
+    assert height_mm[refined.mask].max() < 8.0
+
+
+def test_air_that_is_mostly_zero_is_noise_and_no_constant() -> None:
+    head, cut = phantom(noise=0.0), face_cut()
+    rng = np.random.default_rng(5)
+    air = np.where(rng.random(SHAPE) < 0.85, 0.0, 3.0).astype(np.float32)
+    voxels = np.where(cut | ~head.body, air, head.voxels)
+    refined = refine_anonymized(voxels, coarse_contour(cut & head.body, 1.5), head.body & ~cut, SPACING_MM)
+    assert refined.decided_by is DecidedBy.VALUE_STATISTICS
+    assert dice(refined.mask & head.body, cut & head.body) > 0.99
+
+
+def test_without_enough_tissue_to_compare_with_the_contour_stays() -> None:
+    voxels = np.random.default_rng(6).normal(50, 20, SHAPE).astype(np.float32)
+    proposal = np.zeros(SHAPE, bool)
+    proposal[10:40, 10:40, 10:40] = True
+    refined = refine_anonymized(voxels, proposal, np.zeros(SHAPE, bool), SPACING_MM)
+    assert refined.decided_by is DecidedBy.NETWORK
     np.testing.assert_array_equal(refined.mask, proposal)
-    assert not refined.exact.any()
+    assert not refined.shown.any()
 
 
 @pytest.mark.parametrize("noise", [0.0, 8.0])
