@@ -51,6 +51,7 @@ SOFT_RATIO, SECOND_RING_RATIO = 0.5, 0.8
 PART_ML = 0.3  # parts of the proposal smaller than this give no evidence of their own
 SHELL_MM = (3.0, 15.0)  # of the air beside the head that tells what the scanner writes into air
 SCANNER_SHARE = 0.2  # of that shell; the scan's own air holds the fill value
+AIR_PERCENTILES = (5.0, 95.0)  # of the other values there; a value beyond them is none of the air's
 CONSTANT_SHARE = 0.35  # of neighbours there that are equal; the scan's own air is as flat as a fill
 # A cut bares tissue: bright voxels lie right beside the fill. Where a scanner set dark voxels to zero, the body's edge
 # fades before it. In heads with zeroed air, false proposals touched 0 to 4 cm2 of bright tissue, small true ones 18.
@@ -158,7 +159,7 @@ def _area_of_value(
     size_mm = float(np.count_nonzero(seeds) * np.prod(spacing_mm)) ** (1 / 3)
     is_small = size_mm < REACH_SIZES_MM[0]
     area = None
-    if not _is_scanner_air(dense, voxels, seeds, foreground, grid):
+    if not _is_scanner_air(value, dense, voxels, seeds, foreground, grid):
         smallest_island = ISLAND_ML / (float(np.prod(spacing_mm)) / 1000.0)
         area = _touching(dense, seeds, smallest_island=smallest_island)
         if is_small and np.count_nonzero(area) > LARGEST_GROWTH * np.count_nonzero(seeds):
@@ -175,8 +176,10 @@ def _area_of_value(
     return area | _soft_edge(voxels, value, area, foreground | seeds)
 
 
-def _is_scanner_air(dense: Mask, voxels: NDArray[np.float32], seeds: Mask, foreground: Mask, grid: CoarseGrid) -> bool:
-    """Whether the air on the far side of the head, where no tool works, holds the value too, or is flat itself."""
+def _is_scanner_air(
+    value: float, dense: Mask, voxels: NDArray[np.float32], seeds: Mask, foreground: Mask, grid: CoarseGrid
+) -> bool:
+    """Whether air on the far side of the head, where no tool works, holds the value too, or is as flat around it."""
     body = grid.reduce(foreground) > 0.5
     if not body.any():
         return True
@@ -186,6 +189,13 @@ def _is_scanner_air(dense: Mask, voxels: NDArray[np.float32], seeds: Mask, foreg
         return True
     if float(grid.reduce(dense)[shell].mean()) > SCANNER_SHARE:
         return True
+    air = voxels[grid.spread(shell)]
+    others = air[air != np.float32(value)]
+    if not others.size:
+        return True
+    lowest, highest = np.percentile(others, AIR_PERCENTILES)
+    if not lowest <= value <= highest:
+        return False
     is_equal = np.zeros(voxels.shape, bool)
     np.equal(voxels[..., 1:], voxels[..., :-1], out=is_equal[..., 1:])
     return float(grid.reduce(is_equal)[shell].mean()) > CONSTANT_SHARE

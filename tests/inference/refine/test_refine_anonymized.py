@@ -52,6 +52,15 @@ def test_where_the_air_was_already_zero_a_large_area_is_exact_in_the_head_and_st
     assert height_mm[refined.mask].max() < 30.0
 
 
+def test_a_value_that_is_not_the_airs_shows_the_whole_area_however_constant_the_air_is() -> None:
+    head, cut = phantom(noise=0.0), face_cut()
+    ears = np.zeros(SHAPE, bool)
+    ears[36:46, 55:68, 8:18] = True
+    proposal = coarse_contour(cut & head.body, 1.5)
+    refined = refine_anonymized(defaced(head, cut | ears, 137.0), proposal, head.body & ~cut & ~ears, SPACING_MM)
+    assert dice(refined.mask, cut | ears) > 0.9995
+
+
 def test_ears_that_the_network_missed_are_found_by_their_value_in_noisy_air() -> None:
     head, cut = phantom(), face_cut()
     ears = np.zeros(SHAPE, bool)
