@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.refine.anonymized import RefinedArea, refine_anonymized
+from inference.refine.blurred import refine_blurred
 from inference.refine.foreground import refine_foreground
 from inference.refine.grids import DecidedBy, Mask, Spacing
 
@@ -48,7 +49,7 @@ def refine_masks(
     is_ct
         Values may be Hounsfield units; whether they are is seen from the air.
     altered
-        The part of ``area`` that was blurred or replaced: body as well, and left as it came.
+        The part of ``area`` that was blurred or replaced: body as well.
     """
     found = RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK)
     if anonymized:
@@ -58,5 +59,10 @@ def refine_masks(
     if foreground:
         surface = refine_foreground(voxels, body, found.shown, spacing_mm, anonymized=found.mask, is_ct=is_ct)
         body, decided["foreground"] = surface.mask, surface.decided_by
-    whole = found.mask if altered is None else found.mask | altered
+    whole = found.mask
+    if altered is not None and anonymized:
+        altered = refine_blurred(voxels, altered, body, spacing_mm)
+        whole = whole | altered
+        if altered.any() and found.decided_by is DecidedBy.NETWORK:
+            decided["anonymized"] = DecidedBy.VALUE_STATISTICS
     return RefinedMasks(body, whole, decided, found.fill_value)
