@@ -17,7 +17,6 @@ from inference.refine.grids import (
     Field,
     Mask,
     Spacing,
-    chosen_parts,
     coarse_grid,
     part_sizes,
     signed_distance_mm,
@@ -44,12 +43,12 @@ def refine_blurred(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spac
         (slice, row, column); the body includes the proposal.
     """
     found = np.zeros(proposal.shape, bool)
-    labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
-    is_large = part_sizes(labelled, n_parts) * float(np.prod(spacing_mm)) / 1000.0 >= PART_ML
-    if not is_large.any():
+    if not proposal.any():
         return found
-    window = _window(chosen_parts(labelled, is_large), spacing_mm)
-    parts, voxels = labelled[window], voxels[window]
+    window = _window(proposal, spacing_mm)
+    voxels = voxels[window]
+    parts, n_parts = ndimage.label(proposal[window], SIX_NEIGHBOURS)
+    is_large = part_sizes(parts, n_parts) * float(np.prod(spacing_mm)) / 1000.0 >= PART_ML
     grid = coarse_grid(parts.shape, spacing_mm)
     body_depth_mm = signed_distance_mm(grid.reduce(body[window]) > 0.5, grid.spacing_mm)
     depth_mm = signed_distance_mm(grid.reduce(parts > 0) > 0.5, grid.spacing_mm)
