@@ -26,9 +26,9 @@ ROLES = ("foreground", "anonymized")
 # What the labels of a role may be called; anything else in a network is ignored.
 ROLE_LABELS: Mapping[str, tuple[str, ...]] = {
     "foreground": ("foreground",),
-    "anonymized": ("removed", "blurred", "replaced", "altered", "anonymized"),
+    "anonymized": ("removed", "smoothed", "replaced", "altered", "anonymized"),
 }
-STILL_BODY = frozenset({"blurred", "replaced", "altered"})  # tissue is there, only not the person's own
+STILL_BODY = frozenset({"smoothed", "replaced", "altered"})  # tissue is there, only not the person's own
 # What a result can say of its model: a DICOM long string (LO, PS3.5 6.2) in the default repertoire, one value.
 _LONG_STRING = re.compile(r"[ -\[\]-~]{1,64}")
 # Both hedge on intact faces; in the mask only where model.yaml lists them under mask_labels.

@@ -16,7 +16,7 @@ from scipy import ndimage
 from inference.nnunet.channels import CHANNELS
 from training import conditions
 from training.cohort import Cohort, Member
-from training.defacing import MANY_NOISY, Change, Scene, deface
+from training.defacing import MANY_NOISY, NEED_DONORS, Change, Scene, deface
 from training.geometry import draw_grid, resample, spacing_after
 from training.synthesis import render_ct, render_mr
 
@@ -24,7 +24,7 @@ MODEL_SPACING_MM = 3.0
 PATCH = (56, 64, 48)
 CHANNEL_NAMES = ("image", "field_of_view", "constancy", "roughness")
 IGNORE = 255
-REMOVED_LABEL, BLURRED_LABEL, REPLACED_LABEL = 1, 2, 3
+REMOVED_LABEL, SMOOTHED_LABEL, REPLACED_LABEL = 1, 2, 3
 FAMILY_SHARES = {
     "pydeface": 0.15,
     "quickshear": 0.10,
@@ -34,8 +34,9 @@ FAMILY_SHARES = {
     "box": 0.07,
     "oblique": 0.05,
     "eyes": 0.06,
-    "blur": 0.11,
-    "reface": 0.06,
+    "blur": 0.08,
+    "reface": 0.03,
+    "average face": 0.06,
 }
 FACE_SHARE = 0.5  # of draws; the rest are volumes without a face to remove
 BODY_SHARE = 0.7  # of those
@@ -65,8 +66,9 @@ def draw_samples(cohort: Cohort, rng: np.random.Generator) -> list[Sample]:
     if rng.random() < SLAB_SHARE:
         scene = conditions.thin_slab(scene, rng)
     family = str(rng.choice(list(FAMILY_SHARES), p=list(FAMILY_SHARES.values())))
-    donor = _draw_donor(faces, cohort, rng, is_ct=scene.is_ct) if family == "reface" else None
-    change = deface(scene, family, rng, donor=donor, fills=MANY_NOISY)
+    n_donors = 0 if family not in NEED_DONORS else 1 if family == "reface" else int(rng.integers(1, 4))
+    donors = [_draw_donor(faces, cohort, rng, is_ct=scene.is_ct) for _ in range(n_donors)]
+    change = deface(scene, family, rng, donors=donors, fills=MANY_NOISY)
     scene, change = _store_again(scene, change, rng)
     corner = rng.random(3)
     centre = _centre_of(change.removed | change.altered, rng) if rng.random() < 0.75 else None
@@ -87,7 +89,7 @@ def anonymized_target(scene: Scene, change: Change) -> NDArray[np.uint8]:
     target[change.removed & scene.body] = REMOVED_LABEL
     changed = change.altered & (scene.body | change.body)
     target[change.altered] = IGNORE
-    target[changed] = BLURRED_LABEL if change.family == "blur" else REPLACED_LABEL
+    target[changed] = REPLACED_LABEL if change.family == "reface" else SMOOTHED_LABEL
     return target
 
 

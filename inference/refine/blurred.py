@@ -49,6 +49,8 @@ def refine_blurred(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spac
     voxels = voxels[window]
     parts, n_parts = ndimage.label(proposal[window], SIX_NEIGHBOURS)
     is_large = part_sizes(parts, n_parts) * float(np.prod(spacing_mm)) / 1000.0 >= PART_ML
+    if not is_large.any():
+        return found
     grid = coarse_grid(parts.shape, spacing_mm)
     body_depth_mm = signed_distance_mm(grid.reduce(body[window]) > 0.5, grid.spacing_mm)
     depth_mm = signed_distance_mm(grid.reduce(parts > 0) > 0.5, grid.spacing_mm)

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("pydeface")
 
 from training.atlas import BrainAtlas, load_template
-from training.defacing import ALTERED, FAMILIES, REMOVED, Scene, deface
+from training.defacing import ALTERED, FAMILIES, NEED_DONORS, REMOVED, Scene, deface
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,14 @@ def template_scene(*, noise_seed: int, is_ct: bool = False) -> Scene:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_voxels_outside_the_mask_keep_their_values(head: Scene, family: str, seed: int) -> None:
-    change = deface(head, family, np.random.default_rng(seed), donor=template_scene(noise_seed=9))
+    change = deface(head, family, np.random.default_rng(seed), donors=[template_scene(noise_seed=9)])
     untouched = ~(change.removed | change.altered)
     np.testing.assert_array_equal(change.voxels[untouched], head.voxels[untouched])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_tool_takes_part_of_the_face_and_leaves_the_brain(head: Scene, family: str) -> None:
-    change = deface(head, family, np.random.default_rng(3), donor=template_scene(noise_seed=9))
+    change = deface(head, family, np.random.default_rng(3), donors=[template_scene(noise_seed=9)])
     changed = (change.removed | change.altered) & head.body
     volume_ml = changed.sum() * np.prod(head.spacing_mm) / 1000
     assert 3.0 < volume_ml < 3000.0
@@ -59,7 +59,7 @@ def test_what_was_removed_is_no_body_and_almost_all_of_it_is_overwritten(head: S
 
 @pytest.mark.parametrize("family", ALTERED)
 def test_altering_removes_nothing(head: Scene, family: str) -> None:
-    change = deface(head, family, np.random.default_rng(5), donor=template_scene(noise_seed=9))
+    change = deface(head, family, np.random.default_rng(5), donors=[template_scene(noise_seed=9)])
     assert not change.removed.any()
     assert change.altered.any()
 
@@ -86,6 +86,7 @@ def test_ct_is_filled_with_what_ct_tools_write() -> None:
     assert 0.0 in fills
 
 
-def test_reface_without_a_donor_is_refused(head: Scene) -> None:
+@pytest.mark.parametrize("family", NEED_DONORS)
+def test_another_face_without_a_donor_is_refused(head: Scene, family: str) -> None:
     with pytest.raises(ValueError, match="donor"):
-        deface(head, "reface", np.random.default_rng(0))
+        deface(head, family, np.random.default_rng(0))

@@ -15,11 +15,11 @@ from training.cohort import Cohort, Member
 from training.defacing import Scene, deface
 from training.inventory import Entry
 from training.samples import (
-    BLURRED_LABEL,
     CHANNEL_NAMES,
     IGNORE,
     PATCH,
     REPLACED_LABEL,
+    SMOOTHED_LABEL,
     Sample,
     anonymized_target,
     draw_samples,
@@ -104,12 +104,14 @@ def test_cut_tissue_is_removed_and_cut_air_is_ignored(cohort: Cohort) -> None:
     assert (target[~change.removed] == 0).all()
 
 
-@pytest.mark.parametrize(("family", "label"), [("blur", BLURRED_LABEL), ("reface", REPLACED_LABEL)])
-def test_a_blurred_and_an_exchanged_face_are_labels_of_their_own(cohort: Cohort, family: str, label: int) -> None:
+@pytest.mark.parametrize(
+    ("family", "label"), [("blur", SMOOTHED_LABEL), ("average face", SMOOTHED_LABEL), ("reface", REPLACED_LABEL)]
+)
+def test_a_smooth_and_an_exchanged_face_are_labels_of_their_own(cohort: Cohort, family: str, label: int) -> None:
     member = cohort.members[0]
     spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
     scene = Scene(member.voxels, spacing, member.body, np.asarray(member.to_template), cohort.brain_atlas)
-    change = deface(scene, family, np.random.default_rng(2), donor=scene)
+    change = deface(scene, family, np.random.default_rng(2), donors=[scene])
     target = anonymized_target(scene, change)
     assert set(np.unique(target[scene.body])) == {0, label}
 

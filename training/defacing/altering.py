@@ -1,6 +1,11 @@
-"""Tools that replace: the face blurred, pixelated, or exchanged. Each answers with new voxels, a mask and the body."""
+"""Tools that replace: the face blurred, pixelated, exchanged for another, or for the average of several.
+
+Each answers with new voxels, a mask and the body.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +52,25 @@ def reface(scene: Scene, rng: np.random.Generator, donor: Scene) -> Altered:
         face = face + noise.astype(np.float32)
     body = np.where(where, face_body, scene.body)
     return np.where(where, face, scene.voxels).astype(np.float32), where, body
+
+
+def average_face(scene: Scene, rng: np.random.Generator, donors: Sequence[Scene]) -> Altered:
+    """The mean of several heads' faces in place of this one, as afni_refacer and mri_reface bring theirs along."""
+    zone = face_zone(scene, rng) & (scene.brain_distance_mm > 5.0)
+    inward, outward = rng.uniform(8.0, 30.0), rng.uniform(12.0, 30.0)
+    where = zone & (scene.depth_mm < inward) & (scene.height_mm < outward)
+    own = _levels(scene.voxels, scene.body)
+    face, share = np.zeros(scene.voxels.shape, np.float32), np.zeros(scene.voxels.shape, np.float32)
+    for donor in donors:
+        voxels: NDArray[np.float32] = sample_at(donor.voxels, donor.to_template, scene.template_mm)
+        body = sample_at(donor.body.astype(np.float32), donor.to_template, scene.template_mm)
+        if not scene.is_ct:
+            low, high = _levels(voxels, body > 0.5)
+            voxels = (voxels - low) * ((own[1] - own[0]) / max(high - low, 1e-6)) + own[0]
+        face += voxels / len(donors)
+        share += body / len(donors)
+    face = ndimage.gaussian_filter(face, rng.uniform(0.8, 2.0) / scene.spacing_mm)
+    return np.where(where, face, scene.voxels).astype(np.float32), where, np.where(where, share > 0.5, scene.body)
 
 
 def _levels(voxels: NDArray[np.float32], body: NDArray[np.bool_]) -> tuple[float, float]:

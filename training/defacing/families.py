@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -24,7 +24,8 @@ REMOVED: Mapping[str, Callable[[Scene, np.random.Generator], NDArray[np.bool_]]]
         "eyes": cuts.eyes,
     }
 )
-ALTERED = ("blur", "reface")
+ALTERED = ("blur", "reface", "average face")
+NEED_DONORS = ("reface", "average face")
 FAMILIES = (*REMOVED, *ALTERED)
 
 
@@ -33,15 +34,15 @@ def deface(
     family: str,
     rng: np.random.Generator,
     *,
-    donor: Scene | None = None,
+    donors: Sequence[Scene] = (),
     fills: FillShares = AS_FOUND,
 ) -> Change:
     """Apply one family to a head.
 
     Parameters
     ----------
-    donor
-        The head whose face ``reface`` takes; only needed there.
+    donors
+        Heads whose faces are taken: ``reface`` needs one, ``average face`` takes the mean of all.
     fills
         How often a tool that removes writes what.
     """
@@ -49,11 +50,14 @@ def deface(
     if family == "blur":
         voxels, altered, body = altering.blur(scene, rng)
         return Change(voxels, untouched, altered, body, family)
-    if family == "reface":
-        if donor is None:
-            message = "reface needs a donor"
+    if family in NEED_DONORS:
+        if not donors:
+            message = f"{family} needs a donor"
             raise ValueError(message)
-        voxels, altered, body = altering.reface(scene, rng, donor)
+        if family == "reface":
+            voxels, altered, body = altering.reface(scene, rng, donors[0])
+        else:
+            voxels, altered, body = altering.average_face(scene, rng, donors)
         return Change(voxels, untouched, altered, body, family)
     voxels, removed = fill(scene, REMOVED[family](scene, rng), rng, fills)
     return Change(voxels, removed, untouched, scene.body & ~removed, family)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from inference.verdict.facts import gather_facts
 from training import conditions
 from training.cohort import Cohort, Member
-from training.defacing import ALTERED, FAMILIES, Change, Scene, deface
+from training.defacing import ALTERED, FAMILIES, NEED_DONORS, Change, Scene, deface
 from training.evaluation.unseen import UNSEEN, deface_unseen
 from training.geometry import resample
 from training.synthesis import render_ct, render_mr
@@ -76,7 +76,7 @@ def all_cases(cohort: Cohort) -> Iterator[tuple[Member, Case]]:
     for seed, member in enumerate(faces):
         for modality, scene in scenes(member, cohort):
             others = [head for owner, head in donors if owner is not member and not scene.is_ct]
-            for case in face_cases(scene, modality, others[0] if others else None, seed):
+            for case in face_cases(scene, modality, others, seed):
                 yield member, case
 
 
@@ -103,8 +103,8 @@ def scenes(member: Member, cohort: Cohort) -> Iterator[tuple[str, Scene]]:
     yield "CT (rendered)", Scene(voxels, step, body, place, cohort.brain_atlas, is_ct=True)
 
 
-def face_cases(scene: Scene, modality: str, donor: Scene | None, seed: int) -> Iterator[Case]:
-    """The head as it is, under every condition, stripped, and under every tool; ``reface`` only with a donor."""
+def face_cases(scene: Scene, modality: str, donors: Sequence[Scene], seed: int) -> Iterator[Case]:
+    """The head as it is, under every condition, stripped, and under every tool that there are donors for."""
     yield Case("intact", modality, scene.voxels, _spacing(scene), FACE, scene.body)
     for index, (name, condition) in enumerate(CONDITIONS.items()):
         if scene.is_ct and name in MR_ONLY:
@@ -115,9 +115,9 @@ def face_cases(scene: Scene, modality: str, donor: Scene | None, seed: int) -> I
     stripped, brain = conditions.strip_skull(scene, np.random.default_rng([seed, 50]))
     yield Case("stripped (simulated)", modality, stripped, _spacing(scene), NONE, brain)
     for index, family in enumerate(FAMILIES):
-        if family == "reface" and donor is None:
+        if family in NEED_DONORS and not donors:
             continue
-        change = deface(scene, family, np.random.default_rng([seed, 100 + index]), donor=donor)
+        change = deface(scene, family, np.random.default_rng([seed, 100 + index]), donors=donors)
         yield _defaced_case(scene, modality, change)
     for name in UNSEEN:
         yield _defaced_case(scene, modality, deface_unseen(scene, name))

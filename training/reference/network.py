@@ -51,7 +51,7 @@ DESIGNS = {
     "foreground": Design("foreground", {"background": 0, "foreground": 1}, (1,), (8, 16, 32, 64), (1, 1, 2, 2)),
     "anonymized": Design(
         "anonymized",
-        {"background": 0, "removed": 1, "blurred": 2, "replaced": 3},
+        {"background": 0, "removed": 1, "smoothed": 2, "replaced": 3},
         (1, 2),
         (8, 24, 56, 112),
         (1, 1, 2, 3),
