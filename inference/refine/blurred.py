@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from inference.refine.grids import (
     SIX_NEIGHBOURS,
+    CoarseGrid,
     Field,
     Mask,
     Spacing,
@@ -47,18 +48,16 @@ def refine_blurred(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spac
         return found
     window = _window(proposal, spacing_mm)
     voxels = voxels[window]
-    parts, n_parts = ndimage.label(proposal[window], SIX_NEIGHBOURS)
-    is_large = part_sizes(parts, n_parts) * float(np.prod(spacing_mm)) / 1000.0 >= PART_ML
+    grid = coarse_grid(voxels.shape, spacing_mm)
+    parts, n_parts = ndimage.label(grid.reduce(proposal[window]) > 0.5, SIX_NEIGHBOURS)
+    is_large = part_sizes(parts, n_parts) * float(np.prod(grid.spacing_mm)) / 1000.0 >= PART_ML
     if not is_large.any():
         return found
-    grid = coarse_grid(parts.shape, spacing_mm)
-    body_depth_mm = signed_distance_mm(grid.reduce(body[window]) > 0.5, grid.spacing_mm)
-    depth_mm = signed_distance_mm(grid.reduce(parts > 0) > 0.5, grid.spacing_mm)
-    is_tissue = body_depth_mm > TISSUE_MM
-    turns = ndimage.gaussian_filter(turns_per_step(voxels), [SIGMA_MM / step for step in spacing_mm])
-    beside = turns[grid.spread(is_tissue & (depth_mm < -BESIDE_MM[0]))]
-    core = grid.spread(is_tissue & (depth_mm > CORE_MM))
-    if not beside.size or not core.any():
+    is_tissue = signed_distance_mm(grid.reduce(body[window]) > 0.5, grid.spacing_mm) > TISSUE_MM
+    depth_mm = signed_distance_mm(parts > 0, grid.spacing_mm)
+    turns = ndimage.gaussian_filter(_block_means(voxels, grid), [SIGMA_MM / step for step in grid.spacing_mm])
+    beside, core = turns[is_tissue & (depth_mm < -BESIDE_MM[0])], is_tissue & (depth_mm > CORE_MM)
+    if not beside.size:
         return found
     usual = float(np.median(beside))
     is_smooth = np.zeros(n_parts + 1, bool)
@@ -70,10 +69,22 @@ def refine_blurred(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spac
         return found
     smooth = float(np.median(turns[core & kept]))
     evidence = ((smooth + usual) / 2 - turns) / (usual - smooth)
-    depth_mm = signed_distance_mm(grid.reduce(kept) > 0.5, grid.spacing_mm)
-    for plane, shown, (depth,) in zip(found[window], evidence, grid.planes(depth_mm), strict=True):
+    depth_mm = signed_distance_mm(kept, grid.spacing_mm)
+    for plane, (shown, depth) in zip(found[window], grid.planes(evidence, depth_mm), strict=True):
         plane[...] = (depth > BAND_MM) | (depth > -BAND_MM) & (shown + CONTOUR_WEIGHT * depth > 0)
     return found
+
+
+def _block_means(voxels: Field, grid: CoarseGrid) -> Field:
+    """Mean of ``turns_per_step`` in each block, a layer of blocks at a time."""
+    step, n_planes = grid.block[0], voxels.shape[0]
+    means = np.empty(grid.coarse_shape, np.float32)
+    for index in range(grid.coarse_shape[0]):
+        first, last = index * step, min((index + 1) * step, n_planes)
+        around = max(0, first - 1)
+        turns = turns_per_step(voxels[around : last + 1])[first - around : last - around]
+        means[index] = CoarseGrid(turns.shape, grid.block, grid.spacing_mm).reduce(turns)[0]
+    return means
 
 
 def turns_per_step(voxels: Field) -> Field:

@@ -28,7 +28,7 @@ from inference.refine.grids import (
 
 CORE_MM, CORE_SHARE = 3.0, 0.6  # so deep, or so much of a thin layer's greatest depth, values are the tool's
 TISSUE_MM, AIR_MM = 3.0, 6.0  # below and above the body's surface values are those of tissue and of air
-LEAST_VALUES = 50  # of each
+LEAST_VALUES, MOST_VALUES = 50, 2_000_000  # of each
 N_BINS = 32
 LARGEST_EVIDENCE = 4.0  # of one voxel, as a natural logarithm
 # Where noise differs from tissue and air (seven val heads, contours wrong by a voxel of 3 mm), nearly the whole core is
@@ -77,7 +77,7 @@ def outline_noise_fill(voxels: NDArray[np.float32], proposal: Mask, body: Mask, 
     body_depth_mm = signed_distance_mm(tissue, grid.spacing_mm)
     is_far = is_far_side(tissue, inside, grid)
     places = core, is_far & (body_depth_mm > TISSUE_MM), is_far & (body_depth_mm < -AIR_MM)
-    samples = [voxels[grid.spread(place)] for place in places]
+    samples = [_sample(voxels[grid.spread(place)]) for place in places]
     if min(sample.size for sample in samples) < LEAST_VALUES:
         return None
     evidence = _compare(*samples)
@@ -88,6 +88,11 @@ def outline_noise_fill(voxels: NDArray[np.float32], proposal: Mask, body: Mask, 
         whole & (depth_mm < -BAND_MM)
     )  # nearer, the proposal's contour is the better one to start from
     return _move_edge(voxels, proposal | beyond, evidence, evidence.over_both, grid, spacing_mm)
+
+
+def _sample(values: Field) -> Field:
+    """Evenly spread ones of them."""
+    return values[:: max(1, values.size // MOST_VALUES)]
 
 
 def _compare(fill: Field, tissue: Field, air: Field) -> _Evidence:
