@@ -46,7 +46,10 @@ def build_report(
     found = {"foreground": segmentation.foreground, "anonymized": segmentation.anonymized}
     ml = {role: mask_ml(mask, source) for role, mask in found.items()}
     frames = source.frames
-    in_seg = [role for role in ROLES if (found[role] if frames is None else frames.on_frames(found[role])).any()]
+    n_voxels = {
+        role: int(np.count_nonzero(mask if frames is None else frames.on_frames(mask))) for role, mask in found.items()
+    }  # as the SEG holds them, frame by frame
+    in_seg = [role for role in ROLES if n_voxels[role]]
     remarks = {(remark.code, remark.text): None for remark in (*source.remarks, *segmentation.remarks)}
     return {
         "name": name,
@@ -69,7 +72,7 @@ def build_report(
                 "role": role,
                 "is_found": bool(found[role].any()),
                 "segment_number": in_seg.index(role) + 1 if role in in_seg else None,
-                "n_voxels": int(np.count_nonzero(found[role])),
+                "n_voxels": n_voxels[role],
                 "volume_ml": ml[role],
                 "decided_by": segmentation.decided_by.get(role),
             }

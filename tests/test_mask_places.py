@@ -183,6 +183,8 @@ def test_a_network_finds_the_sphere_in_place(
     assert_on_the_sphere(volume.objects[0].part10(), instances, sphere)
     assert {remark["code"] for remark in volume.report["remarks"]} == codes
     assert volume.report["n_frames"] == len(instances)
+    in_seg = sum(map(len, segment_points(volume.objects[0].part10()).values()))
+    assert volume.report["segments"][0]["n_voxels"] == in_seg
     assert volume.report["foreground_ml"] == pytest.approx(4 / 3 * np.pi * 12.0**3 / 1000, rel=0.03)
 
 

@@ -49,6 +49,7 @@ REACH_SIZES_MM = (65.0, 95.0)  # cube root of the proposal's volume (275 and 857
 # blended the edge, much less (0.1 to 0.35 of it in simulated heads, against 0.65 to 1.1).
 SOFT_RATIO, SECOND_RING_RATIO = 0.5, 0.8
 PART_ML = 0.3  # parts of the proposal smaller than this give no evidence of their own
+NOISE_ML = 5.0  # without a value for evidence
 SHELL_MM = (3.0, 15.0)  # of the air beside the head that tells what the scanner writes into air
 SCANNER_SHARE = 0.2  # of that shell; the scan's own air holds the fill value
 AIR_PERCENTILES = (5.0, 95.0)  # of the other values there; a value beyond them is none of the air's
@@ -106,18 +107,22 @@ def refine_anonymized(
     del labelled  # four bytes a voxel
     if _is_noise(voxels, value, seeds):
         return _refine_noise(voxels, proposal, foreground, spacing_mm)
+    rest = _refine_noise(voxels, proposal & ~seeds, foreground, spacing_mm)
     exact = _area_of_value(voxels, value, seeds, foreground, spacing_mm)
     if exact is None:
-        return RefinedArea(proposal & ~seeds, nothing, DecidedBy.NATIVE_EVIDENCE, value)
+        return RefinedArea(rest.mask, rest.shown, DecidedBy.NATIVE_EVIDENCE, value)
     if not exact.any():
-        return RefinedArea(proposal, nothing, DecidedBy.NETWORK)
-    return RefinedArea(exact | proposal & ~seeds, exact, DecidedBy.NATIVE_EVIDENCE, value)
+        return RefinedArea(rest.mask | seeds, rest.shown, rest.decided_by)
+    return RefinedArea(exact | rest.mask, exact | rest.shown, DecidedBy.NATIVE_EVIDENCE, value)
 
 
 def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask, spacing_mm: Spacing) -> RefinedArea:
-    """The contour where the values change; the proposal's own where they don't say."""
-    area = outline_noise_fill(voxels, proposal, foreground, spacing_mm)
-    if area is None:
+    """The contour where the values change; the proposal's own where they don't say, or say too much for so little."""
+    area, voxel_ml = None, float(np.prod(spacing_mm)) / 1000.0
+    n_proposed = np.count_nonzero(proposal)
+    if n_proposed * voxel_ml >= NOISE_ML:
+        area = outline_noise_fill(voxels, proposal, foreground, spacing_mm)
+    if area is None or np.count_nonzero(area) > LARGEST_GROWTH * n_proposed:
         return RefinedArea(proposal, np.zeros(voxels.shape, bool), DecidedBy.NETWORK)
     return RefinedArea(area, area, DecidedBy.VALUE_STATISTICS)
 

@@ -14,10 +14,10 @@ from torch import nn
 from training.reference.network import Design, dataset_json, plans_json
 from training.samples import CHANNEL_NAMES
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 TRAINED_ON = {
     "foreground": "37 MR heads, 16 label maps rendered as MR and CT, one CT head; bodies, cropped and stripped heads",
-    "anonymized": "the same volumes, half of them with simulated anonymisation of ten families",
+    "anonymized": "the same volumes, half of them with simulated anonymisation of eleven families",
 }
 
 

@@ -98,6 +98,25 @@ def test_noise_like_the_scans_own_air_has_its_edge_where_tissue_ends() -> None:
     assert height_mm[refined.mask].max() < 8.0
 
 
+def test_noise_is_found_beside_a_false_proposal_of_constant_air() -> None:
+    head, cut = phantom(noise=0.0), face_cut()
+    noisy = np.where(cut, np.random.default_rng(3).normal(50, 20, SHAPE), head.voxels).astype(np.float32)
+    proposal = coarse_contour(cut & head.body, 1.5)
+    false = np.zeros(SHAPE, bool)
+    false[40:60, 112:118, 30:60] = True
+    assert (noisy[false] == 0).all()
+    refined = refine_anonymized(noisy, proposal | false, head.body & ~cut, SPACING_MM)
+    assert dice(refined.mask, cut) > 0.97
+
+
+def test_a_small_false_proposal_does_not_become_all_of_the_air() -> None:
+    head = phantom()
+    proposal = np.zeros(SHAPE, bool)
+    proposal[2:22, 2:22, 2:12] = True  # in the air, which is noise and unlike the tissue
+    refined = refine_anonymized(head.voxels, proposal, head.body, SPACING_MM)
+    assert np.count_nonzero(refined.mask) <= 10 * np.count_nonzero(proposal)
+
+
 def test_air_that_is_mostly_zero_is_noise_and_no_constant() -> None:
     head, cut = phantom(noise=0.0), face_cut()
     rng = np.random.default_rng(5)
