@@ -30,7 +30,7 @@ from inference.refine.grids import (
     neighbour_count,
     part_sizes,
 )
-from inference.refine.noise_fill import outline_noise_fill
+from inference.refine.noise_fill import CORE_MM, WHITE_BELOW, neighbour_correlation, outline_noise_fill
 
 FILL_SHARE = 0.2  # of a part of the proposal; a value is frequent enough to be a tool's
 DOMINANCE = 3.0  # times as frequent as the next value; smooth air in whole numbers has several alike
@@ -50,13 +50,17 @@ REACH_SIZES_MM = (65.0, 95.0)  # cube root of the proposal's volume (275 and 857
 SOFT_RATIO, SECOND_RING_RATIO = 0.5, 0.8
 PART_ML = 0.3  # parts of the proposal smaller than this give no evidence of their own
 NOISE_ML = 5.0  # without a value for evidence
+TISSUE_FROM = 0.5  # correlation of neighbours: no fill
 SHELL_MM = (3.0, 15.0)  # of the air beside the head that tells what the scanner writes into air
 SCANNER_SHARE = 0.2  # of that shell; the scan's own air holds the fill value
 AIR_PERCENTILES = (5.0, 95.0)  # of the other values there; a value beyond them is none of the air's
 CONSTANT_SHARE = 0.35  # of neighbours there that are equal; the scan's own air is as flat as a fill
 # A cut bares tissue: bright voxels lie right beside the fill. Where a scanner set dark voxels to zero, the body's edge
 # fades before it. In heads with zeroed air, false proposals touched 0 to 4 cm2 of bright tissue, small true ones 18.
-CUT_SURFACE_CM2 = 6.0
+# The lesser is enough where the body was found to go on, as around an eye, and beside a large part.
+CUT_SURFACE_CM2, SMALL_SURFACE_CM2 = 6.0, 0.75
+INSIDE_SHARE = 0.15  # of a part: then the body goes on there
+BRIGHT_EDGE_SHARE = 0.3  # of the voxels beside a part; 0.34 and more in true ones, mostly 0 in false ones
 BRIGHT_SHARE = 0.6  # of the body's median, counted from the fill
 ISLAND_ML = 1.0  # parts of exact values away from the proposal: ears, a neck slab
 
@@ -105,8 +109,6 @@ def refine_anonymized(
     is_proven[proven] = True
     seeds = chosen_parts(labelled, is_proven)
     del labelled  # four bytes a voxel
-    if _is_noise(voxels, value, seeds):
-        return _refine_noise(voxels, proposal, foreground, spacing_mm)
     rest = _refine_noise(voxels, proposal & ~seeds, foreground, spacing_mm)
     exact = _area_of_value(voxels, value, seeds, foreground, spacing_mm)
     if exact is None:
@@ -118,6 +120,7 @@ def refine_anonymized(
 
 def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask, spacing_mm: Spacing) -> RefinedArea:
     """The contour where the values change; the proposal's own where they don't say, or say too much for so little."""
+    proposal = _without_tissue(voxels, _beside_tissue(voxels, proposal, foreground, spacing_mm), spacing_mm)
     area, voxel_ml = None, float(np.prod(spacing_mm)) / 1000.0
     n_proposed = np.count_nonzero(proposal)
     if n_proposed * voxel_ml >= NOISE_ML:
@@ -127,16 +130,66 @@ def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask,
     return RefinedArea(area, area, DecidedBy.VALUE_STATISTICS)
 
 
-def _is_noise(voxels: NDArray[np.float32], value: float, seeds: Mask) -> bool:
-    """Whether other values lie among the frequent one where nothing but the fill can be."""
-    core = voxels[ndimage.binary_erosion(seeds, iterations=CORE_STEPS)]
-    return core.size > 0 and float(np.mean(core == np.float32(value))) < CONSTANT_FROM
+def _beside_tissue(
+    voxels: NDArray[np.float32], proposal: Mask, body: Mask, spacing_mm: Spacing, *, equal: Mask | None = None
+) -> Mask:
+    """The proposal without its small parts that are air and nothing else.
+
+    Parameters
+    ----------
+    equal
+        The voxels that hold the fill value; None where there is no such value, so that the area ends nobody knows where
+        and some bright tissue has to be enough.
+    """
+    if not body.any():
+        return proposal
+    labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
+    sizes_mm = np.cbrt(part_sizes(labelled, n_parts) * float(np.prod(spacing_mm)))
+    is_large = sizes_mm >= REACH_SIZES_MM[0]
+    is_kept = is_large.copy()
+    tissue = float(np.median(voxels[body]))
+    voxel_cm2 = float(np.prod(spacing_mm)) ** (2 / 3) / 100.0
+    for part, box in enumerate(ndimage.find_objects(labelled), start=1):
+        if is_kept[part]:
+            continue
+        around = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+        own = labelled[around] == part
+        others = ~own
+        if equal is not None:
+            own, others = own & equal[around], others & ~equal[around]
+        if not own.any():
+            continue
+        beside = voxels[around][ndimage.binary_dilation(own, SIX_NEIGHBOURS) & others]
+        filled = float(np.median(voxels[around][own]))
+        n_bright = np.count_nonzero(np.abs(beside - filled) > BRIGHT_SHARE * abs(tissue - filled))
+        is_inside = float(body[around][own].mean()) >= INSIDE_SHARE
+        is_hinted = is_inside or equal is None or bool(is_large.any())
+        enough_cm2 = SMALL_SURFACE_CM2 if is_hinted else CUT_SURFACE_CM2
+        enough_share = 0.0 if equal is None else BRIGHT_EDGE_SHARE
+        is_kept[part] = n_bright * voxel_cm2 >= enough_cm2 and n_bright >= enough_share * beside.size
+    return chosen_parts(labelled, is_kept)
+
+
+def _without_tissue(voxels: NDArray[np.float32], proposal: Mask, spacing_mm: Spacing) -> Mask:
+    """The proposal without the parts in which values go on from voxel to voxel, as no fill's do."""
+    labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
+    is_kept = np.ones(n_parts + 1, bool)
+    is_kept[0] = False
+    for part, box in enumerate(ndimage.find_objects(labelled), start=1):
+        own = np.pad(labelled[box] == part, 1)
+        depth_mm = ndimage.distance_transform_edt(own, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+        core = depth_mm > CORE_MM
+        is_kept[part] = neighbour_correlation(voxels[box], core) <= TISSUE_FROM
+    return chosen_parts(labelled, is_kept)
 
 
 def _fill_of_parts(
     voxels: NDArray[np.float32], labelled: NDArray[np.int32], n_parts: int, *, smallest: float
 ) -> dict[int, float]:
-    """The frequent value of each part of the proposal that has one, largest part first."""
+    """The frequent value of each part of the proposal that has one, largest part first.
+
+    Where other values lie all over the inside of a part, and not side by side as in tissue, it is noise and has none.
+    """
     sizes = part_sizes(labelled, n_parts)
     boxes = ndimage.find_objects(labelled)
     found = {}
@@ -147,8 +200,13 @@ def _fill_of_parts(
         values, counts = np.unique(voxels[box][labelled[box] == part], return_counts=True)
         order = np.argsort(counts)[::-1]
         next_count = counts[order[1]] if counts.size > 1 else 0
-        if counts[order[0]] >= max(FILL_SHARE * sizes[part], DOMINANCE * next_count):
-            found[int(part)] = float(values[order[0]])
+        if counts[order[0]] < max(FILL_SHARE * sizes[part], DOMINANCE * next_count):
+            continue
+        value = float(values[order[0]])
+        core = ndimage.binary_erosion(labelled[box] == part, iterations=CORE_STEPS)
+        is_constant = not core.any() or float(np.mean(voxels[box][core] == np.float32(value))) >= CONSTANT_FROM
+        if is_constant or neighbour_correlation(voxels[box], core) > WHITE_BELOW:
+            found[int(part)] = value
     return found
 
 
@@ -170,7 +228,8 @@ def _area_of_value(
         if is_small and np.count_nonzero(area) > LARGEST_GROWTH * np.count_nonzero(seeds):
             area = None  # padding around the volume, a masked background: too much for so little to prove
     if area is None:
-        if is_small and _cut_surface_cm2(voxels, value, equal & seeds, foreground, spacing_mm) < CUT_SURFACE_CM2:
+        seeds = _beside_tissue(voxels, seeds, foreground, spacing_mm, equal=equal)
+        if not seeds.any():
             return None
         reach_mm = SMALL_REACH_MM if is_small else float(np.interp(size_mm, REACH_SIZES_MM, REACH_MM))
         reached = _near(grid.reduce(seeds) > 0, grid, reach_mm)
@@ -204,15 +263,6 @@ def _is_scanner_air(
     is_equal = np.zeros(voxels.shape, bool)
     np.equal(voxels[..., 1:], voxels[..., :-1], out=is_equal[..., 1:])
     return float(grid.reduce(is_equal)[shell].mean()) > CONSTANT_SHARE
-
-
-def _cut_surface_cm2(voxels: NDArray[np.float32], value: float, area: Mask, body: Mask, spacing_mm: Spacing) -> float:
-    """How much bright tissue lies right beside the area."""
-    beside = ndimage.binary_dilation(area, SIX_NEIGHBOURS) & ~area
-    contrast = np.abs(voxels[beside] - np.float32(value))
-    tissue = float(np.abs(np.median(voxels[body & ~area]) - np.float32(value))) if (body & ~area).any() else 0.0
-    n_bright = np.count_nonzero(contrast > BRIGHT_SHARE * tissue)
-    return float(n_bright * np.prod(spacing_mm) ** (2 / 3)) / 100.0
 
 
 def _near(mask: Mask, grid: CoarseGrid, radius_mm: float) -> Mask:

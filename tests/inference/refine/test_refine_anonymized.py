@@ -117,6 +117,17 @@ def test_a_small_false_proposal_does_not_become_all_of_the_air() -> None:
     assert np.count_nonzero(refined.mask) <= 10 * np.count_nonzero(proposal)
 
 
+def test_tissue_whose_signal_fades_is_no_noise() -> None:
+    head = phantom()
+    slices = np.indices(SHAPE)[0]
+    detail = ndimage.gaussian_filter(np.random.default_rng(7).normal(0, 1, SHAPE), 1.5)
+    fading = np.minimum(1.0, np.maximum(slices / 40.0, 0.1))
+    voxels = (np.where(head.body, head.voxels + 400 * detail, head.voxels) * fading).astype(np.float32)
+    proposal = coarse_contour(head.body & (slices < 12), 1.5)
+    assert np.count_nonzero(proposal) > 5000
+    assert not refine_anonymized(voxels, proposal, head.body, SPACING_MM).mask.any()
+
+
 def test_air_that_is_mostly_zero_is_noise_and_no_constant() -> None:
     head, cut = phantom(noise=0.0), face_cut()
     rng = np.random.default_rng(5)
