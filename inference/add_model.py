@@ -52,7 +52,7 @@ def add_model(
     path
         A trained-model folder, a folder above it, or a zip of either.
     labels
-        nnU-Net's integers under our names (``foreground``; ``removed``, ``altered``, ``anonymized``). None takes them
+        nnU-Net's integers under our names (those of ``inference.models.ROLE_LABELS``). None takes them
         from dataset.json where that is clear, or from the model.yaml that came with the model.
     destination
         Folder to make; it must not exist.

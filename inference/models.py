@@ -79,8 +79,16 @@ class ModelSpec:
     @property
     def altered_values(self) -> tuple[int, ...]:
         """Those of them that mean tissue which a tool blurred or replaced."""
-        names = [name for name in self.mask_labels if name in STILL_BODY]
-        return tuple(sorted({value for name in names for value in self.labels[name]}))
+        return self._mask_values_of(STILL_BODY)
+
+    @property
+    def smoothed_values(self) -> tuple[int, ...]:
+        """Those of them that mean tissue which a tool made smooth, so that its values can confirm it."""
+        return self._mask_values_of(frozenset({"smoothed"}))
+
+    def _mask_values_of(self, names: frozenset[str]) -> tuple[int, ...]:
+        chosen = [name for name in self.mask_labels if name in names]
+        return tuple(sorted({value for name in chosen for value in self.labels[name]}))
 
 
 def read_model_spec(folder: Path) -> ModelSpec:

@@ -126,7 +126,7 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
     clock = _StageClock(on_stage)
     inputs = _SharedInputs(source.volume, models.device)
     masks: dict[str, Mask] = {}
-    altered = None
+    altered: dict[str, Mask] = {}
     for role, model in (("foreground", models.foreground), ("anonymized", models.anonymized)):
         reorientation, preprocessing = inputs.for_model(model.network)
         _check_model_grid(source, role, preprocessing.model_shape(model.network.plans))
@@ -135,8 +135,8 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         with clock.stage(f"segment {role}"):
             labels = reorientation.to_source(model.network.predict_labels(prepared))
             masks[role] = _mask_of(labels, model.spec.mask_values)
-            if model.spec.altered_values:
-                altered = _mask_of(labels, model.spec.altered_values)
+            kinds = {"altered": model.spec.altered_values, "smoothed": model.spec.smoothed_values}
+            altered |= {kind: _mask_of(labels, values) for kind, values in kinds.items() if values}
             del labels, prepared
     inputs.forget()
     decided_by = dict.fromkeys(masks, str(DecidedBy.NETWORK))
@@ -202,7 +202,9 @@ def _leave_out_area_without_face(masks: dict[str, Mask], source: SourceVolume) -
     return (Remark("anonymized-area-without-face", text),)
 
 
-def _refine(source: SourceVolume, models: Models, masks: dict[str, Mask], altered: Mask | None) -> dict[str, str]:
+def _refine(
+    source: SourceVolume, models: Models, masks: dict[str, Mask], altered: Mapping[str, Mask]
+) -> dict[str, str]:
     """Replace the masks of models that are refined; say what decided each."""
     geometry = source.volume.get_geometry()
     canonical = reorientation_of(geometry)
@@ -215,7 +217,7 @@ def _refine(source: SourceVolume, models: Models, masks: dict[str, Mask], altere
         foreground=models.foreground.spec.refine,
         anonymized=models.anonymized.spec.refine,
         is_ct=source.modality == "CT",
-        altered=None if altered is None else np.ascontiguousarray(canonical.to_canonical(altered)),
+        **{kind: np.ascontiguousarray(canonical.to_canonical(mask)) for kind, mask in altered.items()},
     )
     masks["foreground"] = np.ascontiguousarray(canonical.to_source(refined.foreground))
     masks["anonymized"] = np.ascontiguousarray(canonical.to_source(refined.anonymized))

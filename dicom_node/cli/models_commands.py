@@ -79,7 +79,7 @@ def add(
         typer.Option(
             "--label",
             metavar="NAME=NUMBER",
-            help="Label of the network under our name: foreground; removed, altered, anonymized. "
+            help="Label of the network under our name: foreground; removed, smoothed, replaced, altered, anonymized. "
             "Repeat it for several; taken from dataset.json where that is clear.",
         ),
     ] = None,

@@ -29,6 +29,7 @@ from inference.refine.grids import (
     is_far_side,
     neighbour_count,
     part_sizes,
+    signed_distance_mm,
 )
 from inference.refine.noise_fill import CORE_MM, WHITE_BELOW, neighbour_correlation, outline_noise_fill
 
@@ -36,7 +37,7 @@ FILL_SHARE = 0.2  # of a part of the proposal; a value is frequent enough to be 
 DOMINANCE = 3.0  # times as frequent as the next value; smooth air in whole numbers has several alike
 # Deep inside a constant fill 0.97 to 1.0 of the voxels held it (0.93 where the network had painted some air as well),
 # inside noise like the air of scans whose air is mostly zero 0.86 to 0.88.
-CONSTANT_FROM, CORE_STEPS = 0.91, 2
+CONSTANT_FROM = 0.91
 DENSE_COUNT = 15  # of 27, so more than 0.55: exact values by chance lie alone
 # Where the scan's own air holds the fill value, it proves nothing in the open. 30 mm of reach was best on really
 # defaced heads; a small proposal may be a false one at a dark mouth.
@@ -50,7 +51,9 @@ REACH_SIZES_MM = (65.0, 95.0)  # cube root of the proposal's volume (275 and 857
 SOFT_RATIO, SECOND_RING_RATIO = 0.5, 0.8
 PART_ML = 0.3  # parts of the proposal smaller than this give no evidence of their own
 NOISE_ML = 5.0  # without a value for evidence
-TISSUE_FROM = 0.5  # correlation of neighbours: no fill
+# Correlation of neighbours that no fill has, as it is and as a share of the body's; a noisy fill in a scan that was
+# smoothed afterwards is correlated too, but less than its tissue.
+TISSUE_FROM, TISSUE_SHARE = 0.33, 0.6
 SHELL_MM = (3.0, 15.0)  # of the air beside the head that tells what the scanner writes into air
 SCANNER_SHARE = 0.2  # of that shell; the scan's own air holds the fill value
 AIR_PERCENTILES = (5.0, 95.0)  # of the other values there; a value beyond them is none of the air's
@@ -59,6 +62,7 @@ CONSTANT_SHARE = 0.35  # of neighbours there that are equal; the scan's own air 
 # fades before it. In heads with zeroed air, false proposals touched 0 to 4 cm2 of bright tissue, small true ones 18.
 # The lesser is enough where the body was found to go on, as around an eye, and beside a large part.
 CUT_SURFACE_CM2, SMALL_SURFACE_CM2 = 6.0, 0.75
+WHOLE_HEAD_MM = 40.0  # thinner stacks are asked for less
 INSIDE_SHARE = 0.15  # of a part: then the body goes on there
 BRIGHT_EDGE_SHARE = 0.3  # of the voxels beside a part; 0.34 and more in true ones, mostly 0 in false ones
 BRIGHT_SHARE = 0.6  # of the body's median, counted from the fill
@@ -84,7 +88,7 @@ class RefinedArea:
 
 
 def refine_anonymized(
-    voxels: NDArray[np.float32], proposal: Mask, foreground: Mask, spacing_mm: Spacing
+    voxels: NDArray[np.float32], proposal: Mask, foreground: Mask, spacing_mm: Spacing, *, is_ct: bool = False
 ) -> RefinedArea:
     """Replace the proposal's contour by that of exact values, part by part.
 
@@ -94,13 +98,16 @@ def refine_anonymized(
         Stored values (rescaled is as good), not normalised or resampled: equal means written equal.
     foreground
         The body as the other network found it; only its rough place is used.
+    is_ct
+        Airways and sinuses hold the value of air too.
     """
     nothing = np.zeros(voxels.shape, bool)
     labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
     if n_parts == 0:
         return RefinedArea(proposal, nothing, DecidedBy.NETWORK)
     voxel_ml = float(np.prod(spacing_mm)) / 1000.0
-    parts = _fill_of_parts(voxels, labelled, n_parts, smallest=PART_ML / voxel_ml)
+    core = _deep_inside(proposal, spacing_mm)
+    parts = _fill_of_parts(voxels, labelled, n_parts, core, smallest=PART_ML / voxel_ml)
     if not parts:
         return _refine_noise(voxels, proposal, foreground, spacing_mm)
     value = next(iter(parts.values()))  # of the largest part that has one: a tool writes one value
@@ -110,9 +117,9 @@ def refine_anonymized(
     seeds = chosen_parts(labelled, is_proven)
     del labelled  # four bytes a voxel
     rest = _refine_noise(voxels, proposal & ~seeds, foreground, spacing_mm)
-    exact = _area_of_value(voxels, value, seeds, foreground, spacing_mm)
+    exact = _area_of_value(voxels, value, seeds, foreground, spacing_mm, is_ct=is_ct)
     if exact is None:
-        return RefinedArea(rest.mask, rest.shown, DecidedBy.NATIVE_EVIDENCE, value)
+        return RefinedArea(rest.mask, rest.shown, DecidedBy.NATIVE_EVIDENCE)
     if not exact.any():
         return RefinedArea(rest.mask | seeds, rest.shown, rest.decided_by)
     return RefinedArea(exact | rest.mask, exact | rest.shown, DecidedBy.NATIVE_EVIDENCE, value)
@@ -120,7 +127,10 @@ def refine_anonymized(
 
 def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask, spacing_mm: Spacing) -> RefinedArea:
     """The contour where the values change; the proposal's own where they don't say, or say too much for so little."""
-    proposal = _without_tissue(voxels, _beside_tissue(voxels, proposal, foreground, spacing_mm), spacing_mm)
+    if not proposal.any():
+        return RefinedArea(proposal, proposal, DecidedBy.NETWORK)
+    proposal = _beside_tissue(voxels, proposal, foreground, spacing_mm)
+    proposal = _without_tissue(voxels, proposal, foreground, spacing_mm)
     area, voxel_ml = None, float(np.prod(spacing_mm)) / 1000.0
     n_proposed = np.count_nonzero(proposal)
     if n_proposed * voxel_ml >= NOISE_ML:
@@ -131,7 +141,13 @@ def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask,
 
 
 def _beside_tissue(
-    voxels: NDArray[np.float32], proposal: Mask, body: Mask, spacing_mm: Spacing, *, equal: Mask | None = None
+    voxels: NDArray[np.float32],
+    proposal: Mask,
+    body: Mask,
+    spacing_mm: Spacing,
+    *,
+    equal: Mask | None = None,
+    is_ct: bool = False,
 ) -> Mask:
     """The proposal without its small parts that are air and nothing else.
 
@@ -147,7 +163,9 @@ def _beside_tissue(
     sizes_mm = np.cbrt(part_sizes(labelled, n_parts) * float(np.prod(spacing_mm)))
     is_large = sizes_mm >= REACH_SIZES_MM[0]
     is_kept = is_large.copy()
-    tissue = float(np.median(voxels[body]))
+    tissue = float(np.median(voxels[::2, ::2, ::2][body[::2, ::2, ::2]])) if body[::2, ::2, ::2].any() else 0.0
+    thickness_mm = min(size * step for size, step in zip(voxels.shape, spacing_mm, strict=True))
+    thin = min(1.0, thickness_mm / WHOLE_HEAD_MM)  # a stack of a few slices shows less of a cut
     voxel_cm2 = float(np.prod(spacing_mm)) ** (2 / 3) / 100.0
     for part, box in enumerate(ndimage.find_objects(labelled), start=1):
         if is_kept[part]:
@@ -162,29 +180,35 @@ def _beside_tissue(
         beside = voxels[around][ndimage.binary_dilation(own, SIX_NEIGHBOURS) & others]
         filled = float(np.median(voxels[around][own]))
         n_bright = np.count_nonzero(np.abs(beside - filled) > BRIGHT_SHARE * abs(tissue - filled))
-        is_inside = float(body[around][own].mean()) >= INSIDE_SHARE
+        is_inside = not is_ct and float(body[around][own].mean()) >= INSIDE_SHARE
         is_hinted = is_inside or equal is None or bool(is_large.any())
         enough_cm2 = SMALL_SURFACE_CM2 if is_hinted else CUT_SURFACE_CM2
         enough_share = 0.0 if equal is None else BRIGHT_EDGE_SHARE
-        is_kept[part] = n_bright * voxel_cm2 >= enough_cm2 and n_bright >= enough_share * beside.size
+        is_kept[part] = n_bright * voxel_cm2 >= enough_cm2 * thin and n_bright >= enough_share * beside.size
     return chosen_parts(labelled, is_kept)
 
 
-def _without_tissue(voxels: NDArray[np.float32], proposal: Mask, spacing_mm: Spacing) -> Mask:
-    """The proposal without the parts in which values go on from voxel to voxel, as no fill's do."""
+def _without_tissue(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spacing_mm: Spacing) -> Mask:
+    """The proposal without the parts in which values go on from voxel to voxel as in the body, and as no fill's do."""
     labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
+    core = _deep_inside(proposal, spacing_mm)
+    usual = neighbour_correlation(voxels, _deep_inside(body & ~proposal, spacing_mm))
     is_kept = np.ones(n_parts + 1, bool)
     is_kept[0] = False
     for part, box in enumerate(ndimage.find_objects(labelled), start=1):
-        own = np.pad(labelled[box] == part, 1)
-        depth_mm = ndimage.distance_transform_edt(own, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
-        core = depth_mm > CORE_MM
-        is_kept[part] = neighbour_correlation(voxels[box], core) <= TISSUE_FROM
+        correlation = neighbour_correlation(voxels[box], core[box] & (labelled[box] == part))
+        is_kept[part] = correlation <= max(TISSUE_FROM, TISSUE_SHARE * usual)
     return chosen_parts(labelled, is_kept)
 
 
+def _deep_inside(mask: Mask, spacing_mm: Spacing) -> Mask:
+    """Where a contour that is wrong by a few millimetres leaves no doubt."""
+    grid = coarse_grid(mask.shape, spacing_mm)
+    return grid.spread(signed_distance_mm(grid.reduce(mask) > 0.5, grid.spacing_mm) > CORE_MM)
+
+
 def _fill_of_parts(
-    voxels: NDArray[np.float32], labelled: NDArray[np.int32], n_parts: int, *, smallest: float
+    voxels: NDArray[np.float32], labelled: NDArray[np.int32], n_parts: int, core: Mask, *, smallest: float
 ) -> dict[int, float]:
     """The frequent value of each part of the proposal that has one, largest part first.
 
@@ -203,15 +227,15 @@ def _fill_of_parts(
         if counts[order[0]] < max(FILL_SHARE * sizes[part], DOMINANCE * next_count):
             continue
         value = float(values[order[0]])
-        core = ndimage.binary_erosion(labelled[box] == part, iterations=CORE_STEPS)
-        is_constant = not core.any() or float(np.mean(voxels[box][core] == np.float32(value))) >= CONSTANT_FROM
-        if is_constant or neighbour_correlation(voxels[box], core) > WHITE_BELOW:
+        deep = core[box] & (labelled[box] == part)
+        is_constant = not deep.any() or float(np.mean(voxels[box][deep] == np.float32(value))) >= CONSTANT_FROM
+        if is_constant or neighbour_correlation(voxels[box], deep) > WHITE_BELOW:
             found[int(part)] = value
     return found
 
 
 def _area_of_value(
-    voxels: NDArray[np.float32], value: float, seeds: Mask, foreground: Mask, spacing_mm: Spacing
+    voxels: NDArray[np.float32], value: float, seeds: Mask, foreground: Mask, spacing_mm: Spacing, *, is_ct: bool
 ) -> Mask | None:
     """Voxels of one value, close together, that belong to the seeds; None where they are the scanner's air alone."""
     equal = voxels == np.float32(value)
@@ -228,9 +252,11 @@ def _area_of_value(
         if is_small and np.count_nonzero(area) > LARGEST_GROWTH * np.count_nonzero(seeds):
             area = None  # padding around the volume, a masked background: too much for so little to prove
     if area is None:
-        seeds = _beside_tissue(voxels, seeds, foreground, spacing_mm, equal=equal)
+        seeds = _beside_tissue(voxels, seeds, foreground, spacing_mm, equal=equal, is_ct=is_ct)
         if not seeds.any():
             return None
+        size_mm = float(np.count_nonzero(seeds) * np.prod(spacing_mm)) ** (1 / 3)
+        is_small = size_mm < REACH_SIZES_MM[0]
         reach_mm = SMALL_REACH_MM if is_small else float(np.interp(size_mm, REACH_SIZES_MM, REACH_MM))
         reached = _near(grid.reduce(seeds) > 0, grid, reach_mm)
         if is_small:  # into the hollow that the tool made, not along the skin

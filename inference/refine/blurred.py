@@ -70,8 +70,10 @@ def refine_blurred(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spac
     smooth = float(np.median(turns[core & kept]))
     evidence = ((smooth + usual) / 2 - turns) / (usual - smooth)
     depth_mm = signed_distance_mm(kept, grid.spacing_mm)
-    for plane, (shown, depth) in zip(found[window], grid.planes(evidence, depth_mm), strict=True):
-        plane[...] = (depth > BAND_MM) | (depth > -BAND_MM) & (shown + CONTOUR_WEIGHT * depth > 0)
+    fields = grid.planes(evidence, depth_mm)
+    for plane, tissue, (shown, depth) in zip(found[window], body[window], fields, strict=True):
+        is_shown = (depth > BAND_MM) | (depth > -BAND_MM) & (shown + CONTOUR_WEIGHT * depth > 0)
+        plane[...] = is_shown & (tissue | (depth > 0))  # constant air is smooth too
     return found
 
 

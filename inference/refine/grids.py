@@ -22,6 +22,7 @@ Spacing = tuple[float, float, float]
 
 SLAB_VOXELS = 2**24  # of what numpy widens to 64 bits on the way
 
+BEYOND_MM = 1e6  # distance to a surface that is not there; infinity has no share in an interpolation
 COARSE_MM = 3.0  # the coarse grid's voxels are at most this large; what lies on it changes over a centimetre
 SIX_NEIGHBOURS = ndimage.generate_binary_structure(3, 1)
 
@@ -159,9 +160,9 @@ def coarse_grid(shape: tuple[int, ...], spacing_mm: Spacing, *, coarse_mm: float
 def signed_distance_mm(mask: Mask, spacing_mm: Spacing) -> Field:
     """Depth below the mask's surface, negative outside; the array's edge is no surface."""
     if mask.all():
-        return np.full(mask.shape, np.inf, np.float32)
+        return np.full(mask.shape, BEYOND_MM, np.float32)
     if not mask.any():
-        return np.full(mask.shape, -np.inf, np.float32)
+        return np.full(mask.shape, -BEYOND_MM, np.float32)
     inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
     outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
     half = 0.5 * min(spacing_mm)

@@ -36,6 +36,7 @@ def refine_masks(
     anonymized: bool,
     is_ct: bool,
     altered: Mask | None = None,
+    smoothed: Mask | None = None,
 ) -> RefinedMasks:
     """Refine the networks' masks, each where it is wanted.
 
@@ -50,19 +51,23 @@ def refine_masks(
         Values may be Hounsfield units; whether they are is seen from the air.
     altered
         The part of ``area`` that was blurred or replaced: body as well.
+    smoothed
+        The part of ``altered`` that must be smoother than other tissue.
     """
     found = RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK)
     if anonymized:
         removed = area if altered is None else area & ~altered
-        found = refine_anonymized(voxels, removed, body, spacing_mm)
+        found = refine_anonymized(voxels, removed, body, spacing_mm, is_ct=is_ct)
     decided = {"foreground": DecidedBy.NETWORK, "anonymized": found.decided_by}
     if foreground:
         surface = refine_foreground(voxels, body, found.shown, spacing_mm, anonymized=found.mask, is_ct=is_ct)
         body, decided["foreground"] = surface.mask, surface.decided_by
     whole = found.mask
     if altered is not None and anonymized:
-        altered = refine_blurred(voxels, altered, body, spacing_mm)
+        if smoothed is not None:
+            shown = refine_blurred(voxels, smoothed, body, spacing_mm)
+            altered = altered & ~smoothed | shown
+            if shown.any() and found.decided_by is DecidedBy.NETWORK:
+                decided["anonymized"] = DecidedBy.VALUE_STATISTICS
         whole = whole | altered
-        if altered.any() and found.decided_by is DecidedBy.NETWORK:
-            decided["anonymized"] = DecidedBy.VALUE_STATISTICS
     return RefinedMasks(body, whole, decided, found.fill_value)

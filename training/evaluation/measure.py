@@ -70,7 +70,7 @@ def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.u
     preprocessing = Preprocessing(case.voxels, case.spacing_mm)
     labels = {role: predict(network, preprocessing) for role, network in models.networks.items()}
     body, area = (np.isin(labels[role], models.specs[role].mask_values) for role in ROLES)
-    altered = np.isin(labels["anonymized"], models.specs["anonymized"].altered_values)
+    spec = models.specs["anonymized"]
     refined = refine_masks(
         case.voxels,
         body,
@@ -79,7 +79,8 @@ def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.u
         foreground=models.specs["foreground"].refine,
         anonymized=models.specs["anonymized"].refine,
         is_ct=case.is_ct,
-        altered=altered,
+        altered=np.isin(labels["anonymized"], spec.altered_values),
+        smoothed=np.isin(labels["anonymized"], spec.smoothed_values),
     )
     return body, area, labels["anonymized"], refined
 

@@ -31,7 +31,7 @@ class Settings:
     A run that is given more minutes after it had ended goes on with a second, lower cosine over what was added.
     """
 
-    minutes: float = 255.0
+    minutes: float = 256.0
     batch_size: int = 2
     learning_rate: float = 2e-3
     second_rate: float = 1.2e-3
@@ -104,7 +104,9 @@ def schedule_of(settings: Settings, spent_s: float, earlier: Schedule | None) ->
     until_s = settings.minutes * 60
     if earlier is None:
         return Schedule(settings.learning_rate, 0.0, until_s)
-    if spent_s >= earlier.until_s and until_s > earlier.until_s:
+    if until_s <= spent_s:
+        return earlier
+    if spent_s >= earlier.until_s:
         return Schedule(settings.second_rate, earlier.until_s, until_s)
     return replace(earlier, until_s=until_s)
 
@@ -115,7 +117,7 @@ def learn(learner: Learner, samples: list[Sample], rate: float, settings: Settin
     Returns
     -------
     list of float
-        For each sample the share of its background that the network painted, by probability.
+        For each sample the share of its voxels that the network painted falsely, by probability.
     """
     for group in learner.optimizer.param_groups:
         group["lr"] = rate * min(1.0, (learner.steps + 1) / settings.warm_up_steps)

@@ -128,6 +128,25 @@ def test_tissue_whose_signal_fades_is_no_noise() -> None:
     assert not refine_anonymized(voxels, proposal, head.body, SPACING_MM).mask.any()
 
 
+def test_noise_in_a_scan_that_was_smoothed_afterwards_is_kept() -> None:
+    head, cut = phantom(), face_cut()
+    noisy = np.where(cut, np.random.default_rng(3).normal(50, 20, SHAPE), head.voxels)
+    detail = ndimage.gaussian_filter(np.random.default_rng(7).normal(0, 400, SHAPE), 1.5)
+    smooth = ndimage.gaussian_filter(noisy + np.where(head.body & ~cut, detail, 0), 0.6).astype(np.float32)
+    refined = refine_anonymized(smooth, coarse_contour(cut & head.body, 1.5), head.body & ~cut, SPACING_MM)
+    assert dice(refined.mask & head.body, cut & head.body) > 0.95
+
+
+@pytest.mark.parametrize("n_slices", [3, 6])
+def test_a_cut_in_a_few_slices_of_zeroed_air_is_found(n_slices: int) -> None:
+    head, cut = phantom(noise=0.0), face_cut()
+    slices = slice(40, 40 + n_slices)
+    voxels, body = defaced(head, cut, 0.0)[slices], head.body[slices]
+    proposal = coarse_contour(cut & head.body, 1.5)[slices]
+    refined = refine_anonymized(voxels, proposal, body & ~cut[slices], (5.0, 1.5, 1.8))
+    assert dice(refined.mask & body, cut[slices] & body) > 0.9
+
+
 def test_air_that_is_mostly_zero_is_noise_and_no_constant() -> None:
     head, cut = phantom(noise=0.0), face_cut()
     rng = np.random.default_rng(5)

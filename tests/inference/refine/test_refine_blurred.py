@@ -60,11 +60,35 @@ def test_blurred_tissue_is_anonymised_and_still_body() -> None:
     where = face(head)
     voxels = blurred(head.voxels, where)
     masks = refine_masks(
-        voxels, head.body, where, SPACING_MM, foreground=True, anonymized=True, is_ct=False, altered=where
+        voxels,
+        head.body,
+        where,
+        SPACING_MM,
+        foreground=True,
+        anonymized=True,
+        is_ct=False,
+        altered=where,
+        smoothed=where,
     )
     assert masks.decided_by["anonymized"] is DecidedBy.VALUE_STATISTICS
     assert dice(masks.anonymized & head.body, where) > 0.88
     assert np.mean(masks.foreground[where & (head.depth_mm() > 4.0)]) > 0.99
+
+
+def test_constant_air_beside_a_blurred_face_is_not_taken_for_smooth_tissue() -> None:
+    head = phantom(noise=0.0)
+    where = face(head)
+    area = refine_blurred(blurred(head.voxels, where), where, head.body, SPACING_MM)
+    assert dice(area, where) > 0.85
+
+
+def test_tissue_that_a_model_calls_replaced_stays_as_the_network_drew_it() -> None:
+    head = phantom()
+    where = face(head)
+    masks = refine_masks(
+        head.voxels, head.body, where, SPACING_MM, foreground=True, anonymized=True, is_ct=False, altered=where
+    )
+    np.testing.assert_array_equal(masks.anonymized, where)
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 40), (2, 2, 40), (1, 1, 2), (30, 30, 30)])
