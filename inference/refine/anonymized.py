@@ -130,7 +130,8 @@ def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask,
     if not proposal.any():
         return RefinedArea(proposal, proposal, DecidedBy.NETWORK)
     proposal = _beside_tissue(voxels, proposal, foreground, spacing_mm)
-    proposal = _without_tissue(voxels, proposal, foreground, spacing_mm)
+    if proposal.any():
+        proposal = _without_tissue(voxels, proposal, foreground, spacing_mm)
     area, voxel_ml = None, float(np.prod(spacing_mm)) / 1000.0
     n_proposed = np.count_nonzero(proposal)
     if n_proposed * voxel_ml >= NOISE_ML:
@@ -192,12 +193,14 @@ def _without_tissue(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spa
     """The proposal without the parts in which values go on from voxel to voxel as in the body, and as no fill's do."""
     labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
     core = _deep_inside(proposal, spacing_mm)
-    usual = neighbour_correlation(voxels, _deep_inside(body & ~proposal, spacing_mm))
-    is_kept = np.ones(n_parts + 1, bool)
-    is_kept[0] = False
+    correlations = np.zeros(n_parts + 1)
     for part, box in enumerate(ndimage.find_objects(labelled), start=1):
-        correlation = neighbour_correlation(voxels[box], core[box] & (labelled[box] == part))
-        is_kept[part] = correlation <= max(TISSUE_FROM, TISSUE_SHARE * usual)
+        correlations[part] = neighbour_correlation(voxels[box], core[box] & (labelled[box] == part))
+    if correlations.max() <= TISSUE_FROM:
+        return proposal
+    usual = neighbour_correlation(voxels, _deep_inside(body & ~proposal, spacing_mm))
+    is_kept = correlations <= max(TISSUE_FROM, TISSUE_SHARE * usual)
+    is_kept[0] = False
     return chosen_parts(labelled, is_kept)
 
 
