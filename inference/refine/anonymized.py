@@ -29,9 +29,9 @@ from inference.refine.grids import (
     is_far_side,
     neighbour_count,
     part_sizes,
-    signed_distance_mm,
 )
-from inference.refine.noise_fill import CORE_MM, WHITE_BELOW, neighbour_correlation, outline_noise_fill
+from inference.refine.noise_fill import WHITE_BELOW, neighbour_correlation, outline_noise_fill
+from inference.refine.proposals import LARGE_MM, beside_tissue, deep_inside, without_tissue
 
 FILL_SHARE = 0.2  # of a part of the proposal; a value is frequent enough to be a tool's
 DOMINANCE = 3.0  # times as frequent as the next value; smooth air in whole numbers has several alike
@@ -45,27 +45,16 @@ REACH_MM = (3.0, 30.0)
 SMALL_REACH_MM = 5.0  # of a small proposal that bares tissue: eyes, a thin layer
 HOLLOW_MM = 12.0  # half the width of a hollow that is seen as one
 LARGEST_GROWTH = 10.0  # times a small proposal
-REACH_SIZES_MM = (65.0, 95.0)  # cube root of the proposal's volume (275 and 857 mL) for the least and the most reach
+REACH_SIZES_MM = (LARGE_MM, 95.0)  # cube root of the volume (to 857 mL) for the least and the most reach
 # Around a sharp cut the first ring of tissue differs from the fill as much as the third; where a tool or a resampling
 # blended the edge, much less (0.1 to 0.35 of it in simulated heads, against 0.65 to 1.1).
 SOFT_RATIO, SECOND_RING_RATIO = 0.5, 0.8
 PART_ML = 0.3  # parts of the proposal smaller than this give no evidence of their own
 NOISE_ML = 5.0  # without a value for evidence
-# Correlation of neighbours that no fill has, as it is and as a share of the body's; a noisy fill in a scan that was
-# smoothed afterwards is correlated too, but less than its tissue.
-TISSUE_FROM, TISSUE_SHARE = 0.33, 0.6
 SHELL_MM = (3.0, 15.0)  # of the air beside the head that tells what the scanner writes into air
 SCANNER_SHARE = 0.2  # of that shell; the scan's own air holds the fill value
 AIR_PERCENTILES = (5.0, 95.0)  # of the other values there; a value beyond them is none of the air's
 CONSTANT_SHARE = 0.35  # of neighbours there that are equal; the scan's own air is as flat as a fill
-# A cut bares tissue: bright voxels lie right beside the fill. Where a scanner set dark voxels to zero, the body's edge
-# fades before it. In heads with zeroed air, false proposals touched 0 to 4 cm2 of bright tissue, small true ones 18.
-# The lesser is enough where the body was found to go on, as around an eye, and beside a large part.
-CUT_SURFACE_CM2, SMALL_SURFACE_CM2 = 6.0, 0.75
-WHOLE_HEAD_MM = 40.0  # thinner stacks are asked for less
-INSIDE_SHARE = 0.15  # of a part: then the body goes on there
-BRIGHT_EDGE_SHARE = 0.3  # of the voxels beside a part; 0.34 and more in true ones, mostly 0 in false ones
-BRIGHT_SHARE = 0.6  # of the body's median, counted from the fill
 ISLAND_ML = 1.0  # parts of exact values away from the proposal: ears, a neck slab
 
 
@@ -106,7 +95,7 @@ def refine_anonymized(
     if n_parts == 0:
         return RefinedArea(proposal, nothing, DecidedBy.NETWORK)
     voxel_ml = float(np.prod(spacing_mm)) / 1000.0
-    core = _deep_inside(proposal, spacing_mm)
+    core = deep_inside(proposal, spacing_mm)
     parts = _fill_of_parts(voxels, labelled, n_parts, core, smallest=PART_ML / voxel_ml)
     if not parts:
         return _refine_noise(voxels, proposal, foreground, spacing_mm)
@@ -129,9 +118,9 @@ def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask,
     """The contour where the values change; the proposal's own where they don't say, or say too much for so little."""
     if not proposal.any():
         return RefinedArea(proposal, proposal, DecidedBy.NETWORK)
-    proposal = _beside_tissue(voxels, proposal, foreground, spacing_mm)
+    proposal = beside_tissue(voxels, proposal, foreground, spacing_mm)
     if proposal.any():
-        proposal = _without_tissue(voxels, proposal, foreground, spacing_mm)
+        proposal = without_tissue(voxels, proposal, foreground, spacing_mm)
     area, voxel_ml = None, float(np.prod(spacing_mm)) / 1000.0
     n_proposed = np.count_nonzero(proposal)
     if n_proposed * voxel_ml >= NOISE_ML:
@@ -139,75 +128,6 @@ def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask,
     if area is None or np.count_nonzero(area) > LARGEST_GROWTH * n_proposed:
         return RefinedArea(proposal, np.zeros(voxels.shape, bool), DecidedBy.NETWORK)
     return RefinedArea(area, area, DecidedBy.VALUE_STATISTICS)
-
-
-def _beside_tissue(
-    voxels: NDArray[np.float32],
-    proposal: Mask,
-    body: Mask,
-    spacing_mm: Spacing,
-    *,
-    equal: Mask | None = None,
-    is_ct: bool = False,
-) -> Mask:
-    """The proposal without its small parts that are air and nothing else.
-
-    Parameters
-    ----------
-    equal
-        The voxels that hold the fill value; None where there is no such value, so that the area ends nobody knows where
-        and some bright tissue has to be enough.
-    """
-    if not body.any():
-        return proposal
-    labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
-    sizes_mm = np.cbrt(part_sizes(labelled, n_parts) * float(np.prod(spacing_mm)))
-    is_large = sizes_mm >= REACH_SIZES_MM[0]
-    is_kept = is_large.copy()
-    tissue = float(np.median(voxels[::2, ::2, ::2][body[::2, ::2, ::2]])) if body[::2, ::2, ::2].any() else 0.0
-    thickness_mm = min(size * step for size, step in zip(voxels.shape, spacing_mm, strict=True))
-    thin = min(1.0, thickness_mm / WHOLE_HEAD_MM)  # a stack of a few slices shows less of a cut
-    voxel_cm2 = float(np.prod(spacing_mm)) ** (2 / 3) / 100.0
-    for part, box in enumerate(ndimage.find_objects(labelled), start=1):
-        if is_kept[part]:
-            continue
-        around = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
-        own = labelled[around] == part
-        others = ~own
-        if equal is not None:
-            own, others = own & equal[around], others & ~equal[around]
-        if not own.any():
-            continue
-        beside = voxels[around][ndimage.binary_dilation(own, SIX_NEIGHBOURS) & others]
-        filled = float(np.median(voxels[around][own]))
-        n_bright = np.count_nonzero(np.abs(beside - filled) > BRIGHT_SHARE * abs(tissue - filled))
-        is_inside = not is_ct and float(body[around][own].mean()) >= INSIDE_SHARE
-        is_hinted = is_inside or equal is None or bool(is_large.any())
-        enough_cm2 = SMALL_SURFACE_CM2 if is_hinted else CUT_SURFACE_CM2
-        enough_share = 0.0 if equal is None else BRIGHT_EDGE_SHARE
-        is_kept[part] = n_bright * voxel_cm2 >= enough_cm2 * thin and n_bright >= enough_share * beside.size
-    return chosen_parts(labelled, is_kept)
-
-
-def _without_tissue(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spacing_mm: Spacing) -> Mask:
-    """The proposal without the parts in which values go on from voxel to voxel as in the body, and as no fill's do."""
-    labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
-    core = _deep_inside(proposal, spacing_mm)
-    correlations = np.zeros(n_parts + 1)
-    for part, box in enumerate(ndimage.find_objects(labelled), start=1):
-        correlations[part] = neighbour_correlation(voxels[box], core[box] & (labelled[box] == part))
-    if correlations.max() <= TISSUE_FROM:
-        return proposal
-    usual = neighbour_correlation(voxels, _deep_inside(body & ~proposal, spacing_mm))
-    is_kept = correlations <= max(TISSUE_FROM, TISSUE_SHARE * usual)
-    is_kept[0] = False
-    return chosen_parts(labelled, is_kept)
-
-
-def _deep_inside(mask: Mask, spacing_mm: Spacing) -> Mask:
-    """Where a contour that is wrong by a few millimetres leaves no doubt."""
-    grid = coarse_grid(mask.shape, spacing_mm)
-    return grid.spread(signed_distance_mm(grid.reduce(mask) > 0.5, grid.spacing_mm) > CORE_MM)
 
 
 def _fill_of_parts(
@@ -255,7 +175,7 @@ def _area_of_value(
         if is_small and np.count_nonzero(area) > LARGEST_GROWTH * np.count_nonzero(seeds):
             area = None  # padding around the volume, a masked background: too much for so little to prove
     if area is None:
-        seeds = _beside_tissue(voxels, seeds, foreground, spacing_mm, equal=equal, is_ct=is_ct)
+        seeds = beside_tissue(voxels, seeds, foreground, spacing_mm, equal=equal, is_ct=is_ct)
         if not seeds.any():
             return None
         size_mm = float(np.count_nonzero(seeds) * np.prod(spacing_mm)) ** (1 / 3)

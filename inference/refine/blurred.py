@@ -19,6 +19,7 @@ from inference.refine.grids import (
     Mask,
     Spacing,
     coarse_grid,
+    neighbours_along,
     part_sizes,
     signed_distance_mm,
 )
@@ -107,8 +108,8 @@ def turns_per_step(voxels: Field) -> Field:
         turn[middle] = np.abs(voxels[lower] - 2 * voxels[middle] + voxels[upper])
         turns.append(turn)
         step = np.abs(np.diff(voxels, axis=axis))
-        steps[tuple(slice(None, -1) if other == axis else slice(None) for other in range(3))] += step
-        steps[tuple(slice(1, None) if other == axis else slice(None) for other in range(3))] += step
+        for side in neighbours_along(axis):
+            steps[side] += step
     if not turns:
         return steps
     steps /= 2 * len(turns)

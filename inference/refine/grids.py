@@ -39,7 +39,7 @@ def neighbour_count(mask: Mask, axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[np
     """How many voxels around and at each one are set, of three along each axis; the array's edge is repeated."""
     count = mask.astype(np.uint8)
     for axis in axes:
-        lower, upper = _shifted(axis)
+        lower, upper = neighbours_along(axis)
         total = count.copy()
         total[lower] += count[upper]
         total[upper] += count[lower]
@@ -50,7 +50,8 @@ def neighbour_count(mask: Mask, axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[np
     return count
 
 
-def _shifted(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def neighbours_along(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Index of every voxel that has a next one along an axis, and of those next ones."""
     lower, upper = [slice(None)] * 3, [slice(None)] * 3
     lower[axis], upper[axis] = slice(None, -1), slice(1, None)
     return tuple(lower), tuple(upper)

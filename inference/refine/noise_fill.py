@@ -23,6 +23,7 @@ from inference.refine.grids import (
     chosen_parts,
     coarse_grid,
     is_far_side,
+    neighbours_along,
     signed_distance_mm,
 )
 
@@ -106,10 +107,7 @@ def neighbour_correlation(voxels: Field, core: Mask) -> float:
     median = np.float32(np.median(_sample(voxels[core])))
     found = []
     for axis in range(3):
-        lower, upper = (
-            tuple(part if other == axis else slice(None) for other in range(3))
-            for part in (slice(None, -1), slice(1, None))
-        )
+        lower, upper = neighbours_along(axis)
         both = core[lower] & core[upper]
         first, second = _sample(voxels[lower][both]), _sample(voxels[upper][both])
         if first.size >= LEAST_VALUES:
