@@ -38,11 +38,9 @@ def reface(scene: Scene, rng: np.random.Generator, donor: Scene) -> Altered:
     zone = face_zone(scene, rng) & (scene.brain_distance_mm > 5.0)
     inward, outward = rng.uniform(8.0, 30.0), rng.uniform(12.0, 30.0)
     where = zone & (scene.depth_mm < inward) & (scene.height_mm < outward)
-    face: NDArray[np.float32] = sample_at(donor.voxels, donor.to_template, scene.template_mm)
-    face_body = sample_at(donor.body.astype(np.float32), donor.to_template, scene.template_mm) > 0.5
-    own, others = _levels(scene.voxels, scene.body), _levels(face, face_body)
-    if not scene.is_ct:
-        face = (face - others[0]) * ((own[1] - own[0]) / max(others[1] - others[0], 1e-6)) + own[0]
+    own = _levels(scene.voxels, scene.body)
+    face, face_share = _brought_in(donor, scene, own)
+    face_body = face_share > 0.5
     if rng.random() < 0.5:
         face = ndimage.gaussian_filter(face, rng.uniform(0.4, 1.5) / scene.spacing_mm)
     if rng.random() < 0.5:
@@ -62,15 +60,23 @@ def average_face(scene: Scene, rng: np.random.Generator, donors: Sequence[Scene]
     own = _levels(scene.voxels, scene.body)
     face, share = np.zeros(scene.voxels.shape, np.float32), np.zeros(scene.voxels.shape, np.float32)
     for donor in donors:
-        voxels: NDArray[np.float32] = sample_at(donor.voxels, donor.to_template, scene.template_mm)
-        body = sample_at(donor.body.astype(np.float32), donor.to_template, scene.template_mm)
-        if not scene.is_ct:
-            low, high = _levels(voxels, body > 0.5)
-            voxels = (voxels - low) * ((own[1] - own[0]) / max(high - low, 1e-6)) + own[0]
+        voxels, body = _brought_in(donor, scene, own)
         face += voxels / len(donors)
         share += body / len(donors)
     face = ndimage.gaussian_filter(face, rng.uniform(0.8, 2.0) / scene.spacing_mm)
     return np.where(where, face, scene.voxels).astype(np.float32), where, np.where(where, share > 0.5, scene.body)
+
+
+def _brought_in(
+    donor: Scene, scene: Scene, levels: tuple[float, float]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A donor's voxels and its body's share on the scene's grid, in MR scaled to the scene's air and tissue."""
+    voxels: NDArray[np.float32] = sample_at(donor.voxels, donor.to_template, scene.template_mm)
+    share: NDArray[np.float32] = sample_at(donor.body.astype(np.float32), donor.to_template, scene.template_mm)
+    if not scene.is_ct:
+        low, high = _levels(voxels, share > 0.5)
+        voxels = (voxels - low) * ((levels[1] - levels[0]) / max(high - low, 1e-6)) + levels[0]
+    return voxels, share
 
 
 def _levels(voxels: NDArray[np.float32], body: NDArray[np.bool_]) -> tuple[float, float]:
