@@ -3,7 +3,7 @@
 The network's proposal says where to look. The most frequent exact value in it is taken for the tool's fill when enough
 of the proposal holds it; the area is then all voxels of that value that lie close together and hang together with the
 proposal. Where no value is frequent enough (noise, fills that were resampled), how often values occur inside and beside
-the proposal draws the edge, or else the proposal stays.
+the proposal draws the edge. What neither confirms is dropped.
 
 How far the area goes into the air depends on the scan. Where the scan's own air is noise, every exact voxel that hangs
 together with the cut is the tool's. Where the air already had that value, nothing can be seen in it, and the area stays
@@ -44,7 +44,7 @@ DENSE_COUNT = 15  # of 27, so more than 0.55: exact values by chance lie alone
 REACH_MM = (3.0, 30.0)
 SMALL_REACH_MM = 5.0  # of a small proposal that bares tissue: eyes, a thin layer
 HOLLOW_MM = 12.0  # half the width of a hollow that is seen as one
-LARGEST_GROWTH = 10.0  # times a small proposal
+LARGEST_GROWTH, LARGEST_NOISE_GROWTH = 10.0, 30.0  # times a small proposal; noise unlike air and tissue proves more
 REACH_SIZES_MM = (LARGE_MM, 95.0)  # cube root of the volume (to 857 mL) for the least and the most reach
 # Around a sharp cut the first ring of tissue differs from the fill as much as the third; where a tool or a resampling
 # blended the edge, much less (0.1 to 0.35 of it in simulated heads, against 0.65 to 1.1).
@@ -65,7 +65,7 @@ class RefinedArea:
     Attributes
     ----------
     fill_value
-        The stored value that was taken for a tool's; None where the network decided.
+        The stored value that was taken for a tool's; None where there is none.
     shown
         The part of ``mask`` that stored values show to be written by a tool.
     """
@@ -105,17 +105,17 @@ def refine_anonymized(
     is_proven[proven] = True
     seeds = chosen_parts(labelled, is_proven)
     del labelled  # four bytes a voxel
-    rest = _refine_noise(voxels, proposal & ~seeds, foreground, spacing_mm)
     exact = _area_of_value(voxels, value, seeds, foreground, spacing_mm, is_ct=is_ct)
+    if exact is not None and not exact.any():
+        return _refine_noise(voxels, proposal, foreground, spacing_mm)
+    rest = _refine_noise(voxels, proposal & ~seeds, foreground, spacing_mm)
     if exact is None:
         return RefinedArea(rest.mask, rest.shown, DecidedBy.NATIVE_EVIDENCE)
-    if not exact.any():
-        return RefinedArea(rest.mask | seeds, rest.shown, rest.decided_by)
     return RefinedArea(exact | rest.mask, exact | rest.shown, DecidedBy.NATIVE_EVIDENCE, value)
 
 
 def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask, spacing_mm: Spacing) -> RefinedArea:
-    """The contour where the values change; the proposal's own where they don't say, or say too much for so little."""
+    """The contour where the values change; nothing where they don't say, or say too much for so little."""
     if not proposal.any():
         return RefinedArea(proposal, proposal, DecidedBy.NETWORK)
     proposal = beside_tissue(voxels, proposal, foreground, spacing_mm)
@@ -125,8 +125,8 @@ def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask,
     n_proposed = np.count_nonzero(proposal)
     if n_proposed * voxel_ml >= NOISE_ML:
         area = outline_noise_fill(voxels, proposal, foreground, spacing_mm)
-    if area is None or np.count_nonzero(area) > LARGEST_GROWTH * n_proposed:
-        return RefinedArea(proposal, np.zeros(voxels.shape, bool), DecidedBy.NETWORK)
+    if area is None or np.count_nonzero(area) > LARGEST_NOISE_GROWTH * n_proposed:
+        area = np.zeros(voxels.shape, bool)
     return RefinedArea(area, area, DecidedBy.VALUE_STATISTICS)
 
 

@@ -65,7 +65,9 @@ class _Evidence:
 
 
 def outline_noise_fill(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spacing_mm: Spacing) -> Mask | None:
-    """Find the whole of an area of noise; None where it is no noise, or there is too little to compare.
+    """Find the whole of an area of noise; None where it is no noise, or there is too little tissue to compare.
+
+    Correlated values may be noise that was resampled: they have to differ from tissue and from air.
 
     Parameters
     ----------
@@ -80,16 +82,16 @@ def outline_noise_fill(voxels: NDArray[np.float32], proposal: Mask, body: Mask, 
     core = depth_mm > min(CORE_MM, CORE_SHARE * float(depth_mm.max()))
     body_depth_mm = signed_distance_mm(tissue, grid.spacing_mm)
     is_far = is_far_side(tissue, inside, grid)
-    if neighbour_correlation(voxels, grid.spread(core)) > WHITE_BELOW:
-        return None
     places = core, is_far & (body_depth_mm > TISSUE_MM), is_far & (body_depth_mm < -AIR_MM)
-    samples = [_sample(voxels[grid.spread(place)]) for place in places]
-    if min(sample.size for sample in samples) < LEAST_VALUES:
+    fill, in_tissue, in_air = (_sample(voxels[grid.spread(place)]) for place in places)
+    if min(fill.size, in_tissue.size) < LEAST_VALUES:
         return None
-    evidence = _compare(*samples)
-    whole = _grow(_block_means(voxels, evidence, grid), places, inside, grid)
+    has_air = in_air.size >= LEAST_VALUES  # a field of view may end at the skin
+    evidence = _compare(fill, in_tissue, in_air if has_air else in_tissue)
+    whole = _grow(_block_means(voxels, evidence, grid), places, inside, grid) if has_air else None
     if whole is None:
-        return _move_edge(voxels, proposal, evidence, evidence.over_tissue, grid, spacing_mm)
+        is_white = neighbour_correlation(voxels, grid.spread(core)) <= WHITE_BELOW
+        return _move_edge(voxels, proposal, evidence, evidence.over_tissue, grid, spacing_mm) if is_white else None
     beyond = grid.spread(
         whole & (depth_mm < -BAND_MM)
     )  # nearer, the proposal's contour is the better one to start from

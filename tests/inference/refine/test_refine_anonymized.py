@@ -157,14 +157,42 @@ def test_air_that_is_mostly_zero_is_noise_and_no_constant() -> None:
     assert dice(refined.mask & head.body, cut & head.body) > 0.99
 
 
-def test_without_enough_tissue_to_compare_with_the_contour_stays() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 1.0])
+def test_what_no_value_confirms_is_dropped(smoothing: float) -> None:
+    head, cut = phantom(), face_cut()
+    proposal = coarse_contour(cut & head.body, 1.5)
+    voxels = ndimage.gaussian_filter(head.voxels, smoothing)
+    refined = refine_anonymized(voxels, proposal, head.body, SPACING_MM)
+    assert not refined.mask.any()
+    assert refined.decided_by is not DecidedBy.NETWORK
+
+
+def test_without_tissue_to_compare_with_nothing_is_confirmed() -> None:
     voxels = np.random.default_rng(6).normal(50, 20, SHAPE).astype(np.float32)
     proposal = np.zeros(SHAPE, bool)
     proposal[10:40, 10:40, 10:40] = True
     refined = refine_anonymized(voxels, proposal, np.zeros(SHAPE, bool), SPACING_MM)
-    assert refined.decided_by is DecidedBy.NETWORK
-    np.testing.assert_array_equal(refined.mask, proposal)
-    assert not refined.shown.any()
+    assert not refined.mask.any()
+
+
+def test_noise_is_found_in_a_field_of_view_that_ends_at_the_skin() -> None:
+    head, cut = phantom(), face_cut()
+    inside = (slice(16, 64), slice(30, 90), slice(22, 68))
+    noise = np.random.default_rng(3).normal(40, 10, SHAPE)
+    voxels = np.where(cut, noise, head.voxels).astype(np.float32)[inside]
+    proposal = coarse_contour(cut & head.body, 1.5)[inside]
+    refined = refine_anonymized(voxels, proposal, np.ones_like(proposal), SPACING_MM)
+    assert dice(refined.mask, cut[inside]) > 0.9
+
+
+def test_noise_that_was_resampled_is_found_as_a_whole() -> None:
+    head, cut = phantom(), face_cut()
+    noise = np.random.default_rng(3).normal(40, 10, SHAPE)
+    voxels = ndimage.shift(np.where(cut, noise, head.voxels).astype(np.float32), (0.5, 0.5, 0.5), order=1)
+    proposal = coarse_contour(cut & head.body, 1.5)
+    refined = refine_anonymized(voxels, proposal, head.body & ~cut, SPACING_MM)
+    assert dice(proposal, cut) < 0.75
+    assert dice(refined.mask, cut) > 0.93
 
 
 @pytest.mark.parametrize("noise", [0.0, 8.0])
