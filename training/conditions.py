@@ -169,7 +169,8 @@ def _cut_out(scene: Scene, window: tuple[slice, ...]) -> Scene:
 
 
 def strip_skull(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """All but the brain set to zero: the voxels, and the body that is left."""
+    """All but the brain set to zero, with a ragged edge: the voxels, and the body that is left."""
     ragged = smooth_noise(scene, rng, scale_mm=8.0) * rng.uniform(0.5, 2.5)
-    brain = scene.body & (scene.brain_distance_mm + ragged < rng.uniform(0.0, 6.0))
+    depth_mm = ndimage.distance_transform_edt(scene.brain, sampling=scene.spacing_mm)
+    brain = scene.body & (scene.brain_distance_mm - depth_mm + ragged < rng.uniform(0.0, 6.0))
     return np.where(brain, scene.voxels, np.float32(0.0)), brain

@@ -41,6 +41,7 @@ FAMILY_SHARES = {
 FACE_SHARE = 0.5  # of draws; the rest are volumes without a face to remove
 BODY_SHARE = 0.7  # of those
 CROP_SHARE, STRIP_SHARE = 0.15, 0.08
+LARGE_PART_SHARE = 0.01  # of the largest part that a tool changed; crumbs beside it are no ears
 SLAB_SHARE = 0.08  # of faces, and twice as many of the others: stacks of a few slices
 
 
@@ -71,7 +72,7 @@ def draw_samples(cohort: Cohort, rng: np.random.Generator) -> list[Sample]:
     change = deface(scene, family, rng, donors=donors, fills=MANY_NOISY)
     scene, change = _store_again(scene, change, rng)
     corner = rng.random(3)
-    centre = _centre_of(change.removed | change.altered, rng) if rng.random() < 0.75 else None
+    centre = centre_of(change.removed | change.altered, rng) if rng.random() < 0.75 else None
     samples = [
         to_sample(change.voxels, scene, change.body, anonymized_target(scene, change), corner, centre, family),
         to_sample(scene.voxels, scene, scene.body, np.zeros(scene.body.shape, np.uint8), corner, centre, "intact"),
@@ -210,11 +211,14 @@ def _store_again(scene: Scene, change: Change, rng: np.random.Generator) -> tupl
     return scene, change
 
 
-def _centre_of(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64] | None:
-    """A voxel of the mask, as fractions of the array, for the patch to lie around."""
-    places = np.flatnonzero(mask)
-    if not places.size:
+def centre_of(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64] | None:
+    """A voxel of the mask, as fractions of the array, for the patch to lie around: as often at an ear as at the face."""
+    parts, n_parts = ndimage.label(mask)
+    if not n_parts:
         return None
+    sizes = np.bincount(parts.ravel())[1:]
+    large = np.flatnonzero(sizes >= LARGE_PART_SHARE * sizes.max()) + 1
+    places = np.flatnonzero(parts == large[rng.integers(large.size)])
     index = np.unravel_index(places[rng.integers(places.size)], mask.shape)
     return np.asarray([(i + 0.5) / size for i, size in zip(index, mask.shape, strict=True)])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 pytest.importorskip("pydeface")
 
@@ -22,6 +23,7 @@ from training.samples import (
     SMOOTHED_LABEL,
     Sample,
     anonymized_target,
+    centre_of,
     draw_samples,
 )
 from training.synthesis import render_ct, render_mr
@@ -114,6 +116,30 @@ def test_a_smooth_and_an_exchanged_face_are_labels_of_their_own(cohort: Cohort, 
     change = deface(scene, family, np.random.default_rng(2), donors=[scene])
     target = anonymized_target(scene, change)
     assert set(np.unique(target[scene.body])) == {0, label}
+
+
+def test_patches_lie_around_an_ear_as_often_as_around_the_face_and_not_around_crumbs() -> None:
+    changed = np.zeros((40, 40, 40), bool)
+    changed[:20, :20] = True
+    changed[30:36, 30:36, 30:36] = True
+    changed[38, 38, 38] = True
+    rng = np.random.default_rng(0)
+    centres = [centre_of(changed, rng) for _ in range(200)]
+    at_ear = [centre is not None and 0.75 < centre[2] < 0.9 and centre[0] > 0.7 for centre in centres]
+    assert 0.4 < np.mean(at_ear) < 0.6
+    assert all(centre is not None and centre[0] < 0.95 for centre in centres)
+    assert centre_of(np.zeros((4, 4, 4), bool), rng) is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_stripped_brain_is_ragged_at_its_edge_and_whole_inside(cohort: Cohort, seed: int) -> None:
+    member = cohort.members[0]
+    spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
+    scene = Scene(member.voxels, spacing, member.body, np.asarray(member.to_template), cohort.brain_atlas)
+    voxels, left = conditions.strip_skull(scene, np.random.default_rng(seed))
+    deep = ndimage.distance_transform_edt(scene.brain, sampling=spacing) > 12.0
+    assert left[deep & scene.body].all()
+    assert not voxels[~left].any()
 
 
 def test_a_thin_slab_stays_where_it_was(cohort: Cohort) -> None:

@@ -49,9 +49,9 @@ def mri_deface(scene: Scene, rng: np.random.Generator) -> Mask:
 
 
 def shell(scene: Scene, rng: np.random.Generator) -> Mask:
-    """A layer of skin over the face and sometimes the ears, as mideface and AFNI's deface take it."""
+    """A layer of skin over the face and often the ears, as mideface and AFNI's deface take it."""
     zone = face_zone(scene, rng)
-    if rng.random() < 0.5:
+    if rng.random() < 0.7:
         zone |= _near(scene, EARS_MM, rng.uniform(20.0, 32.0))
     inward, outward = rng.uniform(3.0, 14.0), rng.uniform(2.0, 20.0)
     wave = smooth_noise(scene, rng, scale_mm=15.0) * rng.uniform(0.0, 2.0)
