@@ -212,7 +212,7 @@ def _store_again(scene: Scene, change: Change, rng: np.random.Generator) -> tupl
 
 
 def centre_of(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64] | None:
-    """A voxel of the mask, as fractions of the array, for the patch to lie around: as often at an ear as at the face."""
+    """A voxel of the mask, as fractions of the array, to lay the patch around: as often at an ear as at the face."""
     parts, n_parts = ndimage.label(mask)
     if not n_parts:
         return None
