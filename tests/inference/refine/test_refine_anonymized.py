@@ -223,6 +223,26 @@ def test_constant_air_before_a_skin_that_fades_is_no_cut_but_the_same_air_beside
     assert dice(refined.mask & head.body, layer) > 0.99
 
 
+def test_a_large_proposal_in_constant_air_that_bares_no_tissue_is_air() -> None:
+    head = phantom(noise=0.0)
+    before_the_face = np.zeros(SHAPE, bool)
+    before_the_face[4:70, :14, 10:80] = True
+    assert np.count_nonzero(before_the_face) * np.prod(SPACING_MM) / 1000.0 > 300.0
+    refined = refine_anonymized(head.voxels, before_the_face, head.body, SPACING_MM)
+    assert not refined.mask.any()
+
+
+def test_a_large_cut_with_a_soft_edge_is_kept() -> None:
+    head = phantom(noise=0.0)
+    cut = np.zeros(SHAPE, bool)
+    cut[:, :50] = True
+    left = ndimage.gaussian_filter(np.where(cut, 0.0, 1.0), 1.0) * ~cut
+    voxels = (head.voxels * left).astype(np.float32)
+    proposal = coarse_contour(cut & head.body, 0.5)
+    refined = refine_anonymized(voxels, proposal, head.body & ~cut, SPACING_MM)
+    assert dice(refined.mask & head.body, cut & head.body) > 0.95
+
+
 def test_a_small_proposal_does_not_become_the_padding_around_a_volume() -> None:
     head = phantom()
     voxels = head.voxels.copy()
