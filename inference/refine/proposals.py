@@ -25,8 +25,8 @@ LARGE_MM = 65.0  # cube root of 275 mL: no air that was taken for a cut was that
 # fades before it. In heads with zeroed air, false proposals touched 0 to 4 cm2 of bright tissue, small true ones 18.
 # The lesser is enough where the body was found to go on, as around an eye, and beside a large part.
 CUT_SURFACE_CM2, SMALL_SURFACE_CM2 = 6.0, 0.75
-# A large part of which little tissue lies beside it may have a soft edge: then there is much one voxel further on (47 cm2
-# and more in true ones, 12 in a false one that the network had seen in the air before a face).
+# A large part with little tissue beside it may have a soft edge: then there is much one voxel further on (47 cm2 and
+# more in true ones, 12 in a false one that the network had seen in the air before a face).
 SOFT_SURFACE_CM2 = 25.0
 WHOLE_HEAD_MM = 40.0  # thinner stacks are asked for less
 INSIDE_SHARE = 0.15  # of a part: then the body goes on there
