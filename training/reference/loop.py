@@ -123,7 +123,7 @@ def learn(learner: Learner, samples: list[Sample], rate: float, settings: Settin
         group["lr"] = rate * min(1.0, (learner.steps + 1) / settings.warm_up_steps)
     channels, target = as_batch(samples, learner.design.role)
     logits = learner.network(channels)
-    loss = dice_and_cross_entropy(logits, target, learner.design.dice_labels, learner.design.label_weights)
+    loss = dice_and_cross_entropy(logits, target, learner.design.dice_labels)
     learner.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(learner.network.parameters(), 5.0)

@@ -1,4 +1,4 @@
-"""Dice over the batch plus weighted cross-entropy, both blind to voxels marked 255."""
+"""Dice over the batch plus cross-entropy, both blind to voxels marked 255."""
 
 from __future__ import annotations
 
@@ -12,22 +12,13 @@ from training.samples import IGNORE
 SMOOTH = 1e-5
 
 
-def dice_and_cross_entropy(
-    logits: Tensor, target: Tensor, dice_labels: Sequence[int], label_weights: Sequence[float] | None = None
-) -> Tensor:
-    """Loss of (batch, label, ...) logits against (batch, ...) labels; Dice only of ``dice_labels`` in the batch.
-
-    Parameters
-    ----------
-    label_weights
-        Of each label in the cross-entropy; None weighs all alike.
-    """
+def dice_and_cross_entropy(logits: Tensor, target: Tensor, dice_labels: Sequence[int]) -> Tensor:
+    """Loss of (batch, label, ...) logits against (batch, ...) labels; Dice only of ``dice_labels`` in the batch."""
     valid = (target != IGNORE).unsqueeze(1)
     if not bool(valid.any()):  # a mean over nothing is not a number
         return logits.sum() * 0.0
     safe = torch.where(valid[:, 0], target, torch.zeros_like(target))
-    weights = None if label_weights is None else logits.new_tensor(label_weights)
-    cross_entropy = torch.nn.functional.cross_entropy(logits, target.long(), weights, ignore_index=IGNORE)
+    cross_entropy = torch.nn.functional.cross_entropy(logits, target.long(), ignore_index=IGNORE)
     probabilities = logits.softmax(1)[:, list(dice_labels)] * valid
     truth = torch.nn.functional.one_hot(safe.long(), logits.shape[1]).movedim(-1, 1)[:, list(dice_labels)] * valid
     axes = (0, *range(2, logits.ndim))

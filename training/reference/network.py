@@ -20,7 +20,6 @@ class Design:
     dice_labels: tuple[int, ...]  # the others are learned by cross-entropy alone, which does not reward a guess
     features: tuple[int, ...]
     encoder_convolutions: tuple[int, ...]
-    label_weights: tuple[float, ...] | None = None  # in the cross-entropy
 
     @property
     def n_stages(self) -> int:
@@ -56,8 +55,6 @@ DESIGNS = {
         (1, 2),
         (8, 24, 56, 112),
         (1, 1, 2, 3),
-        # What is missed here is lost, while refinement drops what no stored value confirms; ears and eyes are small.
-        (1.0, 2.5, 1.0, 1.0),
     ),
 }
 
