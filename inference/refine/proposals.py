@@ -25,9 +25,6 @@ LARGE_MM = 65.0  # cube root of 275 mL: no air that was taken for a cut was that
 # fades before it. In heads with zeroed air, false proposals touched 0 to 4 cm2 of bright tissue, small true ones 18.
 # The lesser is enough where the body was found to go on, as around an eye, and beside a large part.
 CUT_SURFACE_CM2, SMALL_SURFACE_CM2 = 6.0, 0.75
-# A large part with little tissue beside it may have a soft edge: then there is much one voxel further on (47 cm2 and
-# more in true ones, 12 in a false one that the network had seen in the air before a face).
-SOFT_SURFACE_CM2 = 25.0
 WHOLE_HEAD_MM = 40.0  # thinner stacks are asked for less
 INSIDE_SHARE = 0.15  # of a part: then the body goes on there
 BRIGHT_EDGE_SHARE = 0.3  # of the voxels beside a part; 0.34 and more in true ones, mostly 0 in false ones
@@ -46,7 +43,7 @@ def beside_tissue(
     equal: Mask | None = None,
     is_ct: bool = False,
 ) -> Mask:
-    """The proposal without the parts that are air and nothing else; small ones are asked for more.
+    """The proposal without its small parts that are air and nothing else.
 
     Parameters
     ----------
@@ -59,34 +56,26 @@ def beside_tissue(
     labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
     sizes_mm = np.cbrt(part_sizes(labelled, n_parts) * float(np.prod(spacing_mm)))
     is_large = sizes_mm >= LARGE_MM
-    is_kept = np.zeros(n_parts + 1, bool)
+    is_kept = is_large.copy()
     tissue = float(np.median(voxels[::2, ::2, ::2][body[::2, ::2, ::2]])) if body[::2, ::2, ::2].any() else 0.0
     thickness_mm = min(size * step for size, step in zip(voxels.shape, spacing_mm, strict=True))
     thin = min(1.0, thickness_mm / WHOLE_HEAD_MM)  # a stack of a few slices shows less of a cut
     voxel_cm2 = float(np.prod(spacing_mm)) ** (2 / 3) / 100.0
-    boxes = ndimage.find_objects(labelled)
-    for part in np.argsort(sizes_mm)[::-1][:n_parts]:  # none of the background, whose size counts as 0
-        box = boxes[part - 1]
-        around = tuple(slice(max(0, side.start - 2), side.stop + 2) for side in box)
+    for part, box in enumerate(ndimage.find_objects(labelled), start=1):
+        if is_kept[part]:
+            continue
+        around = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
         own = labelled[around] == part
         others = ~own
         if equal is not None:
             own, others = own & equal[around], others & ~equal[around]
         if not own.any():
             continue
-        next_to_own = ndimage.binary_dilation(own, SIX_NEIGHBOURS)
-        values, filled = voxels[around], float(np.median(voxels[around][own]))
-        is_bright = np.abs(values - filled) > BRIGHT_SHARE * abs(tissue - filled)
-        beside = is_bright[next_to_own & others]
-        n_bright = np.count_nonzero(beside)
-        if is_large[part]:
-            further = is_bright & ndimage.binary_dilation(next_to_own, SIX_NEIGHBOURS) & ~next_to_own & others
-            n_further = np.count_nonzero(further)
-            is_kept[part] = n_bright * voxel_cm2 >= CUT_SURFACE_CM2 * thin
-            is_kept[part] |= n_further * voxel_cm2 >= SOFT_SURFACE_CM2 * thin
-            continue
+        beside = voxels[around][ndimage.binary_dilation(own, SIX_NEIGHBOURS) & others]
+        filled = float(np.median(voxels[around][own]))
+        n_bright = np.count_nonzero(np.abs(beside - filled) > BRIGHT_SHARE * abs(tissue - filled))
         is_inside = not is_ct and float(body[around][own].mean()) >= INSIDE_SHARE
-        is_hinted = is_inside or equal is None or bool((is_large & is_kept).any())
+        is_hinted = is_inside or equal is None or bool(is_large.any())
         enough_cm2 = SMALL_SURFACE_CM2 if is_hinted else CUT_SURFACE_CM2
         enough_share = 0.0 if equal is None else BRIGHT_EDGE_SHARE
         is_kept[part] = n_bright * voxel_cm2 >= enough_cm2 * thin and n_bright >= enough_share * beside.size

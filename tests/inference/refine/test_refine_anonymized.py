@@ -223,15 +223,6 @@ def test_constant_air_before_a_skin_that_fades_is_no_cut_but_the_same_air_beside
     assert dice(refined.mask & head.body, layer) > 0.99
 
 
-def test_a_large_proposal_in_constant_air_that_bares_no_tissue_is_air() -> None:
-    head = phantom(noise=0.0)
-    before_the_face = np.zeros(SHAPE, bool)
-    before_the_face[4:70, :14, 10:80] = True
-    assert np.count_nonzero(before_the_face) * np.prod(SPACING_MM) / 1000.0 > 300.0
-    refined = refine_anonymized(head.voxels, before_the_face, head.body, SPACING_MM)
-    assert not refined.mask.any()
-
-
 @pytest.mark.parametrize("is_cut", [True, False])
 def test_noise_like_the_airs_is_believed_where_it_ends_at_once_and_not_before_the_darker_skin(is_cut: bool) -> None:
     head, cut = phantom(noise=0.0, tissue=600.0), face_cut()
