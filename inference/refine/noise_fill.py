@@ -39,10 +39,6 @@ LARGEST_EVIDENCE = 4.0  # of one voxel, as a natural logarithm
 # above this evidence, 0 to 1 % of the air and 0 to 17 % of the tissue, in threads that an opening takes away.
 SURE_EVIDENCE, SURE_SIGMA_MM, SURE_WIDTH_MM = 0.7, 2.0, 16.0
 LEAST_CORE_SHARE, LARGEST_AIR_SHARE, LARGEST_TISSUE_SHARE = 0.8, 0.03, 0.3
-# Noise like the scan's own air proves nothing by its values. Of such fills nothing at all was that sure, of what a
-# network proposed before an untouched face with ghosts 0.37; and a cut ends at once (first ring of tissue 0.98 to 1.09
-# of the third), where skin fades (0.57).
-LIKE_AIR_SHARE, ABRUPT_RATIO = 0.1, 0.75
 BAND_MM = 6.0  # around the contour: where its edge is looked for
 EDGE_SIGMA_MM = 1.0
 # Ten val heads, such contours: 0.965 to 0.984 in the mean with 0.3 to 0.5 per mm and 1 mm of smoothing; with less
@@ -92,16 +88,14 @@ def outline_noise_fill(voxels: NDArray[np.float32], proposal: Mask, body: Mask, 
         return None
     has_air = in_air.size >= LEAST_VALUES  # a field of view may end at the skin
     evidence = _compare(fill, in_tissue, in_air if has_air else in_tissue)
-    is_sure = _block_means(voxels, evidence, grid) > SURE_EVIDENCE if has_air else np.zeros(inside.shape, bool)
-    in_core, in_body, in_open = (float(is_sure[place].mean()) if place.any() else 0.0 for place in places)
-    if in_core >= LEAST_CORE_SHARE and in_body <= LARGEST_TISSUE_SHARE and in_open <= LARGEST_AIR_SHARE:
-        # nearer than the band, the proposal's contour is the better one to start from
-        beyond = grid.spread(_grow(is_sure, inside, grid) & (depth_mm < -BAND_MM))
-        return _move_edge(voxels, proposal | beyond, evidence, evidence.over_both, grid, spacing_mm)
-    if in_core > LIKE_AIR_SHARE or neighbour_correlation(voxels, grid.spread(core)) > WHITE_BELOW:
-        return None
-    area = _move_edge(voxels, proposal, evidence, evidence.over_tissue, grid, spacing_mm)
-    return area if _ends_abruptly(voxels, area, body) else None
+    whole = _grow(_block_means(voxels, evidence, grid), places, inside, grid) if has_air else None
+    if whole is None:
+        is_white = neighbour_correlation(voxels, grid.spread(core)) <= WHITE_BELOW
+        return _move_edge(voxels, proposal, evidence, evidence.over_tissue, grid, spacing_mm) if is_white else None
+    beyond = grid.spread(
+        whole & (depth_mm < -BAND_MM)
+    )  # nearer, the proposal's contour is the better one to start from
+    return _move_edge(voxels, proposal | beyond, evidence, evidence.over_both, grid, spacing_mm)
 
 
 def neighbour_correlation(voxels: Field, core: Mask) -> float:
@@ -163,8 +157,12 @@ def _block_means(voxels: Field, evidence: _Evidence, grid: CoarseGrid) -> Field:
     return np.asarray(np.minimum(over_tissue, over_air))
 
 
-def _grow(is_sure: Mask, inside: Mask, grid: CoarseGrid) -> Mask:
-    """All that is sure and wide and hangs together with the proposal."""
+def _grow(means: Field, places: tuple[Mask, Mask, Mask], inside: Mask, grid: CoarseGrid) -> Mask | None:
+    """All that is sure and wide and hangs together with the proposal; None where the noise is not told apart."""
+    is_sure = means > SURE_EVIDENCE
+    core, tissue, air = (float(is_sure[place].mean()) for place in places)
+    if core < LEAST_CORE_SHARE or tissue > LARGEST_TISSUE_SHARE or air > LARGEST_AIR_SHARE:
+        return None
     depth_mm = signed_distance_mm(is_sure, grid.spacing_mm)
     middle = depth_mm > SURE_WIDTH_MM / 2
     wide = is_sure & (signed_distance_mm(middle, grid.spacing_mm) > -SURE_WIDTH_MM / 2)
@@ -172,24 +170,6 @@ def _grow(is_sure: Mask, inside: Mask, grid: CoarseGrid) -> Mask:
     is_met = np.zeros(n_parts + 1, bool)
     is_met[labelled[inside]] = True
     return chosen_parts(labelled, is_met)
-
-
-def _ends_abruptly(voxels: Field, area: Mask, body: Mask) -> bool:
-    """Whether the first voxel of the body beside an area is about as bright as the third; skin in a scan fades."""
-    if not area.any():
-        return False
-    (box,) = ndimage.find_objects(area.view(np.uint8))
-    window = tuple(slice(max(0, side.start - 3), side.stop + 3) for side in box)
-    values, reached, tissue = voxels[window], area[window], body[window]
-    filled, steps = np.float32(np.median(voxels[area])), []
-    for _ in range(3):
-        grown = ndimage.binary_dilation(reached, SIX_NEIGHBOURS)
-        ring = grown & ~reached & tissue
-        if not ring.any():
-            return False
-        steps.append(float(np.median(np.abs(values[ring] - filled))))
-        reached = grown
-    return steps[0] >= ABRUPT_RATIO * steps[2]
 
 
 def _move_edge(

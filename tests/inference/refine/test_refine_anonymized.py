@@ -223,24 +223,6 @@ def test_constant_air_before_a_skin_that_fades_is_no_cut_but_the_same_air_beside
     assert dice(refined.mask & head.body, layer) > 0.99
 
 
-@pytest.mark.parametrize("is_cut", [True, False])
-def test_noise_like_the_airs_is_believed_where_it_ends_at_once_and_not_before_the_darker_skin(is_cut: bool) -> None:
-    head, cut = phantom(noise=0.0, tissue=600.0), face_cut()
-    if not is_cut:  # in air, along the skin
-        height_mm = ndimage.distance_transform_edt(~head.body, sampling=SPACING_MM)
-        cut = cut & (height_mm > 1.0) & (height_mm < 25.0)
-    skin = head.body & (head.depth_mm() < 2.5)
-    blurred = ndimage.gaussian_filter(np.where(skin, 0.5 * head.voxels, head.voxels), 0.6)
-    noise = np.random.default_rng(8).normal(0, 8.0, (2, *SHAPE))
-    voxels = np.hypot(np.where(cut, 0.0, blurred) + noise[0], noise[1]).astype(np.float32)
-    refined = refine_anonymized(voxels, coarse_contour(cut, 1.0), head.body & ~cut, SPACING_MM)
-    assert refined.decided_by is DecidedBy.VALUE_STATISTICS
-    if is_cut:
-        assert dice(refined.mask & head.body, cut & head.body) > 0.95
-    else:
-        assert not refined.mask.any()
-
-
 def test_a_large_cut_with_a_soft_edge_is_kept() -> None:
     head = phantom(noise=0.0)
     cut = np.zeros(SHAPE, bool)
