@@ -33,7 +33,7 @@ from inference.verdict.verdict import (
 )
 
 # Raised whenever the same volume and models would give other masks or another verdict; part of the pipeline digest.
-SEGMENTATION_VERSION: Final = "5"
+SEGMENTATION_VERSION: Final = "6"
 
 Mask = NDArray[np.bool_]
 OnStage = Callable[[str], None]

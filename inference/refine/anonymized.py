@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from inference.refine.cut_surfaces import cut_surfaces
 from inference.refine.grids import (
     SIX_NEIGHBOURS,
     CoarseGrid,
@@ -43,6 +44,7 @@ DENSE_COUNT = 15  # of 27, so more than 0.55: exact values by chance lie alone
 # defaced heads; a small proposal may be a false one at a dark mouth.
 REACH_MM = (3.0, 30.0)
 SMALL_REACH_MM = 5.0  # of a small proposal that bares tissue: eyes, a thin layer
+BARED_REACH_MM = 15.0  # of tissue bared away from the proposal: ears
 HOLLOW_MM = 12.0  # half the width of a hollow that is seen as one
 LARGEST_GROWTH, LARGEST_NOISE_GROWTH = 10.0, 30.0  # times a small proposal; noise unlike air and tissue proves more
 REACH_SIZES_MM = (LARGE_MM, 95.0)  # cube root of the volume (to 857 mL) for the least and the most reach
@@ -184,6 +186,10 @@ def _area_of_value(
         reached = _near(grid.reduce(seeds) > 0, grid, reach_mm)
         if is_small:  # into the hollow that the tool made, not along the skin
             reached &= _closed(grid.reduce(foreground) > 0.5, grid, HOLLOW_MM)
+        else:
+            bared = cut_surfaces(voxels, value, dense, seeds, foreground, grid)
+            reached |= _near(bared, grid, BARED_REACH_MM)
+            seeds = seeds | grid.spread(bared) & dense
         area = _touching(dense & (grid.spread(reached) | seeds), seeds)
     area = _close_to_edge(area, equal)
     return area | _soft_edge(voxels, value, area, foreground | seeds)

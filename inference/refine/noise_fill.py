@@ -24,6 +24,7 @@ from inference.refine.grids import (
     coarse_grid,
     is_far_side,
     neighbours_along,
+    part_sizes,
     signed_distance_mm,
 )
 
@@ -39,6 +40,7 @@ LARGEST_EVIDENCE = 4.0  # of one voxel, as a natural logarithm
 # above this evidence, 0 to 1 % of the air and 0 to 17 % of the tissue, in threads that an opening takes away.
 SURE_EVIDENCE, SURE_SIGMA_MM, SURE_WIDTH_MM = 0.7, 2.0, 16.0
 LEAST_CORE_SHARE, LARGEST_AIR_SHARE, LARGEST_TISSUE_SHARE = 0.8, 0.03, 0.3
+ISLAND_ML = 10.0  # of sure noise away from the proposal: ears of 15 to 23 mL were found so, and 8 mL of air
 BAND_MM = 6.0  # around the contour: where its edge is looked for
 EDGE_SIGMA_MM = 1.0
 # Ten val heads, such contours: 0.965 to 0.984 in the mean with 0.3 to 0.5 per mm and 1 mm of smoothing; with less
@@ -92,9 +94,7 @@ def outline_noise_fill(voxels: NDArray[np.float32], proposal: Mask, body: Mask, 
     if whole is None:
         is_white = neighbour_correlation(voxels, grid.spread(core)) <= WHITE_BELOW
         return _move_edge(voxels, proposal, evidence, evidence.over_tissue, grid, spacing_mm) if is_white else None
-    beyond = grid.spread(
-        whole & (depth_mm < -BAND_MM)
-    )  # nearer, the proposal's contour is the better one to start from
+    beyond = grid.spread(whole & (depth_mm < -BAND_MM))  # nearer, the proposal's contour is the better start
     return _move_edge(voxels, proposal | beyond, evidence, evidence.over_both, grid, spacing_mm)
 
 
@@ -158,7 +158,7 @@ def _block_means(voxels: Field, evidence: _Evidence, grid: CoarseGrid) -> Field:
 
 
 def _grow(means: Field, places: tuple[Mask, Mask, Mask], inside: Mask, grid: CoarseGrid) -> Mask | None:
-    """All that is sure and wide and hangs together with the proposal; None where the noise is not told apart."""
+    """All that is sure and wide and hangs together with the proposal or is large; None where it is not told apart."""
     is_sure = means > SURE_EVIDENCE
     core, tissue, air = (float(is_sure[place].mean()) for place in places)
     if core < LEAST_CORE_SHARE or tissue > LARGEST_TISSUE_SHARE or air > LARGEST_AIR_SHARE:
@@ -167,8 +167,9 @@ def _grow(means: Field, places: tuple[Mask, Mask, Mask], inside: Mask, grid: Coa
     middle = depth_mm > SURE_WIDTH_MM / 2
     wide = is_sure & (signed_distance_mm(middle, grid.spacing_mm) > -SURE_WIDTH_MM / 2)
     labelled, n_parts = ndimage.label(wide | inside, SIX_NEIGHBOURS)
-    is_met = np.zeros(n_parts + 1, bool)
+    is_met = part_sizes(labelled, n_parts) * float(np.prod(grid.spacing_mm)) / 1000.0 >= ISLAND_ML
     is_met[labelled[inside]] = True
+    is_met[0] = False
     return chosen_parts(labelled, is_met)
 
 

@@ -72,6 +72,18 @@ def test_ears_that_the_network_missed_are_found_by_their_value_in_noisy_air() ->
     assert dice(refined.mask, cut | ears) > 0.9995
 
 
+def test_ears_full_of_noise_that_the_network_missed_are_found() -> None:
+    head, cut = phantom(), face_cut()
+    ears = np.zeros(SHAPE, bool)
+    ears[34:50, 55:78, 2:18] = True
+    ears[34:50, 55:78, -18:-2] = True
+    noisy = np.where(cut | ears, np.random.default_rng(3).normal(50, 20, SHAPE), head.voxels).astype(np.float32)
+    proposal = coarse_contour(cut & head.body, 1.5)
+    refined = refine_anonymized(noisy, proposal, head.body & ~cut & ~ears, SPACING_MM)
+    assert dice(refined.mask & ears, ears) > 0.9
+    assert dice(refined.mask, cut | ears) > 0.98
+
+
 @pytest.mark.parametrize("body_with_noise", [False, True])
 def test_a_fill_of_noise_is_found_as_a_whole_in_the_head_and_in_the_air(body_with_noise: bool) -> None:
     head, cut = phantom(), face_cut()
