@@ -12,7 +12,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY dicom_node ./dicom_node
 COPY inference ./inference
 COPY sr_writer ./sr_writer
-RUN /opt/node/bin/pip install --no-cache-dir -c constraints.txt .
+RUN /opt/node/bin/pip install --no-cache-dir -c constraints.txt '.[postgresql]'
 
 FROM python:${PYTHON_VERSION}-slim
 LABEL org.opencontainers.image.title="dicom-node" org.opencontainers.image.licenses="Apache-2.0"

@@ -11,17 +11,19 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_node.failures import network_reason
-from dicom_node.logs import set_up_logging
+from dicom_node.logs import log_failure, set_up_logging
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.processes import ProcessSpec, command_line, end_with_supervisor, stop_on_signals, supervise
 from dicom_node.settings import Peer, Settings
-from dicom_node.store import Store
+from dicom_node.store import IndexUnavailableError, Store
 
 if TYPE_CHECKING:
     from dicom_node.pipeline.clock import Tick
@@ -37,6 +39,7 @@ DELIVERY_TICK_S = 2.0
 TICKS_PER_PERIOD = 4  # how often a period in the settings is looked at before it is over
 WEB_STOP_S = 10
 WORK_STOP_S = 10.0
+INDEX_WAIT_S = 2.0
 
 
 def utc_now() -> datetime:
@@ -49,6 +52,22 @@ def open_store(settings: Settings) -> Store:
     return Store.open(
         settings.node.data_dir, url=settings.node.database_url, min_free_bytes=settings.dimse.min_free_bytes
     )
+
+
+@contextmanager
+def awaited_store(settings: Settings, stopping: threading.Event) -> Iterator[Store | None]:
+    """The store as soon as its database answers; None when the process is to stop before that."""
+    while not stopping.is_set():
+        try:
+            store = open_store(settings)
+        except IndexUnavailableError as error:
+            log_failure(log, "no index yet; asked again", error, wait_s=INDEX_WAIT_S)
+            stopping.wait(INDEX_WAIT_S)
+        else:
+            with store:
+                yield store
+            return
+    yield None
 
 
 def read_rules(settings: Settings) -> Rules:
@@ -100,13 +119,13 @@ def run_receive(settings: Settings) -> int:
     _enter_process("receive", settings)
     stopping = threading.Event()
     stop_on_signals(stopping.set)
-    with (
-        open_store(settings) as store,
-        DimseServer(store, settings.dimse, ae_title=settings.node.ae_title) as server,
-    ):
-        log.info("ready", extra={"host": settings.dimse.host, "port": server.port})
-        stopping.wait()
-        log.info("stopping")
+    with awaited_store(settings, stopping) as store:
+        if store is None:
+            return 0
+        with DimseServer(store, settings.dimse, ae_title=settings.node.ae_title) as server:
+            log.info("ready", extra={"host": settings.dimse.host, "port": server.port})
+            stopping.wait()
+            log.info("stopping")
     return 0
 
 
@@ -117,7 +136,11 @@ def run_web(settings: Settings) -> int:
     from dicom_node.dicomweb import build_app
 
     _enter_process("web", settings)
-    with open_store(settings) as store, _listen(settings.web.host, settings.web.port) as listener:
+    stopping = threading.Event()
+    stop_on_signals(stopping.set)
+    with awaited_store(settings, stopping) as store, _listen(settings.web.host, settings.web.port) as listener:
+        if store is None:
+            return 0
         public_url = None if settings.web.public_url is None else str(settings.web.public_url)
         config = uvicorn.Config(
             build_app(store, public_url=public_url),
@@ -165,7 +188,9 @@ def run_work(settings: Settings) -> int:
     models = load_models(*read_models(settings), device=settings.work.device)
     digest = pipeline_digest(models, rules.digest)
     owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-    with open_store(settings) as store:
+    with awaited_store(settings, stopping) as store:
+        if store is None:
+            return 0
         worker = Worker(
             store,
             partial(process_series, models=models),

@@ -13,7 +13,7 @@ import warnings
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from dicom_node.failures import discreet_traceback
+from dicom_node.failures import ErrorKind, classify, discreet_traceback
 from dicom_node.settings import LogSettings
 
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -57,6 +57,14 @@ class TextFormatter(logging.Formatter):
         message = _one_line(record.getMessage())
         line = f"{_moment(record)} {record.levelname.lower():7} {self._process_name}: {message}{fields}"
         return f"{line}\n{_traceback_of(record)}" if record.exc_info and record.exc_info[1] else line
+
+
+def log_failure(logger: logging.Logger, message: str, error: Exception, **fields: object) -> None:
+    """Log what failed and is tried again: what may work later in one line, a defect of ours with its traceback."""
+    if classify(error) is ErrorKind.TRANSIENT:
+        logger.error(message, extra={**fields, "reason": str(error)})
+    else:
+        logger.error(message, extra=fields, exc_info=error)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -6,14 +6,17 @@ for pair in dcmdump:dcmtk Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
+command -v initdb >/dev/null 2>&1 || [ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing="$missing postgresql"
 [ -n "$missing" ] || exit 0
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
     # shellcheck disable=SC2086
     apt-get install -y -qq --no-install-recommends $missing >/dev/null
-    # The Debian package starts a system-wide Orthanc; tests start their own.
-    if command -v service >/dev/null 2>&1; then service orthanc stop >/dev/null 2>&1 || true; fi
+    # Debian's packages start a system-wide Orthanc and PostgreSQL; tests start their own.
+    if command -v service >/dev/null 2>&1; then
+        for server in orthanc postgresql; do service "$server" stop >/dev/null 2>&1 || true; done
+    fi
 else
     echo "real peers are missing, their tests will be skipped:$missing" >&2
     echo "on Debian or Ubuntu, as root: apt-get install$missing" >&2

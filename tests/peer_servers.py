@@ -68,7 +68,7 @@ def tool(name: str) -> str:
     folders = [part for part in os.environ["PATH"].split(os.pathsep) if part and Path(part).resolve() != own]
     found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin"]))
     if found is None:
-        _missing(f"{name} is not installed (Debian: apt-get install dcmtk orthanc orthanc-dicomweb dicom3tools)")
+        missing(f"{name} is not installed (Debian: apt-get install dcmtk orthanc orthanc-dicomweb dicom3tools)")
     return found
 
 
@@ -154,7 +154,7 @@ def start_orthanc(
         Further configuration; wins over what is set here.
     """
     if not ORTHANC_DICOMWEB_PLUGIN.exists():
-        _missing("the DICOMweb plugin of Orthanc is not installed (Debian: apt-get install orthanc-dicomweb)")
+        missing("the DICOMweb plugin of Orthanc is not installed (Debian: apt-get install orthanc-dicomweb)")
     executable = tool("Orthanc")
     folder.mkdir(parents=True, exist_ok=True)
     storage, log = folder / "orthanc", folder / "orthanc.log"
@@ -243,7 +243,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(STOP_TIMEOUT_S)
 
 
-def _missing(what: str) -> NoReturn:
+def missing(what: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(what)
     pytest.skip(what)

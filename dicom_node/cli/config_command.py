@@ -1,4 +1,4 @@
-"""``check-config``: are the settings, the rules and the models usable, before anything is started."""
+"""``check-config``: are settings, rules, models and database usable, before anything is started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dicom_node.cli.options import ConfigOption, read_settings
 
 
 def check_config(config: ConfigOption = None) -> None:
-    """Check settings, rules and models, and start nothing.
+    """Check settings, rules, models and the database if one is named, and start nothing.
 
     Every problem is named with file and key. Exit code 0 means that `serve` would start with these settings.
 
@@ -17,10 +17,13 @@ def check_config(config: ConfigOption = None) -> None:
       dicom-node check-config -c config/node.yaml
     """
     from dicom_node import app
+    from dicom_node.store import Store
 
     settings = read_settings(config)
     app.read_rules(settings)
     models = app.read_models(settings)
+    if settings.node.database_url is not None:
+        Store.ask_database(settings.node.database_url)
     typer.echo(f"node {settings.node.ae_title}, data in {settings.node.data_dir}")
     typer.echo(f"DIMSE on {settings.dimse.host}:{settings.dimse.port}, web on {settings.web.host}:{settings.web.port}")
     for model in models:

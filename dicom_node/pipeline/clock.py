@@ -18,6 +18,8 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
+from dicom_node.logs import log_failure
+
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +65,7 @@ def _guarded(tick: Tick) -> Callable[[], None]:
     def look() -> None:
         try:
             tick.look()
-        except Exception:
-            log.exception("tick failed; it comes again", extra={"tick": tick.name})
+        except Exception as error:  # noqa: BLE001 - nobody is there to catch it
+            log_failure(log, "tick failed; it comes again", error, tick=tick.name)
 
     return look

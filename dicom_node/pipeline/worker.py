@@ -12,6 +12,7 @@ from functools import partial
 from typing import BinaryIO, Protocol
 
 from dicom_node.failures import ErrorKind, classify, discreet_traceback, error_code
+from dicom_node.logs import log_failure
 from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, OtherPipelineError, SourcesDeletedError
 from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.outcome import outcome_of
@@ -87,8 +88,8 @@ class Worker:
         while not stopping.is_set():
             try:
                 has_worked = self.work_once(stopping)
-            except Exception:
-                log.exception("store failed; the worker goes on")
+            except Exception as error:  # noqa: BLE001 - the worker outlives whatever it was
+                log_failure(log, "store failed; the worker goes on", error)
                 stopping.wait(TROUBLE_WAIT_S)
             else:
                 if not has_worked:

@@ -39,7 +39,8 @@ class NodeSettings(_Section):
     ae_title: AeTitle = Field(default="DICOMNODE", description="the AE title that peers call, and that we call with")
     data_dir: Path = Field(default=Path("data"), description="objects, spool and index; one local file system")
     database_url: str | None = Field(
-        default=None, description="SQLAlchemy URL of the index; SQLite below data_dir when empty"
+        default=None,
+        description="URL of the index, `postgresql://user:password@host/database`; SQLite below data_dir when empty",
     )
 
 

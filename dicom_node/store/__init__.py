@@ -5,6 +5,7 @@ Nobody else opens an object's path or speaks SQL. Several processes may have the
 
 from dicom_node.store.errors import (
     DatabaseTooNewError,
+    DatabaseUrlError,
     DataDirInUseError,
     IllegalTransitionError,
     IndexUnavailableError,
@@ -51,6 +52,7 @@ __all__ = [
     "ConflictRow",
     "DataDirInUseError",
     "DatabaseTooNewError",
+    "DatabaseUrlError",
     "DecideStudy",
     "DeliveryRow",
     "IllegalTransitionError",

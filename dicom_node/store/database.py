@@ -8,12 +8,12 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from dicom_node.store.errors import DatabaseTooNewError, IndexUnavailableError
+from dicom_node.errors import NodeError
+from dicom_node.store import postgresql, sqlite
+from dicom_node.store.errors import DatabaseTooNewError, DatabaseUrlError, IndexUnavailableError
 from dicom_node.store.schema import HEAD_REVISION
-from dicom_node.store.sqlite import create_sqlite_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-_WRITER_LOCK = 0x6469636F6D  # any number that no other application takes as its advisory lock
 
 
 class Database:
@@ -21,40 +21,66 @@ class Database:
 
     Writers are one at a time, on every database: immediate transactions on SQLite, an advisory lock on PostgreSQL.
     So a writer may look before it writes, and group commit rather than parallel writers gives the throughput.
+
+    Raises
+    ------
+    DatabaseUrlError
+        The URL is none, names another kind of database, or a driver that is not installed.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = sa.make_url(url)
-        is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._engine = create_sqlite_engine(url) if is_sqlite else sa.create_engine(url)
-        driver = self._engine.dialect.loaded_dbapi
-        self._failures = (sa.exc.OperationalError, driver.OperationalError)  # the latter from a `DriverStatement`
-        self._takes_advisory_lock = self.url.get_backend_name() == "postgresql"
-        self._reading = self._engine.execution_options(access="read")
-        self._writing = self._engine.execution_options(access="write")
+        try:
+            self.url = sa.make_url(url)
+        except sa.exc.ArgumentError as error:  # its text may hold a password
+            raise DatabaseUrlError("node.database_url", "is no database URL") from error
+        self._is_postgresql = self.url.get_backend_name() == "postgresql"
+        self._engine = self._create_engine()
+        self._reading = postgresql.reading(self._engine) if self._is_postgresql else sqlite.reading(self._engine)
+
+    def _create_engine(self) -> sa.Engine:
+        create = {"sqlite": sqlite.create_sqlite_engine, "postgresql": postgresql.create_postgresql_engine}.get(
+            self.url.get_backend_name()
+        )
+        shown = self.url.render_as_string()
+        if create is None:
+            raise DatabaseUrlError(shown, "is neither SQLite nor PostgreSQL")
+        try:
+            return create(self.url)
+        except (ImportError, sa.exc.NoSuchModuleError) as error:
+            raise DatabaseUrlError(shown, f"its driver cannot be loaded ({error})") from error
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One consistent view of the index."""
-        try:
-            with self._reading.begin() as connection:
-                yield connection
-        except self._failures as error:
-            raise self._unavailable(error) from error
+        with self._transaction(self._reading) as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction, committed at the end of the block and rolled back by an exception."""
+        with self._transaction(self._engine) as connection:
+            if self._is_postgresql:
+                postgresql.take_writer_lock(connection)
+            yield connection
+
+    @contextmanager
+    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
         try:
-            with self._writing.begin() as connection:
-                if self._takes_advisory_lock:
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
-                yield connection
-        except self._failures as error:
+            connection = engine.connect()
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:  # whatever the reason, nothing was asked yet
             raise self._unavailable(error) from error
+        with connection:
+            try:
+                with connection.begin():
+                    yield connection
+            except Exception as error:
+                is_outage = postgresql.is_outage if self._is_postgresql else sqlite.is_outage
+                if isinstance(error, NodeError) or not is_outage(error):
+                    raise
+                raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> IndexUnavailableError:
-        return IndexUnavailableError(self.url.render_as_string(), str(getattr(error, "orig", error)))
+        return IndexUnavailableError(self.url.render_as_string(), postgresql.reason(error))
 
     def migrate(self) -> None:
         """Bring the schema to `HEAD_REVISION`; a schema from a later version is an error."""

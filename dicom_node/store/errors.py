@@ -133,6 +133,22 @@ class DatabaseTooNewError(StoreError, Refused):
         )
 
 
+class DatabaseUrlError(StoreError, Refused):
+    """The URL of the index leads to no database that this package can use."""
+
+    code = "database-url"
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+
+    def __str__(self) -> str:
+        url, reason = self.args
+        return (
+            f"{url}: {reason}; leave node.database_url out for SQLite, or give "
+            "postgresql://user:password@host/database and install its driver: pip install 'dicom-node[postgresql]'"
+        )
+
+
 class IndexUnavailableError(StoreError, Transient):
     """The database does not answer, or another writer held it for too long."""
 

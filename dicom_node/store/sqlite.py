@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -17,12 +18,22 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-def create_sqlite_engine(url: str) -> sa.Engine:
-    """Engine of which transactions say by ``execution_options(access="read" | "write")`` how they begin."""
+def create_sqlite_engine(url: sa.URL) -> sa.Engine:
+    """Engine whose transactions begin as those of writers, and on `reading` as those of readers."""
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=8, max_overflow=64)
     event.listen(engine, "connect", _prepare_connection)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def reading(engine: sa.Engine) -> sa.Engine:
+    """The engine for transactions that only read."""
+    return engine.execution_options(access="read")
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the file could not be used, or another writer held it for too long."""
+    return isinstance(error, (sa.exc.OperationalError, sqlite3.OperationalError))
 
 
 def _prepare_connection(connection: DBAPIConnection, _record: object) -> None:

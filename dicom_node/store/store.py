@@ -85,6 +85,22 @@ class Store:
             raise
 
     @staticmethod
+    def ask_database(url: str) -> None:
+        """Ask a database whether it is there, and change nothing.
+
+        Raises
+        ------
+        DatabaseUrlError, IndexUnavailableError
+            It cannot be asked, or does not answer.
+        """
+        database = Database(url)
+        try:
+            with database.read():
+                pass
+        finally:
+            database.dispose()
+
+    @staticmethod
     def lock(data_dir: Path, role: str) -> AbstractContextManager[None]:
         """Hold ``role`` on the data directory alone; `DataDirInUseError` says who holds it already."""
         return hold_role(data_dir, role)

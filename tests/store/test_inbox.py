@@ -263,7 +263,7 @@ def test_an_object_whose_bytes_rotted_is_repaired_by_the_same_instance(store: St
 def test_an_index_that_does_not_answer_is_transient(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store.open(store.data_dir) as second:
         monkeypatch.setattr(second.inbox, "_database", second._database)
-        with second._database._writing.begin() as connection:
+        with second._database._engine.begin() as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout = 1")
         with store._database.write(), pytest.raises(IndexUnavailableError, match="database is locked"):
             keep(second, instance())

@@ -1,0 +1,59 @@
+"""All that is special to PostgreSQL: the driver, one writer at a time, reads of one moment, and what an outage is."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import sqlalchemy as sa
+
+DRIVER: Final = "pg8000"  # of the extra `postgresql`
+# Connections of one process; PostgreSQL comes with 100 for all.
+POOL_SIZE, MAX_OVERFLOW = 8, 16
+_WRITER_LOCK = 0x6469636F6D  # any number that no other application takes as its advisory lock
+# Connection lost, transaction to be repeated, resources exhausted, stopped by its operator, system error
+# (PostgreSQL 17, appendix A).
+_OUTAGES = ("08", "40", "53", "57", "58")
+
+
+def create_postgresql_engine(url: sa.URL) -> sa.Engine:
+    """Engine whose transactions on `reading` see one moment, and whose connections are tried before they are used."""
+    if "+" not in url.drivername:
+        url = url.set(drivername=f"{url.drivername}+{DRIVER}")
+    # A connection that turns out to be broken is replaced, or whoever asked for it says so.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+    return sa.create_engine(url, pool_pre_ping=True, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW)
+
+
+def reading(engine: sa.Engine) -> sa.Engine:
+    """The engine for transactions that only read, all of them as of their first statement."""
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def take_writer_lock(connection: sa.Connection) -> None:
+    """Wait for all other writers; the lock ends with the transaction, which sees what they have committed."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the server could not be asked, or could not do it now."""
+    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+        return True
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if type(cause).__name__ in ("OperationalError", "InterfaceError"):  # names that PEP 249 gives them
+        return True
+    return _field(cause, "C", "sqlstate")[:2] in _OUTAGES
+
+
+def reason(error: Exception) -> str:
+    """What the server or its driver said, in one line."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    return (_field(cause, "M", "message") or str(cause)).splitlines()[0]
+
+
+def _field(error: object, key: str, attribute: str) -> str:
+    """A field of the server's answer; pg8000 gives all of them as a mapping by their protocol letters."""
+    for argument in getattr(error, "args", ()):
+        if isinstance(argument, dict) and key in argument:
+            return str(argument[key])
+    return str(getattr(error, attribute, None) or "")

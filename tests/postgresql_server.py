@@ -1,0 +1,94 @@
+"""A real PostgreSQL for tests, on loopback and a free port, that can be stopped and started again."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import sqlalchemy as sa
+
+from tests.peer_servers import free_port, missing
+
+TIMEOUT_S = 60
+OWNER = "postgres"  # the server refuses to run as root
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresqlServer:
+    """A server that trusts whoever asks on loopback."""
+
+    folder: Path
+    port: int
+
+    def url(self, database: str) -> str:
+        """URL of a database, as an administrator would write it."""
+        return f"postgresql://node@127.0.0.1:{self.port}/{database}"
+
+    def create(self, database: str) -> str:
+        """Create an empty database; returns its URL."""
+        url = sa.make_url(self.url("postgres")).set(drivername="postgresql+pg8000")
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {database}"))
+        return self.url(database)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        log = self.folder / "log"
+        _run("pg_ctl", "-w", "-t", TIMEOUT_S, "-D", self.folder / "data", "-l", log, "-o", options, "start")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Ended at once, so that open connections break; started again after the block."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def stop(self) -> None:
+        """End it at once."""
+        _run("pg_ctl", "-w", "-t", TIMEOUT_S, "-D", self.folder / "data", "-m", "immediate", "stop")
+
+
+@contextmanager
+def start_postgresql() -> Iterator[PostgresqlServer]:
+    """A new, empty server; gone when the block ends."""
+    with TemporaryDirectory(prefix="postgresql-") as name:
+        folder = Path(name)  # not below a test's folder, which only its user may enter
+        if os.getuid() == 0:
+            shutil.chown(folder, OWNER)
+        server = PostgresqlServer(folder, free_port())
+        _run("initdb", "-D", folder / "data", "-A", "trust", "-U", "node", "--no-sync")
+        server.start()
+        try:
+            yield server
+        finally:
+            if (folder / "data" / "postmaster.pid").exists():
+                server.stop()
+
+
+def _run(program: str, *arguments: object) -> None:
+    user = OWNER if os.getuid() == 0 else None
+    subprocess.run(
+        [_program(program), *map(str, arguments)],
+        user=user, group=None if user is None else pwd.getpwnam(user).pw_gid, extra_groups=None if user is None else [],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, timeout=2 * TIMEOUT_S, cwd="/",
+    )  # fmt: skip
+
+
+def _program(name: str) -> str:
+    """Debian keeps the server's programs out of PATH."""
+    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    found = shutil.which(name) or (str(installed[-1]) if installed else None)
+    if found is None:
+        missing(f"{name} of PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    return found

@@ -1,0 +1,179 @@
+"""The index in a real PostgreSQL: one writer at a time, reads of one moment, outages that pass, and the whole node."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from dicom_node.store import DatabaseUrlError, IndexUnavailableError, JobPlan, Kept, Store
+from tests.factories import ct_series
+from tests.node_process import RunningNode, start_node, wait_for, write_settings
+from tests.peer_servers import run_tool
+from tests.postgresql_server import PostgresqlServer, start_postgresql
+from tests.store.sending import SERIES, T0, instance, keep, received_series
+from tests.tiny_models import write_tiny_model
+
+pytestmark = [pytest.mark.peers, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgresqlServer]:
+    with start_postgresql() as server:
+        yield server
+
+
+@pytest.fixture
+def url(postgresql: PostgresqlServer, request: pytest.FixtureRequest) -> str:
+    """Of an empty database for each test."""
+    return postgresql.create(f"test_{abs(hash(request.node.name))}")
+
+
+def test_an_index_written_by_one_process_is_read_by_another(url: str, tmp_path: Path) -> None:
+    with Store.open(tmp_path, url=url) as store:
+        assert keep(store, instance(1)) is Kept.STORED
+        assert keep(store, instance(1)) is Kept.DUPLICATE
+    with Store.open(tmp_path, url=url) as store:
+        (row,) = store.series.instances(SERIES)
+        assert store.objects.read_dataset_bytes(row.digest) == instance(1).encoded
+
+
+def test_claims_at_once_get_each_job_once(url: str, tmp_path: Path) -> None:
+    with Store.open(tmp_path, url=url) as first, Store.open(tmp_path, url=url) as second:
+        plan = [JobPlan(f"policy {number}", "d1") for number in range(30)]
+        first.series.complete(received_series(first), plan, T0)
+
+        def claim_all(store: Store) -> list[int]:
+            claimed = []
+            while (job := store.jobs.claim("w", T0, 600)) is not None:
+                claimed.append(job.id)
+            return claimed
+
+        with ThreadPoolExecutor(2) as pool:
+            both = list(pool.map(claim_all, (first, second)))
+        assert all(both)
+        assert sorted(both[0] + both[1]) == sorted(job.id for job in first.jobs.list())
+
+
+def test_many_instances_sent_at_once_are_all_there(url: str, tmp_path: Path) -> None:
+    with Store.open(tmp_path, url=url) as store:
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda number: keep(store, instance(number)), range(1, 101)))
+        assert set(answers) == {Kept.STORED}
+        assert store.series.get(SERIES).n_instances == 100
+
+
+def test_a_read_sees_one_moment(url: str, tmp_path: Path) -> None:
+    with Store.open(tmp_path, url=url) as store:
+        keep(store, instance(1))
+        with store._database.read() as connection:
+            count = sa.text("SELECT count(*) FROM instances")
+            assert connection.execute(count).scalar_one() == 1
+            keep(store, instance(2))
+            assert connection.execute(count).scalar_one() == 1
+
+
+def test_an_outage_is_transient_passes_and_leaves_nothing_half(
+    postgresql: PostgresqlServer, url: str, tmp_path: Path
+) -> None:
+    with Store.open(tmp_path, url=url) as store:
+        keep(store, instance(1))
+        with postgresql.stopped():
+            pass
+        keep(store, instance(2))  # what was open before is not used again
+        asked: list[Callable[[], object]] = [
+            lambda: keep(store, instance(3)),
+            lambda: store.series.get(SERIES),
+            lambda: store.jobs.claim("w", T0, 60),
+        ]
+        with ExitStack() as outage:
+
+            def write_until_it_breaks() -> None:
+                with store._database.write() as connection:
+                    connection.execute(sa.text("UPDATE series SET n_instances = 0"))
+                    outage.enter_context(postgresql.stopped())
+                    connection.execute(sa.text("DELETE FROM instances"))
+
+            for ask in (write_until_it_breaks, *asked):
+                with pytest.raises(IndexUnavailableError, match="it is tried again"):
+                    ask()
+        assert store.series.get(SERIES).n_instances == 2
+        assert keep(store, instance(3)) is Kept.STORED
+
+
+def test_a_database_that_is_not_there_is_said(postgresql: PostgresqlServer, tmp_path: Path) -> None:
+    with pytest.raises(IndexUnavailableError, match='database "nowhere" does not exist'):
+        Store.open(tmp_path, url=postgresql.url("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("mysql://node:secret@db/node", r"mysql://node:\*\*\*@db/node: is neither SQLite nor PostgreSQL"),
+        ("postgresql+nodriver://node:secret@db/node", r"its driver cannot be loaded"),
+        ("node:secret@db", "is no database URL"),
+    ],
+)
+def test_a_url_that_leads_nowhere_says_so_without_its_password(tmp_path: Path, wrong: str, said: str) -> None:
+    with pytest.raises(DatabaseUrlError, match=said) as caught:
+        Store.open(tmp_path, url=wrong)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_configuration_is_checked_with_its_database(postgresql: PostgresqlServer, url: str, tmp_path: Path) -> None:
+    def check(database_url: str) -> subprocess.CompletedProcess[str]:
+        path = write_settings(tmp_path, {"node": {"database_url": database_url}}, port=11112, web_port=8080)
+        command = [sys.executable, "-m", "dicom_node.cli", "check-config", "-c", str(path)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert check(url).returncode == 0
+    wrong = check(postgresql.url("nowhere"))
+    assert wrong.returncode != 0
+    assert 'database "nowhere" does not exist' in wrong.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_node_answers_senders_through_an_outage_and_keeps_its_results_over_a_restart(
+    postgresql: PostgresqlServer, url: str, tmp_path: Path
+) -> None:
+    above = {"foreground": -300.0, "anonymized": 1e6}
+    models = {role: str(write_tiny_model(tmp_path / role, role, above=value)) for role, value in above.items()}
+    settings = {"node": {"database_url": url}, "models": models}
+    series = ct_series(20, spacing_mm=(3.0, 2.0, 1.5), rows=32, columns=32, seed="postgresql")
+    paths = series.write_to(tmp_path / "sent")
+
+    def send(node: RunningNode) -> subprocess.CompletedProcess[str]:
+        return run_tool("storescu", "-v", "-aec", node.ae_title, node.host, node.port, *paths, timeout_s=60)
+
+    def results(store: Store) -> object:
+        return store.search.search_series({"Modality": "SEG"})
+
+    with start_node(tmp_path / "node", settings) as node:
+        with postgresql.stopped():
+            refused = send(node)
+            wait_for("a worker that starts too early", lambda: "no index yet" in node.log.read_text())
+        assert refused.returncode != 0
+        assert "Refused: OutOfResources" in refused.stdout
+        assert send(node).returncode == 0
+        with Store.open(node.data_dir, url=url) as store:
+            (result,) = wait_for("the SEG", lambda: results(store))
+        assert result["0020000D"]["Value"] == [series.study_instance_uid]
+        with postgresql.stopped():
+            wait_for("ticks that cannot look", lambda: "tick failed" in node.log.read_text())
+            answer = httpx.get(f"{node.dicomweb_url}/studies", trust_env=False, timeout=30.0)
+            assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        assert send(node).returncode == 0
+        assert httpx.get(f"{node.dicomweb_url}/studies", trust_env=False, timeout=30.0).status_code == httpx.codes.OK
+    with start_node(tmp_path / "node", settings) as node, Store.open(node.data_dir, url=url) as store:
+        assert results(store) == (result,)
+        said = node.log.read_text()
+    assert "process died" not in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "node" / "data" / "index.sqlite").exists()
