@@ -40,13 +40,12 @@ def cut_surfaces(
     if not coarse_body.any():
         return nothing
     tissue = float(np.median(voxels[::2, ::2, ::2][body[::2, ::2, ::2]])) if body[::2, ::2, ::2].any() else value
-    is_bright = np.abs(voxels - np.float32(value)) > BRIGHT_SHARE * abs(tissue - value)
-    is_other = voxels != np.float32(value)
+    fill, bright = np.float32(value), np.float32(BRIGHT_SHARE * abs(tissue - value))
+    is_other = voxels != fill
     scanned = _box_of(is_other)
-    touching, bared = np.zeros((2, *grid.shape), bool)
-    for facing, others in ((touching, is_other), (bared, is_bright)):
-        facing[scanned] = _facing(dense[scanned], others[scanned])
-    touching, bared = grid.reduce(touching), grid.reduce(bared)
+    touching = grid.reduce(_facing(dense, is_other, scanned))
+    del is_other
+    bared = grid.reduce(_facing(dense, (voxels > fill + bright) | (voxels < fill - bright), scanned))
     sigma = [SIGMA_MM / step for step in grid.spacing_mm]
     around, bared_around = (ndimage.gaussian_filter(share, sigma) for share in (touching, bared))
     is_cut = (around > LEAST_SURFACE) & (bared_around > BARED_SHARE * around) & (bared > 0)
@@ -62,13 +61,14 @@ def cut_surfaces(
     return chosen_parts(labelled, areas_cm2 >= PATCH_CM2)
 
 
-def _facing(area: Mask, others: Mask) -> Mask:
-    """Voxels of an area that share a face with others."""
+def _facing(area: Mask, others: Mask, within: tuple[slice, ...]) -> Mask:
+    """Voxels of an area within a box that share a face with others there."""
     facing = np.zeros(area.shape, bool)
+    part, area, others = facing[within], area[within], others[within]
     for axis in range(3):
         lower, upper = neighbours_along(axis)
-        facing[lower] |= area[lower] & others[upper]
-        facing[upper] |= area[upper] & others[lower]
+        part[lower] |= area[lower] & others[upper]
+        part[upper] |= area[upper] & others[lower]
     return facing
 
 
