@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import sqlalchemy as sa
 
@@ -14,6 +15,28 @@ from dicom_node.store.errors import DatabaseTooNewError, DatabaseUrlError, Index
 from dicom_node.store.schema import HEAD_REVISION
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class _Kind(Protocol):
+    """What a module of this folder says of one kind of database."""
+
+    def create_engine(self, url: sa.URL) -> sa.Engine:
+        """Engine for writers."""
+
+    def reading(self, engine: sa.Engine) -> sa.Engine:
+        """The same engine for transactions that only read."""
+
+    def become_writer(self, connection: sa.Connection) -> None:
+        """Wait, in a transaction that has just begun, until no other writes."""
+
+    def is_outage(self, error: Exception) -> bool:
+        """Whether it was not, or not at this moment, possible to ask; what is no outage is a defect of ours."""
+
+    def reason(self, error: Exception) -> str:
+        """What it or its driver said, in one line."""
+
+
+_KINDS: Mapping[str, _Kind] = {"sqlite": sqlite, "postgresql": postgresql}
 
 
 class Database:
@@ -31,23 +54,17 @@ class Database:
     def __init__(self, url: str) -> None:
         try:
             self.url = sa.make_url(url)
-        except sa.exc.ArgumentError as error:  # its text may hold a password
-            raise DatabaseUrlError("node.database_url", "is no database URL") from error
-        self._is_postgresql = self.url.get_backend_name() == "postgresql"
-        self._engine = self._create_engine()
-        self._reading = postgresql.reading(self._engine) if self._is_postgresql else sqlite.reading(self._engine)
-
-    def _create_engine(self) -> sa.Engine:
-        create = {"sqlite": sqlite.create_sqlite_engine, "postgresql": postgresql.create_postgresql_engine}.get(
-            self.url.get_backend_name()
-        )
-        shown = self.url.render_as_string()
-        if create is None:
-            raise DatabaseUrlError(shown, "is neither SQLite nor PostgreSQL")
+        except sa.exc.ArgumentError:  # its text may hold a password
+            raise DatabaseUrlError("node.database_url", "is no database URL") from None
+        kind = _KINDS.get(self.url.get_backend_name())
+        if kind is None:
+            raise DatabaseUrlError(self.url.render_as_string(), "is neither SQLite nor PostgreSQL")
         try:
-            return create(self.url)
+            self._engine = kind.create_engine(self.url)
         except (ImportError, sa.exc.NoSuchModuleError) as error:
-            raise DatabaseUrlError(shown, f"its driver cannot be loaded ({error})") from error
+            raise DatabaseUrlError(self.url.render_as_string(), f"its driver cannot be loaded ({error})") from error
+        self._reading = kind.reading(self._engine)
+        self._kind = kind
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -59,28 +76,26 @@ class Database:
     def write(self) -> Iterator[sa.Connection]:
         """One transaction, committed at the end of the block and rolled back by an exception."""
         with self._transaction(self._engine) as connection:
-            if self._is_postgresql:
-                postgresql.take_writer_lock(connection)
+            self._kind.become_writer(connection)
             yield connection
 
     @contextmanager
     def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
         try:
             connection = engine.connect()
-        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:  # whatever the reason, nothing was asked yet
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:  # whatever the reason, nothing was asked yet
             raise self._unavailable(error) from error
         with connection:
             try:
                 with connection.begin():
                     yield connection
             except Exception as error:
-                is_outage = postgresql.is_outage if self._is_postgresql else sqlite.is_outage
-                if isinstance(error, NodeError) or not is_outage(error):
+                if isinstance(error, NodeError) or not self._kind.is_outage(error):
                     raise
                 raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> IndexUnavailableError:
-        return IndexUnavailableError(self.url.render_as_string(), postgresql.reason(error))
+        return IndexUnavailableError(self.url.render_as_string(), self._kind.reason(error))
 
     def migrate(self) -> None:
         """Bring the schema to `HEAD_REVISION`; a schema from a later version is an error."""

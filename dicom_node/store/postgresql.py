@@ -10,19 +10,23 @@ import sqlalchemy as sa
 DRIVER: Final = "pg8000"  # of the extra `postgresql`
 # Connections of one process; PostgreSQL comes with 100 for all.
 POOL_SIZE, MAX_OVERFLOW = 8, 16
+ANSWER_TIMEOUT_S = 60.0  # as for SQLite; another process may hold the writers' lock for a long transaction
 _WRITER_LOCK = 0x6469636F6D  # any number that no other application takes as its advisory lock
 # Connection lost, transaction to be repeated, resources exhausted, stopped by its operator, system error
 # (PostgreSQL 17, appendix A).
 _OUTAGES = ("08", "40", "53", "57", "58")
 
 
-def create_postgresql_engine(url: sa.URL) -> sa.Engine:
-    """Engine whose transactions on `reading` see one moment, and whose connections are tried before they are used."""
+def create_engine(url: sa.URL) -> sa.Engine:
+    """Engine of which the connections are tried before they are used."""
     if "+" not in url.drivername:
         url = url.set(drivername=f"{url.drivername}+{DRIVER}")
     # A connection that turns out to be broken is replaced, or whoever asked for it says so.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
-    return sa.create_engine(url, pool_pre_ping=True, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW)
+    timeout = {"timeout": ANSWER_TIMEOUT_S} if url.get_driver_name() == DRIVER else {}
+    return sa.create_engine(
+        url, pool_pre_ping=True, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, connect_args=timeout
+    )
 
 
 def reading(engine: sa.Engine) -> sa.Engine:
@@ -30,14 +34,14 @@ def reading(engine: sa.Engine) -> sa.Engine:
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
-def take_writer_lock(connection: sa.Connection) -> None:
+def become_writer(connection: sa.Connection) -> None:
     """Wait for all other writers; the lock ends with the transaction, which sees what they have committed."""
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
 
 
 def is_outage(error: Exception) -> bool:
     """Whether the server could not be asked, or could not do it now."""
-    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, TimeoutError)):
         return True
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if type(cause).__name__ in ("OperationalError", "InterfaceError"):  # names that PEP 249 gives them

@@ -18,8 +18,8 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-def create_sqlite_engine(url: sa.URL) -> sa.Engine:
-    """Engine whose transactions begin as those of writers, and on `reading` as those of readers."""
+def create_engine(url: sa.URL) -> sa.Engine:
+    """Engine of which transactions begin as those of writers."""
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=8, max_overflow=64)
     event.listen(engine, "connect", _prepare_connection)
     event.listen(engine, "begin", _begin)
@@ -31,9 +31,18 @@ def reading(engine: sa.Engine) -> sa.Engine:
     return engine.execution_options(access="read")
 
 
+def become_writer(_connection: sa.Connection) -> None:
+    """Nothing is left to do: the transaction has begun as a writer's."""
+
+
 def is_outage(error: Exception) -> bool:
     """Whether the file could not be used, or another writer held it for too long."""
     return isinstance(error, (sa.exc.OperationalError, sqlite3.OperationalError))
+
+
+def reason(error: Exception) -> str:
+    """What SQLite said."""
+    return str(getattr(error, "orig", error))
 
 
 def _prepare_connection(connection: DBAPIConnection, _record: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -111,6 +113,16 @@ def test_an_outage_is_transient_passes_and_leaves_nothing_half(
 def test_a_database_that_is_not_there_is_said(postgresql: PostgresqlServer, tmp_path: Path) -> None:
     with pytest.raises(IndexUnavailableError, match='database "nowhere" does not exist'):
         Store.open(tmp_path, url=postgresql.url("nowhere"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pg8000 forgets to close its socket
+def test_a_server_that_says_nothing_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_node.store.postgresql.ANSWER_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = PostgresqlServer(tmp_path, silent.getsockname()[1]).url("node")
+        with pytest.raises(IndexUnavailableError, match="timed out"):
+            Store.open(tmp_path / "node", url=url)
+    gc.collect()
 
 
 @pytest.mark.parametrize(
