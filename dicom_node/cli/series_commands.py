@@ -9,7 +9,7 @@ import typer
 
 from dicom_node.cli.errors import EXIT_FAILED, fail
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
-from dicom_node.cli.tables import write_json, write_table
+from dicom_node.cli.tables import plain, write_json, write_table
 
 series_app = typer.Typer(
     no_args_is_help=True,
@@ -61,6 +61,42 @@ def list_series(
             for row in rows
         ],
         when_empty="no series",
+    )
+
+
+@series_app.command("conflicts")
+def list_conflicts(config: ConfigOption = None, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
+    """List what was answered with 0xB000, the latest first, and the files of both contents.
+
+    FIRST is what counts as the instance, LATER what is kept beside it; `dcmdump` and `diff` show how they differ.
+
+    \b
+    Example:
+      dicom-node series conflicts -c config/node.yaml
+    """
+    with open_existing_store(read_settings(config)) as store:
+        rows = store.series.conflicts(limit=limit)
+        later = [store.objects.path(row.digest) for row in rows]
+        first = [None if row.stored_digest is None else store.objects.path(row.stored_digest) for row in rows]
+    if as_json:
+        write_json(
+            [{**plain(row), "later": second, "first": one} for row, second, one in zip(rows, later, first, strict=True)]
+        )
+        return
+    write_table(
+        ("RECEIVED", "INSTANCE", "FROM", "REASON", "LATER", "FIRST"),
+        [
+            (
+                row.received_at,
+                row.sop_instance_uid,
+                row.calling_ae_title,
+                row.reason,
+                second,
+                one,
+            )
+            for row, second, one in zip(rows, later, first, strict=True)
+        ],
+        when_empty="no conflicts",
     )
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydicom import dcmread
 from typer.testing import Result
 
 from dicom_node import app
 from dicom_node.processing import pipeline_digest
 from dicom_node.settings import load_settings
-from dicom_node.store import Closing, JobPlan, JobRow, SeriesRow, SeriesState, Skip, Store
+from dicom_node.store import Closing, JobPlan, JobRow, Kept, SeriesRow, SeriesState, Skip, Store
 from inference.segment import load_models
 from tests.arrivals import NOON, receive
 from tests.factories import SyntheticSeries, ct_series
@@ -56,6 +57,26 @@ def test_series_are_listed_with_what_is_known_of_them(run: Run, config: Path, qu
     assert "known states: receiving, complete" in run("series", "list", "--state", "x", "-c", config).stderr
     (listed,) = json.loads(run("series", "list", "--json", "-c", config).stdout)
     assert listed["complete_because"] == "no instance for 30 s"
+
+
+def test_conflicts_are_listed_with_the_files_of_both_contents(
+    run: Run, config: Path, receiving: SyntheticSeries
+) -> None:
+    assert run("series", "conflicts", "-c", config).stdout == "no conflicts\n"
+    corrected = receiving[0].edited(lambda ds: setattr(ds, "SeriesDescription", "corrected"))
+    with Store.open(config.parent / "data") as store:
+        receive(store, [corrected], expected=Kept.CONFLICT)
+
+    header, line = run("series", "conflicts", "-c", config).stdout.splitlines()
+
+    assert header.split() == ["RECEIVED", "INSTANCE", "FROM", "REASON", "LATER", "FIRST"]
+    later, first = (dcmread(path) for path in line.split()[-2:])
+    assert line.split()[-5:-2] == [corrected.dataset().SOPInstanceUID, "CT1", "other-bytes"]
+    assert later == corrected.dataset()
+    assert first == receiving[0].dataset()
+    (listed,) = json.loads(run("series", "conflicts", "--json", "-c", config).stdout)
+    assert Path(listed["later"]).is_file()
+    assert Path(listed["first"]).is_file()
 
 
 def test_a_series_that_waits_says_for_what(run: Run, config: Path, receiving: SyntheticSeries) -> None:
