@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from dicom_node.logs import set_up_logging
+from dicom_node.logs import log_failure, set_up_logging
 from dicom_node.settings import LogSettings
+from dicom_node.store import IndexUnavailableError
 
 log = logging.getLogger("dicom_node.test")
 
@@ -50,6 +51,17 @@ def test_text_lines_end_with_the_fields() -> None:
     set_up_logging(LogSettings(), process_name="receive", stream=stream)
     log.info("instance kept", extra={"n_instances": 3, "peer": "old pacs"})
     assert stream.getvalue().endswith('receive: instance kept n_instances=3 peer="old pacs"\n')
+
+
+def test_what_may_work_later_is_one_line_and_a_defect_has_its_traceback() -> None:
+    stream = io.StringIO()
+    set_up_logging(LogSettings(), process_name="work", stream=stream)
+    log_failure(log, "tick failed", IndexUnavailableError("postgresql://db", "gone"), tick="leases")
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "database postgresql://db: gone" in stream.getvalue()
+    log_failure(log, "tick failed", KeyError("uid"), tick="leases")
+    assert "Traceback" in stream.getvalue()
+    assert stream.getvalue().count("tick=leases") == 2
 
 
 def test_no_value_can_pass_for_a_line_of_its_own() -> None:
