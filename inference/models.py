@@ -56,7 +56,7 @@ class ModelSpec:
     mask_labels
         Names whose voxels make the mask.
     refine
-        Whether masks are refined on the source grid.
+        Whether masks are refined on the source grid, and padding in CT is raised to air before the network looks.
     """
 
     identity: ModelIdentity

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import highdicom as hd
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.ct_padding import without_ct_padding
 from inference.models import ModelIdentity, ModelSpec, load_model
 from inference.nnunet.errors import ModelKeyError
 from inference.nnunet.orientation import CANONICAL, RAS, Reorientation, reorientation_of
@@ -33,7 +33,7 @@ from inference.verdict.verdict import (
 )
 
 # Raised whenever the same volume and models would give other masks or another verdict; part of the pipeline digest.
-SEGMENTATION_VERSION: Final = "6"
+SEGMENTATION_VERSION: Final = "7"
 
 Mask = NDArray[np.bool_]
 OnStage = Callable[[str], None]
@@ -124,11 +124,11 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         Memory ran out even with the smallest batch on the CPU.
     """
     clock = _StageClock(on_stage)
-    inputs = _SharedInputs(source.volume, models.device)
+    inputs = _SharedInputs(source, models.device)
     masks: dict[str, Mask] = {}
     altered: dict[str, Mask] = {}
     for role, model in (("foreground", models.foreground), ("anonymized", models.anonymized)):
-        reorientation, preprocessing = inputs.for_model(model.network)
+        reorientation, preprocessing = inputs.for_model(model)
         _check_model_grid(source, role, preprocessing.model_shape(model.network.plans))
         with clock.stage(f"prepare {role}"):
             prepared = preprocessing.prepare(model.network.plans, model.network.channels)
@@ -142,7 +142,7 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
     decided_by = dict.fromkeys(masks, str(DecidedBy.NETWORK))
     if models.foreground.spec.refine or models.anonymized.spec.refine:
         with clock.stage("refine"):
-            decided_by = _refine(source, models, masks, altered)
+            decided_by = _refine(source, inputs.unpadded(), models, masks, altered)
     if source.frames is not None:
         for mask in masks.values():
             source.frames.clear_beside_frames(mask)
@@ -203,14 +203,18 @@ def _leave_out_area_without_face(masks: dict[str, Mask], source: SourceVolume) -
 
 
 def _refine(
-    source: SourceVolume, models: Models, masks: dict[str, Mask], altered: Mapping[str, Mask]
+    source: SourceVolume,
+    voxels: NDArray[np.float32],
+    models: Models,
+    masks: dict[str, Mask],
+    altered: Mapping[str, Mask],
 ) -> dict[str, str]:
     """Replace the masks of models that are refined; say what decided each."""
     geometry = source.volume.get_geometry()
     canonical = reorientation_of(geometry)
     body, area = (np.ascontiguousarray(canonical.to_canonical(masks[role])) for role in ("foreground", "anonymized"))
     refined = refine_masks(
-        np.ascontiguousarray(canonical.to_canonical(np.asarray(source.volume.array, dtype=np.float32))),
+        np.ascontiguousarray(canonical.to_canonical(voxels)),
         body,
         area,
         canonical.spacing_mm(geometry),
@@ -225,23 +229,32 @@ def _refine(
 
 
 class _SharedInputs:
-    """Preprocessing of one volume in each orientation that a model was trained in, made when first needed."""
+    """One volume as models want it: turned, and with or without padding; each made when first needed."""
 
-    def __init__(self, volume: hd.Volume, device: torch.device) -> None:
-        self._volume = volume
+    def __init__(self, source: SourceVolume, device: torch.device) -> None:
+        self._source = source
         self._device = device
-        self._made: dict[bool, tuple[Reorientation, Preprocessing]] = {}
+        self._voxels = np.asarray(source.volume.array, dtype=np.float32)
+        self._unpadded: NDArray[np.float32] | None = None
+        self._made: dict[tuple[bool, bool], tuple[Reorientation, Preprocessing]] = {}
 
-    def for_model(self, network: TrainedModel) -> tuple[Reorientation, Preprocessing]:
+    def unpadded(self) -> NDArray[np.float32]:
+        """(slice, row, column) of the source, padding in CT raised to air."""
+        if self._unpadded is None:
+            self._unpadded = without_ct_padding(self._voxels, self._source.modality)
+        return self._unpadded
+
+    def for_model(self, model: LoadedModel) -> tuple[Reorientation, Preprocessing]:
         """How the volume is turned for this model, and what was already computed for it."""
-        is_ras = network.plans.is_ras
-        if is_ras not in self._made:
-            geometry = self._volume.get_geometry()
+        is_ras, is_refined = model.network.plans.is_ras, model.spec.refine
+        if (is_ras, is_refined) not in self._made:
+            geometry = self._source.volume.get_geometry()
             reorientation = reorientation_of(geometry, RAS if is_ras else CANONICAL)
-            voxels = reorientation.to_canonical(np.asarray(self._volume.array, dtype=np.float32))
+            voxels = reorientation.to_canonical(self.unpadded() if is_refined else self._voxels)
             spacing_mm = reorientation.spacing_mm(geometry)
-            self._made[is_ras] = (reorientation, Preprocessing(voxels, spacing_mm, device=self._device))
-        return self._made[is_ras]
+            preprocessing = Preprocessing(voxels, spacing_mm, device=self._device)
+            self._made[is_ras, is_refined] = (reorientation, preprocessing)
+        return self._made[is_ras, is_refined]
 
     def forget(self) -> None:
         """Let go of what was prepared."""

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from inference.ct_padding import without_ct_padding
 from inference.models import ModelSpec, load_model, read_model_spec
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel
@@ -67,12 +68,13 @@ def measure(case: Case, member: Member, models: Measured) -> Row:
 
 def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.uint8], RefinedMasks]:
     """Body and anonymised area of the networks alone, the second network's labels, and both masks refined."""
-    preprocessing = Preprocessing(case.voxels, case.spacing_mm)
+    voxels = without_ct_padding(case.voxels, "CT" if case.is_ct else "MR")
+    preprocessing = Preprocessing(voxels, case.spacing_mm)
     labels = {role: predict(network, preprocessing) for role, network in models.networks.items()}
     body, area = (np.isin(labels[role], models.specs[role].mask_values) for role in ROLES)
     spec = models.specs["anonymized"]
     refined = refine_masks(
-        case.voxels,
+        voxels,
         body,
         area,
         case.spacing_mm,
