@@ -52,7 +52,8 @@ def is_outage(error: Exception) -> bool:
 def reason(error: Exception) -> str:
     """What the server or its driver said, in one line."""
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    return (_field(cause, "M", "message") or str(cause)).splitlines()[0]
+    said = _field(cause, "M", "message") or str(cause) or type(cause).__name__
+    return said.splitlines()[0]
 
 
 def _field(error: object, key: str, attribute: str) -> str:

@@ -221,6 +221,8 @@ def _is_scanner_air(
 
 
 def _near(mask: Mask, grid: CoarseGrid, radius_mm: float) -> Mask:
+    if not mask.any():  # scipy measures to a corner then
+        return mask
     return np.asarray(ndimage.distance_transform_edt(~mask, sampling=grid.spacing_mm) <= radius_mm)
 
 

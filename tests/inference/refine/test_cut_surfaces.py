@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inference.refine.anonymized import refine_anonymized
+from inference.refine.anonymized import _near, refine_anonymized
+from inference.refine.grids import coarse_grid
 from tests.phantom_head import SHAPE, SPACING_MM, Phantom, coarse_contour, dice, phantom
 
 
@@ -53,6 +54,11 @@ def test_skin_that_fades_before_zeroed_air_is_no_cut() -> None:
     found = refine(np.where(cut, np.float32(0.0), head.voxels), head, cut)
     height_mm = ndimage.distance_transform_edt(~cut, sampling=SPACING_MM)
     assert height_mm[found].max() < 30.0
+
+
+def test_nothing_is_near_where_no_tissue_is_bared() -> None:
+    grid = coarse_grid(SHAPE, SPACING_MM)
+    assert not _near(np.zeros(grid.coarse_shape, bool), grid, 15.0).any()
 
 
 def test_air_that_is_zero_up_to_bright_skin_all_around_the_head_shows_nothing() -> None:
