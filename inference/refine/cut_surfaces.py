@@ -14,8 +14,8 @@ from inference.refine.grids import CoarseGrid, Mask, chosen_parts, is_far_side, 
 from inference.refine.proposals import BRIGHT_SHARE
 
 SIGMA_MM = 5.0  # over which a surface is looked at
-# In 23 cases of four defaced val heads all 38 patches with at least these were truly cut; 16 untouched cases had one, of
-# 2 cm2, besides those where the field of view was padded or the air zeroed up to the skin.
+# In 23 cases of four defaced val heads all 38 patches with at least these were truly cut; 16 untouched cases had one,
+# of 2 cm2, besides those where the field of view was padded or the air zeroed up to the skin.
 BARED_SHARE = 0.5  # of the voxels that the value touches
 LEAST_SURFACE = 0.03  # voxels that touch the value, of all
 PATCH_CM2 = 2.0
