@@ -152,6 +152,8 @@ def run_web(settings: Settings) -> int:
         server = uvicorn.Server(config)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.
         stop_on_signals(lambda: setattr(server, "should_exit", True))
+        if stopping.is_set():  # a signal came before that
+            server.should_exit = True
         log.info("ready", extra={"host": settings.web.host, "port": listener.getsockname()[1]})
         server.run(sockets=[listener])
     return 0
