@@ -157,7 +157,7 @@ def reprocess_series(
             row.series_instance_uid for row in store.series.outdated(app.current_pipeline_digest(settings))
         ]
         for uid in uids:
-            if store.series.reopen(uid, datetime.now(UTC)):
+            if store.closing.reopen(uid, datetime.now(UTC)):
                 n_reopened += 1
                 typer.echo(f"series {uid} starts over as generation {store.series.get(uid).generation}")
                 continue

@@ -39,7 +39,7 @@ from dicom_node.dicomweb.parsing import PixelDataPlace, parsing, read_without_pi
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.dicomweb.transcoding import to_explicit_little_endian
 from dicom_node.store import InstanceRow, ObjectStore
-from dicom_node.store.search import Search
+from dicom_node.store.index.search import Search
 
 MAX_FRAMES: Final = 1000  # in one request
 _MEDIA_TYPES: Final[dict[UID, str]] = {

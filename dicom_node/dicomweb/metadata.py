@@ -19,7 +19,7 @@ from dicom_node.dicomweb.multipart import stream
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.store import InstanceRow, ObjectStore
-from dicom_node.store.search import Search
+from dicom_node.store.index.search import Search
 
 log = logging.getLogger(__name__)
 

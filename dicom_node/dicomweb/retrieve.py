@@ -27,7 +27,7 @@ from dicom_node.dicomweb.parsing import PIXEL_DATA_TAGS, parsing, read_without_p
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.dicomweb.transcoding import to_explicit_little_endian
 from dicom_node.store import InstanceRow, ObjectStore
-from dicom_node.store.search import Search
+from dicom_node.store.index.search import Search
 
 _ANY_TYPES: Final = frozenset({"*/*", "application/*"})
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from dicom_node.dicomweb.errors import BadRequestError
 from dicom_node.dicomweb.media_types import json_media_type
 from dicom_node.dicomweb.resources import path_uids, resource_url
-from dicom_node.store.search import Search
+from dicom_node.store.index.search import Search
 
 # More than this in one answer is asked for in pages; the longest series and busiest days fit.
 MAX_RESULTS: Final = 20_000

@@ -57,7 +57,7 @@ def _close(
     else:
         plan = Skip(f"{decision.code}: {decision.reason}")
     closing = Closing(completeness.reason, completeness.is_doubted, pipeline_digest)
-    is_closed = store.series.complete(series, plan, now, closing)
+    is_closed = store.closing.complete(series, plan, now, closing)
     if is_closed:
         store.studies.decide(series.study_instance_uid, study_decision(rules.study))
         log.log(

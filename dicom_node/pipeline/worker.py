@@ -143,7 +143,7 @@ class Worker:
 
     def _start_over(self, job: JobRow) -> None:
         uid, at_hand = job.series_instance_uid, self._settings.pipeline_digest
-        if self._store.series.reopen(uid, self._clock()):
+        if self._store.closing.reopen(uid, self._clock()):
             log.warning("job is for another pipeline; its series starts over", extra=_fields(job))
         else:
             self._fail(job, OtherPipelineError(uid, job.pipeline_digest, at_hand))

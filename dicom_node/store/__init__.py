@@ -19,15 +19,15 @@ from dicom_node.store.errors import (
     UnreadableInstanceError,
     UnsupportedFilterError,
 )
-from dicom_node.store.objects import ObjectStore, Spool
-from dicom_node.store.records import (
-    Arrival,
+from dicom_node.store.index.rows import Arrival, ConflictRow, InstanceRow, SeriesRow, StudyRow
+from dicom_node.store.objects.files import ObjectStore, Spool
+from dicom_node.store.states import JobState, Kept, Origin, SeriesState, StudyState
+from dicom_node.store.store import Store
+from dicom_node.store.work.rows import (
     AuditRow,
     Closing,
-    ConflictRow,
     DecideStudy,
     DeliveryRow,
-    InstanceRow,
     JobEventRow,
     JobPlan,
     JobRow,
@@ -36,14 +36,10 @@ from dicom_node.store.records import (
     Outcome,
     ResultRow,
     SeriesEvidence,
-    SeriesRow,
     Skip,
-    StudyRow,
     TagRow,
     VerdictRow,
 )
-from dicom_node.store.states import JobState, Kept, Origin, SeriesState, StudyState
-from dicom_node.store.store import Store
 
 __all__ = [
     "Arrival",

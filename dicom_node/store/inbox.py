@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from dicom_node.store.arrivals import Filed, index_arrivals
 from dicom_node.store.database import Database
 from dicom_node.store.errors import StorageFullError
-from dicom_node.store.headers import read_header
-from dicom_node.store.objects import ObjectStore, Spool, sync_folder
-from dicom_node.store.records import Arrival
+from dicom_node.store.index.filing import Filed
+from dicom_node.store.index.headers import read_header
+from dicom_node.store.index.rows import Arrival
+from dicom_node.store.objects.files import ObjectStore, Spool, sync_folder
 from dicom_node.store.recovery import Unproven, forget
 from dicom_node.store.states import Kept
+from dicom_node.store.work.arrivals import index_arrivals
 
 N_SYNC_THREADS = 16  # they wait for the disk; each also stands for one more sync that it can merge
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.objects import ObjectStore
+from dicom_node.store.objects.files import ObjectStore
 from dicom_node.store.schema import conflicts, instances, jobs, series, studies, tags, unproven
 from dicom_node.store.statements import DriverStatement
 from dicom_node.store.states import Origin

@@ -12,21 +12,22 @@ from typing import Self
 
 import sqlalchemy as sa
 
-from dicom_node.store.audit import Audit
 from dicom_node.store.database import Database
-from dicom_node.store.deliveries import Deliveries
 from dicom_node.store.inbox import Inbox
-from dicom_node.store.jobs import Jobs
+from dicom_node.store.index.open_associations import OpenAssociations
+from dicom_node.store.index.search import Search
+from dicom_node.store.index.series import SeriesIndex
 from dicom_node.store.locks import enter, hold_role
-from dicom_node.store.objects import ObjectStore
-from dicom_node.store.open_associations import OpenAssociations
+from dicom_node.store.objects.files import ObjectStore
 from dicom_node.store.recovery import recover
-from dicom_node.store.retention import Retention
 from dicom_node.store.schema import conflicts, instances
-from dicom_node.store.search import Search
-from dicom_node.store.series import SeriesIndex
 from dicom_node.store.sqlite import sqlite_url
-from dicom_node.store.studies import Studies
+from dicom_node.store.work.audit import Audit
+from dicom_node.store.work.closing import SeriesClosing
+from dicom_node.store.work.deliveries import Deliveries
+from dicom_node.store.work.jobs import Jobs
+from dicom_node.store.work.retention import Retention
+from dicom_node.store.work.studies import Studies
 
 INDEX_FILE = "index.sqlite"
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, series, jobs, deliveries, studies, audit, search, retention, associations
+    objects, inbox, series, closing, jobs, deliveries, studies, audit, search, retention, associations
         Its parts, each with its own page of methods.
     """
 
@@ -47,6 +48,7 @@ class Store:
         self.objects = ObjectStore(data_dir / "objects", data_dir / "spool")
         self.inbox = Inbox(database, self.objects, min_free_bytes=min_free_bytes)
         self.series = SeriesIndex(database)
+        self.closing = SeriesClosing(database)
         self.jobs = Jobs(database, self.objects)
         self.deliveries = Deliveries(database)
         self.studies = Studies(database)

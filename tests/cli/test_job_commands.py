@@ -170,14 +170,14 @@ def test_a_delivery_that_is_cancelled_stays_so_until_it_is_retried(run: Run, con
 def test_a_series_without_a_job_says_where_it_is(run: Run, config: Path, queued_job: JobRow) -> None:
     uid = queued_job.series_instance_uid
     with Store.open(config.parent / "data") as store:
-        store.series.reopen(uid, NOON)
+        store.closing.reopen(uid, NOON)
 
     def listed(series: str) -> str:
         return run("jobs", "list", "--state", "queued", "--series", series, "-c", config).stdout
 
     assert listed(uid) == "no jobs; the series is receiving\n"
     with Store.open(config.parent / "data") as store:
-        assert store.series.complete(store.series.get(uid), Skip("rule-scout: too few slices"), NOON)
+        assert store.closing.complete(store.series.get(uid), Skip("rule-scout: too few slices"), NOON)
     assert listed(uid) == "no jobs; the series is skipped (rule-scout: too few slices)\n"
     assert listed("1.2.3") == "no jobs; no instance of this series has arrived\n"
 
@@ -185,8 +185,8 @@ def test_a_series_without_a_job_says_where_it_is(run: Run, config: Path, queued_
 def test_a_job_shows_its_own_verdict_and_none_of_a_later_generation(run: Run, config: Path, queued_job: JobRow) -> None:
     with Store.open(config.parent / "data") as store:
         uid = queued_job.series_instance_uid
-        store.series.reopen(uid, NOON)
-        store.series.complete(store.series.get(uid), [JobPlan("every-stack", "0" * 64)], NOON)
+        store.closing.reopen(uid, NOON)
+        store.closing.complete(store.series.get(uid), [JobPlan("every-stack", "0" * 64)], NOON)
         later = store.jobs.claim("worker-1", NOON, 60.0)
         assert later is not None
         store.jobs.succeed(later.id, "worker-1", Outcome(verdicts=(NewVerdict(1, "defaced", 0.9),)), NOON)
@@ -199,8 +199,8 @@ def test_a_result_that_was_replaced_says_by_what(run: Run, config: Path, queued_
     delivery_of_a_result(config)
     with Store.open(config.parent / "data") as store:
         uid = queued_job.series_instance_uid
-        store.series.reopen(uid, NOON)
-        store.series.complete(store.series.get(uid), [JobPlan("every-stack", "0" * 64)], NOON)
+        store.closing.reopen(uid, NOON)
+        store.closing.complete(store.series.get(uid), [JobPlan("every-stack", "0" * 64)], NOON)
         later = store.jobs.claim("worker-1", NOON, 60.0)
         assert later is not None
         store.jobs.succeed(later.id, "worker-1", Outcome(), NOON)

@@ -39,13 +39,13 @@ def stored(config: Path, uid: str) -> SeriesRow:
 def close(config: Path, uid: str, plan: list[JobPlan] | Skip, digest: str) -> None:
     with Store.open(config.parent / "data") as store:
         closing = Closing("no instance for 30 s", pipeline_digest=digest)
-        assert store.series.complete(store.series.get(uid), plan, NOON, closing)
+        assert store.closing.complete(store.series.get(uid), plan, NOON, closing)
 
 
 def test_series_are_listed_with_what_is_known_of_them(run: Run, config: Path, queued_job: JobRow) -> None:
     uid = queued_job.series_instance_uid
     with Store.open(config.parent / "data") as store:
-        store.series.reopen(uid, NOON)
+        store.closing.reopen(uid, NOON)
     close(config, uid, Skip("rule-scout: too few slices"), "d1")
 
     header, line = run("series", "list", "-c", config).stdout.splitlines()

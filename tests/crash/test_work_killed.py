@@ -21,12 +21,12 @@ pytestmark = [pytest.mark.crash, pytest.mark.peers, pytest.mark.slow]
 BODY_ABOVE_HU = -300.0
 MOMENTS = {
     "series routed, not closed": "dicom_node.pipeline.intake:route:after:1",
-    "series closed, study not judged": "dicom_node.store.series:SeriesIndex.complete:after:1",
-    "job claimed": "dicom_node.store.jobs:Jobs.claim:after:1",
+    "series closed, study not judged": "dicom_node.store.index.series:SeriesIndex.complete:after:1",
+    "job claimed": "dicom_node.store.work.jobs:Jobs.claim:after:1",
     "masks and objects made": "dicom_node.processing:process_series:after:1",
-    "object in place, no row written": "dicom_node.store.jobs:record_outcome:before:1",
-    "all rows written, not committed": "dicom_node.store.jobs:result_rows:after:1",
-    "committed": "dicom_node.store.jobs:Jobs.succeed:after:1",
+    "object in place, no row written": "dicom_node.store.work.jobs:record_outcome:before:1",
+    "all rows written, not committed": "dicom_node.store.work.jobs:result_rows:after:1",
+    "committed": "dicom_node.store.work.jobs:Jobs.succeed:after:1",
     "delivery claimed, nothing sent": "dicom_node.peers:deliver:before:1",
     "peer has it, not noted": "dicom_node.peers:deliver:after:1",
 }

@@ -31,7 +31,7 @@ from dicom_node.dimse.messages import MessageReader
 from dicom_node.dimse.negotiation import agree
 from dicom_node.dimse.negotiation import decode_request as decode_association_request
 from dicom_node.errors import NodeError
-from dicom_node.store.scan import scan_elements
+from dicom_node.store.index.scan import scan_elements
 from dicom_node.upper_layer.command_set import decode_request, decode_response
 from dicom_node.upper_layer.pdu_stream import Pdu, PduType, p_data_pdus, split_pdvs
 from dicom_node.upper_layer.user_information import user_information

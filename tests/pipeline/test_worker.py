@@ -372,7 +372,7 @@ def test_a_job_of_another_pipeline_whose_series_cannot_start_over_ends_by_name(
     store: Store, clock: StubbornClock, series: SyntheticSeries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue(store, clock, series, digest="old" * 20)
-    monkeypatch.setattr(store.series, "reopen", lambda *_: False)  # it was deleted, say, between claim and now
+    monkeypatch.setattr(store.closing, "reopen", lambda *_: False)  # it was deleted, say, between claim and now
     assert work(worker(store, clock))
     (job,) = store.jobs.list()
     assert (job.state, job.error_code) == (JobState.DEAD, "other-pipeline")

@@ -12,7 +12,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.store import Arrival, Kept, SeriesRow, Store
-from dicom_node.store.objects import Spool
+from dicom_node.store.objects.files import Spool
 
 T0 = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 STUDY, SERIES = "1.2.3", "1.2.3.4"

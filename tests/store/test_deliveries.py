@@ -26,7 +26,7 @@ def at(seconds: float) -> datetime:
 @pytest.fixture
 def outbox(store: Store) -> Store:
     """A store in which one result waits for two peers."""
-    store.series.complete(received_series(store, n_instances=1), [JobPlan("each", "d1")], T0)
+    store.closing.complete(received_series(store, n_instances=1), [JobPlan("each", "d1")], T0)
     job = store.jobs.claim("w", T0, 60)
     assert job is not None
     store.jobs.succeed(job.id, "w", outcome(3), T0)

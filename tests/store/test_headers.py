@@ -20,9 +20,9 @@ from pydicom.uid import (
 )
 
 from dicom_node.store.errors import UnreadableInstanceError
-from dicom_node.store.headers import Header, read_header
-from dicom_node.store.objects import HEAD_BYTES, ObjectStore
-from dicom_node.store.scan import scan_elements
+from dicom_node.store.index.headers import Header, read_header
+from dicom_node.store.index.scan import scan_elements
+from dicom_node.store.objects.files import HEAD_BYTES, ObjectStore
 from tests.store.sending import SERIES, STUDY, T0, Sent, instance
 
 

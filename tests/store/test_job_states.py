@@ -44,7 +44,7 @@ class JobLife(RuleBasedStateMachine):
         series = self.store.series.get(SERIES)
         is_open = series.state is SeriesState.RECEIVING
         plan = [JobPlan("each", f"d{number}") for number in range(n_plans)]
-        assert self.store.series.complete(series, plan, self.now) is is_open
+        assert self.store.closing.complete(series, plan, self.now) is is_open
 
     @rule(owner=OWNERS)
     def claim(self, owner: str) -> None:

@@ -40,7 +40,7 @@ def at(seconds: float) -> datetime:
 
 def queue(store: Store, series: str = SERIES, study: str = STUDY, *, priority: int = 0) -> JobRow:
     row = received_series(store, n_instances=2, series=series, study=study)
-    assert store.series.complete(row, [JobPlan("each", "d1", priority=priority, reason="head CT")], T0)
+    assert store.closing.complete(row, [JobPlan("each", "d1", priority=priority, reason="head CT")], T0)
     (job,) = store.jobs.list(series_instance_uid=series)
     return job
 
@@ -75,7 +75,7 @@ def test_jobs_are_claimed_by_priority_and_then_by_age(store: Store) -> None:
 
 def test_a_plan_is_queued_once_for_each_generation_policy_and_pipeline(store: Store) -> None:
     plan = [JobPlan("each", "d1"), JobPlan("each", "d1"), JobPlan("first", "d1"), JobPlan("each", "d2")]
-    store.series.complete(received_series(store), plan, T0)
+    store.closing.complete(received_series(store), plan, T0)
     assert len(store.jobs.list()) == 3
 
 
@@ -244,7 +244,7 @@ def test_a_late_instance_supersedes_the_job_and_opens_the_next_generation(store:
     assert (series.state, series.generation, series.n_instances) == (SeriesState.RECEIVING, 2, 3)
     assert store.studies.get(STUDY).state is StudyState.OPEN
     assert [row.instance_number for row in store.series.instances(SERIES, generation=1)] == [1, 2]
-    assert store.series.complete(series, [JobPlan("each", "d1")], at(60))
+    assert store.closing.complete(series, [JobPlan("each", "d1")], at(60))
     assert claim(store, "w1", 61).generation == 2
 
 
@@ -260,7 +260,7 @@ def test_the_verdict_of_an_older_generation_is_no_evidence(store: Store) -> None
 
 
 def test_a_skipped_series_says_why(store: Store) -> None:
-    assert store.series.complete(received_series(store), Skip("localizer"), T0)
+    assert store.closing.complete(received_series(store), Skip("localizer"), T0)
     series = store.series.get(SERIES)
     assert (series.state, series.skip_reason, store.jobs.list()) == (SeriesState.SKIPPED, "localizer", ())
 
@@ -280,7 +280,7 @@ with Store.open(Path(sys.argv[1])) as store:
 
 def test_two_processes_that_claim_at_once_get_each_job_once(store: Store) -> None:
     plan = [JobPlan(f"policy {number}", "d1") for number in range(40)]
-    store.series.complete(received_series(store), plan, T0)
+    store.closing.complete(received_series(store), plan, T0)
     command = [sys.executable, "-c", CLAIM_ALL, str(store.data_dir)]
     root = Path(__file__).resolve().parents[2]
     workers = [

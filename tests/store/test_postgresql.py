@@ -50,7 +50,7 @@ def test_an_index_written_by_one_process_is_read_by_another(url: str, tmp_path: 
 def test_claims_at_once_get_each_job_once(url: str, tmp_path: Path) -> None:
     with Store.open(tmp_path, url=url) as first, Store.open(tmp_path, url=url) as second:
         plan = [JobPlan(f"policy {number}", "d1") for number in range(30)]
-        first.series.complete(received_series(first), plan, T0)
+        first.closing.complete(received_series(first), plan, T0)
 
         def claim_all(store: Store) -> list[int]:
             claimed = []

@@ -33,7 +33,7 @@ def seg(number: int) -> NewResult:
 
 def finish(store: Store, *results: NewResult, seconds: float = 0) -> JobRow:
     """Close the series and finish its job with these results, bound for two peers."""
-    store.series.complete(store.series.get(SERIES), [JobPlan("each", "d1")], at(seconds))
+    store.closing.complete(store.series.get(SERIES), [JobPlan("each", "d1")], at(seconds))
     job = store.jobs.claim("w", at(seconds), 60)
     assert job is not None
     store.jobs.succeed(job.id, "w", Outcome(results, deliver_to=("pacs", "archive")), at(seconds))
@@ -69,7 +69,7 @@ def test_a_late_instance_stops_what_was_not_delivered_yet(store: Store, first: J
 
 
 def test_starting_a_series_over_stops_what_was_not_delivered_yet(store: Store, first: JobRow) -> None:
-    assert store.series.reopen(SERIES, at(10))
+    assert store.closing.reopen(SERIES, at(10))
     assert states(store, first)["archive"] is JobState.SUPERSEDED
 
 

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import IllegalTransitionError, LeaseLostError, NotFoundError
-from dicom_node.store.records import DeliveryRow
 from dicom_node.store.schema import deliveries, instances, results
 from dicom_node.store.states import JobState, check_transition
+from dicom_node.store.work.rows import DeliveryRow
 
 _SELECT = (
     sa.select(

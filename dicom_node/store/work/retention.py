@@ -13,10 +13,10 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.objects import ObjectStore
-from dicom_node.store.records import SeriesRow
+from dicom_node.store.index.rows import SeriesRow
+from dicom_node.store.index.series import series_row_of
+from dicom_node.store.objects.files import ObjectStore
 from dicom_node.store.schema import audit, conflicts, deliveries, instances, jobs, results, series
-from dicom_node.store.series import series_row_of
 from dicom_node.store.states import JobState, Origin, SeriesState
 
 BATCH = 500  # objects looked up and removed in one go; receiving waits meanwhile

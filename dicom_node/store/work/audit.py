@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.records import AuditRow
 from dicom_node.store.schema import audit
+from dicom_node.store.work.rows import AuditRow
 
 _COLUMNS = [audit.c[name] for name in AuditRow.__dataclass_fields__]
 

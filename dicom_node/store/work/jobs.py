@@ -9,13 +9,13 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import IllegalTransitionError, LeaseLostError, NotFoundError
-from dicom_node.store.objects import ObjectStore
-from dicom_node.store.outcomes import file_results, predecessor_rows, record_outcome, result_rows
-from dicom_node.store.records import DecideStudy, JobEventRow, JobRow, Outcome, ResultRow
+from dicom_node.store.objects.files import ObjectStore
 from dicom_node.store.schema import job_events, jobs
 from dicom_node.store.states import JobState
-from dicom_node.store.studies import decide_study_state
-from dicom_node.store.transitions import JOB_COLUMNS, job_row, move_job
+from dicom_node.store.work.outcomes import file_results, predecessor_rows, record_outcome, result_rows
+from dicom_node.store.work.rows import DecideStudy, JobEventRow, JobRow, Outcome, ResultRow
+from dicom_node.store.work.studies import decide_study_state
+from dicom_node.store.work.transitions import JOB_COLUMNS, job_row, move_job
 
 _EVENT_COLUMNS = [job_events.c[name] for name in JobEventRow.__dataclass_fields__]
 

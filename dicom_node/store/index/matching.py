@@ -8,9 +8,9 @@ from types import MappingProxyType
 
 import sqlalchemy as sa
 
-from dicom_node.store.arrivals import name_key
 from dicom_node.store.errors import UnsupportedFilterError
-from dicom_node.store.headers import Level, integer
+from dicom_node.store.index.filing import name_key
+from dicom_node.store.index.headers import Level, integer
 from dicom_node.store.schema import instances, series, studies
 
 Condition = sa.ColumnElement[bool]

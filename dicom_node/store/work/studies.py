@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
-from dicom_node.store.records import DecideStudy, SeriesEvidence, StudyRow, TagRow, VerdictRow
+from dicom_node.store.index.rows import StudyRow
 from dicom_node.store.schema import jobs, series, studies, tags, verdicts
 from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
+from dicom_node.store.work.rows import DecideStudy, SeriesEvidence, TagRow, VerdictRow
 
 _STUDY_COLUMNS = [studies.c[name] for name in StudyRow.__dataclass_fields__]
 _TAG_COLUMNS = [tags.c[name] for name in TagRow.__dataclass_fields__]

@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.matching import SEARCHABLE, conditions
-from dicom_node.store.records import InstanceRow
+from dicom_node.store.index.matching import SEARCHABLE, conditions
+from dicom_node.store.index.rows import InstanceRow
+from dicom_node.store.index.series import find_instances
 from dicom_node.store.schema import instances, series, studies
-from dicom_node.store.series import find_instances
 
 _JsonObject = dict[str, Any]
 _COMMON: _JsonObject = {

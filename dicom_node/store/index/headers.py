@@ -19,9 +19,9 @@ from pydicom.charset import decode_bytes, python_encoding
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_node.store.errors import MismatchedInstanceError, UnreadableInstanceError
-from dicom_node.store.objects import Spool
-from dicom_node.store.records import Arrival
-from dicom_node.store.scan import CutError, scan_elements
+from dicom_node.store.index.rows import Arrival
+from dicom_node.store.index.scan import CutError, scan_elements
+from dicom_node.store.objects.files import Spool
 
 Level = Literal["study", "series", "instance"]
 

@@ -9,14 +9,15 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from dicom_node.store.arrivals import Filed, add_series, add_study, instance_values
 from dicom_node.store.errors import ResultConflictError
-from dicom_node.store.headers import Header, read_header
-from dicom_node.store.objects import ObjectStore, Spool, sync_folder
-from dicom_node.store.records import Arrival, JobRow, NewResult, Outcome, ResultRow
+from dicom_node.store.index.filing import Filed, add_series, add_study, instance_values
+from dicom_node.store.index.headers import Header, read_header
+from dicom_node.store.index.rows import Arrival
+from dicom_node.store.objects.files import ObjectStore, Spool, sync_folder
 from dicom_node.store.schema import deliveries, instances, jobs, results, series, studies, verdicts
 from dicom_node.store.states import JobState, Origin, SeriesState
-from dicom_node.store.studies import set_tag
+from dicom_node.store.work.rows import JobRow, NewResult, Outcome, ResultRow
+from dicom_node.store.work.studies import set_tag
 
 SET_BY_JOB = "node"
 

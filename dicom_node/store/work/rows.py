@@ -1,4 +1,4 @@
-"""Values that go into and come out of the store; all datetimes are aware UTC."""
+"""Jobs, results, deliveries, verdicts and audit as values; all datetimes are aware UTC."""
 
 from __future__ import annotations
 
@@ -7,78 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """What the sender said about an instance before its dataset, and when."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    calling_ae_title: str
-    called_ae_title: str
-    association_id: str
-    received_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceRow:
-    """An instance in the index; its bytes are ``objects.open(digest)``."""
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
-    transfer_syntax_uid: str
-    digest: str  # SHA-256 of the dataset's bytes, hexadecimal
-    dataset_bytes: int
-    origin: Origin
-    generation: int  # generation of the series in which it arrived
-    instance_number: int | None
-    calling_ae_title: str
-    association_id: str
-    received_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ConflictRow:
-    """Bytes that were acknowledged but are not the instance, because another instance was there first."""
-
-    id: int
-    sop_instance_uid: str
-    reason: str  # "other-bytes", "series-in-other-study"
-    digest: str
-    stored_digest: str | None  # of the instance that was there first
-    transfer_syntax_uid: str
-    calling_ae_title: str
-    association_id: str
-    received_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesRow:
-    """A series as the index has it."""
-
-    series_instance_uid: str
-    study_instance_uid: str
-    modality: str
-    origin: Origin
-    state: SeriesState
-    generation: int  # counts from 1
-    n_instances: int
-    n_dataset_bytes: int
-    first_arrival_at: datetime
-    last_arrival_at: datetime
-    completed_at: datetime | None
-    skip_reason: str | None
-    forced_at: datetime | None  # a person said that it is complete; until it is closed
-    waits_because: str | None  # what says that more is to come; while it is receiving
-    complete_because: str | None
-    is_doubted: bool | None  # closed although nobody could say that all is there
-    pipeline_digest: str | None  # that it was closed for
-    n_sources_deleted: int  # the most that a generation held which was processed and then deleted
+from dicom_node.store.states import JobState, SeriesState, StudyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +17,6 @@ class Closing:
     because: str = ""
     is_doubted: bool = False  # nobody can say that all is there, or somebody that it is not
     pipeline_digest: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StudyRow:
-    """A study as the index has it."""
-
-    study_instance_uid: str
-    state: StudyState
-    first_arrival_at: datetime
-    last_arrival_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.store.records import JobPlan, JobRow, SeriesRow
+from dicom_node.store.index.rows import SeriesRow
 from dicom_node.store.schema import deliveries, job_events, jobs, results
 from dicom_node.store.states import TRANSITIONS, JobState, check_transition
+from dicom_node.store.work.rows import JobPlan, JobRow
 
 REOPENED = {
     "completed_at": None,
