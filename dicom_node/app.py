@@ -24,6 +24,7 @@ from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.processes import ProcessSpec, command_line, end_with_supervisor, stop_on_signals, supervise
 from dicom_node.settings import Peer, Settings
 from dicom_node.store import IndexUnavailableError, Store
+from dicom_node.store.permissions import UMASK, mode_open_to_others
 
 if TYPE_CHECKING:
     from dicom_node.pipeline.clock import Tick
@@ -93,6 +94,16 @@ def current_pipeline_digest(settings: Settings) -> str:
     return digest_of_pipeline([model.identity for model in read_models(settings)], read_rules(settings).digest)
 
 
+def data_dir_warnings(settings: Settings) -> list[str]:
+    """Sentences on a data directory that works, but should not stay as it is; what to do is in them."""
+    data_dir = settings.node.data_dir
+    mode = mode_open_to_others(data_dir)
+    if mode is None:
+        return []
+    who = "every user of this machine may look for images and patients in it"
+    return [f"node.data_dir: {data_dir} has mode {mode}, so {who}; 0750 is right: chmod o= {data_dir}"]
+
+
 def serve(settings: Settings, config_path: Path | None) -> int:
     """Run the whole node until SIGTERM or SIGINT: receiver, web server and worker, each in a process of its own.
 
@@ -107,6 +118,8 @@ def serve(settings: Settings, config_path: Path | None) -> int:
     stopping = threading.Event()
     stop_on_signals(stopping.set)
     with Store.lock(settings.node.data_dir, "serve"):
+        for problem in data_dir_warnings(settings):
+            log.warning(problem)
         open_store(settings).close()  # migrate once, before three processes want to
         specs = [ProcessSpec(name, command_line(name, *arguments)) for name in ("receive", "web", "work")]
         return supervise(specs, stopping)
@@ -298,5 +311,6 @@ def _tick_s(period_s: float) -> float:
 
 
 def _enter_process(name: str, settings: Settings) -> None:
+    os.umask(UMASK)
     set_up_logging(settings.log, process_name=name)
     end_with_supervisor()

@@ -35,4 +35,6 @@ def check_config(config: ConfigOption = None) -> None:
         typer.echo(f"peer {peer.name}: {place}, {gets}")
     if not settings.peers:
         typer.echo("no peers: results are kept and served by DICOMweb only")
+    for warning in app.data_dir_warnings(settings):
+        typer.echo(f"warning: {warning}")
     typer.echo("the settings are usable")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dicom_node.store.errors import DataDirInUseError
+from dicom_node.store.permissions import make_private_folder
 
 PRESENCE_FILE = "store.lock"
 
@@ -25,7 +26,7 @@ def hold_role(data_dir: Path, role: str, *, now: datetime | None = None) -> Iter
     DataDirInUseError
         Another process holds it; the message says which, where and since when.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_private_folder(data_dir)
     fd = os.open(data_dir / f"{role}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         try:

@@ -19,6 +19,7 @@ from dicom_node.store.index.search import Search
 from dicom_node.store.index.series import SeriesIndex
 from dicom_node.store.locks import enter, hold_role
 from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.permissions import make_private_file, make_private_folder
 from dicom_node.store.recovery import recover
 from dicom_node.store.schema import conflicts, instances
 from dicom_node.store.sqlite import sqlite_url
@@ -77,7 +78,9 @@ class Store:
             A later version of this package migrated the database.
         """
         data_dir = data_dir.absolute()
-        data_dir.mkdir(parents=True, exist_ok=True)
+        make_private_folder(data_dir)
+        if url is None:
+            make_private_file(data_dir / INDEX_FILE)  # SQLite would make it readable for everyone
         database = Database(url or sqlite_url(data_dir / INDEX_FILE))
         try:
             database.migrate()

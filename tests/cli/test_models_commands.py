@@ -107,3 +107,16 @@ def test_check_config_names_models_and_peers(run: Run, config_with_models: Path)
     assert "model anonymized: tiny-anonymized 0.0.1" in result.stdout
     assert "peer pacs: PACS at 192.0.2.1:104, gets every result" in result.stdout
     assert result.stdout.endswith("the settings are usable\n")
+
+
+def test_check_config_warns_of_a_data_directory_that_is_open_to_others(run: Run, config_with_models: Path) -> None:
+    data_dir = Path(yaml.safe_load(config_with_models.read_text())["node"]["data_dir"])
+    data_dir.mkdir(exist_ok=True)
+    data_dir.chmod(0o755)
+
+    result = run("check-config", "-c", config_with_models)
+
+    assert result.exit_code == 0, result.stderr
+    assert f"warning: node.data_dir: {data_dir} has mode 0755" in result.stdout
+    data_dir.chmod(0o750)
+    assert "warning" not in run("check-config", "-c", config_with_models).stdout

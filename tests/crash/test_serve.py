@@ -76,6 +76,13 @@ def send(node: RunningNode, series: SyntheticSeries, folder: Path) -> None:
     assert answer.returncode == 0, answer.stdout
 
 
+def test_what_it_keeps_is_closed_to_other_users(running: Surroundings) -> None:
+    data_dir = running.node.data_dir
+    kept = [data_dir, *(path for path in data_dir.rglob("*") if path.is_file())]
+    assert len(kept) > 4
+    assert [path.name for path in kept if path.stat().st_mode & 0o007] == []
+
+
 def segs_of(series: SyntheticSeries, archive: DimsePeerServer) -> list[Path]:
     """What the archive has received for a series, whole files only."""
     return [path for path in archive.folder.iterdir() if _source_of(path) == series.series_instance_uid]
