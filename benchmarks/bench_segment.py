@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.models import ModelSpec, load_model, read_model_spec, reference_model
+from inference.load_model import load_model
+from inference.models import ModelSpec, read_model_spec, reference_model
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.source_grid import SourceGridLabels
 from inference.nnunet.trained_model import choose_device

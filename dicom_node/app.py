@@ -89,9 +89,9 @@ def read_models(settings: Settings) -> tuple[ModelSpec, ModelSpec]:
 
 def current_pipeline_digest(settings: Settings) -> str:
     """Digest of the pipeline that a node with these settings starts with; no model is loaded."""
-    from dicom_node.processing import digest_of_pipeline
+    from dicom_node.pipeline_digest import pipeline_digest
 
-    return digest_of_pipeline([model.identity for model in read_models(settings)], read_rules(settings).digest)
+    return pipeline_digest([model.identity for model in read_models(settings)], read_rules(settings).digest)
 
 
 def data_dir_warnings(settings: Settings) -> list[str]:
@@ -191,7 +191,8 @@ def run_work(settings: Settings) -> int:
     from dicom_node.pipeline.delivery import warn_about_strays
     from dicom_node.pipeline.retry import RetryPolicy
     from dicom_node.pipeline.worker import Worker, WorkerSettings
-    from dicom_node.processing import pipeline_digest, process_series
+    from dicom_node.pipeline_digest import pipeline_digest
+    from dicom_node.processing import process_series
     from inference.segment import load_models
 
     _enter_process("work", settings)
@@ -201,7 +202,7 @@ def run_work(settings: Settings) -> int:
     if settings.work.threads is not None:
         torch.set_num_threads(settings.work.threads)
     models = load_models(*read_models(settings), device=settings.work.device)
-    digest = pipeline_digest(models, rules.digest)
+    digest = pipeline_digest(models.identities, rules.digest)
     owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
     with awaited_store(settings, stopping) as store:
         if store is None:

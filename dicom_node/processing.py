@@ -6,8 +6,6 @@ what comes out, byte for byte, apart from ``timings_s`` in the report.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,15 +17,14 @@ from typing import Any
 from dicom_node.overlay import draw_overlay
 from dicom_node.report import build_report, caption
 from inference.models import ModelIdentity
-from inference.segment import SEGMENTATION_VERSION, Models, Segmentation, segment
+from inference.segment import Models, Segmentation, segment
 from inference.series.assemble import assemble_volumes
 from inference.series.files import InstanceSource
-from inference.series.stack_choice import DEFAULT_POLICY, STACKS_VERSION, StackPolicy
+from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
 from inference.series.volume import SourceVolume
-from inference.verdict.calibration import calibration_sha256
 from inference.verdict.verdict import SeriesVerdict
 from sr_writer.frame_grid import FrameGrid
-from sr_writer.objects import WRITER_VERSION, AlgorithmIdentity, Lineage, Predecessor, Role, WrittenObject
+from sr_writer.objects import AlgorithmIdentity, Lineage, Predecessor, Role, WrittenObject
 from sr_writer.segmentation import write_segmentation
 
 OnStage = Callable[[str], None]
@@ -142,27 +139,6 @@ def process_volume(
         caption=caption(report),
     )
     return ProcessedVolume(name, source, segmentation, objects, report, overlay_png)
-
-
-def pipeline_digest(models: Models, rules_digest: str = "") -> str:
-    """SHA-256 over all that decides a result beside its input: models, calibration, rules, stacks and code versions.
-
-    What a rule says on stacks is in its digest; the choice where it says nothing is here.
-    """
-    return digest_of_pipeline(models.identities, rules_digest)
-
-
-def digest_of_pipeline(identities: Iterable[ModelIdentity], rules_digest: str = "") -> str:
-    """As `pipeline_digest`, of models that are known and need not be loaded."""
-    parts = {
-        "models": {identity.role: identity.sha256 for identity in identities},
-        "calibration": calibration_sha256(),
-        "segmentation": SEGMENTATION_VERSION,
-        "rules": rules_digest,
-        "stacks": [STACKS_VERSION, *DEFAULT_POLICY],
-        "writer": WRITER_VERSION,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def volume_name(base: str, stack_number: int) -> str:

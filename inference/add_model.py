@@ -16,19 +16,19 @@ from pathlib import Path, PurePosixPath
 import torch
 import yaml
 
+from inference.load_model import verify_model
 from inference.models import (
     MODEL_FILE,
     ROLE_LABELS,
     ROLES,
     ModelSpec,
     file_sha256,
-    labels_for_role,
     read_model_spec,
     text_for_results,
-    verify_model,
 )
 from inference.nnunet.document import Node
 from inference.nnunet.errors import ModelArchiveError, ModelFileMissingError, ModelKeyError
+from inference.nnunet.labels import read_labels
 from inference.nnunet.trained_model import CHECKPOINT_NAME, checkpoint_paths, load_trained_model
 
 MAX_ARCHIVE_BYTES = 16 * 2**30  # unpacked; five folds of the largest residual encoder are about 4 GiB
@@ -167,7 +167,7 @@ def _describe(
         raise ModelKeyError(
             str(folder), "labels", ", ".join(sorted(unknown)), f"some of {', '.join(ROLE_LABELS[role])}"
         )
-    chosen: Mapping[str, int | tuple[int, ...]] = labels or labels_for_role(role, folder / "dataset.json")
+    chosen: Mapping[str, int | tuple[int, ...]] = labels or _labels_for_role(role, folder / "dataset.json")
     model = load_trained_model(folder, device=torch.device("cpu"))
     checkpoints = checkpoint_paths(folder, None)
     folds = [path.parent.name.removeprefix("fold_") for path in checkpoints]
@@ -190,3 +190,16 @@ def _describe(
 def name_of_model(path: Path) -> str:
     """Name of a model after the file or folder that it came in."""
     return path.stem if path.is_file() else path.resolve().name
+
+
+def _labels_for_role(role: str, dataset: Path) -> dict[str, tuple[int, ...]]:
+    """Guess which labels of a dataset.json serve a role: those with our names, or the only one there is."""
+    labels = read_labels(dataset)
+    named = {name: labels.values[name] for name in ROLE_LABELS[role] if name in labels.values}
+    if named:
+        return named
+    others = [value for name, value in labels.values.items() if name != "background"]
+    if len(others) == 1:
+        return {"foreground" if role == "foreground" else "anonymized": others[0]}
+    known = ", ".join(f"{name}={'+'.join(map(str, value))}" for name, value in labels.values.items())
+    raise ModelKeyError(str(dataset), "labels", known, f"one label, or that you say which ones are the {role}")

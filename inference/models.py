@@ -1,7 +1,8 @@
-"""Models as the node knows them: a trained-model folder with a ``model.yaml`` that says what it is for.
+"""Describe a model: a trained-model folder with a ``model.yaml`` that says what the model is for.
 
 ``model.yaml`` names the role, the labels, the input channels and the SHA-256 of every file. Models of others come
-without one; ``add_model`` checks such a folder or zip, copies what prediction needs and writes it.
+without one; ``add_model`` checks such a folder or zip, copies what prediction needs and writes it. Nothing here imports
+PyTorch: a process that only has to know which models are in use stays small. `inference.load_model` loads them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-import torch
-
 from inference.nnunet.channels import CHANNELS
 from inference.nnunet.document import Node, read_yaml
-from inference.nnunet.errors import ChecksumMismatchError, ModelFileMissingError, ModelKeyError
-from inference.nnunet.labels import Labels, read_labels
-from inference.nnunet.trained_model import Fold, TrainedModel, load_trained_model
+from inference.nnunet.errors import ModelFileMissingError, ModelKeyError
 
 MODEL_FILE = "model.yaml"
 ROLES = ("foreground", "anonymized")
@@ -65,7 +62,7 @@ class ModelSpec:
     mask_labels: tuple[str, ...]
     channels: tuple[str, ...]
     configuration: str
-    folds: tuple[Fold, ...]
+    folds: tuple[int | str, ...]  # numbers, or "all"
     refine: bool
     sha256: Mapping[str, str]
     licence: str = ""
@@ -130,42 +127,6 @@ def reference_model(role: str) -> ModelSpec:
     return read_model_spec(Path(str(resources.files("inference"))) / "reference" / role)
 
 
-def check_files(spec: ModelSpec) -> None:
-    """Compare every file with the SHA-256 in model.yaml."""
-    for name, expected in spec.sha256.items():
-        found = file_sha256(spec.folder / name)
-        if found != expected:
-            raise ChecksumMismatchError(str(spec.folder / name), found, expected)
-
-
-def load_model(spec: ModelSpec, *, device: torch.device, use_mirroring: bool = False) -> TrainedModel:
-    """Check the files and load the networks to a device.
-
-    Raises
-    ------
-    ModelError
-        A file differs from model.yaml, or the folder is not a usable nnU-Net.
-    """
-    check_files(spec)
-    model = load_trained_model(
-        spec.folder,
-        configuration=spec.configuration,
-        folds=spec.folds,
-        channels=spec.channels,
-        device=device,
-        use_mirroring=use_mirroring,
-    )
-    _check_labels(spec, model.labels)
-    return model
-
-
-def verify_model(folder: Path) -> ModelSpec:
-    """Prove that a model folder can be used: every file as named, and the weights load."""
-    spec = read_model_spec(folder)
-    load_model(spec, device=torch.device("cpu"))
-    return spec
-
-
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal."""
     if not path.is_file():
@@ -225,25 +186,3 @@ def _values(node: Node) -> tuple[int, ...]:
 def _optional_text(document: Node, key: str) -> str:
     node = document.get(key)
     return "" if node is None or node.value is None else node.text()
-
-
-def _check_labels(spec: ModelSpec, labels: Labels) -> None:
-    """Every integer in model.yaml is one that the network can write."""
-    known = set(labels.region_order or range(labels.n_heads))
-    for name, values in spec.labels.items():
-        if not set(values) <= known:
-            expected = f"labels of the network: {', '.join(map(str, sorted(known - {0})))}"
-            raise ModelKeyError(str(spec.folder / MODEL_FILE), f"labels.{name}", str(list(values)), expected)
-
-
-def labels_for_role(role: str, dataset: Path) -> dict[str, tuple[int, ...]]:
-    """Guess which labels of a dataset.json serve a role: those with our names, or the only one there is."""
-    labels = read_labels(dataset)
-    named = {name: labels.values[name] for name in ROLE_LABELS[role] if name in labels.values}
-    if named:
-        return named
-    others = [value for name, value in labels.values.items() if name != "background"]
-    if len(others) == 1:
-        return {"foreground" if role == "foreground" else "anonymized": others[0]}
-    known = ", ".join(f"{name}={'+'.join(map(str, value))}" for name, value in labels.values.items())
-    raise ModelKeyError(str(dataset), "labels", known, f"one label, or that you say which ones are the {role}")

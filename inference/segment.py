@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from inference.ct_padding import without_ct_padding
-from inference.models import ModelIdentity, ModelSpec, load_model
+from inference.load_model import load_model
+from inference.models import ModelIdentity, ModelSpec
 from inference.nnunet.errors import ModelKeyError
 from inference.nnunet.orientation import CANONICAL, RAS, Reorientation, reorientation_of
 from inference.nnunet.preprocessing import Preprocessing
@@ -31,9 +31,6 @@ from inference.verdict.verdict import (
     decide_verdict,
     gather_facts,
 )
-
-# Raised whenever the same volume and models would give other masks or another verdict; part of the pipeline digest.
-SEGMENTATION_VERSION: Final = "7"
 
 Mask = NDArray[np.bool_]
 OnStage = Callable[[str], None]

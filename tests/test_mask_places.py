@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicom_node.processing import frames_of, pipeline_digest, process_series
+from dicom_node.pipeline_digest import pipeline_digest
+from dicom_node.processing import frames_of, process_series
 from inference.models import read_model_spec
 from inference.segment import Models, load_models
 from inference.series.assemble import assemble_volumes
@@ -178,7 +179,7 @@ def test_a_network_finds_the_sphere_in_place(
     series, sphere = sphere_series(tilt_deg=tilt_deg)
     instances = [instance for index, instance in enumerate(series.edited(_make_even)) if index not in left_out]
     (volume,) = process_series(
-        instances, models, generation=1, pipeline_digest=pipeline_digest(models), written_at=WRITTEN_AT
+        instances, models, generation=1, pipeline_digest=pipeline_digest(models.identities), written_at=WRITTEN_AT
     )
     assert_on_the_sphere(volume.objects[0].part10(), instances, sphere)
     assert {remark["code"] for remark in volume.report["remarks"]} == codes

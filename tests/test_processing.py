@@ -14,10 +14,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 
+from dicom_node.pipeline_digest import pipeline_digest
 from dicom_node.processing import (
     ProcessedVolume,
     nifti_stem,
-    pipeline_digest,
     process_series,
     process_volume,
     volume_name,
@@ -58,7 +58,7 @@ def processed(series: SyntheticSeries, models: Models, *, generation: int = 1) -
         series,
         models,
         generation=generation,
-        pipeline_digest=pipeline_digest(models),
+        pipeline_digest=pipeline_digest(models.identities),
         written_at=JOB_QUEUED_AT,
     )
     return volume
@@ -121,7 +121,7 @@ def test_a_series_that_is_no_volume_is_refused_with_its_reason(series: Synthetic
             series[:6] + series[10:],
             models,
             generation=1,
-            pipeline_digest=pipeline_digest(models),
+            pipeline_digest=pipeline_digest(models.identities),
             written_at=JOB_QUEUED_AT,
         )
 
@@ -136,7 +136,7 @@ def test_a_nifti_file_gets_a_report_and_no_objects(series: SyntheticSeries, mode
         name="ct",
         n_stacks=1,
         generation=1,
-        pipeline_digest=pipeline_digest(models),
+        pipeline_digest=pipeline_digest(models.identities),
         written_at=None,
         reading_s=0.0,
     )
@@ -157,7 +157,7 @@ def test_results_name_the_stack_that_they_belong_to(models: Models) -> None:
         for kvp in (80, 140)
         for instance in ct_series(6, spacing_mm=SPACING_MM, seed=str(kvp), edit=lambda ds, _, kvp=kvp: joined(ds, kvp))
     ]
-    options = {"generation": 1, "pipeline_digest": pipeline_digest(models), "written_at": JOB_QUEUED_AT}
+    options = {"generation": 1, "pipeline_digest": pipeline_digest(models.identities), "written_at": JOB_QUEUED_AT}
     volumes = process_series(instances, models, **options)
     assert [volume.report["stack_name"] for volume in volumes] == ["KVP 80", "KVP 140"]
     written = [dcmread(DicomBytesIO(volume.objects[0].part10())) for volume in volumes]
@@ -200,14 +200,14 @@ def test_the_pipeline_digest_changes_with_models_and_rules(models: Models, tmp_p
     )
 
     digests = {
-        pipeline_digest(models),
-        pipeline_digest(models, "a"),
-        pipeline_digest(models, "b"),
-        pipeline_digest(other),
+        pipeline_digest(models.identities),
+        pipeline_digest(models.identities, "a"),
+        pipeline_digest(models.identities, "b"),
+        pipeline_digest(other.identities),
     }
 
     assert len(digests) == 4
-    assert pipeline_digest(models) == pipeline_digest(models)
+    assert pipeline_digest(models.identities) == pipeline_digest(models.identities)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def verify(
       dicom-node models verify models/body
     """
     from dicom_node import app
-    from inference.models import verify_model
+    from inference.load_model import verify_model
 
     for folder in folders or [spec.folder for spec in app.read_models(read_settings(config))]:
         _say_usable(verify_model(folder))

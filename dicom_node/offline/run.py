@@ -15,7 +15,8 @@ from dicom_node.failures import ErrorKind, classify, error_code
 from dicom_node.offline.items import Item
 from dicom_node.offline.output import OutputFolder
 from dicom_node.offline.written_at import newest_date
-from dicom_node.processing import pipeline_digest, process_volume, volume_name
+from dicom_node.pipeline_digest import pipeline_digest
+from dicom_node.processing import process_volume, volume_name
 from inference.segment import Models
 from inference.series.files import Rejected
 from inference.series.volume import SourceVolume
@@ -87,7 +88,7 @@ def run_items(
 ) -> RunResult:
     """Segment every item into ``output``; what is finished there is left alone unless ``overwrite``."""
     result = RunResult()
-    digest = pipeline_digest(models)
+    digest = pipeline_digest(models.identities)
     progress.begin(len(items))
 
     def prepare(item: Item) -> _Prepared:

@@ -12,7 +12,7 @@ from pydicom import dcmread
 from typer.testing import Result
 
 from dicom_node import app
-from dicom_node.processing import pipeline_digest
+from dicom_node.pipeline_digest import pipeline_digest
 from dicom_node.settings import load_settings
 from dicom_node.store import Closing, JobPlan, JobRow, Kept, SeriesRow, SeriesState, Skip, Store
 from inference.segment import load_models
@@ -161,7 +161,7 @@ def test_the_digest_of_now_is_the_one_that_a_worker_has(config: Path, tmp_path: 
 
     models = load_models(*app.read_models(loaded), device="cpu")
 
-    assert app.current_pipeline_digest(loaded) == pipeline_digest(models, app.read_rules(loaded).digest)
+    assert app.current_pipeline_digest(loaded) == pipeline_digest(models.identities, app.read_rules(loaded).digest)
 
 
 def test_it_must_be_said_which_series_start_over(run: Run, config: Path, queued_job: JobRow) -> None:

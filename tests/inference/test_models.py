@@ -13,7 +13,8 @@ import yaml
 
 from inference.add_model import add_model
 from inference.errors import ModelError
-from inference.models import read_model_spec, reference_model, verify_model
+from inference.load_model import verify_model
+from inference.models import read_model_spec, reference_model
 from inference.nnunet.errors import ChecksumMismatchError, ModelArchiveError, ModelFileMissingError, ModelKeyError
 from sr_writer.objects import AlgorithmIdentity
 from tests.tiny_models import write_tiny_model

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.ct_padding import without_ct_padding
-from inference.models import ModelSpec, load_model, read_model_spec
+from inference.load_model import load_model
+from inference.models import ModelSpec, read_model_spec
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel
 from inference.refine.masks import RefinedMasks, refine_masks

@@ -1,0 +1,37 @@
+"""Name the pipeline: one digest over everything that decides a result, apart from the input.
+
+Nothing here imports PyTorch; the process that queues jobs needs the digest and no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from inference.models import ModelIdentity
+from inference.series.stack_choice import DEFAULT_POLICY, STACKS_VERSION
+from inference.verdict.calibration import calibration_sha256
+from inference.version import SEGMENTATION_VERSION
+from sr_writer.objects import WRITER_VERSION
+
+
+def pipeline_digest(identities: Iterable[ModelIdentity], rules_digest: str = "") -> str:
+    """Return the SHA-256, in hexadecimal, over models, calibration, rules, stacks and code versions.
+
+    Parameters
+    ----------
+    identities
+        Of the models that are used, as their folders describe them.
+    rules_digest
+        Of the series rules, which name stacks; the default choice of stacks is part of the digest in any case.
+    """
+    parts = {
+        "models": {identity.role: identity.sha256 for identity in identities},
+        "calibration": calibration_sha256(),
+        "segmentation": SEGMENTATION_VERSION,
+        "rules": rules_digest,
+        "stacks": [STACKS_VERSION, *DEFAULT_POLICY],
+        "writer": WRITER_VERSION,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
