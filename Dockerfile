@@ -11,6 +11,7 @@ RUN /opt/node/bin/pip install --no-cache-dir --extra-index-url "${TORCH_INDEX}" 
 COPY pyproject.toml README.md LICENSE ./
 COPY dicom_node ./dicom_node
 COPY inference ./inference
+COPY part10 ./part10
 COPY sr_writer ./sr_writer
 RUN /opt/node/bin/pip install --no-cache-dir -c constraints.txt '.[postgresql]'
 

@@ -28,6 +28,7 @@ from inference.series.files import PathSource
 from inference.series.instances import Instance
 from inference.series.pixels import check_pixel_data
 from inference.series.stack_choice import DEFAULT_POLICY, StackChoice
+from part10.limits import MAX_SEQUENCE_DEPTH
 from sr_writer.codes import SEGMENT_TERMS
 from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME
 from sr_writer.segmentation import SERIES_NUMBER_OFFSET
@@ -260,7 +261,7 @@ def _geometry() -> Iterator[str]:
             ("pixel data of a series as received", _gib(limits.MAX_ENCODED_BYTES), "`series-too-large`"),
             ("of those, inflated or in an unusual encoding", _gib(limits.MAX_HELD_BYTES), "`series-too-large`"),
             ("one instance", _gib(limits.MAX_OBJECT_BYTES), "`object-too-large`"),
-            ("sequences inside each other", str(limits.MAX_SEQUENCE_DEPTH), "`nested-too-deeply`"),
+            ("sequences inside each other", str(MAX_SEQUENCE_DEPTH), "`nested-too-deeply`"),
             ("bits", "8, 16 or 32 allocated, any number stored, signed or not; 32 bit float", "`pixel-format`"),
             ("rescale", "slope and intercept, for each frame; no Modality LUT Sequence", "`rescale`"),
         ),

@@ -6,11 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 
+from part10.file_meta import file_meta
 from sr_writer.uids import derive_uid
 
 Role: TypeAlias = Literal["foreground", "anonymized"]
@@ -19,8 +17,6 @@ ROLES: Final[tuple[Role, ...]] = ("foreground", "anonymized")
 # Raised whenever the same masks would give other bytes; part of the pipeline digest.
 WRITER_VERSION: Final = "2"
 
-IMPLEMENTATION_CLASS_UID: Final = derive_uid("implementation-class")
-IMPLEMENTATION_VERSION_NAME: Final = f"DICOM_NODE_{WRITER_VERSION}"
 # Who made an object. A PACS that coerces patient or study does not touch the equipment, so results are known by it.
 MANUFACTURER: Final = "dicom-node project"
 MANUFACTURER_MODEL_NAME: Final = "dicom-node"
@@ -85,14 +81,10 @@ class WrittenObject:
     encoded_dataset: bytes
 
     def part10(self) -> bytes:
-        """The same bytes behind a preamble and file meta information (PS3.10 7.1)."""
-        meta = FileMetaDataset()
-        meta.FileMetaInformationVersion = b"\x00\x01"
-        meta.MediaStorageSOPClassUID = UID(self.sop_class_uid)
-        meta.MediaStorageSOPInstanceUID = UID(self.sop_instance_uid)
-        meta.TransferSyntaxUID = UID(self.transfer_syntax_uid)
-        meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-        meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-        buffer = DicomBytesIO()
-        write_file_meta_info(buffer, meta, enforce_standard=True)
-        return b"".join((b"\x00" * 128, b"DICM", buffer.getvalue(), self.encoded_dataset))
+        """The dataset as a file: after a preamble and file meta information (PS3.10 7.1)."""
+        meta = file_meta(
+            sop_class_uid=self.sop_class_uid,
+            sop_instance_uid=self.sop_instance_uid,
+            transfer_syntax_uid=self.transfer_syntax_uid,
+        )
+        return meta + self.encoded_dataset

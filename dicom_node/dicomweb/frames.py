@@ -35,11 +35,12 @@ from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, Not
 from dicom_node.dicomweb.media_types import ANY_TRANSFER_SYNTAX, MULTIPART, OCTET_STREAM, MediaRange, accepted_ranges
 from dicom_node.dicomweb.metadata import find_rows
 from dicom_node.dicomweb.multipart import Part, multipart_response
-from dicom_node.dicomweb.parsing import PixelDataPlace, parsing, read_without_pixels
+from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.dicomweb.transcoding import to_explicit_little_endian
 from dicom_node.store import InstanceRow, ObjectStore
 from dicom_node.store.index.search import Search
+from part10.pixel_data import PixelDataLocation
 
 MAX_FRAMES: Final = 1000  # in one request
 _MEDIA_TYPES: Final[dict[UID, str]] = {
@@ -107,7 +108,7 @@ class FrameService:
         return multipart_response(parts, part_type)
 
     def _frames(
-        self, row: InstanceRow, numbers: Sequence[int], shape: FrameShape, place: PixelDataPlace | None
+        self, row: InstanceRow, numbers: Sequence[int], shape: FrameShape, place: PixelDataLocation | None
     ) -> Iterator[bytes]:
         """Frames as stored at ``place``, or decoded where there is none."""
         if place is None:

@@ -23,11 +23,12 @@ from dicom_node.dicomweb.media_types import (
 )
 from dicom_node.dicomweb.metadata import find_rows, uids_of
 from dicom_node.dicomweb.multipart import Part, multipart_response, read_chunks, stream
-from dicom_node.dicomweb.parsing import PIXEL_DATA_TAGS, parsing, read_without_pixels
+from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.dicomweb.transcoding import to_explicit_little_endian
 from dicom_node.store import InstanceRow, ObjectStore
 from dicom_node.store.index.search import Search
+from part10.pixel_data import PIXEL_DATA_TAGS
 
 _ANY_TYPES: Final = frozenset({"*/*", "application/*"})
 

@@ -13,6 +13,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from dicom_node.dicomweb.errors import NotAcceptableError, UnreadableObjectError
 from dicom_node.dicomweb.parsing import parsing
 from dicom_node.store import InstanceRow
+from part10.inflate import bounded_for_pydicom
 
 # Decoded pixels of one instance are held in memory; what is larger is only sent as it is stored.
 MAX_DECODED_BYTES: Final = 1 << 29
@@ -39,7 +40,7 @@ def to_explicit_little_endian(file: BinaryIO, row: InstanceRow) -> bytes:
 
 
 def _transcoded(file: BinaryIO, *, is_encapsulated: bool) -> bytes:
-    ds = dcmread(file)
+    ds = dcmread(bounded_for_pydicom(file, max_inflated_bytes=MAX_DECODED_BYTES))
     if is_encapsulated and "PixelData" in ds:
         if _decoded_bytes(ds) > MAX_DECODED_BYTES:
             raise ValueError("larger than MAX_DECODED_BYTES")

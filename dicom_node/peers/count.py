@@ -21,6 +21,8 @@ from dicom_node.peers.status import PENDING, SUCCESS
 from dicom_node.peers.web_client import error_of_transport, open_client
 from dicom_node.settings import DicomwebPeer, DimsePeer
 from dicom_node.upper_layer.command_set import CommandField, Request
+from part10.damage import PYDICOM_ERRORS
+from part10.inflate import bounded_for_pydicom
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 TIMEOUT_S = 10.0  # for each part of an answer
@@ -121,10 +123,10 @@ def _encoded(identifier: Dataset) -> bytes:
 
 def _decoded(peer: DimsePeer, encoded: bytes) -> Dataset:
     try:
-        ds = dcmread(BytesIO(encoded), force=True)
+        ds = dcmread(bounded_for_pydicom(BytesIO(encoded), max_inflated_bytes=len(encoded)), force=True)
         for keyword in ("SeriesInstanceUID", "SOPInstanceUID", "NumberOfSeriesRelatedInstances"):
             ds.get(keyword)  # decodes it
-    except Exception as error:  # pydicom raises what its parts raise
+    except PYDICOM_ERRORS as error:
         raise QueryUnreadableError(peer.name, f"a match that cannot be read ({type(error).__name__})") from error
     return ds
 

@@ -14,9 +14,10 @@ from dicom_node.peers.objects import ObjectToSend, SendOutcome
 from dicom_node.peers.status import outcome_of_status
 from dicom_node.settings import DimsePeer
 from dicom_node.upper_layer.command_set import CommandField, Request
+from part10.errors import Part10Error
+from part10.file_meta import START_BYTES, dataset_offset
 
 MAX_MESSAGE_ID = 65535
-FILE_META_START = 144  # preamble, DICM and (0002,0000), the length of what follows in the group (PS3.10 7.1)
 
 
 def store_over_dimse(
@@ -53,10 +54,10 @@ def _send(peer: DimsePeer, association: RequestedAssociation, to_send: ObjectToS
 
 def _seek_data_set(part10: BinaryIO) -> bool:
     """Move to the data set behind the file meta information; ``False`` when there is none to find."""
-    start = part10.read(FILE_META_START)
-    if len(start) < FILE_META_START or start[128:138] != b"DICM\x02\x00\x00\x00UL":
+    try:
+        data_set_start = dataset_offset(part10.read(START_BYTES))
+    except Part10Error:
         return False
-    data_set_start = FILE_META_START + int.from_bytes(start[140:144], "little")
     n_bytes = part10.seek(0, os.SEEK_END)
     part10.seek(data_set_start)
     return data_set_start < n_bytes

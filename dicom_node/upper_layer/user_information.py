@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID
 from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
 )
 
-from dicom_node import __version__
 from dicom_node.upper_layer.items import ItemType, encode_item
+from part10.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"
-IMPLEMENTATION_VERSION_NAME = f"DICOMNODE_{__version__}"[:16]
 
 
 def user_information(*, max_pdu_bytes: int) -> list[Any]:
@@ -23,7 +21,7 @@ def user_information(*, max_pdu_bytes: int) -> list[Any]:
     maximum_length = MaximumLengthNotification()
     maximum_length.maximum_length_received = max_pdu_bytes
     implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
+    implementation.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     version = ImplementationVersionNameNotification()
     version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     return [maximum_length, implementation, version]
@@ -34,6 +32,6 @@ def encode_user_information(*, max_pdu_bytes: int) -> bytes:
     return encode_item(
         ItemType.USER_INFORMATION,
         encode_item(ItemType.MAXIMUM_LENGTH, max_pdu_bytes.to_bytes(4, "big"))
-        + encode_item(ItemType.IMPLEMENTATION_CLASS_UID, PYNETDICOM_IMPLEMENTATION_UID.encode("ascii"))
+        + encode_item(ItemType.IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode("ascii"))
         + encode_item(ItemType.IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode("ascii")),
     )

@@ -7,7 +7,6 @@ import logging
 import struct
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,15 +16,10 @@ from pydicom import Dataset
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from inference.series.encoded import InstanceSource, PixelData, is_near
 from inference.series.errors import (
@@ -35,23 +29,15 @@ from inference.series.errors import (
     UnreadableError,
     UnsuitableObjectError,
 )
-from inference.series.limits import (
-    MAX_ELEMENTS,
-    MAX_INFLATED_BYTES,
-    MAX_OBJECT_BYTES,
-    MAX_SEQUENCE_DEPTH,
-    MAX_SEQUENCE_ITEMS,
-    MAX_UNUSUAL_BYTES,
-)
-from inference.series.part10 import (
-    HEAD_BYTES,
-    PIXEL_DATA_TAGS,
-    PREAMBLE_BYTES,
-    UNDEFINED_LENGTH,
-    Header,
-    is_bulk,
-    scan_part10,
-)
+from inference.series.limits import MAX_INFLATED_BYTES, MAX_OBJECT_BYTES, MAX_SEQUENCE_ITEMS, MAX_UNUSUAL_BYTES
+from part10.damage import PYDICOM_ERRORS
+from part10.errors import InflatesTooLargeError, Part10Error, TooDeepError
+from part10.file_meta import has_prefix
+from part10.header import HEAD_BYTES, Header, is_bulk
+from part10.header import read_header as scan_header
+from part10.inflate import InflatedFile, bounded_for_pydicom, is_deflated
+from part10.limits import MAX_ELEMENTS, MAX_SEQUENCE_DEPTH
+from part10.pixel_data import PIXEL_DATA_TAGS
 
 __all__ = [
     "Instance",
@@ -91,34 +77,23 @@ def reading(name: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except TooDeepError as error:
+        raise NestedTooDeeplyError(name, str(error)) from error
+    except InflatesTooLargeError as error:
+        raise ObjectTooLargeError(name, str(error)) from error
+    except Part10Error as error:
+        raise UnreadableError(name, str(error)) from error
     except RecursionError as error:
         raise NestedTooDeeplyError(name) from error
     except InvalidDicomError as error:
         raise NotDicomError(name) from error
     except OSError as error:
         raise UnreadableError(name, f"cannot be read: {error.strerror or type(error).__name__}") from error
-    except _DAMAGE as error:
+    except (*PYDICOM_ERRORS, zipfile.BadZipFile) as error:
         raise UnreadableError(name, type(error).__name__) from error
     finally:
         _is_reading.reset(token)
 
-
-# What pydicom, zipfile and zlib raise on damaged input.
-_DAMAGE = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    NotImplementedError,
-    EOFError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    BytesLengthException,
-)
 
 _is_reading: ContextVar[bool] = ContextVar("is_reading", default=False)
 logging.getLogger("pydicom").addFilter(lambda _record: not _is_reading.get())
@@ -139,7 +114,7 @@ def read_damaged_identity(source: InstanceSource, damage: UnreadableError) -> Da
     """What a damaged header says up to its Series Instance UID; raises ``damage`` where it does not get that far."""
     try:
         with reading(source.name), source.open() as file:
-            head = io.BytesIO(file.read(HEAD_BYTES))
+            head = bounded_for_pydicom(io.BytesIO(file.read(HEAD_BYTES)), max_inflated_bytes=MAX_INFLATED_BYTES)
             ds = read_partial(head, lambda tag, _vr, _length: tag > SERIES_INSTANCE_UID, force=True)
             is_told = bool(ds.get("SeriesInstanceUID"))
     except UnsuitableObjectError:
@@ -163,9 +138,10 @@ def read_instance(source: InstanceSource) -> Instance:
             raise ObjectTooLargeError(source.name, f"{n_bytes} bytes, expected at most {MAX_OBJECT_BYTES}")
         if not looks_like_dicom(head):
             raise NotDicomError(source.name)
-        if _is_deflated(head):
-            return _instance_in(_inflated(head + file.read(), source.name), source)
-        header = scan_part10(file, head, n_bytes, source.name)
+        if is_deflated(head):
+            inflated = InflatedFile(file, start=head, max_bytes=MAX_INFLATED_BYTES)
+            return _instance_in(inflated.getvalue(), source)
+        header = scan_header(file, head, n_bytes)
         if header is not None:
             return _instance(header, source, n_bytes)
         file.seek(0)
@@ -174,7 +150,7 @@ def read_instance(source: InstanceSource) -> Instance:
 
 def _instance_in(data: bytes, source: InstanceSource) -> Instance:
     """The instance in bytes that are not the source's own."""
-    header = scan_part10(io.BytesIO(), data, len(data), source.name)
+    header = scan_header(io.BytesIO(), data, len(data))
     return _unusual_instance(data, source) if header is None else _instance(header, source, len(data), held=data)
 
 
@@ -186,11 +162,10 @@ def _instance(header: Header, source: InstanceSource, n_bytes: int, held: bytes 
     place = header.pixel_data
     if place is None:
         return Instance(source.name, ds, header.transfer_syntax_uid, None)
-    is_encapsulated = place.n_bytes == UNDEFINED_LENGTH
-    there = max(0, n_bytes - place.begin)
-    there = there if is_encapsulated else min(there, place.n_bytes)
-    value = None if held is None else held[place.begin : place.begin + there]
-    pixel_data = PixelData(source, place.tag, place.begin, there, is_encapsulated, value)
+    there = max(0, n_bytes - place.offset)
+    there = there if place.n_bytes is None else min(there, place.n_bytes)
+    value = None if held is None else held[place.offset : place.offset + there]
+    pixel_data = PixelData(source, place.tag, place.offset, there, place.n_bytes is None, value)
     return Instance(source.name, ds, header.transfer_syntax_uid, pixel_data)
 
 
@@ -211,7 +186,8 @@ def _unusual_instance(data: bytes, source: InstanceSource) -> Instance:
     if n_items > MAX_SEQUENCE_ITEMS:
         raise UnreadableError(source.name, f"{n_items} sequence items, expected at most {MAX_SEQUENCE_ITEMS}")
     # BytesIO bounds every element by what is there, whatever length it claims.
-    ds = read_partial(io.BytesIO(data), _StopBehindPixels(source.name), force=True)
+    file = bounded_for_pydicom(io.BytesIO(data), max_inflated_bytes=MAX_INFLATED_BYTES)
+    ds = read_partial(file, _StopBehindPixels(source.name), force=True)
     _check_depth(ds, source.name)
     transfer_syntax_uid = str(ds.file_meta.get("TransferSyntaxUID", "")) or _guessed_transfer_syntax_uid(ds)
     return Instance(source.name, _without_bulk(ds), transfer_syntax_uid, _pixel_data_of(ds, source))
@@ -247,7 +223,7 @@ class _StopBehindPixels:
 
 def looks_like_dicom(head: bytes) -> bool:
     """Whether the first bytes are a preamble with ``DICM``, or a first element without one."""
-    if head[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM":
+    if has_prefix(head):
         return True
     if len(head) < 8:
         return False
@@ -258,23 +234,6 @@ def looks_like_dicom(head: bytes) -> bool:
         return False
     is_explicit = head[4:6].isalpha() and head[4:6].isupper()
     return is_explicit or struct.unpack("<I", head[4:8])[0] <= 0xFFFF
-
-
-def _is_deflated(head: bytes) -> bool:
-    """Whether the file meta information names the deflated transfer syntax."""
-    return DeflatedExplicitVRLittleEndian.encode() in head[PREAMBLE_BYTES:] and head[132:138] == b"\x02\x00\x00\x00UL"
-
-
-def _inflated(data: bytes, name: str) -> bytes:
-    """Inflate with a bound, which pydicom does not (PS3.5 A.5)."""
-    begin = 144 + struct.unpack("<I", data[140:144])[0]  # (0002,0000) counts from behind itself
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(data[begin:], MAX_INFLATED_BYTES)
-    if inflater.unconsumed_tail:
-        raise ObjectTooLargeError(name, f"inflates to more than {MAX_INFLATED_BYTES} bytes")
-    # Once inflated, the dataset is plain explicit VR: the meta information says so, padded to the same length.
-    deflated, plain = (uid.encode() for uid in (DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian))
-    return data[:begin].replace(deflated, plain.ljust(len(deflated), b"\0"), 1) + inflated
 
 
 def _guessed_transfer_syntax_uid(ds: FileDataset) -> str:

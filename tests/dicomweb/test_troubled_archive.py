@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,11 +15,13 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from dicom_node.dicomweb import parsing, transcoding
 from dicom_node.dicomweb.multipart import CHUNK_BYTES
 from dicom_node.errors import NodeError
 from dicom_node.store import IndexUnavailableError, Store
-from tests.arrivals import receive
+from tests.arrivals import dataset_bytes, receive, receive_bytes
 from tests.dicomweb.serving import serve
 from tests.factories import EncodedInstance, SyntheticSeries, ct_series
 
@@ -156,3 +160,48 @@ def test_a_large_instance_is_sent_in_little_memory(tmp_path: Path, part: str) ->
             tracemalloc.stop()
     assert n_received >= n_bytes
     assert peak < 24 * CHUNK_BYTES
+
+
+MB = 2**20
+
+
+def receive_deflated_bomb(store: Store, tag: int) -> Dataset:
+    """Receive a good deflated instance in which 64 MB of zeros were put before its pixel data."""
+    (instance, *_) = ct_series(1, transfer_syntax_uid=DeflatedExplicitVRLittleEndian)
+    plain = zlib.decompress(dataset_bytes(instance.part10), -zlib.MAX_WBITS)
+    element = struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, b"OB", 0, 64 * MB)
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    parts = (plain[: plain.index(b"\xe0\x7f\x10\x00")], element, *[bytes(MB)] * 64)
+    deflated = b"".join([*map(packer.compress, parts), packer.flush()])
+    assert len(deflated) < MB
+    receive_bytes(store, deflated, instance.dataset())
+    return instance.dataset()
+
+
+@pytest.mark.parametrize(
+    ("tag", "statuses"),
+    [(0x7FE00010, [200, 406, 404, 406]), (0x00431001, [200, 422, 422, 406])],
+    ids=["pixel-data", "header"],
+)
+def test_a_deflated_bomb_takes_no_more_memory_than_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tag: int, statuses: list[int]
+) -> None:
+    is_in_header = tag != 0x7FE00010
+    monkeypatch.setattr(parsing, "MAX_INFLATED_HEADER_BYTES", 4 * MB)
+    monkeypatch.setattr(transcoding, "MAX_DECODED_BYTES", 4 * MB)
+    with Store.open(tmp_path) as store, serve(store) as url:
+        instance_url = url_of(url, receive_deflated_bomb(store, tag))
+        tracemalloc.start()
+        try:
+            (members,) = get(f"{instance_url}/metadata").json()
+            answers = [get(f"{instance_url}{part}") for part in ("", "/frames/1", "/bulkdata/7FE00010")]
+            answers += [get(instance_url, "application/dicom; transfer-syntax=1.2.840.10008.1.2.1")]
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert get(instance_url, "application/dicom; transfer-syntax=*").status_code == 200
+    assert peak < 16 * MB
+    assert ("inflates to more than 4194304 bytes" in caplog.text) == is_in_header
+    assert members["00080018"]["vr"] == "UI"
+    assert ("00280101" in members) != is_in_header  # the index, which knows no Bits Stored, answers for the other
+    assert [answer.status_code for answer in answers] == statuses

@@ -31,13 +31,13 @@ from dicom_node.dimse.messages import MessageReader
 from dicom_node.dimse.negotiation import agree
 from dicom_node.dimse.negotiation import decode_request as decode_association_request
 from dicom_node.errors import NodeError
-from dicom_node.store.index.scan import scan_elements
 from dicom_node.upper_layer.command_set import decode_request, decode_response
 from dicom_node.upper_layer.pdu_stream import Pdu, PduType, p_data_pdus, split_pdvs
 from dicom_node.upper_layer.user_information import user_information
 from inference.errors import SeriesError
 from inference.series.assemble import assemble_volumes
 from inference.series.instances import Instance, _unusual_instance, read_instance, reading
+from part10.select import select_elements
 from tests.dimse.raw_peer import echo_command, store_command
 from tests.factories import EncodedInstance, ct_series, enhanced_mr, mr_series
 
@@ -127,7 +127,7 @@ def index_scan(data: bytes) -> None:
     """A dataset as the inbox looks through it."""
     for is_implicit_vr, is_little_endian in ((False, True), (True, True), (False, False)):
         with contextlib.suppress(ValueError):
-            scan_elements(
+            select_elements(
                 data, {0x0020000D}, 0x00201208, is_implicit_vr=is_implicit_vr, is_little_endian=is_little_endian
             )
 

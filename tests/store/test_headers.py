@@ -21,8 +21,8 @@ from pydicom.uid import (
 
 from dicom_node.store.errors import UnreadableInstanceError
 from dicom_node.store.index.headers import Header, read_header
-from dicom_node.store.index.scan import scan_elements
 from dicom_node.store.objects.files import HEAD_BYTES, ObjectStore
+from part10.select import select_elements
 from tests.store.sending import SERIES, STUDY, T0, Sent, instance
 
 
@@ -178,10 +178,12 @@ def test_any_bytes_are_scanned_or_refused_with_a_value_error(
     encoded: bytes, is_implicit: bool, is_little: bool
 ) -> None:
     try:
-        scan = scan_elements(encoded, {0x00080005}, 0x00400245, is_implicit_vr=is_implicit, is_little_endian=is_little)
+        found = select_elements(
+            encoded, {0x00080005}, 0x00400245, is_implicit_vr=is_implicit, is_little_endian=is_little
+        )
     except ValueError:
         return
-    assert all(value in encoded for value in scan.values.values())
+    assert all(value in encoded for value in found.values.values())
 
 
 @pytest.mark.data

@@ -149,3 +149,14 @@ def test_leftovers_of_a_living_process_are_not_swept(store: Store) -> None:
     with Store.open(store.data_dir):
         assert spool.path.exists()
     spool.discard()
+
+
+@pytest.mark.parametrize("left", [b"", bytes(1000)])
+def test_a_leftover_whose_bytes_a_power_failure_took_keeps_no_store_closed(tmp_path: Path, left: bytes) -> None:
+    with Store.open(tmp_path) as store:
+        lost = store.objects.path("a" * 64)
+        lost.write_bytes(left)
+        (store.objects.spool_folder / "1-lost").hardlink_to(lost)
+    with Store.open(tmp_path) as store:
+        assert list(store.objects.spool_folder.iterdir()) == []
+        keep(store, instance(1))

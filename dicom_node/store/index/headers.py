@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,8 +19,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 
 from dicom_node.store.errors import MismatchedInstanceError, UnreadableInstanceError
 from dicom_node.store.index.rows import Arrival
-from dicom_node.store.index.scan import CutError, scan_elements
 from dicom_node.store.objects.files import Spool
+from part10.errors import CutShortError, Part10Error
+from part10.inflate import inflate
+from part10.select import select_elements
 
 Level = Literal["study", "series", "instance"]
 
@@ -164,7 +165,7 @@ def _read_texts(spool: Spool, arrival: Arrival) -> dict[str, str]:
     is_little_endian = arrival.transfer_syntax_uid != ExplicitVRBigEndian
     try:
         values = _scan_head(spool, arrival.transfer_syntax_uid, is_little_endian=is_little_endian)
-    except (ValueError, zlib.error) as error:
+    except Part10Error as error:
         raise UnreadableInstanceError(_shown(arrival.sop_instance_uid), f"header cannot be read: {error}") from error
     charset = values.get(_SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace")
     encodings = _encodings(charset)
@@ -185,16 +186,16 @@ def _scan_head(spool: Spool, transfer_syntax_uid: str, *, is_little_endian: bool
         head = spool.read_head(n_bytes)
         is_cut = len(head) < spool.dataset_bytes
         if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, MAX_HEADER_BYTES)
+            head = inflate(head, max_bytes=MAX_HEADER_BYTES)
         try:
-            scan = scan_elements(
+            scan = select_elements(
                 head,
                 _WANTED,
                 LAST_WANTED_TAG,
                 is_implicit_vr=transfer_syntax_uid == ImplicitVRLittleEndian,
                 is_little_endian=is_little_endian,
             )
-        except CutError:
+        except CutShortError:
             if not is_cut or n_bytes == MAX_HEADER_BYTES:
                 raise
             continue

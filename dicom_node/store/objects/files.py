@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import secrets
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,8 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from dicom_node.store.errors import ObjectMissingError, StorageFullError
-from dicom_node.store.part10 import dataset_offset, file_meta
+from part10.errors import NotPart10Error
+from part10.file_meta import START_BYTES, dataset_offset, file_meta
 
 HEAD_BYTES = 64 * 1024  # of the dataset, held in memory: the headers that the index wants lie in it as good as always
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -157,7 +157,7 @@ class ObjectStore:
         """Whether an object is there and its bytes have the digest that is its name."""
         try:
             return _dataset_digest(self.path(digest)) == digest
-        except (OSError, struct.error):
+        except (OSError, NotPart10Error):
             return False
 
     def open(self, digest: str) -> BinaryIO:
@@ -171,7 +171,7 @@ class ObjectStore:
     def read_dataset_bytes(self, digest: str) -> bytes:
         """The dataset exactly as received, without preamble and file meta."""
         with self.open(digest) as file:
-            file.seek(dataset_offset(file.read(144)))
+            file.seek(dataset_offset(file.read(START_BYTES)))
             return file.read()
 
     def free_bytes(self) -> int:
@@ -219,8 +219,8 @@ class ObjectStore:
             Leftovers removed from the spool.
         """
         leftovers = [path for path in self.spool_folder.iterdir() if path.is_file()]
-        linked = [_dataset_digest(path) for path in leftovers if path.stat().st_nlink > 1]
-        for digest in unknown(linked):
+        linked = [_digest_or_none(path) for path in leftovers if path.stat().st_nlink > 1]
+        for digest in unknown([digest for digest in linked if digest is not None]):
             self.remove(digest)
         for path in leftovers:
             path.unlink(missing_ok=True)
@@ -246,8 +246,16 @@ def _sync_file(path: Path) -> None:
 
 def _dataset_digest(path: Path) -> str:
     with path.open("rb") as file:
-        file.seek(dataset_offset(file.read(144)))
+        file.seek(dataset_offset(file.read(START_BYTES)))
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_or_none(path: Path) -> str | None:
+    """Digest of a leftover; None where a power failure left the name without the bytes."""
+    try:
+        return _dataset_digest(path)
+    except NotPart10Error:
+        return None
 
 
 def _translated(error: OSError, folder: Path) -> OSError | StorageFullError:

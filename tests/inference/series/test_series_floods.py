@@ -11,10 +11,11 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from inference.errors import SeriesError
-from inference.series import instances, part10
+from inference.series import instances
 from inference.series.assemble import assemble_volumes
 from inference.series.errors import NestedTooDeeplyError, ObjectTooLargeError, UidMissingError, UnreadableError
 from inference.series.instances import read_instance
+from part10 import walk
 from tests.factories import EncodedInstance, ct_series
 
 MB = 2**20
@@ -73,7 +74,7 @@ def test_a_sequence_of_unknown_vr_is_passed_over_too() -> None:
 
 
 def test_more_elements_in_sequences_than_any_scanner_writes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part10, "MAX_NESTED_ELEMENTS", 1000)
+    monkeypatch.setattr(walk, "MAX_NESTED_ELEMENTS", 1000)
     element = sequence(0x00091001, EMPTY_ITEM * 2000, is_implicit=False, is_defined=False)
     with pytest.raises(UnreadableError, match="more than 1000 elements in sequences"):
         assemble_volumes(with_element(element))

@@ -1,0 +1,165 @@
+"""Deflated datasets (PS3.5 A.5), inflated only as far as they are read, and never beyond a bound.
+
+Three megabytes can inflate to three gigabytes. pydicom inflates without a bound, so no room hands it deflated bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zlib
+from typing import BinaryIO, Final, cast
+
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from part10.errors import InflatesTooLargeError, NotADatasetError, Part10Error
+from part10.file_meta import START_BYTES, dataset_offset
+from part10.select import select_elements
+
+CHUNK_BYTES: Final = 2**18
+MAX_META_BYTES: Final = 2**16
+_TRANSFER_SYNTAX_UID: Final = 0x00020010
+
+
+def is_deflated(head: bytes) -> bool:
+    """Whether the file meta information, as far as it lies in ``head``, names the deflated transfer syntax."""
+    try:
+        meta = head[START_BYTES : dataset_offset(head)]
+        found = select_elements(meta, {_TRANSFER_SYNTAX_UID}, 0x0002FFFF, is_implicit_vr=False, is_little_endian=True)
+    except Part10Error:
+        return False
+    return found.values.get(_TRANSFER_SYNTAX_UID, b"").rstrip(b"\0 ") == DeflatedExplicitVRLittleEndian.encode()
+
+
+def inflate(deflated: bytes, *, max_bytes: int) -> bytes:
+    """Inflate the beginning of a dataset, up to ``max_bytes``; the rest is left alone.
+
+    Raises
+    ------
+    NotADatasetError
+        These are no deflated bytes.
+    """
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, max_bytes)
+    except zlib.error as error:
+        raise NotADatasetError(f"its deflated dataset is damaged ({error})") from error
+
+
+class InflatedFile:
+    """A deflated Part 10 file as one in explicit VR little endian; what was inflated is held in memory.
+
+    The file meta information says explicit VR little endian, padded to the length that it had. A stream that breaks off
+    ends there, as a file that was cut short does.
+
+    Parameters
+    ----------
+    file
+        The deflated file, standing after ``start``.
+    start
+        What was already read from its beginning.
+    max_bytes
+        The longest dataset that is inflated; reading on raises `InflatesTooLargeError`.
+
+    Raises
+    ------
+    NotPart10Error
+        The file does not begin as a Part 10 file.
+    """
+
+    def __init__(self, file: BinaryIO, *, start: bytes = b"", max_bytes: int) -> None:
+        start += file.read(max(0, START_BYTES - len(start)))
+        begin = dataset_offset(start)
+        start += file.read(max(0, begin - len(start)))
+        deflated, plain = (uid.encode() for uid in (DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian))
+        self._file = file
+        self._max_bytes = max_bytes
+        self._begin = begin
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._pending = start[begin:]
+        self._held = io.BytesIO()
+        self._n_held = self._held.write(start[:begin].replace(deflated, plain.ljust(len(deflated), b"\0"), 1))
+        self._held.seek(0)
+
+    def read(self, n_bytes: int | None = -1) -> bytes:
+        """Read up to ``n_bytes``; all that is left where it is negative or None."""
+        self._inflate_up_to(None if n_bytes is None or n_bytes < 0 else self._held.tell() + n_bytes)
+        return self._held.read(n_bytes)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move; relative to the end only after inflating all."""
+        if whence == io.SEEK_END:
+            self._inflate_up_to(None)
+        return self._held.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Where it stands."""
+        return self._held.tell()
+
+    def getvalue(self) -> bytes:
+        """The whole file, without copying it."""
+        self._inflate_up_to(None)
+        return self._held.getvalue()
+
+    def _inflate_up_to(self, end: int | None) -> None:
+        """Inflate until ``end`` is held, or the dataset ends."""
+        if end is not None and end <= self._n_held:
+            return
+        position = self._held.seek(0, io.SEEK_CUR)
+        self._held.seek(0, io.SEEK_END)
+        try:
+            while (end is None or self._n_held < end) and (piece := self._next_piece()):
+                self._n_held += self._held.write(piece)
+                if self._n_held - self._begin > self._max_bytes:
+                    raise InflatesTooLargeError(f"inflates to more than {self._max_bytes} bytes")
+        finally:
+            self._held.seek(position)
+
+    def _next_piece(self) -> bytes:
+        """Some more inflated bytes; empty at the end."""
+        try:
+            while not self._inflater.eof and (deflated := self._pending or self._file.read(CHUNK_BYTES)):
+                piece = self._inflater.decompress(deflated, CHUNK_BYTES)
+                self._pending = self._inflater.unconsumed_tail
+                if piece:
+                    return piece
+            return self._inflater.flush()
+        except zlib.error as error:
+            raise NotADatasetError(f"its deflated dataset is damaged ({error})") from error
+
+
+class _Undeflated:
+    """A file that pydicom may read, but never all at once: that it would do only to inflate it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        begin = file.tell()
+        self._n_bytes = file.seek(0, io.SEEK_END)
+        self.seek = file.seek
+        self.tell = file.tell
+        file.seek(begin)
+
+    def read(self, n_bytes: int | None = -1) -> bytes:
+        if n_bytes is None or n_bytes < 0:
+            raise NotADatasetError("deflated, which its file meta information does not say in order")
+        if n_bytes > CHUNK_BYTES:  # an element may claim any length, and a buffer of it is allocated first
+            n_bytes = min(n_bytes, max(0, self._n_bytes - self._file.tell()))
+        return self._file.read(n_bytes)
+
+
+def bounded_for_pydicom(file: BinaryIO, *, max_inflated_bytes: int) -> BinaryIO:
+    """Return a file for ``dcmread`` or ``read_partial`` that cannot make them hold more than there is, or the bound.
+
+    Parameters
+    ----------
+    file
+        A seekable file, standing at its beginning. Where it is not deflated, the returned file moves it.
+    max_inflated_bytes
+        The longest dataset that a deflated file may inflate to; `InflatesTooLargeError` beyond.
+    """
+    head = file.read(START_BYTES)
+    with contextlib.suppress(Part10Error):
+        head += file.read(max(0, min(dataset_offset(head), MAX_META_BYTES) - len(head)))
+    if is_deflated(head):
+        return cast("BinaryIO", InflatedFile(file, start=head, max_bytes=max_inflated_bytes))
+    file.seek(0)
+    return cast("BinaryIO", _Undeflated(file))

@@ -1,0 +1,38 @@
+"""Where the pixel data of a file are (PS3.3 C.7.6.3, PS3.5 A.4)."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Final, NamedTuple
+
+from part10.walk import UNDEFINED_LENGTH, Walker
+
+PIXEL_DATA_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # float, double float, integers
+_VRS: Final = {0x7FE00008: "OF", 0x7FE00009: "OD"}  # with implicit VR; integers are OW (PS3.5 A.1)
+_HEAD_BYTES: Final = 12
+
+
+class PixelDataLocation(NamedTuple):
+    """Where the value of the pixel data element begins; ``n_bytes`` is None where the length is undefined."""
+
+    tag: int
+    vr: str
+    offset: int  # in the file
+    n_bytes: int | None  # as announced, maybe more than there is
+
+
+def pixel_data_location(tag: int, vr: bytes, offset: int, n_bytes: int) -> PixelDataLocation:
+    """Describe a pixel data element by its head."""
+    name = vr.decode("ascii", "replace") or _VRS.get(tag, "OW")
+    return PixelDataLocation(tag, name, offset, None if n_bytes == UNDEFINED_LENGTH else n_bytes)
+
+
+def read_pixel_data_location(
+    file: BinaryIO, *, is_implicit_vr: bool, is_little_endian: bool
+) -> PixelDataLocation | None:
+    """Read the head of the element at which ``file`` stands; None where it is no pixel data, or the file ends."""
+    begin = file.tell()
+    head = file.read(_HEAD_BYTES)
+    if len(head) < _HEAD_BYTES:
+        return None
+    tag, vr, offset, n_bytes = Walker(head, "<" if is_little_endian else ">").element(0, is_implicit_vr)
+    return pixel_data_location(tag, vr, begin + offset, n_bytes) if tag in PIXEL_DATA_TAGS else None
