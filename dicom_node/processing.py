@@ -147,8 +147,8 @@ def volume_name(base: str, stack_number: int) -> str:
 
 
 def nifti_stem(path: Path) -> str:
-    """File name without ``.nii``, ``.nii.gz`` or ``.nii.bz2``, in whatever case."""
-    return re.sub(r"\.nii(\.gz|\.bz2)?$", "", path.name, flags=re.IGNORECASE)
+    """File name without ``.nii``, ``.hdr``, ``.nii.gz`` and the like, in whatever case."""
+    return re.sub(r"\.(nii|hdr)(\.gz|\.bz2)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def frames_of(source: SourceVolume) -> FrameGrid:

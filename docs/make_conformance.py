@@ -27,6 +27,7 @@ from inference.series.encoded import PixelData
 from inference.series.files import PathSource
 from inference.series.instances import Instance
 from inference.series.pixels import check_pixel_data
+from inference.series.rejected import FILE_CODES
 from inference.series.stack_choice import DEFAULT_POLICY, StackChoice
 from part10.limits import MAX_SEQUENCE_DEPTH
 from sr_writer.codes import SEGMENT_TERMS
@@ -280,6 +281,12 @@ def _refusals() -> Iterator[str]:
     yield "it is only of another kind (*left out*); a damaged image does, because the volume would have a hole.\n"
     yield "### About one object\n"
     yield from _table(("code", "what it says", "what to do", "offline"), _object_rows())
+    yield "\n### About a file or folder\n"
+    yield "Only the offline command meets these. Files are known by their first bytes, compressed ones (gzip, bzip2) by"
+    yield "what is in them. Links to files and folders are followed, each folder once, and results are named by the"
+    yield "visible path."
+    yield ""
+    yield from _table(("code", "what it is, and what to do", "offline"), _file_rows())
     yield "\n### About a series\n"
     yield f"With `{SHOWN_UID}` for the series and numbers that stand for any.\n"
     yield from _table(("code", "what it says", "what to do"), _stack_rows())
@@ -296,6 +303,11 @@ def _leaves(base: type[Exception]) -> Iterator[Any]:
 def _object_rows() -> Iterator[Sequence[str]]:
     for leaf in sorted(_leaves(errors.UnsuitableObjectError), key=lambda one: str(one.code)):
         yield f"`{leaf.code}`", leaf.what, leaf.way_out, "left out" if leaf.code in NOT_MEANT_CODES else "failed"
+
+
+def _file_rows() -> Iterator[Sequence[str]]:
+    for code, meaning in sorted(FILE_CODES.items()):
+        yield f"`{code}`", meaning, "left out" if code in NOT_MEANT_CODES else "failed"
 
 
 def _stack_rows() -> Iterator[Sequence[str]]:

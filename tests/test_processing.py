@@ -212,7 +212,16 @@ def test_the_pipeline_digest_changes_with_models_and_rules(models: Models, tmp_p
 
 @pytest.mark.parametrize(
     ("file_name", "stem"),
-    [("a.nii", "a"), ("a.nii.gz", "a"), ("A.NII.GZ", "A"), ("a.b.nii.bz2", "a.b"), ("nii.gz", "nii.gz")],
+    [
+        ("a.nii", "a"),
+        ("a.nii.gz", "a"),
+        ("A.NII.GZ", "A"),
+        ("a.b.nii.bz2", "a.b"),
+        ("nii.gz", "nii.gz"),
+        ("a.hdr", "a"),
+        ("a.hdr.gz", "a"),
+        ("a", "a"),
+    ],
 )
 def test_the_stem_of_a_nifti_file(file_name: str, stem: str) -> None:
     assert nifti_stem(Path(file_name)) == stem

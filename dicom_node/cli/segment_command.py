@@ -37,9 +37,7 @@ AnonymizedModel = Annotated[
 
 
 def segment(
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT", help="DICOM folders, zip archives, DICOM or NIfTI files.")
-    ],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Folders, zip archives, DICOM or NIfTI files.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Folder for the results.")],
     device: Annotated[Device, typer.Option("--device", help="auto takes a GPU where there is one.")] = Device.AUTO,
     threads: Annotated[
@@ -47,9 +45,7 @@ def segment(
     ] = None,
     foreground_model: ForegroundModel = None,
     anonymized_model: AnonymizedModel = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Do everything again, also what an earlier run finished.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat what an earlier run finished, too.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every stage, and a traceback for every failure.")
     ] = False,
@@ -58,7 +54,10 @@ def segment(
 
     For every volume OUT/<name>/ holds foreground.nii.gz and anonymized.nii.gz on the source's grid, seg.dcm (for
     DICOM), report.json and overlay.png; OUT/summary.json tells of the whole run. <name> is the Series Instance UID or
-    the NIfTI file's stem. The same command again goes on where it was stopped. Nothing is sent anywhere.
+    the NIfTI file's stem. Run the same command again to resume. Nothing is sent anywhere.
+
+    Files are known by their content, not by their names. Folders are searched with all below, links included, but for
+    hidden folders. What is no CT or MR image (reports, system files, other formats) is not used, and is counted.
 
     Exit code 0: every input has its result. 3: some input failed; the others have theirs.
 
@@ -86,7 +85,7 @@ def segment(
             folder = OutputFolder(output)
             result = run_items(survey.items, models, folder, overwrite=overwrite, progress=progress)
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on where this one was", err=True)
+        typer.echo("Interrupted. Run the same command to resume.", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     result.failures += [Failure(rejected.name, rejected.code, rejected.reason) for rejected in survey.failed]
     for line in rejected_lines(survey.failed):

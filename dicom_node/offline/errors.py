@@ -23,12 +23,13 @@ class OutputTakenError(Refused):
 
 
 class NothingFoundError(Refused):
-    """An input holds nothing that can be segmented."""
+    """An input holds nothing that can be segmented; facts: its name, what it holds instead or ''."""
 
     code: ClassVar[str] = "nothing-found"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, instead: str = "") -> None:
+        super().__init__(name, instead)
 
     def __str__(self) -> str:
-        return f"{self.args[0]}: holds no CT or MR series and no NIfTI file"
+        name, instead = self.args
+        return f"{name}: holds no CT or MR series and no NIfTI file{f'; not used: {instead}' if instead else ''}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from dicom_node.processing import nifti_stem
 from inference.series.assemble import assemble_volumes
 from inference.series.files import Inputs, InstanceSource, PathSource, SeriesFiles
+from inference.series.formats import nifti_files
 from inference.series.nifti import read_nifti
 from inference.series.volume import SourceVolume
 
@@ -39,7 +40,9 @@ def list_items(inputs: Inputs) -> tuple[Item, ...]:
     """Items in a stable order, the series first; two of one name are told apart by ``-2`` and so on."""
     give_name = _NameGiver()
     items = [Item(give_name(series.series_instance_uid), series.sources) for series in sorted(inputs.series, key=_key)]
-    items += [Item(give_name(nifti_stem(path)), (PathSource(path),), nifti=path) for path in sorted(inputs.nifti)]
+    for path in sorted(inputs.nifti):
+        sources = tuple(PathSource(file) for file in nifti_files(path))
+        items.append(Item(give_name(nifti_stem(path)), sources, nifti=path))
     return tuple(items)
 
 

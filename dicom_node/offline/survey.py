@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,27 +12,34 @@ from dicom_node.offline.errors import NothingFoundError
 from dicom_node.offline.items import Item, list_items
 from inference.series.files import Inputs, PathSource, Rejected, ZipMemberSource, find_inputs
 
-# A study holds such objects beside its CT and MR images; leaving them out is no failure.
+# A study holds such objects next to its CT and MR images; leaving them out is no failure.
 NOT_MEANT_CODES = frozenset(
     {
         "colour-image",
         "derived-map",
         "dicomdir",
         "encapsulated-document",
+        "hidden-folder",
+        "linked-folder",
         "localizer",
         "not-ct-or-mr",
         "not-dicom",
+        "other-format",
         "parametric-map",
         "pet",
         "presentation-state",
         "radiotherapy-object",
         "raw-data",
+        "same-file",
         "secondary-capture",
         "segmentation",
         "spectroscopy",
         "structured-report",
+        "system-file",
     }
 )
+# No failure where they are named either: a shell names all that lies in a folder.
+NEVER_FAILURE_CODES = frozenset({"same-file", "system-file"})
 DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 
 
@@ -53,16 +62,36 @@ def survey_inputs(paths: Sequence[Path]) -> Survey:
     named = {str(path) for path in paths}
     failed = [rejected for rejected in inputs.rejected if _is_failure(rejected, named)]
     not_used = [rejected for rejected in inputs.rejected if not _is_failure(rejected, named)]
-    for path in _barren(paths, [*_files(inputs), *(Path(rejected.name) for rejected in failed)]):
-        error = NothingFoundError(str(path))
-        failed.append(Rejected(str(path), error.code, str(error)))
+    never = {rejected.name for rejected in not_used if rejected.code in NEVER_FAILURE_CODES}
+    for path in _barren(paths, [*_files(inputs), *(_path_of(rejected) for rejected in failed)]):
+        if str(path) not in never:
+            error = NothingFoundError(str(path), _instead(path, not_used))
+            failed.append(Rejected(str(path), error.code, str(error)))
     return Survey(list_items(inputs), tuple(failed), tuple(not_used))
 
 
 def _is_failure(rejected: Rejected, named: set[str]) -> bool:
+    if rejected.code in NEVER_FAILURE_CODES:
+        return False
     if rejected.name in named or rejected.code not in NOT_MEANT_CODES:
         return True
     return rejected.code == "not-dicom" and rejected.name.lower().endswith(DICOM_ENDINGS)
+
+
+def _instead(path: Path, not_used: Sequence[Rejected]) -> str:
+    """What an input holds, counted by kind, and one example of the most frequent."""
+    below = [rejected for rejected in not_used if path == (place := _path_of(rejected)) or path in place.parents]
+    counts = Counter(rejected.code for rejected in below).most_common()
+    if not counts:
+        return ""
+    example = next(rejected for rejected in below if rejected.code == counts[0][0])
+    return f"{', '.join(f'{number} × {code}' for code, number in counts)}, such as {example.reason}"
+
+
+def _path_of(rejected: Rejected) -> Path:
+    """The path of what was left out; the archive's for its members."""
+    candidates = (Path(rejected.name[: match.start()]) for match in re.finditer(":", rejected.name))
+    return next((archive for archive in candidates if archive.is_file()), Path(rejected.name))
 
 
 def _files(inputs: Inputs) -> Iterable[Path]:

@@ -58,11 +58,11 @@ class ObjectTooLargeError(UnsuitableObjectError):
 
 
 class DicomdirError(UnsuitableObjectError):
-    """A directory of a medium; the instances lie beside it."""
+    """A directory of a medium; the instances lie in the folders next to it."""
 
     code = "dicomdir"
     what = "a DICOMDIR, the directory of a medium"
-    way_out = "it is left out; the instances beside it are read"
+    way_out = "it is left out; give the folder that it lies in"
 
 
 class SopClassMissingError(UnsuitableObjectError):

@@ -10,6 +10,7 @@ import pytest
 
 from inference.errors import SeriesError
 from inference.series import errors
+from inference.series.rejected import FILE_CODES
 from inference.series.stack_choice import StackChoice
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -38,6 +39,13 @@ def test_every_code_of_a_series_has_a_row(maker: ModuleType) -> None:
     rows = {line.split("`")[1] for line in maker.conformance().splitlines() if line.startswith("| `")}
     assert below(SeriesError) - families <= rows
     assert set(StackChoice) <= rows
+
+
+def test_every_code_of_a_file_has_a_row_and_every_row_a_use(maker: ModuleType) -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (DOCS.parent / "inference" / "series").glob("*.py")]
+    assert all(sum(text.count(f'"{code}"') for text in sources) > 1 for code in FILE_CODES)
+    rows = {line.split("`")[1] for line in maker.conformance().splitlines() if line.startswith("| `")}
+    assert set(FILE_CODES) <= rows
 
 
 def test_remarks_are_found_with_their_texts(maker: ModuleType) -> None:

@@ -10,15 +10,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from inference.series import files
+from inference.series import archives
 from inference.series.assemble import assemble_volumes
-from inference.series.errors import NestedTooDeeplyError
-from inference.series.files import ZipMemberSource, find_inputs
+from inference.series.errors import NestedTooDeeplyError, UnsuitableObjectError
+from inference.series.files import Inputs, ZipMemberSource, find_inputs
 from inference.series.instances import looks_like_dicom
 from tests.factories import ct_series, mr_series
 
 
-def codes(inputs: files.Inputs) -> dict[str, str]:
+def codes(inputs: Inputs) -> dict[str, str]:
     return {Path(rejected.name).name: rejected.code for rejected in inputs.rejected}
 
 
@@ -68,7 +68,7 @@ def test_an_archive_beyond_its_bounds_is_not_opened(tmp_path: Path, monkeypatch:
     archive = tmp_path / "bomb.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("zeros", bytes(5_000_000))
-    monkeypatch.setattr(files, "MAX_ARCHIVE_BYTES", 4_999_999)
+    monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 4_999_999)
     inputs = find_inputs([archive])
     assert codes(inputs) == {"bomb.zip": "archive-too-large"}
     assert "5000000 bytes" in inputs.rejected[0].reason
@@ -78,7 +78,7 @@ def test_a_member_beyond_its_bound_is_not_opened(tmp_path: Path, monkeypatch: py
     archive = tmp_path / "big.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("zeros", bytes(5000))
-    monkeypatch.setattr(files, "MAX_OBJECT_BYTES", 4999)
+    monkeypatch.setattr(archives, "MAX_OBJECT_BYTES", 4999)
     assert [rejected.code for rejected in find_inputs([archive]).rejected] == ["object-too-large"]
 
 
@@ -92,7 +92,7 @@ def test_a_member_whose_bytes_do_not_match_its_checksum_is_rejected(tmp_path: Pa
     inputs = find_inputs([archive])
     assert len(inputs.series) + len(inputs.rejected) == 1  # headers come before the checksum at the member's end
     if inputs.series:
-        with pytest.raises(files.UnsuitableObjectError):
+        with pytest.raises(UnsuitableObjectError):
             assemble_volumes(inputs.series[0].sources)
 
 
@@ -115,6 +115,60 @@ def test_an_encrypted_member_is_rejected(tmp_path: Path):
     data[directory + 8] |= 1
     archive.write_bytes(data)
     assert [rejected.code for rejected in find_inputs([archive]).rejected] == ["encrypted"]
+
+
+def test_what_operating_systems_leave_in_an_archive_and_its_hidden_folders_are_not_used(tmp_path: Path):
+    apple_double = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(80)
+    archive = tmp_path / "mac.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for number, instance in enumerate(ct_series(3)):
+            file.writestr(f"study/IM{number}.dcm", instance.part10)
+            file.writestr(f"__MACOSX/study/._IM{number}.dcm", apple_double)
+        file.writestr("study/._IM7.dcm", apple_double)
+        file.writestr("study/._IM8.dcm", b"")
+        file.writestr("study/Thumbs.db", b"x")
+        file.writestr("study/.git/annex/a.dcm", b"x")
+        file.writestr("study/.git/annex/b.dcm", b"x")
+    inputs = find_inputs([archive])
+    assert [len(series.sources) for series in inputs.series] == [3]
+    assert sorted((one.code, one.name.rsplit(":", 1)[1]) for one in inputs.rejected) == [
+        ("hidden-folder", "study/.git"),
+        ("system-file", "__MACOSX/study/._IM0.dcm"),
+        ("system-file", "__MACOSX/study/._IM1.dcm"),
+        ("system-file", "__MACOSX/study/._IM2.dcm"),
+        ("system-file", "study/._IM7.dcm"),
+        ("system-file", "study/._IM8.dcm"),
+        ("system-file", "study/Thumbs.db"),
+    ]
+
+
+def test_a_real_object_whose_name_begins_like_an_apple_double_is_read(tmp_path: Path):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for number, instance in enumerate(ct_series(3)):
+            file.writestr(f"._{number}.dcm", instance.part10)
+    assert [len(series.sources) for series in find_inputs([archive]).series] == [3]
+
+
+@pytest.mark.parametrize(
+    ("member", "code"),
+    [
+        ("a.zip", "archive-in-archive"),
+        ("a.tar", "archive-in-archive"),
+        ("a.TGZ", "archive-in-archive"),
+        ("a.tar.xz", "archive-in-archive"),
+        ("a.rar", "archive-in-archive"),
+        ("IM1.dcm.gz", "archive-in-archive"),
+        ("a.nii.zst", "nifti-in-archive"),
+        ("a.NII.GZ", "nifti-in-archive"),
+        ("events.tsv.gz", "not-dicom"),
+    ],
+)
+def test_archives_in_archives_are_named_and_other_members_are_not(tmp_path: Path, member: str, code: str):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(member, b"x")
+    assert [one.code for one in find_inputs([archive]).rejected] == [code]
 
 
 def test_nifti_files_are_known_by_their_ending(tmp_path: Path):
