@@ -54,6 +54,7 @@ EXAMPLES: Mapping[str, tuple[object, ...]] = {
     "mixed-sizes": ("256 x 256, 512 x 512",),
     "mixed-frames-of-reference": (2,),
     "series-too-large": ("voxels", 2 * limits.MAX_VOXELS, limits.MAX_VOXELS),
+    "field-of-view": ("10.2 x 11.4 x 8.9", "0.12 x 0.12 x 0.12", 30.0, 3000.0, 1500.0),
     "nifti-unreadable": ("damaged or no NIfTI",),
     "nifti-dimensions": ("4 dimensions, expected 3",),
     "nifti-affine": ("no usable affine",),

@@ -6,13 +6,12 @@ and to everything that measures air, such a corner makes air and body alike, so 
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
-LOWEST_AIR_HU: Final = -1024.0
-AIR_HU, SOFT_TISSUE_HU = (-1024.0, -900.0), (-150.0, 150.0)
+from inference.series.missing import LOWEST_AIR_HU
+
+AIR_HU, SOFT_TISSUE_HU = (LOWEST_AIR_HU, -900.0), (-150.0, 150.0)
 LEAST_SHARE = 0.03  # of the voxels that are no padding; MR that happens to reach so low is spread more evenly
 EVERY = 4  # voxels along each axis are enough to tell
 

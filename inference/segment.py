@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from inference.ct_padding import without_ct_padding
+from inference.input_checks import (
+    are_surroundings_missing,
+    check_field_of_view,
+    check_model_grid,
+    has_signal,
+    with_numbers,
+)
 from inference.load_model import load_model
 from inference.models import ModelIdentity, ModelSpec
 from inference.nnunet.errors import ModelKeyError
@@ -20,8 +26,6 @@ from inference.nnunet.orientation import CANONICAL, RAS, Reorientation, reorient
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel, choose_device
 from inference.refine.masks import DecidedBy, refine_masks
-from inference.series.errors import SeriesTooLargeError
-from inference.series.limits import MAX_VOXELS
 from inference.series.volume import Remark, SourceVolume
 from inference.verdict.verdict import (
     LARGEST_HEAD_ML,
@@ -67,7 +71,8 @@ class Segmentation:
     foreground, anonymized
         (slice, row, column) on the grid of the source volume; ``source.frames`` takes them to the frames.
     decided_by
-        For each role, what drew the final contour: ``network``, ``native-evidence`` or ``value-statistics``.
+        For each role, what drew the final contour: ``network``, ``native-evidence`` or ``value-statistics``;
+        ``no-signal`` where there was nothing to look at.
     timings_s
         Seconds per stage, in order.
     """
@@ -115,18 +120,25 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
 
     Raises
     ------
+    FieldOfViewError
+        The volume has a size that no person has.
     SeriesTooLargeError
-        The volume reaches so far that a model's grid over it has more voxels than fit.
+        A model's grid over the volume has more voxels than fit.
     ResourcesExhaustedError
         Memory ran out even with the smallest batch on the CPU.
     """
     clock = _StageClock(on_stage)
+    doubts = check_field_of_view(source)
+    source = with_numbers(source)
+    remarks = (*source.remarks, *doubts)
+    if not has_signal(source.volume.array):
+        return _nothing_seen(source, models, remarks)
     inputs = _SharedInputs(source, models.device)
     masks: dict[str, Mask] = {}
     altered: dict[str, Mask] = {}
     for role, model in (("foreground", models.foreground), ("anonymized", models.anonymized)):
         reorientation, preprocessing = inputs.for_model(model)
-        _check_model_grid(source, role, preprocessing.model_shape(model.network.plans))
+        check_model_grid(source, role, preprocessing.model_shape(model.network.plans))
         with clock.stage(f"prepare {role}"):
             prepared = preprocessing.prepare(model.network.plans, model.network.channels)
         with clock.stage(f"segment {role}"):
@@ -144,21 +156,16 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         for mask in masks.values():
             source.frames.clear_beside_frames(mask)
     with clock.stage("verdict"):
-        geometry = source.volume.get_geometry()
-        canonical = reorientation_of(geometry)
-        facts = gather_facts(
-            canonical.to_canonical(masks["foreground"]),
-            canonical.to_canonical(masks["anonymized"]),
-            canonical.spacing_mm(geometry),
-        )
-        verdict = decide_verdict(facts)
-    remarks = source.remarks
+        verdict, facts = _judge(masks, source)
+        if verdict.verdict is not SeriesVerdict.DEFACED and are_surroundings_missing(source, masks["foreground"]):
+            remarks += _leave_out_missing_area(masks, source)
+            verdict, facts = _judge(masks, source)
     if is_area_without_face(verdict, facts):
         remarks += _leave_out_area_without_face(masks, source)
     return Segmentation(
         foreground=masks["foreground"],
         anonymized=masks["anonymized"],
-        verdict=verdict,
+        verdict=_doubted(verdict, doubts),
         decided_by=decided_by,
         models=models.identities,
         timings_s=clock.timings_s,
@@ -166,17 +173,58 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
     )
 
 
+def _nothing_seen(source: SourceVolume, models: Models, remarks: tuple[Remark, ...]) -> Segmentation:
+    """Result for a volume of one value: no body, no area, and no face that could be recognised."""
+    empty = np.zeros(source.volume.spatial_shape, bool)
+    text = "no signal: every voxel holds the same value, but for a speck; no model was asked"
+    return Segmentation(
+        foreground=empty,
+        anonymized=empty.copy(),
+        verdict=Verdict(SeriesVerdict.NOT_APPLICABLE, 1.0, (text,)),
+        decided_by=dict.fromkeys(("foreground", "anonymized"), "no-signal"),
+        models=models.identities,
+        timings_s={},
+        remarks=(*remarks, Remark("no-signal", text)),
+    )
+
+
+def _doubted(verdict: Verdict, doubts: tuple[Remark, ...]) -> Verdict:
+    """A verdict that lets nothing out where the scale of the volume is doubtful; a face that was seen stays one."""
+    if not doubts or verdict.verdict is SeriesVerdict.FACE_PRESENT:
+        return verdict
+    reasons = (*(doubt.text for doubt in doubts), *verdict.reasons)
+    return Verdict(SeriesVerdict.INDETERMINATE, verdict.probability, reasons)
+
+
+def _judge(masks: Mapping[str, Mask], source: SourceVolume) -> tuple[Verdict, SegmentationFacts]:
+    """The verdict on both masks, and what it was drawn from."""
+    geometry = source.volume.get_geometry()
+    canonical = reorientation_of(geometry)
+    facts = gather_facts(
+        canonical.to_canonical(masks["foreground"]),
+        canonical.to_canonical(masks["anonymized"]),
+        canonical.spacing_mm(geometry),
+    )
+    return decide_verdict(facts), facts
+
+
+def _leave_out_missing_area(masks: dict[str, Mask], source: SourceVolume) -> tuple[Remark, ...]:
+    """Take voxels without a number out of an area that does not cover the face, and say how much it was.
+
+    Where all air holds no number, one value fills it, as a tool's would. What a tool took away is found by its shape
+    then, and it is large; small proposals are air.
+    """
+    if source.missing is None or not (masks["anonymized"] & source.missing).any():
+        return ()
+    left_out_ml = np.count_nonzero(masks["anonymized"] & source.missing) * source.volume.voxel_volume / 1000.0
+    masks["anonymized"] = masks["anonymized"] & ~source.missing
+    text = f"{left_out_ml:.1f} mL proposed as anonymised area were left out: air without numbers around the whole body"
+    return (Remark("anonymized-area-without-numbers", text),)
+
+
 def is_area_without_face(verdict: Verdict, facts: SegmentationFacts) -> bool:
     """Whether anonymised area can't be right: more body than a head has, and no face in view."""
     return verdict.verdict is SeriesVerdict.NOT_APPLICABLE and facts.foreground_ml > LARGEST_HEAD_ML
-
-
-def _check_model_grid(source: SourceVolume, role: str, shape: Sequence[int]) -> None:
-    """Refuse what is small as received and huge on a model's grid: few voxels that claim to be far apart."""
-    n_voxels = math.prod(shape)
-    if n_voxels > MAX_VOXELS:
-        uid = source.series_instance_uid or "of a NIfTI file"
-        raise SeriesTooLargeError(uid, f"voxels on the grid of the {role} model", n_voxels, MAX_VOXELS)
 
 
 def _mask_of(labels: NDArray[np.uint8], mask_values: Iterable[int]) -> Mask:

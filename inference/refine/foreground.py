@@ -171,7 +171,7 @@ def _half_way_levels(values: Field, depth_mm: Field, removed: Mask, blocks: Coar
     if is_ct and air < HALF_WAY_HU < tissue:
         return np.full(blocks.coarse_shape, HALF_WAY_HU, np.float32)
     low, high = np.percentile(values, [1.0, 99.0])
-    if tissue - air < LEAST_STEP * (high - low):
+    if tissue <= air or tissue - air < LEAST_STEP * (high - low):
         return None
     bright = inside & (values > air + BRIGHT_SHARE * (tissue - air))
     tissue_level = _local_mean(values, bright, blocks, TISSUE_SIGMA_MM)

@@ -440,6 +440,20 @@ class SeriesTooLargeError(StackError):
         return f"series {uid}: {found} {what}, expected at most {maximum}; not processed, send it in parts"
 
 
+class FieldOfViewError(StackError):
+    """A volume of a size that no person has; facts: uid, size, voxel, smallest, largest and largest width in mm."""
+
+    code = "field-of-view"
+
+    def __str__(self) -> str:
+        uid, size, voxel, smallest_mm, largest_mm, width_mm = self.args
+        return (
+            f"series {uid}: the volume is {size} mm with voxels of {voxel} mm, expected {smallest_mm:.0f} to "
+            f"{largest_mm:.0f} mm along its largest side and at most {width_mm:.0f} mm along another; not processed, "
+            "its unit or scale is wrong or it shows no person: correct the pixel spacing and positions"
+        )
+
+
 class NiftiError(SeriesError):
     """A NIfTI file that is not one scalar volume in space; facts: file name, what is wrong."""
 

@@ -21,6 +21,7 @@ from inference.series.errors import (
     NiftiUnreadableError,
 )
 from inference.series.limits import MAX_VOXELS
+from inference.series.missing import fill_missing, missing_remarks
 from inference.series.volume import Remark, SourceVolume
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # its own inverse
@@ -36,7 +37,7 @@ def read_nifti(path: Path) -> SourceVolume:
     Returns
     -------
     SourceVolume
-        Array (slice, row, column) = NIfTI's (k, j, i); not-a-number voxels become 0, with a remark.
+        Array (slice, row, column) = NIfTI's (k, j, i); voxels that hold no number become air, with a remark.
 
     Raises
     ------
@@ -52,12 +53,10 @@ def read_nifti(path: Path) -> SourceVolume:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise NiftiUnreadableError(name, "voxels cannot be read; the file may be cut short, copy it again") from error
     voxels = np.ascontiguousarray(data.reshape(data.shape[:3]).transpose(2, 1, 0))
-    n_missing = int(np.count_nonzero(~np.isfinite(voxels)))
-    if n_missing:
-        np.nan_to_num(voxels, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-        remarks = (*remarks, Remark("voxels-not-finite", f"{n_missing} voxels are not finite; 0 is used for them"))
+    missing = fill_missing(voxels)
+    remarks = (*remarks, *missing_remarks(missing))
     volume = hd.Volume(voxels, affine, coordinate_system="PATIENT")
-    return SourceVolume(volume, (), (), "", None, remarks=remarks)
+    return SourceVolume(volume, (), (), "", None, remarks=remarks, missing=missing)
 
 
 def write_nifti_mask(path: Path, mask: NDArray[np.bool_], geometry: hd.VolumeGeometry, template: Path | None) -> None:

@@ -109,6 +109,9 @@ class SourceVolume:
         What makes the stack different from the others, such as ``EchoTime 4.92``; empty where it is the only one.
     frames
         The frames behind the volume, ascending like its slices; ``None`` for NIfTI.
+    missing
+        (slice, row, column), true where the source holds no number or padding, and ``volume`` air instead; ``None``
+        where that is nowhere.
     """
 
     volume: hd.Volume
@@ -120,3 +123,4 @@ class SourceVolume:
     stack_name: str = ""
     remarks: tuple[Remark, ...] = ()
     frames: FrameLayout | None = None
+    missing: NDArray[np.bool_] | None = None
