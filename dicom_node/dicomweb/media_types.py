@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from dicom_node.dicomweb.errors import NotAcceptableError
+from dicom_node.dicomweb.errors import BadRequestError, NotAcceptableError
 
 DICOM: Final = "application/dicom"
 DICOM_JSON: Final = "application/dicom+json"
@@ -17,10 +17,12 @@ OCTET_STREAM: Final = "application/octet-stream"
 MULTIPART: Final = "multipart/related"
 ANY_TRANSFER_SYNTAX: Final = "*"
 
-_MAX_RANGES: Final = 64
-# One member of a comma-separated list whose quoted strings may hold commas.
-_LIST_MEMBER: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
-_PARAMETER: Final = re.compile(r';\s*([\w-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;,\s]+)')
+MAX_ACCEPT_CHARACTERS: Final = 4096
+MAX_RANGES: Final = 64
+# Every character is in exactly one token, and no quantifier gives back what it took: linear, whatever a client sends.
+_TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*+)("?)|[,;]|[^",;]++', re.DOTALL)
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_ZERO_WEIGHT: Final = re.compile(r"0(\.0{0,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +44,28 @@ class MediaRange:
 
 
 def accepted_ranges(request: Request) -> tuple[MediaRange, ...]:
-    """What the client accepts; anything where it does not say."""
+    """What the client accepts; anything if it does not say.
+
+    Raises
+    ------
+    BadRequestError
+        The header is longer or has more ranges than any client needs, or a quoted string in it has no end.
+    """
     text = request.query_params.get("accept") or ",".join(request.headers.getlist("accept"))
+    if not text.strip():
+        return (MediaRange("*/*"),)
+    if len(text) > MAX_ACCEPT_CHARACTERS:
+        raise BadRequestError("Accept", f"{len(text)} characters", f"at most {MAX_ACCEPT_CHARACTERS}")
     ranges = []
-    for member in _LIST_MEMBER.findall(text)[:_MAX_RANGES]:
-        media_type = member.partition(";")[0].strip().lower()
-        parameters = {name.lower(): _unquoted(value) for name, value in _PARAMETER.findall(member)}
-        if media_type and not _is_excluded(parameters):
-            ranges.append(MediaRange(media_type, parameters))
-    return tuple(ranges) if text.strip() else (MediaRange("*/*"),)
+    for media_type, *texts in _split_ranges(text):
+        parameters = dict(_parameter(parameter) for parameter in texts)
+        if media_type.strip() and not _is_excluded(parameters):
+            ranges.append(MediaRange(media_type.strip().lower(), parameters))
+    return tuple(ranges)
 
 
 def json_media_type(request: Request, resource: str) -> str:
-    """The JSON media type to answer with."""
+    """JSON media type to answer with."""
     accepted = {accepted.media_type for accepted in accepted_ranges(request)}
     if accepted & {DICOM_JSON, "*/*", "application/*"}:
         return DICOM_JSON
@@ -63,9 +74,30 @@ def json_media_type(request: Request, resource: str) -> str:
     raise NotAcceptableError(resource, DICOM_JSON)
 
 
-def _unquoted(value: str) -> str:
-    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+def _split_ranges(text: str) -> list[list[str]]:
+    """Texts between commas, each as its media type and its parameters, quotes removed (RFC 9110 5.6)."""
+    ranges = [[""]]
+    for token in _TOKEN.finditer(text):
+        quoted, closing_quote = token.groups()
+        if closing_quote == "":
+            raise BadRequestError("Accept", text, "a closing quote for every opening one")
+        if quoted is not None:
+            ranges[-1][-1] += _ESCAPED.sub(r"\1", quoted)
+        elif token[0] == ",":
+            ranges.append([""])
+            if len(ranges) > MAX_RANGES:
+                raise BadRequestError("Accept", "a longer list", f"at most {MAX_RANGES} media types")
+        elif token[0] == ";":
+            ranges[-1].append("")
+        else:
+            ranges[-1][-1] += token[0]
+    return ranges
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name.strip().lower(), value.strip()
 
 
 def _is_excluded(parameters: dict[str, str]) -> bool:
-    return re.fullmatch(r"0(\.0{0,3})?", parameters.get("q", "1")) is not None
+    return _ZERO_WEIGHT.fullmatch(parameters.get("q", "1")) is not None

@@ -21,10 +21,17 @@ from dicom_node.store.index.search import Search
 # More than this in one answer is asked for in pages; the longest series and busiest days fit.
 MAX_RESULTS: Final = 20_000
 
+# Attributes that can be searched have at most 64 characters (PS3.5 6.2), person names three groups of so many.
+MAX_VALUE_CHARACTERS: Final = 256
+MAX_LISTED: Final = 256
+MAX_WILDCARDS: Final = 16
+
 _PAGING: Final = ("limit", "offset")
 _NOT_FILTERS: Final = frozenset({"accept", "includefield", "fuzzymatching", *_PAGING})
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _KEYWORD: Final = re.compile(r"[A-Z][A-Za-z0-9]{1,63}")
+_SEPARATOR: Final = re.compile(r"[,\\]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _FUZZY_WARNING: Final = (
     '299 dicom-node "The fuzzymatching parameter is not supported. Only literal matching has been performed."'
 )
@@ -78,7 +85,7 @@ def parse_query(request: Request) -> Query:
             keyword = _keyword(name)
             if keyword in filters:
                 raise BadRequestError(f"parameter {keyword}", "given more than once", "one value, or a list of UIDs")
-            filters[keyword] = value
+            filters[keyword] = _checked_value(keyword, value)
     given = {keyword: value for keyword, value in filters.items() if value}
     return Query(given, min(paging["limit"], MAX_RESULTS), paging["offset"], is_fuzzy)
 
@@ -89,6 +96,21 @@ def _keyword(name: str) -> str:
     if not _KEYWORD.fullmatch(keyword):
         raise BadRequestError("query parameter", name, "a DICOM keyword or a tag of eight hexadecimal digits")
     return keyword
+
+
+def _checked_value(keyword: str, value: str) -> str:
+    """Value of a filter, bounded so that no condition becomes more than the index can answer at once."""
+    what = f"parameter {keyword}"
+    if _CONTROL.search(value):
+        raise BadRequestError(what, value, "text without control characters")
+    n_listed = 1 + len(_SEPARATOR.findall(value))
+    if n_listed > MAX_LISTED:
+        raise BadRequestError(what, f"a list of {n_listed}", f"at most {MAX_LISTED} values")
+    if len(value) > MAX_VALUE_CHARACTERS * n_listed:
+        raise BadRequestError(what, f"{len(value)} characters", f"at most {MAX_VALUE_CHARACTERS} for a value")
+    if value.count("*") > MAX_WILDCARDS:
+        raise BadRequestError(what, value, f"at most {MAX_WILDCARDS} asterisks")
+    return value
 
 
 def _whole_number(name: str, value: str) -> int:

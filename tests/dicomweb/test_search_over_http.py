@@ -66,6 +66,15 @@ def test_a_list_of_uids_matches_each_of_them(archive: Archive, http: httpx.Clien
     assert set(values(http.get("/studies", params={"0020000D": ",".join(uids)}), STUDY_UID)) == set(uids)
 
 
+def test_a_list_of_uids_may_be_long(archive: Archive, http: httpx.Client) -> None:
+    uids = [archive.ct.study_instance_uid, *(f"2.25.{'1' * 30}{number}" for number in range(255))]
+    assert values(http.get("/studies", params={"StudyInstanceUID": ",".join(uids)}), STUDY_UID) == uids[:1]
+
+
+def test_an_ideographic_space_is_text(http: httpx.Client) -> None:
+    assert http.get("/studies", params={"PatientName": "山田\u3000太郎"}).status_code == 204
+
+
 def test_nothing_found_is_an_empty_answer(http: httpx.Client) -> None:
     answer = http.get("/studies", params={"PatientID": "nobody"})
     assert (answer.status_code, answer.content) == (204, b"")
@@ -100,6 +109,10 @@ def test_fuzzy_matching_is_answered_literally_and_says_so(http: httpx.Client) ->
         ("/studies/1..2/series", "bad-request"),
         ("/studies/..%2f..%2fetc/series", "not-found"),
         (f"/studies/{'1' * 65}/series", "bad-request"),
+        ("/studies?PatientID=%00", "bad-request"),
+        (f"/studies?ModalitiesInStudy={',' * 5000}", "bad-request"),  # was a condition too deep for SQLite
+        (f"/studies?PatientName={'*a' * 17}", "bad-request"),
+        (f"/studies?PatientName={'a' * 257}", "bad-request"),
     ],
 )
 def test_what_cannot_be_searched_is_a_problem_with_a_code(http: httpx.Client, path: str, code: str) -> None:
