@@ -1,0 +1,237 @@
+"""What the judge sees: stored values at native voxels, measured so that contrast, unit and noise level don't matter.
+
+Windows are in voxels, because what tools write (equal values, noise, smoothing) is a matter of voxels. Everything that
+is compared with the scan's own tissue or air is measured in the region itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from inference.judge.region import Landmarks, Window
+from inference.refine.grids import Field, Mask, Spacing
+
+CHANNEL_NAMES = (
+    "value",
+    "deviation",
+    "constancy",
+    "frequency",
+    "turns",
+    "turns_around",
+    "whiteness",
+    "noise",
+    "depth",
+    "removed",
+    "smoothed",
+    "replaced",
+    "below_vertex",
+    "behind_forehead",
+    "beside_midline",
+    "equal",
+    "unlike_tissue",
+    "unlike_air",
+)
+TISSUE_PERCENTILE = 70.0
+AIR_HEIGHT_MM = 8.0  # above the body's surface values are the air's
+EVERY = 3  # of the voxels of tissue and air are enough for a median
+CONSTANT_FROM = 5.5  # of six neighbours
+LEAST_VALUES, MOST_VALUES = 60, 200_000  # of a sample that is compared
+N_BINS = 48
+LARGEST_EVIDENCE = 4.0  # of one voxel, as a natural logarithm
+FILL_SHARE, DOMINANCE = 0.2, 3.0  # of the core's values, as in inference.refine.anonymized
+SURE_FROM, SURE_SHARE = 0.5, 0.6  # of probability: what was found surely
+FAR_BELOW = 0.05  # of probability: what was surely not
+LEAST_FOUND = 0.1  # of probability; below it nothing was found that could be compared
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A region of a volume as the judge gets it.
+
+    Attributes
+    ----------
+    voxels
+        (slice, row, column) stored values of the region.
+    depth_mm
+        Below the surface of the body as the 3 mm network found it, negative outside.
+    context
+        (4, slice, row, column) probabilities of the 3 mm network: background, removed, smoothed, replaced.
+    window
+        Where the region lies in its volume, which the landmarks refer to.
+    """
+
+    voxels: Field
+    depth_mm: Field
+    context: Field
+    window: Window
+    landmarks: Landmarks
+    spacing_mm: Spacing
+
+
+def judge_channels(view: View, found: Field | None = None) -> Field:
+    """Channels in the order of ``CHANNEL_NAMES``: (channel, slice, row, column) float32.
+
+    Parameters
+    ----------
+    found
+        Probability that a voxel was changed, to compare the values there with others; the 3 mm network's when left out.
+    """
+    body, air = view.depth_mm > 0, view.depth_mm < -AIR_HEIGHT_MM
+    unit = _unit(view.voxels, body, air)
+    likely = 1 - view.context[0] if found is None else found
+    channels = [
+        *_local(view.voxels, unit, body),
+        np.clip(view.depth_mm / 15, -2, 2),
+        *view.context[1:4],
+        *_places(view),
+        *_appearance(view.voxels, body, likely),
+    ]
+    stacked = np.empty((len(CHANNEL_NAMES), *view.voxels.shape), np.float32)
+    for channel, values in zip(stacked, channels, strict=True):
+        channel[...] = values
+    return stacked
+
+
+def with_appearance(channels: Field, view: View, found: Field) -> Field:
+    """The same channels with values compared against another answer."""
+    refreshed = channels.copy()
+    refreshed[-3:] = _appearance(view.voxels, view.depth_mm > 0, found)
+    return refreshed
+
+
+def _unit(voxels: Field, body: Mask, air: Mask) -> Field:
+    """Values with air at 0 and bright tissue at 1."""
+    outside, inside = voxels[air][::EVERY], voxels[body][::EVERY]
+    low = float(np.median(outside)) if outside.size else float(voxels.min())
+    high = float(np.percentile(inside, TISSUE_PERCENTILE)) if inside.size else low + 1.0
+    return np.clip((voxels - np.float32(low)) / np.float32(max(abs(high - low), 1e-3)), -3, 4)
+
+
+def _local(voxels: Field, unit: Field, body: Mask) -> list[Field]:
+    """Channels value to noise: what a few voxels around each one show."""
+    variance = {size: _variance(unit, size) for size in (3, 5)}
+    equal, steps, squared, laplacian, turns = _differences(voxels, unit)
+    ratio = np.minimum(np.divide(turns, steps, out=np.zeros_like(steps), where=steps > 1e-6), 3)
+    is_varied = (equal < CONSTANT_FROM).astype(np.float32)
+    usual_turns = _median(ratio, body & (equal < CONSTANT_FROM), 1.0)
+    varied = [_smooth(ratio * is_varied, size) / (_smooth(is_varied, size) + 0.05) for size in (5, 9)]
+    noise = np.log(_smooth(np.abs(laplacian), 3) + 2e-3)
+    return [
+        unit,
+        (np.log(np.sqrt(variance[3]) + 3e-3) + 3) / 2,
+        equal / 6,
+        (_log_share(voxels) + 3) / 1.5,
+        *(np.clip(field / max(usual_turns, 0.05), 0, 3) - 1 for field in varied),
+        np.clip(_box(squared, 5) / 3 / (2 * variance[5] + 1e-5), 0, 2) - 0.7,
+        np.clip((noise - _median(noise, body, 0.0)) / 2, -3, 3),
+    ]
+
+
+def _differences(voxels: Field, unit: Field) -> tuple[Field, Field, Field, Field, Field]:
+    """Equal neighbours (0 to 6), mean step, squared steps, Laplacian, and the middle one of the axes' turns."""
+    equal, steps, squared, laplacian = (np.zeros(voxels.shape, np.float32) for _ in range(4))
+    turns = []
+    for axis in range(3):
+        lower, middle, upper = _sides(axis)
+        step = np.diff(unit, axis=axis)
+        is_equal = np.diff(voxels, axis=axis) == 0
+        size = np.abs(step)
+        for side in (lower, upper):
+            equal[side] += is_equal
+            steps[side] += size
+        squared[lower] += step * step
+        turn = np.diff(step, axis=axis)
+        laplacian[middle] += turn
+        whole = np.zeros(voxels.shape, np.float32)
+        whole[middle] = np.abs(turn)
+        turns.append(whole)
+    first, second, third = turns
+    middle_turn = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
+    return equal, steps / 6, squared, laplacian, middle_turn
+
+
+def _sides(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...], tuple[slice, ...]]:
+    """Index of all voxels but the last along an axis, of those that have two neighbours, of all but the first."""
+    parts = (slice(None, -1), slice(1, -1), slice(1, None))
+    lower, middle, upper = (tuple(part if other == axis else slice(None) for other in range(3)) for part in parts)
+    return lower, middle, upper
+
+
+def _log_share(voxels: Field) -> Field:
+    """Logarithm of the share of voxels that hold exactly this value."""
+    _, places, counts = np.unique(voxels, return_inverse=True, return_counts=True)
+    return np.log10(1e-5 + counts / voxels.size).astype(np.float32)[places.reshape(voxels.shape)]
+
+
+def _places(view: View) -> list[Field]:
+    """Millimetres below the vertex, behind the forehead and beside the midline, as hundredths, for broadcasting."""
+    marks = (view.landmarks.vertex_mm, view.landmarks.forehead_mm, view.landmarks.midline_mm)
+    along = []
+    for axis, (part, step, mark) in enumerate(zip(view.window, view.spacing_mm, marks, strict=True)):
+        offset = (np.arange(part.start, part.stop) * step - mark) / 100
+        shape = [-1 if other == axis else 1 for other in range(3)]
+        along.append(offset.astype(np.float32).reshape(shape))
+    return [np.clip(-along[0], -1, 3), np.clip(along[1], -1, 3), np.abs(along[2])]
+
+
+def _appearance(voxels: Field, body: Mask, likely: Field) -> list[Field]:
+    """Equality with the value that was written, and how unlike tissue's and air's the values around are."""
+    highest = float(likely.max())
+    if highest < LEAST_FOUND:
+        return [np.zeros(voxels.shape, np.float32)] * 3
+    core = likely > max(SURE_FROM, SURE_SHARE * highest)
+    if np.count_nonzero(core) < LEAST_VALUES:
+        core = likely > SURE_FROM * highest
+    values, counts = np.unique(voxels[core], return_counts=True)
+    order = np.argsort(counts)[::-1]
+    following = int(counts[order[1]]) if counts.size > 1 else 0
+    is_fill = counts[order[0]] > FILL_SHARE * np.count_nonzero(core) and counts[order[0]] > DOMINANCE * following
+    equal = (voxels == values[order[0]]).astype(np.float32) if is_fill else np.zeros(voxels.shape, np.float32)
+    far = likely < FAR_BELOW
+    evidence = (_log_ratio(voxels, core, body & far), _log_ratio(voxels, core, ~body & far))
+    return [equal, *(_box(field, 3) / 2 for field in evidence)]
+
+
+def _log_ratio(voxels: Field, core: Mask, others: Mask) -> Field:
+    """Logarithm of how much likelier a value is in the core than among others; 0 where there are too few of either."""
+    inside, outside = voxels[core], voxels[others]
+    if min(inside.size, outside.size) < LEAST_VALUES:
+        return np.zeros(voxels.shape, np.float32)
+    count = min(inside.size, outside.size, MOST_VALUES)
+    samples = [values[np.linspace(0, values.size - 1, count).astype(np.int64)] for values in (inside, outside)]
+    bounds = np.unique(np.quantile(np.concatenate(samples), np.linspace(0, 1, N_BINS + 1)[1:-1]))
+    first, second = (_bin_shares(values, bounds) for values in samples)
+    ratio = np.clip(np.log(first / second), -LARGEST_EVIDENCE, LARGEST_EVIDENCE).astype(np.float32)
+    return ratio[np.searchsorted(bounds, voxels, side="right")]
+
+
+def _bin_shares(values: Field, bounds: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How often values fall between the bounds; neighbouring bins lend each other a little, and none is empty."""
+    counts = np.bincount(np.searchsorted(bounds, values, side="right"), minlength=bounds.size + 1).astype(np.float64)
+    counts = ndimage.gaussian_filter1d(counts, 0.7, mode="nearest") + 1 + 0.001 * values.size / N_BINS
+    return np.asarray(counts / counts.sum())
+
+
+def _variance(values: Field, size: int) -> Field:
+    """Variance in a box."""
+    mean = _box(values, size)
+    return np.maximum(_box(values * values, size) - mean * mean, 0)
+
+
+def _box(values: Field, size: int) -> Field:
+    """Mean in a box; the array's edge is mirrored."""
+    return np.asarray(ndimage.uniform_filter(values, size), dtype=np.float32)
+
+
+def _smooth(values: Field, size: int) -> Field:
+    """Mean in a box, twice."""
+    return _box(_box(values, size), size)
+
+
+def _median(values: Field, where: Mask, otherwise: float) -> float:
+    chosen = values[where][::EVERY]
+    return float(np.median(chosen)) if chosen.size else otherwise

@@ -1,0 +1,52 @@
+"""``python -m training.judge train --data ../shared/data --work runs/judge --cohort data/cohort``: train, or go on.
+
+One process trains and starts another that simulates cases. ``simulate`` is that other one by itself. Both may be
+stopped at any time; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from training.judge.loop import Settings, simulator_command, train
+from training.judge.simulate import simulate
+
+
+def main() -> None:
+    """Parse the command line and do it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["train", "simulate"])
+    parser.add_argument("--data", type=Path, required=True, help="folder with volumes.csv")
+    parser.add_argument("--cohort", type=Path, required=True, help="kept labels, registrations and geometry")
+    parser.add_argument("--work", type=Path, required=True, help="checkpoint and simulated patches")
+    parser.add_argument("--models", type=Path, default=Path("inference/reference"), help="the 3 mm networks")
+    parser.add_argument("--seed", type=int, default=Settings().seed)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="end after this step of the whole run")
+    parser.add_argument("--cases", type=int, help="simulate so many cases and end")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    if arguments.what == "simulate":
+        simulate(
+            arguments.data,
+            arguments.cohort,
+            arguments.work,
+            arguments.models,
+            seed=arguments.seed,
+            n_cases=arguments.cases,
+        )
+        return
+    shared = {"--data": arguments.data, "--cohort": arguments.cohort, "--work": arguments.work}
+    shared |= {"--models": arguments.models, "--seed": arguments.seed}
+    command = simulator_command([text for name, value in shared.items() for text in (name, str(value))])
+    train(arguments.work, Settings(seed=arguments.seed), simulator=command, until_step=arguments.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Simulated cases for the judge: half of them untouched, the other half under one tool each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.ct_padding import without_ct_padding
+from training import conditions
+from training.cohort import Member
+from training.defacing import MANY_NOISY, NEED_DONORS, Change, Scene, deface
+from training.judge.heads import Heads, map_scene, scan_scene, with_geometry
+from training.judge.tools import TOOLS, WITH_DONORS
+from training.judge.untouched import regrid, vary
+from training.samples import anonymized_target
+
+UNTOUCHED_SHARE = 0.5
+SHARES = {
+    "shell": 0.16,
+    "fsl_deface": 0.10,
+    "eyes": 0.09,
+    "mri_deface": 0.08,
+    "pydeface": 0.07,
+    "quickshear": 0.03,
+    "box": 0.03,
+    "oblique": 0.02,
+    "half space": 0.03,
+    "mridefacer": 0.03,
+    "blur": 0.09,
+    "block face": 0.02,
+    "average face": 0.03,
+    "mean face": 0.06,
+    "reface": 0.03,
+    "other face": 0.06,
+    "template face": 0.07,
+}
+CT_SHARE, RENDERED_MR_SHARE = 0.22, 0.12  # of heads; the rest are scans
+REAL_CT_SHARE = 0.06  # of the CT heads
+FACELESS_SHARE = 0.3  # of untouched cases
+STRIPPED_SHARE = 0.06  # of untouched faces
+RESTORED_SHARE = 0.7  # of heads that held whole numbers: stored as such again
+LARGEST_DONORS = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgeCase:
+    """A volume with the label of every voxel: 0 untouched, 1 removed, 2 smoothed, 3 replaced, 255 not to be judged."""
+
+    voxels: NDArray[np.float32]
+    spacing_mm: tuple[float, float, float]
+    target: NDArray[np.uint8]
+    kind: str
+    is_ct: bool
+
+
+def draw_case(heads: Heads, rng: np.random.Generator) -> JudgeCase:
+    """Draw one case."""
+    is_untouched = rng.random() < UNTOUCHED_SHARE
+    if is_untouched and rng.random() < FACELESS_SHARE:
+        return _faceless_case(heads, rng)
+    scene, is_whole = _draw_head(heads, rng)
+    if is_untouched:
+        kind = "intact"
+        if rng.random() < STRIPPED_SHARE:
+            voxels, body = conditions.strip_skull(scene, rng)
+            scene, kind = replace(scene, voxels=voxels, body=body), "stripped"
+        return _case(regrid(scene, rng), None, kind, rng, is_whole=is_whole)
+    family = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    if rng.random() < 0.15:
+        scene = regrid(scene, rng)
+    change = apply_tool(scene, family, heads, rng)
+    return _case(scene, change, family, rng, is_whole=is_whole)
+
+
+def apply_tool(scene: Scene, family: str, heads: Heads, rng: np.random.Generator) -> Change:
+    """One tool on one head, with as many donors as it needs."""
+    donors = []
+    if family in WITH_DONORS or family in NEED_DONORS:
+        count = 1 if family in ("other face", "reface") else int(rng.integers(1, LARGEST_DONORS + 1))
+        donors = [_draw_donor(heads, rng, is_ct=scene.is_ct) for _ in range(count)]
+    if family in TOOLS:
+        return TOOLS[family](scene, rng, donors)
+    return deface(scene, family, rng, donors=donors, fills=MANY_NOISY)
+
+
+def _draw_head(heads: Heads, rng: np.random.Generator) -> tuple[Scene, bool]:
+    """A head with a face, varied on its own grid, and whether its values were whole numbers."""
+    draw = rng.random()
+    is_ct = draw < CT_SHARE
+    is_map = draw < CT_SHARE + RENDERED_MR_SHARE
+    if is_ct and heads.ct and rng.random() < REAL_CT_SHARE:
+        is_map = False
+        scene = scan_scene(_one_of(heads.ct, rng), heads)
+    elif is_map:
+        scene = map_scene(_one_of(heads.maps, rng), heads, rng, is_ct=is_ct)
+    else:
+        scene = scan_scene(_one_of(heads.mr, rng), heads)
+        if rng.random() < 0.5:
+            scene = _mirrored(scene)
+    is_whole = bool(np.all(scene.voxels[::5, ::5, ::5] == np.round(scene.voxels[::5, ::5, ::5])))
+    return vary(scene, rng, is_map=is_map), is_whole or is_map
+
+
+def _draw_donor(heads: Heads, rng: np.random.Generator, *, is_ct: bool) -> Scene:
+    """Another head of the same modality."""
+    if is_ct or rng.random() < 0.15:
+        return map_scene(_one_of(heads.maps, rng), heads, rng, is_ct=is_ct)
+    return scan_scene(_one_of(heads.mr, rng), heads)
+
+
+def _mirrored(scene: Scene) -> Scene:
+    """Left and right exchanged; the place in the template is mirrored with it."""
+    flip = np.diag([1.0, 1.0, -1.0, 1.0])
+    flip[2, 3] = scene.voxels.shape[2] - 1
+    mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+    turned = Scene(
+        np.ascontiguousarray(scene.voxels[..., ::-1]),
+        scene.spacing_mm,
+        np.ascontiguousarray(scene.body[..., ::-1]),
+        mirror @ scene.to_template @ flip,
+        scene.brain_atlas,
+        scene.is_ct,
+    )
+    for name in ("depth_mm", "height_mm", "brain_distance_mm"):
+        if name in scene.__dict__:
+            turned.__dict__[name] = np.ascontiguousarray(scene.__dict__[name][..., ::-1])
+    return turned
+
+
+def _faceless_case(heads: Heads, rng: np.random.Generator) -> JudgeCase:
+    """A body, or a head that is cropped, stripped or echo-planar, on its own grid."""
+    member = _one_of(heads.faceless, rng)
+    voxels = np.asarray(member.voxels, dtype=np.float32)
+    spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
+    scene = Scene(voxels, spacing, member.body, np.eye(4), heads.atlas, member.entry.modality == "CT")
+    if rng.random() < 0.5:
+        scene = with_geometry(conditions.vary_intensity(scene, rng), scene)
+        if member.entry.face == "stripped":  # what was cut out stays exactly so
+            scene = replace(scene, voxels=np.where(voxels == voxels.min(), np.float32(0), scene.voxels))
+    if rng.random() < 0.25 and not scene.body.all():
+        scene = conditions.zero_air(scene, rng)
+    is_whole = bool(np.all(voxels[::5, ::5, ::5] == np.round(voxels[::5, ::5, ::5])))
+    kind = "body" if member.entry.body_part != "head" else member.entry.face
+    return _case(regrid(scene, rng), None, kind, rng, is_whole=is_whole)
+
+
+def _case(scene: Scene, change: Change | None, kind: str, rng: np.random.Generator, *, is_whole: bool) -> JudgeCase:
+    """Store the volume as a scanner or a tool does, and label it."""
+    voxels = scene.voxels if change is None else change.voxels
+    target = np.zeros(scene.body.shape, np.uint8) if change is None else anonymized_target(scene, change)
+    if is_whole and rng.random() < RESTORED_SHARE and float(voxels.max() - voxels.min()) > 50:
+        voxels = np.round(voxels)
+    voxels = without_ct_padding(np.ascontiguousarray(voxels, dtype=np.float32), "CT" if scene.is_ct else "MR")
+    first, second, third = (float(step) for step in scene.spacing_mm)
+    return JudgeCase(voxels, (first, second, third), target, kind, scene.is_ct)
+
+
+def _one_of(members: tuple[Member, ...], rng: np.random.Generator) -> Member:
+    return members[rng.integers(len(members))]

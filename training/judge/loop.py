@@ -1,0 +1,257 @@
+"""A resumable training loop: patches from a folder that a simulating process fills, the hard ones more often."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.judge.network import build_network
+from training.judge.patches import read_patch
+from training.judge.simulate import WAITING_FILE
+from training.samples import IGNORE
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to train. The learning rate falls with the root of the steps, so that a run may go on for ever."""
+
+    batch_size: int = 4
+    learning_rate: float = 3e-3
+    full_rate_steps: int = 1500
+    warm_up_steps: int = 50
+    weight_decay: float = 1e-3
+    ema_decay: float = 0.998
+    least_changed: int = 200  # voxels in a batch, for Dice to be counted
+    most_patches: int = 2000
+    kept_hard: int = 300  # patches that are kept longer, since something false was painted in them
+    hard_life: int = 4  # times as long
+    checkpoint_s: float = 120.0
+    seed: int = 1
+
+
+@dataclass(eq=False)
+class Learner:
+    """The network, its moving average, its optimiser, and what is known of the patches."""
+
+    network: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    steps: int = 0
+    spent_s: float = 0.0
+    false_shares: dict[str, float] = field(default_factory=dict)  # painted falsely when last used, by file name
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+            "spent_s": self.spent_s,
+            "false_shares": self.false_shares,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a kept state."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps, self.spent_s = state["steps"], state["spent_s"]
+        self.false_shares = dict(state["false_shares"])
+
+
+def make_learner(settings: Settings) -> Learner:
+    """A fresh network; channels-last is the faster layout on CPUs."""
+    torch.manual_seed(settings.seed)
+    network = build_network().to(memory_format=torch.channels_last_3d)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return Learner(network, deepcopy(network).requires_grad_(requires_grad=False), optimizer)
+
+
+def rate_at(steps: int, settings: Settings) -> float:
+    """Warmed up, then constant, then falling with the root of the steps."""
+    warmth = min(1.0, (steps + 1) / settings.warm_up_steps)
+    return settings.learning_rate * warmth * min(1.0, (settings.full_rate_steps / max(steps, 1)) ** 0.5)
+
+
+def loss_of(logits: Tensor, target: Tensor, least_changed: int) -> tuple[Tensor, float | None]:
+    """Cross-entropy, and one minus Dice of any change where enough is changed; that Dice."""
+    valid = target != IGNORE
+    safe = torch.where(valid, target, torch.zeros_like(target))
+    if not bool(valid.any()):
+        return logits.sum() * 0.0, None
+    cross_entropy = nn.functional.cross_entropy(logits, target, ignore_index=IGNORE)
+    truth = (safe > 0).float()
+    if float(truth.sum()) < least_changed:
+        return cross_entropy, None
+    changed = (1 - logits.softmax(1)[:, 0]) * valid
+    dice = (2 * (changed * truth).sum() + 1) / (changed.sum() + truth.sum() + 1)
+    return cross_entropy + 1 - dice, float(dice.detach())
+
+
+def learn(learner: Learner, names: list[str], folder: Path, settings: Settings) -> tuple[float, float | None]:
+    """One step on some patches: loss and soft Dice."""
+    pairs = [read_patch(folder / name) for name in names]
+    channels = torch.from_numpy(np.stack([channels for channels, _ in pairs]).astype(np.float32))
+    target = torch.from_numpy(np.stack([target for _, target in pairs]).astype(np.int64))
+    for group in learner.optimizer.param_groups:
+        group["lr"] = rate_at(learner.steps, settings)
+    learner.network.train()
+    logits = learner.network(channels.contiguous(memory_format=torch.channels_last_3d))
+    loss, dice = loss_of(logits, target, settings.least_changed)
+    learner.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(learner.network.parameters(), 5.0)
+    learner.optimizer.step()
+    learner.steps += 1
+    decay = min(settings.ema_decay, learner.steps / (learner.steps + 20))
+    with torch.no_grad():
+        for kept, new in zip(learner.average.parameters(), learner.network.parameters(), strict=True):
+            kept.lerp_(new, 1 - decay)
+        for kept, new in zip(learner.average.buffers(), learner.network.buffers(), strict=True):
+            kept.copy_(new)
+        painted = ((1 - logits.softmax(1)[:, 0]) * (target == 0)).mean((1, 2, 3))
+    learner.false_shares |= {name: round(float(share), 5) for name, share in zip(names, painted, strict=True)}
+    return float(loss.detach()), dice
+
+
+def draw_batch(learner: Learner, names: list[str], settings: Settings) -> list[str]:
+    """Patches for the next step; the same for the same step, names and false shares.
+
+    New ones come first of all, those with something painted falsely more often than the rest.
+    """
+    rng = np.random.default_rng([settings.seed, learner.steps])
+    known = learner.false_shares
+    weights = np.array([1 + 30 * min(known[name], 0.1) if name in known else 4.0 for name in names])
+    chosen = rng.choice(len(names), settings.batch_size, replace=False, p=weights / weights.sum())
+    return [names[index] for index in chosen]
+
+
+def take_away(learner: Learner, names: list[str], folder: Path, settings: Settings) -> list[str]:
+    """Delete what is beyond the limit, the oldest first, the hard ones later; the names that are left."""
+    excess = len(names) - settings.most_patches
+    if excess <= 0:
+        return names
+    known = learner.false_shares
+    newest = int(names[-1].split("-")[0])
+    oldest_hard = newest - settings.hard_life * (newest - int(names[0].split("-")[0]))
+    hard = set(
+        sorted((name for name in names if known.get(name, 0) > 0.002), key=lambda name: known[name])[
+            -settings.kept_hard :
+        ]
+    )
+    hard = {name for name in hard if int(name.split("-")[0]) >= oldest_hard}
+    gone = [name for name in names if name not in hard][:excess]
+    for name in gone:
+        (folder / name).unlink(missing_ok=True)
+        known.pop(name, None)
+    left = set(gone)
+    return [name for name in names if name not in left]
+
+
+def patch_names(folder: Path) -> list[str]:
+    """Names of the patches in a folder, oldest first."""
+    return sorted(path.name for path in folder.glob("*.npy"))
+
+
+def keep(learner: Learner, path: Path) -> None:
+    """Write the checkpoint, whole or not at all."""
+    part = path.with_suffix(".part")
+    torch.save(learner.state(), part)
+    part.replace(path)
+
+
+def resume(work: Path, settings: Settings) -> Learner:
+    """The learner of ``work/checkpoint.pt``, or a fresh one."""
+    learner = make_learner(settings)
+    path = work / "checkpoint.pt"
+    if path.is_file():
+        learner.restore(torch.load(path, weights_only=True))
+        log.info("resumed at step %d after %.0f s", learner.steps, learner.spent_s)
+    return learner
+
+
+class _Ending:
+    """Whether a signal asked the run to end; the step in progress is finished and kept."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.is_asked = True
+
+
+def train(work: Path, settings: Settings, *, simulator: list[str] | None, until_step: int | None = None) -> Learner:
+    """Train until a signal comes or a step is reached, from where the last run ended.
+
+    Parameters
+    ----------
+    simulator
+        Command of the simulating process, which is started again when it ends; None where patches are there already.
+    """
+    folder, log_file = work / "patches", work / "log.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    learner, ending, process = resume(work, settings), _Ending(), None
+    recent: deque[tuple[float, float | None]] = deque(maxlen=100)
+    kept_at = last = time.monotonic()
+    try:
+        while not ending.is_asked and learner.steps != until_step:
+            if simulator is not None and (process is None or process.poll() is not None):
+                process = subprocess.Popen(simulator)
+            names = take_away(learner, patch_names(folder), folder, settings)
+            if len(names) < 10 * settings.batch_size and simulator is not None:
+                time.sleep(2)
+                last = time.monotonic()
+                continue
+            recent.append(learn(learner, draw_batch(learner, names, settings), folder, settings))
+            (work / WAITING_FILE).write_text(str(sum(name not in learner.false_shares for name in names)), "utf-8")
+            now = time.monotonic()
+            learner.spent_s, last = learner.spent_s + now - last, now
+            if now - kept_at > settings.checkpoint_s:
+                keep(learner, work / "checkpoint.pt")
+                _report(learner, recent, names, log_file)
+                kept_at = now
+    finally:
+        if process is not None:
+            process.terminate()
+        keep(learner, work / "checkpoint.pt")
+    return learner
+
+
+def _report(learner: Learner, recent: deque[tuple[float, float | None]], names: list[str], path: Path) -> None:
+    """Append one line of how it goes."""
+    dice = [dice for _, dice in recent if dice is not None]
+    line = {
+        "minutes": round(learner.spent_s / 60, 1),
+        "steps": learner.steps,
+        "loss": round(float(np.mean([loss for loss, _ in recent])), 4),
+        "dice": round(float(np.mean(dice)), 4) if dice else None,
+        "patches": len(names),
+        "newest": names[-1],
+        "hard": sum(share > 0.01 for share in learner.false_shares.values()),
+    }
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(line) + "\n")
+    log.info("%s", line)
+
+
+def simulator_command(arguments: list[str]) -> list[str]:
+    """The simulating process as a command of its own."""
+    return [sys.executable, "-m", "training.judge", "simulate", *arguments]

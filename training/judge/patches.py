@@ -1,0 +1,185 @@
+"""From a case to patches as the judge gets them: the 3 mm networks' answers, channels, and where patches lie.
+
+A patch file is one float16 array: all channels and, last, the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import nn
+
+from inference.judge.channels import CHANNEL_NAMES, View, judge_channels
+from inference.judge.context import depth_in, probabilities, resampled
+from inference.judge.region import find_landmarks, region_of
+from inference.models import load_model, read_model_spec
+from inference.refine.grids import Field, Mask
+from training.judge.cases import JudgeCase
+from training.samples import IGNORE, preprocess
+
+PATCH = (40, 48, 40)
+PATCHES_PER_CASE, OF_LARGE_CASES, LARGE_VOXELS = 4, 8, 1_500_000
+BLANK_SHARE = 0.12  # of cases: nothing of the 3 mm network but the body
+FINEST_MM = 0.9  # finer axes are read in strides
+FOUND_SHARE = 0.4  # of cases whose appearance compares with a first answer of the judge's instead of the 3 mm network
+AT_CHANGE_SHARE = 0.7  # of the patches of a changed case
+LARGE_PART_SHARE = 0.01  # of the largest part: smaller ones are crumbs
+POOL = 8  # the networks halve their input three times
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CoarseNetworks:
+    """The 3 mm networks whose answers the judge gets."""
+
+    foreground: nn.Module
+    anonymized: nn.Module
+
+
+def load_coarse_networks(models: Path) -> CoarseNetworks:
+    """Both reference networks on the CPU."""
+    loaded = [
+        load_model(read_model_spec(models / role), device=torch.device("cpu")) for role in ("foreground", "anonymized")
+    ]
+    foreground, anonymized = (model._networks[0] for model in loaded)  # noqa: SLF001
+    return CoarseNetworks(foreground, anonymized)
+
+
+@torch.inference_mode()
+def view_of(case: JudgeCase, networks: CoarseNetworks, *, is_blank: bool = False) -> tuple[View, NDArray[np.uint8]]:
+    """The judge's region of a case, with its target; the 3 mm networks run once over the whole volume."""
+    case = strided(case)
+    shape = case.voxels.shape
+    values = preprocess(case.voxels, np.asarray(case.spacing_mm))
+    padding = [(-size) % POOL for size in values.shape[1:]]
+    padded = nn.functional.pad(values[None], (0, padding[2], 0, padding[1], 0, padding[0]))
+    inner = (slice(None), *(slice(size) for size in values.shape[1:]))
+    body_share, context = (
+        probabilities(network(padded)[0][inner].numpy()) for network in (networks.foreground, networks.anonymized)
+    )
+    whole = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+    body: Mask = resampled(body_share[1:2], shape, whole)[0] > 0.5
+    landmarks = find_landmarks(body, case.spacing_mm)
+    window = region_of(shape, landmarks, case.spacing_mm)
+    if is_blank:
+        context = np.zeros_like(context)
+        context[0] = 1
+    view = View(
+        np.ascontiguousarray(case.voxels[window]),
+        depth_in(body, case.spacing_mm, window),
+        resampled(context, shape, window),
+        window,
+        landmarks,
+        case.spacing_mm,
+    )
+    return view, case.target[window]
+
+
+def strided(case: JudgeCase) -> JudgeCase:
+    """Every second voxel along axes that are finer than need be; values stay exact."""
+    steps = [2 if step < FINEST_MM else 1 for step in case.spacing_mm]
+    if steps == [1, 1, 1]:
+        return case
+    places = tuple(slice(None, None, step) for step in steps)
+    first, second, third = (step * mm for step, mm in zip(steps, case.spacing_mm, strict=True))
+    return JudgeCase(
+        np.ascontiguousarray(case.voxels[places]),
+        (first, second, third),
+        case.target[places],
+        case.kind,
+        case.is_ct,
+    )
+
+
+def draw_patches(case: JudgeCase, networks: CoarseNetworks, rng: np.random.Generator) -> list[NDArray[np.float16]]:
+    """Patches of a case, (channel + 1, slice, row, column) with the target last."""
+    view, target = view_of(case, networks, is_blank=rng.random() < BLANK_SHARE)
+    found = first_answer(target, view, rng) if rng.random() < FOUND_SHARE else None
+    channels = np.nan_to_num(judge_channels(view, found), nan=0.0, posinf=4.0, neginf=-4.0)
+    stacked = np.concatenate([channels, target[None].astype(np.float32)])
+    missing = [max(0, wanted - size) for size, wanted in zip(target.shape, PATCH, strict=True)]
+    widths = [(gap // 2, gap - gap // 2) for gap in missing]
+    if any(missing):
+        padded_target = np.pad(stacked[-1:], [(0, 0), *widths], constant_values=IGNORE)
+        stacked = np.concatenate([np.pad(stacked[:-1], [(0, 0), *widths]), padded_target])
+    count = OF_LARGE_CASES if target.size > LARGE_VOXELS else PATCHES_PER_CASE
+    centres = draw_centres(target, view, rng, count)
+    patches = []
+    for centre in centres:
+        starts = [
+            int(np.clip(place + before - wanted * rng.uniform(0.3, 0.7), 0, size - wanted))
+            for place, (before, _), wanted, size in zip(centre, widths, PATCH, stacked.shape[1:], strict=True)
+        ]
+        box = tuple(slice(start, start + wanted) for start, wanted in zip(starts, PATCH, strict=True))
+        patch = stacked[:, *box]
+        patches.append(np.ascontiguousarray(patch[..., ::-1] if rng.random() < 0.5 else patch).astype(np.float16))
+    return patches
+
+
+def draw_centres(
+    target: NDArray[np.uint8], view: View, rng: np.random.Generator, count: int
+) -> list[tuple[int, int, int]]:
+    """Voxels to lay patches around: every part of a change equally often; else skin, or what looks changed."""
+    is_changed = (target > 0) & (target < IGNORE)
+    parts, n_parts = ndimage.label(is_changed)
+    sizes = np.bincount(parts.ravel(), minlength=n_parts + 1)[1:]
+    large = np.flatnonzero(sizes >= LARGE_PART_SHARE * sizes.max(initial=0)) + 1
+    suspected = np.flatnonzero((view.context[0] < 0.6) & (target == 0))
+    near_skin = np.flatnonzero((np.abs(view.depth_mm) < 8) & (target == 0))
+    centres = []
+    for _ in range(count):
+        draw = rng.random()
+        if large.size and draw < AT_CHANGE_SHARE:
+            places = np.flatnonzero(parts == large[rng.integers(large.size)])
+        elif suspected.size and draw > 1 - 0.4 * (1 - AT_CHANGE_SHARE if large.size else 1):
+            places = suspected
+        elif near_skin.size and rng.random() < 0.8:
+            places = near_skin
+        else:
+            places = np.arange(target.size)
+        z, y, x = np.unravel_index(int(places[rng.integers(places.size)]), target.shape)
+        centres.append((int(z), int(y), int(x)))
+    return centres
+
+
+def first_answer(target: NDArray[np.uint8], view: View, rng: np.random.Generator) -> Field:
+    """What the judge might have found in a first round: most of a change, with some parts missed and some false.
+
+    Nothing where nothing was changed, or sometimes a false patch that looks changed to the 3 mm network.
+    """
+    truth = ((target > 0) & (target < IGNORE)).astype(np.float32)
+    if truth.any():
+        parts, n_parts = ndimage.label(truth > 0)
+        if n_parts > 1 and rng.random() < 0.5:
+            kept = rng.random(n_parts + 1) < 0.6
+            kept[1 + np.argmax(np.bincount(parts.ravel())[1:])] = True
+            truth *= kept[parts]
+        blobs = ndimage.zoom(rng.normal(0, 1, [-(-size // 8) for size in truth.shape]).astype(np.float32), 8, order=1)
+        blobs = blobs[tuple(slice(size) for size in truth.shape)]
+        truth = np.clip(ndimage.uniform_filter(truth, 3) - 0.6 * (blobs > rng.uniform(0.5, 2.0)), 0, 1)
+    if rng.random() < 0.3:
+        truth = np.maximum(truth, (1 - view.context[0]) * np.float32(rng.uniform(0.2, 1.0)))
+    return truth
+
+
+def write_patches(patches: Sequence[NDArray[np.float16]], folder: Path, name: str) -> None:
+    """Keep patches in a folder, each whole or not at all."""
+    for index, patch in enumerate(patches):
+        part = folder / f"{name}-{index}.part"
+        with part.open("wb") as stream:
+            np.save(stream, patch)
+        part.replace(folder / f"{name}-{index}.npy")
+
+
+def read_patch(path: Path) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    """Channels and target of a kept patch."""
+    kept = np.load(path)
+    if kept.shape != (len(CHANNEL_NAMES) + 1, *PATCH):
+        message = f"{path} has shape {kept.shape}, expected {(len(CHANNEL_NAMES) + 1, *PATCH)}: empty the folder"
+        raise ValueError(message)
+    return kept[:-1], kept[-1].astype(np.uint8)

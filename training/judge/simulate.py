@@ -1,0 +1,70 @@
+"""The simulating process: cases drawn one after the other, their patches written to a folder of limited size."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.cohort import load_cohort
+from training.judge.cases import draw_case
+from training.judge.heads import sort_heads
+from training.judge.patches import draw_patches, load_coarse_networks, write_patches
+
+log = logging.getLogger(__name__)
+
+MOST_UNUSED = 300  # patches that wait for their first use; the simulation pauses then
+WAITING_FILE = "waiting"  # how many those are, as the training counts them
+LARGEST_FOLDER = 3500  # patches in all, should nobody take away the old ones
+
+
+def simulate(
+    data: Path, cohort_folder: Path, work: Path, models: Path, *, seed: int, n_cases: int | None = None
+) -> int:
+    """Write the patches of case after case, from the one after the last that was kept; the number of the next case.
+
+    Ends when its parent process has ended.
+    """
+    torch.set_num_threads(1)
+    folder = work / "patches"
+    folder.mkdir(parents=True, exist_ok=True)
+    heads = sort_heads(load_cohort(data, cohort_folder, frozenset({"train"})), cohort_folder / "geometry")
+    networks = load_coarse_networks(models)
+    counter = work / "next_case"
+    number = int(counter.read_text("utf-8")) if counter.is_file() else 0
+    parent, last = os.getppid(), None if n_cases is None else number + n_cases
+    while number != last and os.getppid() == parent:
+        if n_cases is None and not has_room(folder, work / WAITING_FILE):
+            time.sleep(2)
+            continue
+        rng = np.random.default_rng([seed, number])
+        started_at = time.perf_counter()
+        try:
+            case = draw_case(heads, rng)
+            drawn_s = time.perf_counter() - started_at
+            patches = draw_patches(case, networks, rng)
+        except (ValueError, IndexError, ZeroDivisionError, FloatingPointError):
+            log.exception("case %d of seed %d could not be drawn", number, seed)
+        else:
+            write_patches(patches, folder, f"{number:08d}")
+            total_s = time.perf_counter() - started_at
+            log.info("case %d %s %s drawn %.1f s, all %.1f s", number, case.kind, case.voxels.shape, drawn_s, total_s)
+        number += 1
+        _write(counter, str(number))
+    return number
+
+
+def has_room(folder: Path, waiting: Path) -> bool:
+    """Whether patches are being used as fast as they are written; ``waiting`` holds how many were not used yet."""
+    n_waiting = int(waiting.read_text("utf-8") or 0) if waiting.is_file() else 0
+    return n_waiting < MOST_UNUSED and sum(1 for _ in folder.glob("*.npy")) < LARGEST_FOLDER
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text, "utf-8")
+    part.replace(path)
