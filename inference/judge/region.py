@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.refine.grids import Mask, Spacing
+from inference.refine.grids import Mask, Spacing, coarse_grid, largest_part, signed_distance_mm
 
 Window = tuple[slice, slice, slice]
 
 CAP_MM = 60.0  # below the vertex: the part that forehead and midline are measured in
-LEAST_PLANE_MM2 = 400.0  # of body in a plane, so that it counts as the head's
-BELOW_VERTEX_MM = 40.0  # nothing is removed above this
-BEFORE_FOREHEAD_MM, BEHIND_FOREHEAD_MM = 60.0, 130.0  # the nose and the air before it; behind the ears
+CORE_MM = 8.0  # deeper than this below the surface the body is no couch, and no thread
+LEAST_PLANE_MM2 = 200.0  # of such a core in a plane, so that it counts as the head's
+BELOW_VERTEX_MM = 28.0  # nothing is removed above this
+BEFORE_FOREHEAD_MM, BEHIND_FOREHEAD_MM = 60.0, 140.0  # the nose and the air before it; behind the ears
 BESIDE_MIDLINE_MM = 108.0
 LEAST_SIZE = 16  # voxels along an axis, where the volume has them
 
@@ -32,23 +33,25 @@ class Landmarks:
 
 
 def find_landmarks(body: Mask, spacing_mm: Spacing) -> Landmarks:
-    """Measure the upper end of the body.
+    """Measure the upper end of the body; couches, holders and threads are too thin to count.
 
     Parameters
     ----------
     body
         (slice, row, column) with axes towards head, posterior and left, as the 3 mm network found it.
     """
-    plane_mm2 = body.sum((1, 2)) * spacing_mm[1] * spacing_mm[2]
-    planes = np.flatnonzero(plane_mm2 > LEAST_PLANE_MM2)
+    grid = coarse_grid(body.shape, spacing_mm)
+    core = largest_part(signed_distance_mm(grid.reduce(body) > 0.5, grid.spacing_mm) > CORE_MM)
+    height, width, depth = grid.spacing_mm
+    planes = np.flatnonzero(core.sum((1, 2)) * width * depth > LEAST_PLANE_MM2)
     if not planes.size:
-        size = [length * step for length, step in zip(body.shape, spacing_mm, strict=True)]
-        return Landmarks(size[0], 0.0, size[2] / 2)
+        size_mm = [length * step for length, step in zip(body.shape, spacing_mm, strict=True)]
+        return Landmarks(size_mm[0], 0.0, size_mm[2] / 2)
     top = int(planes.max())
-    cap = body[max(0, top - int(CAP_MM / spacing_mm[0])) : top + 1]
+    cap = core[max(0, top - int(CAP_MM / height)) : top + 1]
     rows = np.flatnonzero(cap.any((0, 2)))
-    midline = float(np.average(np.arange(body.shape[2]), weights=cap.sum((0, 1))))
-    return Landmarks(top * spacing_mm[0], int(rows.min()) * spacing_mm[1], midline * spacing_mm[2])
+    midline = float(np.average(np.arange(cap.shape[2]) + 0.5, weights=cap.sum((0, 1))))
+    return Landmarks((top + 1) * height + CORE_MM, int(rows.min()) * width - CORE_MM, midline * depth)
 
 
 def region_of(shape: tuple[int, ...], landmarks: Landmarks, spacing_mm: Spacing) -> Window:
