@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.judge.region import Window
+from inference.judge.region import GRID_MM, Window
 from inference.refine.grids import Field, Mask, Spacing, coarse_grid, signed_distance_mm
 
 FARTHEST_MM = 40.0  # distances beyond it say nothing more
@@ -39,8 +39,8 @@ def _weights(n_from: int, n_to: int, part: slice) -> NDArray[np.float32]:
 
 
 def depth_in(body: Mask, spacing_mm: Spacing, window: Window) -> Field:
-    """Depth below the body's surface in a window, negative outside, from a grid of about 3 mm."""
-    grid = coarse_grid(body.shape, spacing_mm)
+    """Depth below the body's surface in a window, negative outside, from a coarse grid."""
+    grid = coarse_grid(body.shape, spacing_mm, coarse_mm=GRID_MM)
     coarse = signed_distance_mm(grid.reduce(body) > 0.5, grid.spacing_mm)
     covered = tuple(size * step for size, step in zip(grid.coarse_shape, grid.block, strict=True))
     return resampled(np.clip(coarse, -FARTHEST_MM, FARTHEST_MM)[None], covered, window)[0]

@@ -14,6 +14,7 @@ from inference.refine.grids import Mask, Spacing, coarse_grid, largest_part, sig
 
 Window = tuple[slice, slice, slice]
 
+GRID_MM = 4.0  # of the grid that distances are measured on
 CAP_MM = 60.0  # below the vertex: the part that forehead and midline are measured in
 CORE_MM = 8.0  # deeper than this below the surface the body is no couch, and no thread
 LEAST_PLANE_MM2 = 200.0  # of such a core in a plane, so that it counts as the head's
@@ -40,7 +41,7 @@ def find_landmarks(body: Mask, spacing_mm: Spacing) -> Landmarks:
     body
         (slice, row, column) with axes towards head, posterior and left, as the 3 mm network found it.
     """
-    grid = coarse_grid(body.shape, spacing_mm)
+    grid = coarse_grid(body.shape, spacing_mm, coarse_mm=GRID_MM)
     core = largest_part(signed_distance_mm(grid.reduce(body) > 0.5, grid.spacing_mm) > CORE_MM)
     height, width, depth = grid.spacing_mm
     planes = np.flatnonzero(core.sum((1, 2)) * width * depth > LEAST_PLANE_MM2)

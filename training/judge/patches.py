@@ -16,8 +16,8 @@ from scipy import ndimage
 from torch import nn
 
 from inference.judge.channels import CHANNEL_NAMES, View, judge_channels
-from inference.judge.context import depth_in, probabilities, resampled
-from inference.judge.region import find_landmarks, region_of
+from inference.judge.context import probabilities, resampled
+from inference.judge.judge import strides_of, view_volume
 from inference.models import load_model, read_model_spec
 from inference.refine.grids import Field, Mask
 from training.judge.cases import JudgeCase
@@ -26,7 +26,6 @@ from training.samples import IGNORE, preprocess
 PATCH = (40, 48, 40)
 PATCHES_PER_CASE, OF_LARGE_CASES, LARGE_VOXELS = 4, 8, 1_500_000
 BLANK_SHARE = 0.12  # of cases: nothing of the 3 mm network but the body
-FINEST_MM = 0.9  # finer axes are read in strides
 FOUND_SHARE = 0.4  # of cases whose appearance compares with a first answer of the judge's instead of the 3 mm network
 AT_CHANGE_SHARE = 0.7  # of the patches of a changed case
 LARGE_PART_SHARE = 0.01  # of the largest part: smaller ones are crumbs
@@ -64,36 +63,22 @@ def view_of(case: JudgeCase, networks: CoarseNetworks, *, is_blank: bool = False
     )
     whole = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
     body: Mask = resampled(body_share[1:2], shape, whole)[0] > 0.5
-    landmarks = find_landmarks(body, case.spacing_mm)
-    window = region_of(shape, landmarks, case.spacing_mm)
     if is_blank:
         context = np.zeros_like(context)
         context[0] = 1
-    view = View(
-        np.ascontiguousarray(case.voxels[window]),
-        depth_in(body, case.spacing_mm, window),
-        resampled(context, shape, window),
-        window,
-        landmarks,
-        case.spacing_mm,
-    )
-    return view, case.target[window]
+    view = view_volume(case.voxels, case.spacing_mm, body, context)
+    return view, case.target[view.window]
 
 
 def strided(case: JudgeCase) -> JudgeCase:
-    """Every second voxel along axes that are finer than need be; values stay exact."""
-    steps = [2 if step < FINEST_MM else 1 for step in case.spacing_mm]
-    if steps == [1, 1, 1]:
+    """Read as many voxels of each axis as the judge does; values stay exact."""
+    steps = strides_of(case.spacing_mm)
+    if steps == (1, 1, 1):
         return case
     places = tuple(slice(None, None, step) for step in steps)
     first, second, third = (step * mm for step, mm in zip(steps, case.spacing_mm, strict=True))
-    return JudgeCase(
-        np.ascontiguousarray(case.voxels[places]),
-        (first, second, third),
-        case.target[places],
-        case.kind,
-        case.is_ct,
-    )
+    voxels = np.ascontiguousarray(case.voxels[places])
+    return JudgeCase(voxels, (first, second, third), case.target[places], case.kind, case.is_ct)
 
 
 def draw_patches(case: JudgeCase, networks: CoarseNetworks, rng: np.random.Generator) -> list[NDArray[np.float16]]:
