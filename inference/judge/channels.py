@@ -108,7 +108,7 @@ def _unit(voxels: Field, body: Mask, air: Mask) -> Field:
     outside, inside = voxels[air][::EVERY], voxels[body][::EVERY]
     low = float(np.median(outside)) if outside.size else float(voxels.min())
     high = float(np.percentile(inside, TISSUE_PERCENTILE)) if inside.size else low + 1.0
-    return np.clip((voxels - np.float32(low)) / np.float32(max(abs(high - low), 1e-3)), -3, 4)
+    return np.asarray(np.clip((voxels - np.float32(low)) / np.float32(max(abs(high - low), 1e-3)), -3, 4))
 
 
 def _local(voxels: Field, unit: Field, body: Mask) -> list[Field]:
@@ -133,8 +133,8 @@ def _local(voxels: Field, unit: Field, body: Mask) -> list[Field]:
 
 def _differences(voxels: Field, unit: Field) -> tuple[Field, Field, Field, Field, Field]:
     """Equal neighbours (0 to 6), mean step, squared steps, Laplacian, and the middle one of the axes' turns."""
-    equal, steps, squared, laplacian = (np.zeros(voxels.shape, np.float32) for _ in range(4))
-    turns = []
+    equal, steps, squared, laplacian = np.zeros((4, *voxels.shape), np.float32)
+    turns: list[Field] = []
     for axis in range(3):
         lower, middle, upper = _sides(axis)
         step = np.diff(unit, axis=axis)
@@ -151,7 +151,7 @@ def _differences(voxels: Field, unit: Field) -> tuple[Field, Field, Field, Field
         turns.append(whole)
     first, second, third = turns
     middle_turn = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
-    return equal, steps / 6, squared, laplacian, middle_turn
+    return equal, np.asarray(steps / 6), squared, laplacian, np.asarray(middle_turn)
 
 
 def _sides(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...], tuple[slice, ...]]:
@@ -193,7 +193,7 @@ def _appearance(voxels: Field, body: Mask, likely: Field) -> list[Field]:
     equal = (voxels == values[order[0]]).astype(np.float32) if is_fill else np.zeros(voxels.shape, np.float32)
     far = likely < FAR_BELOW
     evidence = (_log_ratio(voxels, core, body & far), _log_ratio(voxels, core, ~body & far))
-    return [equal, *(_box(field, 3) / 2 for field in evidence)]
+    return [equal, *(np.asarray(_box(field, 3) / 2, dtype=np.float32) for field in evidence)]
 
 
 def _log_ratio(voxels: Field, core: Mask, others: Mask) -> Field:

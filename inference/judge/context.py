@@ -43,4 +43,4 @@ def depth_in(body: Mask, spacing_mm: Spacing, window: Window) -> Field:
     grid = coarse_grid(body.shape, spacing_mm, coarse_mm=GRID_MM)
     coarse = signed_distance_mm(grid.reduce(body) > 0.5, grid.spacing_mm)
     covered = tuple(size * step for size, step in zip(grid.coarse_shape, grid.block, strict=True))
-    return resampled(np.clip(coarse, -FARTHEST_MM, FARTHEST_MM)[None], covered, window)[0]
+    return np.asarray(resampled(np.clip(coarse, -FARTHEST_MM, FARTHEST_MM)[None], covered, window)[0])

@@ -1,0 +1,234 @@
+"""The judge's training: labels that say what a tool did, patches at every part, and runs that go on to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+pytest.importorskip("pydeface")
+
+from inference.judge.channels import CHANNEL_NAMES, View
+from inference.judge.region import Landmarks
+from training.cohort import Cohort
+from training.defacing import Scene
+from training.judge import cases
+from training.judge.cases import SHARES, draw_case
+from training.judge.heads import Heads, map_scene, scan_scene, sort_heads
+from training.judge.loop import Settings, draw_batch, loss_of, make_learner, patch_names, take_away, train
+from training.judge.patches import PATCH, draw_centres, first_answer, read_patch, write_patches
+from training.judge.simulate import MOST_UNUSED, WAITING_FILE, has_room
+from training.judge.tools import TOOLS, half_space
+from training.judge.untouched import dark_neck, ghosts, low_field, vary_ct
+from training.samples import IGNORE, anonymized_target
+
+
+@pytest.fixture(scope="module")
+def heads(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Heads]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.judge.heads.MAX_VOXELS", 120_000)
+        yield sort_heads(cohort, tmp_path_factory.mktemp("geometry"))
+
+
+@pytest.fixture(scope="module")
+def scene(heads: Heads) -> Scene:
+    return scan_scene(heads.mr[0], heads)
+
+
+def test_kept_geometry_is_the_scenes_own(heads: Heads, scene: Scene) -> None:
+    assert (heads.folder / "head.npz").is_file()
+    again = scan_scene(heads.mr[0], heads)
+    depth_mm = ndimage.distance_transform_edt(scene.body, sampling=scene.spacing_mm)
+    np.testing.assert_allclose(again.depth_mm, depth_mm, rtol=1e-3)
+    np.testing.assert_array_equal(again.voxels, heads.mr[0].voxels)
+
+
+def test_a_rendered_map_lies_where_its_geometry_says(heads: Heads) -> None:
+    rendered = map_scene(heads.maps[0], heads, np.random.default_rng(1), is_ct=True)
+    assert rendered.is_ct
+    assert rendered.depth_mm.shape == rendered.voxels.shape
+    assert (rendered.depth_mm[~rendered.body] == 0).all()
+    assert np.median(rendered.voxels[rendered.height_mm > 20]) < -900  # air
+    assert np.median(rendered.voxels[rendered.depth_mm > 8]) > -200  # tissue
+
+
+def test_a_mirrored_head_has_its_left_ear_where_the_right_one_was(scene: Scene) -> None:
+    mirrored = cases._mirrored(scene)
+    last = scene.voxels.shape[2] - 1
+    assert mirrored.voxels[20, 10, 3] == scene.voxels[20, 10, last - 3]
+    x, y, z = scene.template_mm[:, 20, 10, last - 3]
+    np.testing.assert_allclose(mirrored.template_mm[:, 20, 10, 3], (-x, y, z), atol=1e-3)
+
+
+@pytest.mark.parametrize("tool", list(TOOLS))
+def test_a_tool_changes_what_its_mask_says_and_nothing_else(scene: Scene, tool: str) -> None:
+    change = TOOLS[tool](scene, np.random.default_rng(3), [scene])
+    touched = change.removed | change.altered
+    np.testing.assert_array_equal(change.voxels[~touched], scene.voxels[~touched])
+    assert (touched & scene.body).any()
+    target = anonymized_target(scene, change)
+    expected = {"other face": 3, "template face": 3, "mean face": 2, "block face": 2}.get(tool, 1)
+    assert set(np.unique(target[touched & scene.body])) == {expected}
+    assert set(np.unique(target[touched & ~scene.body & ~change.body])) <= {IGNORE}
+    assert not target[~touched].any()
+
+
+def test_the_half_space_is_that_of_spm(cohort: Cohort) -> None:
+    """-1.1 y + 0.98 z + 100 < 0 in MNI mm, y towards anterior, holds for the nose and not for the brain."""
+    place = np.diag([4.0, 4.0, 4.0, 1.0])
+    place[:3, 3] = (-100.0, -120.0, -140.0)
+    # The array's axes are slice, row, column, those of the template x, y, z.
+    place[:3, :3] = place[:3, :3][:, ::-1]
+    voxels = np.full((60, 60, 50), 9.0, np.float32)
+    scene = Scene(voxels, np.full(3, 4.0), np.ones(voxels.shape, bool), place, cohort.brain_atlas)
+    removed = half_space(scene, np.random.default_rng(0)).removed
+    share = {
+        name: float(removed[np.linalg.norm(scene.template_mm - np.reshape(at, (3, 1, 1, 1)), axis=0) < 8].mean())
+        for name, at in {"nose": (0.0, -105.0, -55.0), "brain": (0.0, -10.0, 20.0), "neck": (0.0, 10.0, -90.0)}.items()
+    }
+    assert share == {"nose": 1.0, "brain": 0.0, "neck": 0.0}
+
+
+def test_half_of_the_cases_are_untouched_and_have_nothing_to_find(heads: Heads) -> None:
+    drawn = [draw_case(heads, np.random.default_rng([7, number])) for number in range(24)]
+    untouched = [case for case in drawn if case.kind not in SHARES]
+    assert 6 <= len(untouched) <= 18
+    assert not any(case.target.any() for case in untouched)
+    assert sum(case.is_ct for case in drawn) >= 2
+    assert all(np.isfinite(case.voxels).all() and case.target.shape == case.voxels.shape for case in drawn)
+    again = draw_case(heads, np.random.default_rng([7, 3]))
+    np.testing.assert_array_equal(again.voxels, drawn[3].voxels)
+    assert sum(SHARES.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("condition", [dark_neck, ghosts, low_field])
+def test_what_scanners_do_keeps_the_grid_and_leaves_finite_values(scene: Scene, condition: object) -> None:
+    changed = condition(scene, np.random.default_rng(2))  # type: ignore[operator]
+    assert changed.voxels.shape == scene.voxels.shape
+    assert np.isfinite(changed.voxels).all()
+    assert changed.body is scene.body
+    assert not np.array_equal(changed.voxels, scene.voxels)
+
+
+def test_a_face_mask_and_a_head_rest_never_enter_the_body(heads: Heads) -> None:
+    rendered = map_scene(heads.maps[0], heads, np.random.default_rng(1), is_ct=True)
+    changed = [vary_ct(rendered, np.random.default_rng(seed)) for seed in range(6)]
+    assert all(one.body is rendered.body for one in changed)
+    assert any((one.voxels[rendered.height_mm > 3] > -500).mean() > 0.01 for one in changed)
+
+
+def test_patches_lie_at_an_ear_as_often_as_at_the_face() -> None:
+    target = np.zeros((60, 60, 60), np.uint8)
+    target[:40, :30] = 1
+    target[45:57, 45:57, 45:57] = 1
+    target[0, 59, 59] = 1  # a crumb
+    target[:40, 35:40] = IGNORE
+    depth, context = np.full(target.shape, 20, np.float32), np.zeros((4, *target.shape), np.float32)
+    context[0] = 1
+    view = View(depth, depth, context, (slice(60),) * 3, Landmarks(0, 0, 0), (2.0, 2.0, 2.0))  # type: ignore[arg-type]
+    centres = draw_centres(target, view, np.random.default_rng(0), 400)
+    at_ear = np.mean([min(centre) >= 45 and max(centre) < 57 for centre in centres])
+    assert 0.28 < at_ear < 0.42  # 0.7 of the patches lie at a change
+    answer = first_answer(target, view, np.random.default_rng(0))
+    assert answer.min() >= 0
+    assert answer.max() <= 1
+    assert answer[:38, :28].mean() > 0.5
+    assert answer[42:, :28].max() < 0.5
+
+
+def test_loss_ignores_what_is_not_to_be_judged_and_adds_dice_where_enough_is_changed() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 4, 8, 8, 8), torch.zeros((2, 8, 8, 8), dtype=torch.long)
+    target[:, :4], target[:, :, :, 6:] = 2, IGNORE
+    other = logits.clone()
+    other[..., 6:] += 3
+    assert loss_of(logits, target, 10)[0] == loss_of(other, target, 10)[0]
+    assert loss_of(logits, target, 10_000)[1] is None
+    sure = torch.full((2, 4, 8, 8, 8), -20.0)
+    sure[:, 2, :4], sure[:, 0, 4:] = 20.0, 20.0
+    loss, dice = loss_of(sure, target, 10)
+    assert loss == pytest.approx(0, abs=1e-4)
+    assert dice == pytest.approx(1, abs=1e-4)
+
+
+def write_random_patches(folder: Path, n_cases: int, first: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + n_cases):
+        rng = np.random.default_rng(number)
+        patch = rng.normal(0, 1, (len(CHANNEL_NAMES) + 1, *PATCH)).astype(np.float16)
+        patch[-1] = patch[0] > 1
+        write_patches([patch, patch[..., ::-1]], folder, f"{number:08d}")
+
+
+def test_a_patch_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_random_patches(tmp_path, 1)
+    channels, target = read_patch(tmp_path / "00000000-0.npy")
+    assert channels.shape == (len(CHANNEL_NAMES), *PATCH)
+    np.testing.assert_array_equal(target, channels[0] > 1)
+    np.save(tmp_path / "other.npy", np.zeros((3, 4, 4, 4), np.float16))
+    with pytest.raises(ValueError, match="empty the folder"):
+        read_patch(tmp_path / "other.npy")
+
+
+@pytest.fixture
+def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds instead of minutes: narrow, on small patches."""
+    from training.judge import network, patches
+
+    monkeypatch.setattr(patches, "PATCH", (8, 8, 8))
+    monkeypatch.setattr(f"{__name__}.PATCH", (8, 8, 8))
+    monkeypatch.setitem(network.ARCHITECTURE, "features_per_stage", [4, 4, 4, 4])
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(tmp_path: Path) -> None:
+    settings = Settings(batch_size=2, warm_up_steps=2)
+    weights = []
+    for name, ends in (("whole", [6]), ("parts", [2, 3, 6])):
+        write_random_patches(tmp_path / name / "patches", 3)
+        for end in ends:
+            torch.manual_seed(end)  # whatever else was drawn before
+            learner = train(tmp_path / name, settings, simulator=None, until_step=end)
+        weights.append([*learner.network.state_dict().values(), *learner.average.state_dict().values()])
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+    assert learner.steps == 6
+
+
+def test_new_patches_come_first_and_hard_ones_more_often() -> None:
+    settings = Settings(batch_size=1)
+    learner = make_learner(settings)
+    names = [f"{number:08d}-0.npy" for number in range(10)]
+    learner.false_shares = dict.fromkeys(names[:9], 0.0) | {names[0]: 0.1}
+    counts = dict.fromkeys(names, 0)
+    for step in range(600):
+        learner.steps = step
+        counts[draw_batch(learner, names, settings)[0]] += 1
+    assert counts[names[9]] > 2.5 * counts[names[4]]
+    assert counts[names[0]] > 2.5 * counts[names[4]]
+    learner.steps = 5
+    assert draw_batch(learner, names, settings) == draw_batch(learner, names, settings)
+
+
+@pytest.mark.usefixtures("small_network")
+def test_old_patches_go_and_hard_ones_stay_a_while(tmp_path: Path) -> None:
+    write_random_patches(tmp_path, 10)
+    settings = Settings(most_patches=8, kept_hard=2, hard_life=2)
+    learner = make_learner(settings)
+    learner.false_shares = {"00000000-0.npy": 0.2, "00000001-1.npy": 0.05, "00000002-0.npy": 0.001}
+    left = take_away(learner, patch_names(tmp_path), tmp_path, settings)
+    assert left == patch_names(tmp_path)
+    assert len(left) == 8
+    assert {"00000000-0.npy", "00000001-1.npy"} <= set(left)
+    assert "00000002-0.npy" not in learner.false_shares
+
+
+def test_simulation_pauses_while_nothing_is_used(tmp_path: Path) -> None:
+    folder = tmp_path / "patches"
+    folder.mkdir()
+    assert has_room(folder, tmp_path / WAITING_FILE)
+    (tmp_path / WAITING_FILE).write_text(str(MOST_UNUSED))
+    assert not has_room(folder, tmp_path / WAITING_FILE)

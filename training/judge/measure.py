@@ -1,0 +1,123 @@
+"""Measure the judge on ``val``: ``python -m training.judge.measure --data DATA --cohort COHORT --work WORK``.
+
+The cases are those of ``training.evaluate``, kept in ``WORK/val`` with what the pipeline without a judge makes of them.
+Printed is a table of each condition: Dice in the head today and with the judge, and what is painted outside the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from inference.judge.judge import judge_volume
+from inference.refine.grids import Mask
+from training.cohort import load_cohort
+from training.evaluation.measure import dice, load_measured
+from training.evaluation.tables import group, table
+from training.judge.loop import Settings, resume
+from training.judge.val_cases import KeptCase, keep_cases, kept_cases
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRow:
+    """One case with and without the judge; Dice is None where nothing was changed.
+
+    Attributes
+    ----------
+    false_ml
+        Painted by the judge outside what the tool wrote over.
+    false_in_body_ml
+        The part of it in the body as the 3 mm network found it.
+    """
+
+    case: str
+    modality: str
+    condition: str
+    dice_today: float | None
+    dice_judge: float | None
+    false_today_ml: float
+    false_ml: float
+    false_in_body_ml: float
+
+
+def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
+    """Compare the judge's answer and today's result with the truth."""
+    judgement = judge_volume(case.voxels, case.spacing_mm, case.body, case.context, network)
+    found = np.zeros(case.voxels.shape, bool)
+    found[judgement.window] = judgement.changed > THRESHOLD
+    voxel_ml = float(np.prod(case.spacing_mm)) / 1000
+
+    def ml(mask: Mask) -> float:
+        return round(float(np.count_nonzero(mask)) * voxel_ml, 2)
+
+    dice_today = dice_judge = None
+    truth = np.zeros(case.voxels.shape, bool) if case.truth is None else case.truth
+    if case.intact_body is not None:
+        inside = truth & case.intact_body
+        dice_today, dice_judge = (dice(mask & case.intact_body, inside) for mask in (case.today, found))
+    false = found & ~truth
+    return JudgeRow(*case.key, dice_today, dice_judge, ml(case.today & ~truth), ml(false), ml(false & case.body))
+
+
+def tables(rows: Sequence[JudgeRow]) -> str:
+    """Markdown: mean and worst Dice by tool, median and worst false area by condition."""
+    tools, untouched = [], []
+    for (condition, modality), chosen in group(rows, lambda row: (row.condition, row.modality)):
+        name = f"{condition}, {modality}"
+        if chosen[0].dice_today is None:
+            untouched.append([name, str(len(chosen)), *_two(chosen, np.median, max, "false_today_ml", "false_ml")])
+            untouched[-1] += _two(chosen, np.median, max, "false_in_body_ml")
+        else:
+            tools.append([name, str(len(chosen)), *_two(chosen, np.mean, min, "dice_today", "dice_judge")])
+            tools[-1] += _two(chosen, np.median, max, "false_ml")
+    first = table(["tool", "n", "today", "judge", "judge outside, mL"], tools)
+    second = table(["untouched", "n", "today, mL", "judge, mL", "judge in the body, mL"], untouched)
+    return f"{first}\n\n{second}"
+
+
+def _two(
+    rows: Sequence[JudgeRow],
+    middle: Callable[[list[float]], float],
+    worst: Callable[[list[float]], float],
+    *names: str,
+) -> list[str]:
+    """Two statistics of each column, as they stand in a cell."""
+    cells = []
+    for name in names:
+        values = [float(asdict(row)[name]) for row in rows]
+        digits = 3 if name.startswith("dice") else 1
+        cells.append(f"{middle(values):.{digits}f} / {worst(values):.{digits}f}")
+    return cells
+
+
+def main() -> None:
+    """Parse the command line; keep cases, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cohort", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--models", type=Path, default=Path("inference/reference"))
+    parser.add_argument("--only-kept", action="store_true", help="measure the cases that are there already")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(1)
+    if not arguments.only_kept:
+        cohort = load_cohort(arguments.data, arguments.cohort, frozenset({"val"}))
+        keep_cases(cohort, load_measured(arguments.models), arguments.work / "val")
+    learner = resume(arguments.work, Settings())
+    network = learner.average.eval().to(memory_format=torch.channels_last_3d)
+    rows = [measure_case(case, network) for case in kept_cases(arguments.work / "val")]
+    print(f"{learner.steps} steps, {learner.spent_s / 3600:.1f} hours\n\n{tables(rows)}")
+
+
+if __name__ == "__main__":
+    main()
