@@ -18,6 +18,7 @@ from dicom_node.cli.process_commands import receive, serve, web, work
 from dicom_node.cli.segment_command import segment
 from dicom_node.cli.series_commands import series_app
 from dicom_node.cli.status_command import status
+from dicom_node.cli.store_commands import store_app
 
 app = typer.Typer(
     name="dicom-node",
@@ -66,6 +67,7 @@ app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel
 app.add_typer(series_app, name="series", short_help="List, complete and reprocess series.")
 app.add_typer(deliveries_app, name="deliveries", short_help="List, retry and cancel deliveries.")
 app.add_typer(peers_app, name="peers", short_help="Check whether peers answer.")
+app.add_typer(store_app, name="store", short_help="Check the objects on disk.")
 app.add_typer(models_app, name="models", short_help="List, add and verify models.")
 
 __all__ = ["app"]

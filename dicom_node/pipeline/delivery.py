@@ -58,7 +58,7 @@ class Outbox:
         return n_delivered
 
     def _deliver(self, batch: Sequence[DeliveryRow]) -> int:
-        ready = [delivery for delivery in batch if self._is_on_disk(delivery)]
+        ready = [delivery for delivery in batch if self._is_sound(delivery)]
         if not ready:
             return 0
         objects = [
@@ -82,9 +82,9 @@ class Outbox:
                 self._note(delivery, outcome)
         return sum(outcome.is_delivered for outcome in outcomes)
 
-    def _is_on_disk(self, delivery: DeliveryRow) -> bool:
+    def _is_sound(self, delivery: DeliveryRow) -> bool:
         try:
-            self.store.objects.open(delivery.digest).close()
+            self.store.objects.check(delivery.digest)
         except StoreError as error:
             self._note_failure(delivery, error)
             return False

@@ -78,7 +78,8 @@ def is_signed_by_us(header: Dataset) -> bool:
 
 def _facts_of_instance(store: Store, row: InstanceRow, keywords: Collection[str]) -> InstanceFacts:
     try:
-        header = read_header(_StoredInstance(row.sop_instance_uid, partial(store.objects.open, row.digest)))
+        opened = partial(store.objects.open, row.digest, dataset_bytes=row.dataset_bytes)
+        header = read_header(_StoredInstance(row.sop_instance_uid, opened))
     except UnsuitableObjectError:
         if row.sop_class_uid in SEGMENTED_SOP_CLASSES:
             raise  # whoever makes the volume names it

@@ -168,7 +168,13 @@ class Worker:
             log.debug("stage", extra={**_fields(job), "stage": stage})
 
         volumes = self._process(
-            [StoredInstance(row.sop_instance_uid, partial(self._store.objects.open, row.digest)) for row in instances],
+            [
+                StoredInstance(
+                    row.sop_instance_uid,
+                    partial(self._store.objects.open, row.digest, dataset_bytes=row.dataset_bytes),
+                )
+                for row in instances
+            ],
             generation=job.generation,
             pipeline_digest=job.pipeline_digest,
             written_at=job.queued_at,

@@ -186,3 +186,19 @@ class ObjectMissingError(StoreError, Refused):
     def __str__(self) -> str:
         digest, path = self.args
         return f"object {digest[:12]}: no file {path}; restore it from a backup or have the series sent again"
+
+
+class ObjectDamagedError(StoreError, Refused):
+    """The bytes of an object on disk are not those that were stored."""
+
+    code = "object-damaged"
+
+    def __init__(self, digest: str, found: str) -> None:
+        super().__init__(digest, found)
+
+    def __str__(self) -> str:
+        digest, found = self.args
+        return (
+            f"object {digest[:12]}: its file {found}; it is not used, "
+            "restore it from a backup or have the same instance sent again, and check the disk"
+        )

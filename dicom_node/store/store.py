@@ -17,6 +17,7 @@ from dicom_node.store.inbox import Inbox
 from dicom_node.store.index.open_associations import OpenAssociations
 from dicom_node.store.index.search import Search
 from dicom_node.store.index.series import SeriesIndex
+from dicom_node.store.integrity import Integrity
 from dicom_node.store.locks import enter, hold_role
 from dicom_node.store.objects.files import ObjectStore
 from dicom_node.store.permissions import make_private_file, make_private_folder
@@ -39,7 +40,7 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, series, closing, jobs, deliveries, studies, audit, search, retention, associations
+    objects, inbox, integrity, series, closing, jobs, deliveries, studies, audit, search, retention, associations
         Its parts, each with its own page of methods.
     """
 
@@ -48,6 +49,7 @@ class Store:
         self._database = database
         self.objects = ObjectStore(data_dir / "objects", data_dir / "spool")
         self.inbox = Inbox(database, self.objects, min_free_bytes=min_free_bytes)
+        self.integrity = Integrity(database, self.objects)
         self.series = SeriesIndex(database)
         self.closing = SeriesClosing(database)
         self.jobs = Jobs(database, self.objects)

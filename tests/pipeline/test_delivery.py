@@ -152,6 +152,23 @@ def test_an_object_that_is_lost_fails_alone(store: Store) -> None:
     }
 
 
+def test_a_result_whose_bytes_have_changed_is_not_sent(store: Store) -> None:
+    changed, whole = leave_results(store, "archive")
+    rows = {row.sop_instance_uid: row for row in store.deliveries.list()}
+    path = store.objects.path(rows[str(changed.dataset().SOPInstanceUID)].digest)
+    path.write_bytes(path.read_bytes()[:-1] + b"\xaa")
+
+    def answer(_peer: object, objects: Sequence[ObjectToSend]) -> tuple[SendOutcome, ...]:
+        return tuple(SendOutcome(one.sop_instance_uid) for one in objects)
+
+    assert outbox(store, nowhere("archive"), send=answer).deliver_due(must_stop=never) == 1
+    states = {row.sop_instance_uid: (row.state, row.error_code) for row in store.deliveries.list()}
+    assert states == {
+        str(changed.dataset().SOPInstanceUID): (JobState.DEAD, "object-damaged"),
+        str(whole.dataset().SOPInstanceUID): (JobState.SUCCEEDED, None),
+    }
+
+
 def test_a_defect_while_sending_is_recorded_and_bounded(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     leave_results(store, "archive", n_results=1)
 

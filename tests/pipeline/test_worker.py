@@ -397,6 +397,17 @@ def test_a_series_of_which_an_object_is_lost_is_refused_by_name(
     assert (job.state, job.error_code) == (JobState.DEAD, "object-missing")
 
 
+def test_a_series_of_which_an_object_was_cut_short_is_refused_by_name(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series)
+    path = store.objects.path(store.series.instances(series.series_instance_uid)[2].digest)
+    path.write_bytes(path.read_bytes()[:-2])  # of the padding: the header and nearly all pixels are there
+    work(worker(store, clock))
+    (job,) = store.jobs.list()
+    assert (job.state, job.error_code) == (JobState.DEAD, "object-damaged")
+
+
 def test_the_log_tells_the_story_without_patient_data(
     store: Store, clock: StubbornClock, series: SyntheticSeries, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,11 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from dicom_node.store.errors import ObjectMissingError, StorageFullError
+from dicom_node.store.errors import ObjectDamagedError, ObjectMissingError, StorageFullError
 from part10.errors import NotPart10Error
 from part10.file_meta import START_BYTES, dataset_offset, file_meta
 
 HEAD_BYTES = 64 * 1024  # of the dataset, held in memory: the headers that the index wants lie in it as good as always
+OBJECT_SUFFIX, DAMAGED_SUFFIX = ".dcm", ".damaged"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -125,7 +126,7 @@ class ObjectStore:
         """Where an object lies or would lie."""
         if not _DIGEST.fullmatch(digest):
             raise ValueError(f"not a SHA-256 in hexadecimal: {digest!r}")
-        return self.folder / digest[:2] / f"{digest}.dcm"
+        return self.folder / digest[:2] / f"{digest}{OBJECT_SUFFIX}"
 
     def link(self, spool: Spool, digest: str) -> Path:
         """Give a spool's bytes their place; gives the folder, to be synced by the caller, as the spool is.
@@ -160,13 +161,58 @@ class ObjectStore:
         except (OSError, NotPart10Error):
             return False
 
-    def open(self, digest: str) -> BinaryIO:
-        """Part 10 stream of an object; `ObjectMissingError` when its file is gone."""
+    def open(self, digest: str, *, dataset_bytes: int | None = None) -> BinaryIO:
+        """Open an object as a Part 10 stream.
+
+        Parameters
+        ----------
+        digest
+            The object.
+        dataset_bytes
+            Length of its dataset by the index; the file's own length is compared with it.
+
+        Raises
+        ------
+        ObjectMissingError
+            Its file is gone.
+        ObjectDamagedError
+            Its file has another length, or was set aside as damaged.
+        """
         path = self.path(digest)
         try:
-            return path.open("rb")
+            file = path.open("rb")
         except FileNotFoundError as error:
+            if self.damaged_path(digest).exists():
+                raise ObjectDamagedError(digest, "was set aside, because its bytes have changed") from error
             raise ObjectMissingError(digest, path) from error
+        if dataset_bytes is not None:
+            try:
+                check_length(file, digest, dataset_bytes)
+            except BaseException:
+                file.close()
+                raise
+        return file
+
+    def check(self, digest: str) -> None:
+        """Read an object and compare its SHA-256; raises as `open` does."""
+        with self.open(digest) as file:
+            try:
+                file.seek(dataset_offset(file.read(START_BYTES)))
+            except NotPart10Error as error:
+                raise ObjectDamagedError(digest, f"has {error}") from error
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest:
+            raise ObjectDamagedError(digest, f"has the SHA-256 {found[:12]}")
+
+    def damaged_path(self, digest: str) -> Path:
+        """Where an object lies that was set aside as damaged."""
+        return self.path(digest).with_suffix(DAMAGED_SUFFIX)
+
+    def set_aside(self, digest: str) -> None:
+        """Rename a damaged object, so that it is not read any more and is replaced when it is sent again."""
+        path = self.path(digest)
+        path.rename(self.damaged_path(digest))
+        sync_folder(path.parent)
 
     def read_dataset_bytes(self, digest: str) -> bytes:
         """The dataset exactly as received, without preamble and file meta."""
@@ -182,6 +228,7 @@ class ObjectStore:
     def remove(self, digest: str) -> None:
         """Remove an object; the caller holds the index's write lock and found no row that names it."""
         self.path(digest).unlink(missing_ok=True)
+        self.damaged_path(digest).unlink(missing_ok=True)
 
     @contextmanager
     def condemn(self, digests: Iterable[str]) -> Iterator[None]:
@@ -225,6 +272,18 @@ class ObjectStore:
         for path in leftovers:
             path.unlink(missing_ok=True)
         return len(leftovers)
+
+
+def check_length(file: BinaryIO, digest: str, dataset_bytes: int) -> None:
+    """Raise `ObjectDamagedError` unless a file, standing at its beginning, is as long as it should be; move it back."""
+    try:
+        expected = dataset_offset(file.read(START_BYTES)) + dataset_bytes
+    except NotPart10Error as error:
+        raise ObjectDamagedError(digest, f"has {error}") from error
+    found = os.fstat(file.fileno()).st_size
+    if found != expected:
+        raise ObjectDamagedError(digest, f"has {found} bytes, expected {expected}")
+    file.seek(0)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,0 +1,211 @@
+"""The objects on disk compared with the index: what is missing, damaged, or belongs to nothing.
+
+The digest of an object is its name, so silent changes of a disk show when all is read again. One folder of objects is
+compared after the other, while the node goes on working: what may have changed in between is looked at twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+import sqlalchemy as sa
+
+from dicom_node.store.database import Database
+from dicom_node.store.errors import ObjectDamagedError
+from dicom_node.store.objects.files import DAMAGED_SUFFIX, OBJECT_SUFFIX, ObjectStore, check_length
+from dicom_node.store.schema import conflicts, instances
+from part10.errors import Part10Error
+from part10.file_meta import START_BYTES, dataset_offset
+from part10.select import select_elements
+
+N_FOLDERS = 256  # by the first byte of the digest
+CHUNK_BYTES = 2**20
+_MEDIA_STORAGE_SOP_INSTANCE_UID, _TRANSFER_SYNTAX_UID = 0x00020003, 0x00020010
+
+
+class Fault(StrEnum):
+    """How disk and index differ."""
+
+    MISSING = "missing"  # the index names it
+    DAMAGED = "damaged"
+    EXTRA = "extra"  # no row of the index names it; it costs space only
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One object that is not as it should be."""
+
+    fault: Fault
+    path: Path
+    reason: str
+    sop_instance_uids: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Tally:
+    """How much was read."""
+
+    n_objects: int = 0
+    n_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Pace:
+    """Holds reading to a rate, on average since it began; without one it never waits."""
+
+    max_bytes_per_s: float | None = None
+    n_bytes: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def spend(self, n_bytes: int) -> None:
+        """Wait as long as reading so many bytes is too early."""
+        self.n_bytes += n_bytes
+        if self.max_bytes_per_s:
+            time.sleep(max(0.0, self.began + self.n_bytes / self.max_bytes_per_s - time.monotonic()))
+
+
+@dataclass(slots=True)
+class _Expected:
+    """What the rows of the index that name an object say of it."""
+
+    dataset_bytes: int | None = None  # of a conflict, nobody knows
+    identities: set[tuple[str, str]] = field(default_factory=set)  # SOP Instance UID and Transfer Syntax UID
+
+    @property
+    def sop_instance_uids(self) -> tuple[str, ...]:
+        return tuple(sorted({uid for uid, _ in self.identities}))
+
+
+class Integrity:
+    """Comparing objects with the index, and setting damaged ones aside."""
+
+    def __init__(self, database: Database, objects: ObjectStore) -> None:
+        self._database = database
+        self._objects = objects
+
+    def verify_folder(self, number: int, pace: Pace, tally: Tally) -> Iterator[Finding]:
+        """Compare one of the `N_FOLDERS` folders of objects with the index."""
+        begin, end = f"{number:02x}", f"{number + 1:02x}" if number < N_FOLDERS - 1 else "g"
+        expected = self._expected(begin, end)
+        for digest in sorted(expected):
+            yield from self._verify(digest, expected[digest], pace, tally)
+        yield from self._extras(self._objects.folder / begin, expected)
+
+    def set_aside(self, digest: str) -> None:
+        """Rename a damaged object: it is not used any more, and replaced when it is sent again."""
+        self._objects.set_aside(digest)
+
+    def _expected(self, begin: str, end: str) -> dict[str, _Expected]:
+        """What the index says of objects with digests from ``begin`` up to ``end``."""
+        statements = [
+            sa.select(
+                table.c.digest,
+                table.c.sop_instance_uid,
+                table.c.transfer_syntax_uid,
+                (instances.c.dataset_bytes if table is instances else sa.null()).label("dataset_bytes"),
+            ).where(table.c.digest >= begin, table.c.digest < end)
+            for table in (instances, conflicts)
+        ]
+        found: dict[str, _Expected] = {}
+        with self._database.read() as connection:
+            for statement in statements:
+                for row in connection.execute(statement):
+                    expected = found.setdefault(row.digest, _Expected())
+                    expected.identities.add((row.sop_instance_uid, row.transfer_syntax_uid))
+                    if row.dataset_bytes is not None:
+                        expected.dataset_bytes = row.dataset_bytes
+        return found
+
+    def _verify(self, digest: str, expected: _Expected, pace: Pace, tally: Tally) -> Iterator[Finding]:
+        path = self._objects.path(digest)
+        fault, reason = Fault.DAMAGED, None
+        try:
+            # Twice, for a fault of memory or of a cable is not the object's.
+            reason = self._damage(digest, expected, pace, tally) and self._damage(digest, expected, pace, Tally())
+        except FileNotFoundError:
+            fault, reason = Fault.MISSING, "no such file"
+            if self._objects.damaged_path(digest).exists():
+                reason = f"was set aside as damaged, as {self._objects.damaged_path(digest).name}"
+        # Retention may have deleted it meanwhile.
+        if reason is not None and self._is_named(digest):
+            yield Finding(fault, path, reason, expected.sop_instance_uids)
+
+    def _damage(self, digest: str, expected: _Expected, pace: Pace, tally: Tally) -> str | None:
+        """What is wrong with an object; None where nothing is."""
+        try:
+            with self._objects.path(digest).open("rb") as file:
+                tally.n_objects += 1
+                if expected.dataset_bytes is not None:
+                    check_length(file, digest, expected.dataset_bytes)
+                identity = _identity(file)
+                found = _sha256(file, pace, tally)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        except ObjectDamagedError as error:
+            return str(error.args[1])
+        except Part10Error as error:
+            return f"has {error}"
+        if found != digest:
+            return f"has the SHA-256 {found[:12]}"
+        if identity not in expected.identities:
+            return "has another instance or transfer syntax in its file meta information than the index"
+        return None
+
+    def _extras(self, folder: Path, expected: dict[str, _Expected]) -> Iterator[Finding]:
+        """Files that no row names."""
+        for path in sorted(folder.iterdir()):
+            digest = path.stem
+            if path.suffix == OBJECT_SUFFIX and digest in expected:
+                continue
+            if path.suffix == DAMAGED_SUFFIX and digest in expected:
+                if self._objects.path(digest).exists():
+                    yield Finding(Fault.EXTRA, path, "was set aside as damaged; a sound copy took its place")
+                continue
+            # What is being received or deleted has a second name in the spool.
+            if self._has_one_name(path) and not self._is_named(digest) and self._has_one_name(path):
+                yield Finding(Fault.EXTRA, path, "no row of the index names it")
+
+    def _has_one_name(self, path: Path) -> bool:
+        try:
+            return path.stat().st_nlink == 1
+        except FileNotFoundError:
+            return False
+
+    def _is_named(self, digest: str) -> bool:
+        """Whether a row names the object now."""
+        named = sa.union_all(
+            *(sa.select(sa.literal(1)).where(table.c.digest == digest) for table in (instances, conflicts))
+        )
+        with self._database.read() as connection:
+            return connection.execute(named.limit(1)).first() is not None
+
+
+def _identity(file: BinaryIO) -> tuple[str, str]:
+    """SOP Instance UID and Transfer Syntax UID of the file meta information; moves the file to its dataset."""
+    file.seek(0)
+    start = file.read(START_BYTES)
+    meta = file.read(dataset_offset(start) - START_BYTES)
+    wanted = (_MEDIA_STORAGE_SOP_INSTANCE_UID, _TRANSFER_SYNTAX_UID)
+    values = select_elements(meta, wanted, 0x0002FFFF, is_implicit_vr=False, is_little_endian=True).values
+    uid, syntax = (values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace") for tag in wanted)
+    return uid, syntax
+
+
+def _sha256(file: BinaryIO, pace: Pace, tally: Tally) -> str:
+    """Digest of the rest of a file, which leaves no trace in the page cache: others need it more."""
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)
+        tally.n_bytes += len(chunk)
+        pace.spend(len(chunk))
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return digest.hexdigest()
