@@ -113,11 +113,15 @@ class FrameService:
         """Frames as stored at ``place``, or decoded where there is none."""
         if place is None:
             with parsing(row.sop_instance_uid):
-                decoded = dcmread(BytesIO(to_explicit_little_endian(self._objects.open(row.digest), row)))
+                decoded = dcmread(
+                    BytesIO(
+                        to_explicit_little_endian(self._objects.open(row.digest, dataset_bytes=row.dataset_bytes), row)
+                    )
+                )
                 pixels = BytesIO(decoded.PixelData)
                 yield from (_native_frame(pixels, 0, number, shape) for number in numbers)
             return
-        with self._objects.open(row.digest) as file, parsing(row.sop_instance_uid):
+        with self._objects.open(row.digest, dataset_bytes=row.dataset_bytes) as file, parsing(row.sop_instance_uid):
             for number in numbers:
                 if place.n_bytes is None:
                     file.seek(place.offset)

@@ -36,7 +36,7 @@ def parsing(sop_instance_uid: str) -> Iterator[None]:
 
 def read_without_pixels(objects: ObjectStore, row: InstanceRow) -> tuple[Dataset, PixelDataLocation | None]:
     """The dataset up to the pixel data, and where that is; deflated datasets have no place of their own in the file."""
-    with objects.open(row.digest) as file, parsing(row.sop_instance_uid):
+    with objects.open(row.digest, dataset_bytes=row.dataset_bytes) as file, parsing(row.sop_instance_uid):
         bounded = bounded_for_pydicom(file, max_inflated_bytes=MAX_INFLATED_HEADER_BYTES)
         ds = dcmread(bounded, stop_before_pixels=True)
         syntax = UID(row.transfer_syntax_uid)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError, UnreadableObjectError
 from dicom_node.errors import NodeError, Refused, Transient
-from dicom_node.store import NotFoundError, ObjectMissingError, UnsupportedFilterError
+from dicom_node.store import NotFoundError, ObjectDamagedError, ObjectMissingError, UnsupportedFilterError
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ _STATUS_OF: Final[dict[type[Exception], HTTPStatus]] = {
     NotFoundError: HTTPStatus.NOT_FOUND,
     NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
     UnreadableObjectError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ObjectDamagedError: HTTPStatus.INTERNAL_SERVER_ERROR,
     ObjectMissingError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 

@@ -84,9 +84,9 @@ class RetrieveService:
 
     def _chunks(self, row: InstanceRow, wanted: Wanted) -> Iterator[bytes]:
         if wanted.sends_as_stored(row.transfer_syntax_uid):
-            yield from read_chunks(self._objects.open(row.digest))
+            yield from read_chunks(self._objects.open(row.digest, dataset_bytes=row.dataset_bytes))
         else:
-            yield to_explicit_little_endian(self._objects.open(row.digest), row)
+            yield to_explicit_little_endian(self._objects.open(row.digest, dataset_bytes=row.dataset_bytes), row)
 
     def _bulk_chunks(self, row: InstanceRow, path: str, resource: str) -> Iterator[bytes]:
         tag, *steps = _tag_path(path)
@@ -97,7 +97,7 @@ class RetrieveService:
                 raise NoSuchResourceError(resource)
             if place.n_bytes is None or not syntax.is_little_endian:
                 raise NotAcceptableError(resource, f"the instance itself, with transfer-syntax={syntax}")
-            file = self._objects.open(row.digest)
+            file = self._objects.open(row.digest, dataset_bytes=row.dataset_bytes)
             file.seek(place.offset)
             return read_chunks(file, place.n_bytes)
         with parsing(row.sop_instance_uid):

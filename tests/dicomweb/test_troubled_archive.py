@@ -89,6 +89,22 @@ def test_a_lost_file_is_an_error_of_the_archive(small: tuple[Store, SyntheticSer
         assert (answer.status_code, answer.json()["code"]) == (500, "object-missing")
 
 
+@pytest.mark.parametrize("resource", ["", "/frames/1", "/bulkdata/7FE00010", "/metadata"])
+def test_a_file_of_another_length_is_an_error_of_the_archive_and_an_alarm(
+    small: tuple[Store, SyntheticSeries], caplog: pytest.LogCaptureFixture, resource: str
+) -> None:
+    store, series = small
+    ds = series[0].dataset()
+    (row,) = store.search.find_instances(sop_instance_uid=ds.SOPInstanceUID)
+    path = store.objects.path(row.digest)
+    path.write_bytes(path.read_bytes()[:-2])
+    with serve(store) as url:
+        answer = get(url_of(url, ds) + resource)
+    assert (answer.status_code, answer.json()["code"]) == (500, "object-damaged")
+    assert str(store.data_dir) not in answer.text
+    assert [record.levelname for record in caplog.records if "object-damaged" in str(vars(record))] == ["ERROR"]
+
+
 def test_an_answer_that_cannot_be_finished_is_cut_off_not_ended(small: tuple[Store, SyntheticSeries]) -> None:
     store, series = small
     lose(store, series[2].dataset())

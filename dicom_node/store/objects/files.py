@@ -195,12 +195,11 @@ class ObjectStore:
 
     def check(self, digest: str) -> None:
         """Read an object and compare its SHA-256; raises as `open` does."""
-        with self.open(digest) as file:
-            try:
-                file.seek(dataset_offset(file.read(START_BYTES)))
-            except NotPart10Error as error:
-                raise ObjectDamagedError(digest, f"has {error}") from error
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        self.open(digest).close()
+        try:
+            found = _dataset_digest(self.path(digest))
+        except NotPart10Error as error:
+            raise ObjectDamagedError(digest, f"has {error}") from error
         if found != digest:
             raise ObjectDamagedError(digest, f"has the SHA-256 {found[:12]}")
 
