@@ -38,7 +38,6 @@ STUDY_TICK_S = 30.0
 RETENTION_TICK_S = 3600.0
 DELIVERY_TICK_S = 2.0
 TICKS_PER_PERIOD = 4  # how often a period in the settings is looked at before it is over
-WEB_STOP_S = 10
 WORK_STOP_S = 10.0
 INDEX_WAIT_S = 2.0
 
@@ -144,9 +143,7 @@ def run_receive(settings: Settings) -> int:
 
 def run_web(settings: Settings) -> int:
     """Serve DICOMweb and health until SIGTERM or SIGINT."""
-    import uvicorn
-
-    from dicom_node.dicomweb import build_app
+    from dicom_node.dicomweb import BoundedServer, build_app
 
     _enter_process("web", settings)
     stopping = threading.Event()
@@ -155,14 +152,7 @@ def run_web(settings: Settings) -> int:
         if store is None:
             return 0
         public_url = None if settings.web.public_url is None else str(settings.web.public_url)
-        config = uvicorn.Config(
-            build_app(store, public_url=public_url),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=WEB_STOP_S,
-            lifespan="off",
-        )
-        server = uvicorn.Server(config)
+        server = BoundedServer(build_app(store, public_url=public_url), settings.web)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.
         stop_on_signals(lambda: setattr(server, "should_exit", True))
         if stopping.is_set():  # a signal came before that

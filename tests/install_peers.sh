@@ -2,7 +2,7 @@
 # Install the real DICOM peers that the tests talk to, where that can be done; say what is missing elsewhere.
 set -eu
 missing=""
-for pair in dcmdump:dcmtk Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix; do
+for pair in dcmdump:dcmtk Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix nginx:nginx-light; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
@@ -13,9 +13,9 @@ if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
     apt-get update -qq
     # shellcheck disable=SC2086
     apt-get install -y -qq --no-install-recommends $missing >/dev/null
-    # Debian's packages start a system-wide Orthanc and PostgreSQL; tests start their own.
+    # Debian's packages start a system-wide Orthanc, PostgreSQL and nginx; tests start their own.
     if command -v service >/dev/null 2>&1; then
-        for server in orthanc postgresql; do service "$server" stop >/dev/null 2>&1 || true; done
+        for server in orthanc postgresql nginx; do service "$server" stop >/dev/null 2>&1 || true; done
     fi
 else
     echo "real peers are missing, their tests will be skipped:$missing" >&2

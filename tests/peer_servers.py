@@ -1,4 +1,4 @@
-"""Real DICOM peers for tests: dcmtk's ``storescp`` and ``dcmqrscp`` and Orthanc, on loopback and free ports.
+"""Real servers for tests: dcmtk's ``storescp`` and ``dcmqrscp``, Orthanc and nginx, on loopback and free ports.
 
 Each ``start_*`` is a context manager: what it yields is ready to talk to, and is gone when the block ends::
 
@@ -68,7 +68,9 @@ def tool(name: str) -> str:
     folders = [part for part in os.environ["PATH"].split(os.pathsep) if part and Path(part).resolve() != own]
     found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin"]))
     if found is None:
-        missing(f"{name} is not installed (Debian: apt-get install dcmtk orthanc orthanc-dicomweb dicom3tools)")
+        missing(
+            f"{name} is not installed (Debian: apt-get install dcmtk orthanc orthanc-dicomweb dicom3tools nginx-light)"
+        )
     return found
 
 
@@ -185,6 +187,27 @@ def start_orthanc(
 
 
 @contextmanager
+def start_nginx(folder: Path, locations: str, *, port: int) -> Iterator[None]:
+    """nginx as a reverse proxy on loopback; ``locations`` are the ``location`` blocks of its only server."""
+    executable = tool("nginx")
+    names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{name}_temp_path {folder}/{name};" for name in names)
+    configuration = folder / "nginx.conf"
+    configuration.write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/nginx.log;\n"
+        f"events {{}}\nhttp {{ access_log off; {temporary}\n"
+        f"server {{ listen 127.0.0.1:{port};\n{locations}\n}} }}\n"
+    )
+    process = _spawn([executable, "-p", str(folder), "-c", str(configuration)], folder / "nginx.out", {})
+    try:
+        if not _wait_until(partial(_listens, port), process):
+            raise RuntimeError(f"nginx did not start; see {folder}/nginx.out")
+        yield
+    finally:
+        _stop(process)
+
+
+@contextmanager
 def _dimse_server(
     command: Callable[[int], list[str]], ae_title: str, folder: Path, log: Path, environment: Mapping[str, str]
 ) -> Iterator[DimsePeerServer]:
@@ -232,6 +255,11 @@ def _orthanc_answers(url: str, name: str) -> bool:
         return bool(httpx.get(f"{url}/system", timeout=2.0, trust_env=False).json().get("Name") == name)
     except (httpx.HTTPError, ValueError):
         return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

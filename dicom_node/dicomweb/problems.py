@@ -63,7 +63,8 @@ def answer_http_exception(_: Request, error: Exception) -> JSONResponse:
     )
 
 
-def problem(status: HTTPStatus, code: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """A problem document; ``code`` is stable, ``detail`` is for people."""
+    status = HTTPStatus(status)
     body = {"title": status.phrase, "status": int(status), "code": code, "detail": detail}
     return JSONResponse(body, status_code=int(status), media_type="application/problem+json", headers=headers)

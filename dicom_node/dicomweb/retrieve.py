@@ -72,7 +72,9 @@ class RetrieveService:
         chunks = self._bulk_chunks(row, path, resource)
         if not is_multipart:
             return stream(chunks, OCTET_STREAM)
-        return multipart_response([Part(OCTET_STREAM, str(request.url), chunks)], OCTET_STREAM)
+        return multipart_response(
+            [Part(OCTET_STREAM, f"{resource_url(request, uids)}/bulkdata/{path}", chunks)], OCTET_STREAM
+        )
 
     def _parts(self, request: Request, rows: Sequence[InstanceRow], wanted: Wanted) -> Iterator[Part]:
         for row in rows:

@@ -8,10 +8,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from dicom_node.dicomweb.frames import FrameService
+from dicom_node.dicomweb.guard import Guard
 from dicom_node.dicomweb.health import HealthService
 from dicom_node.dicomweb.metadata import MetadataService
 from dicom_node.dicomweb.problems import answer_error, answer_http_exception
@@ -21,33 +22,10 @@ from dicom_node.dicomweb.search import SearchService
 from dicom_node.errors import NodeError
 from dicom_node.store import Store
 
+_HEALTH = "/health"
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
-
-# What a sender wrote into a header is data: no browser may take an answer for a page, or run what is in it.
-_SECURITY_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"cache-control", b"no-store"),
-)
-
-
-class SecurityHeaders:
-    """Outermost layer, which adds the headers above to every answer, those to defects among them."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the application does, with more headers."""
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_SECURITY_HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 def build_app(store: Store, *, public_url: str | None = None) -> ASGIApp:
@@ -59,7 +37,7 @@ def build_app(store: Store, *, public_url: str | None = None) -> ASGIApp:
     retrieve = RetrieveService(store.search, store.objects)
     metadata = MetadataService(store.search, store.objects)
     frames = FrameService(store.search, store.objects)
-    dicomweb = [
+    routes = [
         _get("/studies", search.studies),
         _get("/series", search.series),
         _get("/instances", search.instances),
@@ -74,22 +52,24 @@ def build_app(store: Store, *, public_url: str | None = None) -> ASGIApp:
         _get(_INSTANCE + "/metadata", metadata.retrieve),
         _get(_INSTANCE + "/frames/{frames}", frames.retrieve),
         _get(_INSTANCE + "/bulkdata/{path:path}", retrieve.bulk_data),
+        Route(_HEALTH + "/live", health.live),
+        Route(_HEALTH + "/ready", health.ready),
     ]
     app = Starlette(
-        routes=[
-            Mount(ROOT, routes=dicomweb),
-            _get("/health/live", health.live),
-            _get("/health/ready", health.ready),
-        ],
+        routes=routes,
         exception_handlers={
             HTTPException: answer_http_exception,
             NodeError: answer_error,
             Exception: answer_error,
         },
     )
+    app.router.redirect_slashes = False
     app.state.public_url = public_url
-    return SecurityHeaders(app)
+    return Guard(app, roots=(ROOT, _HEALTH), public_url=public_url)
 
 
 def _get(path: str, endpoint: Callable[[Request], Response]) -> Route:
-    return Route(path, endpoint, methods=["GET"])
+    """A DICOMweb resource. HEAD would read or decode all of it, only to throw it away."""
+    route = Route(ROOT + path, endpoint)
+    route.methods = {"GET"}
+    return route

@@ -67,6 +67,14 @@ class WebSettings(_Section):
     public_url: HttpUrl | None = Field(
         default=None, description="what clients call, where a proxy stands between; without /dicom-web"
     )
+    max_connections: int = Field(
+        default=256, ge=8, le=16384, description="connections at once; the longest idle one makes room for another"
+    )
+    header_timeout_s: Seconds = Field(default=20.0, description="a connection without a whole request is closed")
+    keep_alive_s: int = Field(default=30, ge=1, description="a connection is kept for its next request for so long")
+    send_timeout_s: Seconds = Field(
+        default=60.0, description="a client that does not read what is buffered for it (256 kB) in this time is cut off"
+    )
 
 
 class SeriesSettings(_Section):

@@ -1,0 +1,72 @@
+"""What every request passes before it is routed: bounds, the path without a proxy's prefix, headers of every answer."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dicom_node.dicomweb.http_server import MAX_HEADER_BYTES
+from dicom_node.dicomweb.problems import problem
+
+log = logging.getLogger(__name__)
+
+# What a sender wrote into a header is data: no browser may take an answer for a page, or run what is in it.
+_SECURITY_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+_PROXY_HEADERS: Final = frozenset({b"x-forwarded-prefix", b"x-forwarded-host", b"forwarded"})
+
+
+class Guard:
+    """Outermost layer of the application.
+
+    Parameters
+    ----------
+    app
+        The application, whose paths begin with one of ``roots`` and have no slash at their end.
+    roots
+        First segments of its paths, such as ``/dicom-web``.
+    public_url
+        What clients call; its path is the prefix that a proxy may leave on the requests that it passes on.
+    """
+
+    def __init__(self, app: ASGIApp, *, roots: tuple[str, ...], public_url: str | None) -> None:
+        self._app = app
+        self._roots = roots
+        self._prefix = urlsplit(public_url or "").path.rstrip("/")
+        self._may_hint = public_url is None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the application does, with more headers."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_SECURITY_HEADERS]
+            await send(message)
+
+        n_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
+        if n_bytes + len(scope.get("raw_path", b"")) + len(scope["query_string"]) > MAX_HEADER_BYTES:
+            too_long = problem(
+                431, "header-too-large", f"the request's header is too long, at most {MAX_HEADER_BYTES} bytes"
+            )
+            await too_long(scope, receive, send_with_headers)
+            return
+        if self._may_hint and not _PROXY_HEADERS.isdisjoint(name for name, _ in scope["headers"]):
+            self._may_hint = False
+            log.warning("a proxy passes requests on, but web.public_url is not set: addresses in answers may be wrong")
+        await self._app({**scope, "path": self._routed_path(scope["path"])}, receive, send_with_headers)
+
+    def _routed_path(self, path: str) -> str:
+        """Path without the slash at its end, and without the proxy's prefix if there is one.
+
+        Nothing is redirected: the address of a redirect would lack the prefix that only the proxy knows.
+        """
+        path = path.rstrip("/") or "/"
+        inner = path.removeprefix(self._prefix)
+        is_prefixed = inner != path and any(inner == root or inner.startswith(f"{root}/") for root in self._roots)
+        return inner if is_prefixed else path
