@@ -62,7 +62,6 @@ def receive_bytes(
     arrival = Arrival(
         **announced,
         calling_ae_title=calling_ae_title,
-        called_ae_title="NODE",
         association_id=association_id,
         received_at=at,
     )

@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from socket import socket
 
+from dicom_node.dimse.admission import AdmissionPolicy, find_rejection
+from dicom_node.dimse.connection_log import ConnectionLog
+from dicom_node.dimse.connections import Connection
+from dicom_node.dimse.contexts import AcceptedContext, accepted_contexts, negotiate_contexts
 from dicom_node.dimse.messages import BeginOperation, MessageReader
-from dicom_node.dimse.negotiation import (
-    AdmissionPolicy,
-    Agreement,
-    agree,
-    decode_request,
-    encode_rejection,
-    find_rejection,
-)
-from dicom_node.dimse.places import Places
+from dicom_node.dimse.slots import AssociationSlots
 from dicom_node.dimse.store_service import Sender, StoreService, begin_echo
 from dicom_node.store import Store
+from dicom_node.upper_layer.associate import (
+    Acceptance,
+    AssociationRequest,
+    decode_request,
+    encode_acceptance,
+    encode_rejection,
+)
 from dicom_node.upper_layer.command_set import CommandField
 from dicom_node.upper_layer.errors import (
     AbortReason,
@@ -44,19 +46,23 @@ from dicom_node.upper_layer.pdu_stream import (
 log = logging.getLogger(__name__)
 
 ARTIM_TIMEOUT_S = 10.0  # for the request to come (PS3.8 9.1.5)
-# A message slower than this is taken for an attempt to hold a place; a bad line to another site does more.
+# A message slower than this is taken for an attempt to hold a slot; a bad line to another site is faster.
 MIN_BYTES_PER_S = 256
 CLOSE_TIMEOUT_S = 2.0  # for the peer to close after the last PDU, so that it can read that PDU first
 ABORT_BODY_BYTES = 4
+# An object over the limit is received to its end, so that its sender gets an answer, unless it is far too long.
+MAX_MESSAGE_PER_OBJECT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class AssociationLimits:
-    """Sizes and times that bound what one association can cost."""
+    """Sizes and times that bound what one association can cost, and what it may propose."""
 
     max_pdu_bytes: int
+    max_object_bytes: int
     idle_timeout_s: float
     artim_timeout_s: float
+    accept_unknown_uids: bool
 
 
 class Association:
@@ -64,75 +70,95 @@ class Association:
 
     def __init__(
         self,
-        connection: socket,
-        host: str,
+        connection: Connection,
         store: Store,
         *,
         policy: AdmissionPolicy,
         limits: AssociationLimits,
-        places: Places,
+        slots: AssociationSlots,
+        connection_log: ConnectionLog,
         clock: Callable[[], datetime],
     ) -> None:
         self._connection = connection
         self._store = store
         self._policy = policy
         self._limits = limits
-        self._places = places
+        self._slots = slots
+        self._connection_log = connection_log
         self._clock = clock
-        self._stream = PduStream(connection, max_pdu_bytes=limits.max_pdu_bytes, pdu_timeout_s=limits.idle_timeout_s)
-        self._fields: dict[str, object] = {"association_id": uuid.uuid4().hex, "host": host}
+        self._stream = PduStream(
+            connection.socket, max_pdu_bytes=limits.max_pdu_bytes, pdu_timeout_s=limits.idle_timeout_s
+        )
+        self._fields: dict[str, object] = {"association_id": uuid.uuid4().hex, "host": connection.host}
 
     def run(self) -> None:
         """Negotiate, serve, close."""
-        with self._connection:
+        with self._connection.socket:
             try:
-                self._negotiate_and_serve()
-            except (PeerGoneError, PeerAbortedError) as error:
-                log.info("association ended: %s", error, extra=self._fields)
-                return
+                request = self._read_request()
+                if request is not None:
+                    self._admit_and_serve(request)
             except AssociationError as error:
-                level = logging.INFO if isinstance(error, StoppingError) else logging.WARNING
+                has_ended = isinstance(error, (PeerGoneError, PeerAbortedError))
+                level = logging.INFO if has_ended or isinstance(error, StoppingError) else logging.WARNING
                 log.log(level, "association ended: %s", error, extra=self._fields)
                 self._abort(error)
-            except Exception:  # a defect must not take the other associations down
+            except Exception:  # a defect must not end the other associations
                 log.exception("association ended: internal error", extra=self._fields)
                 self._abort(AssociationError())
-            self._stream.drain(CLOSE_TIMEOUT_S)
+            else:
+                self._stream.drain(CLOSE_TIMEOUT_S)
 
-    def _negotiate_and_serve(self) -> None:
-        if not self._stream.wait(self._limits.artim_timeout_s, self._places.wake):
-            raise StoppingError
-        pdu = self._stream.read(timeout_s=self._limits.artim_timeout_s)
-        if pdu.type is not PduType.ASSOCIATE_RQ:
-            raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU before an association")
-        request = decode_request(pdu)
+    def _read_request(self) -> AssociationRequest | None:
+        """Wait for the association request; ``None`` if the peer sent none, which is logged and answered here."""
+        try:
+            if not self._stream.wait(self._limits.artim_timeout_s, self._slots.wake):
+                raise StoppingError
+            pdu = self._stream.read(timeout_s=self._limits.artim_timeout_s)
+            if pdu.type is not PduType.ASSOCIATE_RQ:
+                raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU before an association")
+            return decode_request(pdu)
+        except AssociationError as error:
+            self._connection_log.note(error, self._connection, has_sent=self._stream.has_received)
+            self._abort(error)
+            return None
+
+    def _admit_and_serve(self, request: AssociationRequest) -> None:
         self._fields |= {"calling_ae_title": request.calling_ae_title, "called_ae_title": request.called_ae_title}
-        rejection = find_rejection(request, self._policy) or self._places.claim()
+        rejection = find_rejection(request, self._policy) or self._slots.claim(self._connection.host)
         if rejection is not None:
-            log.warning("association rejected: %s", rejection.name.lower(), extra=self._fields)
+            log.warning("association rejected: %s", rejection.in_words, extra=self._fields)
             self._stream.send(encode_rejection(rejection))
             return
+        self._connection.holds_slot = True
         try:
-            agreement = agree(request, max_pdu_bytes=self._limits.max_pdu_bytes)
-            self._stream.send(agreement.answer)
-            log.info("association accepted", extra=self._fields | {"n_contexts": len(agreement.contexts)})
-            self._serve(agreement)
+            self._serve(request, self._accept(request))
         finally:
-            self._places.leave()
+            self._connection.holds_slot = False
+            self._slots.leave(self._connection.host)
 
-    def _serve(self, agreement: Agreement) -> None:
+    def _accept(self, request: AssociationRequest) -> Mapping[int, AcceptedContext]:
+        """Answer the request, and return the contexts that were accepted."""
+        answers = negotiate_contexts(request.contexts, accept_unknown=self._limits.accept_unknown_uids)
+        acceptance = Acceptance(request.calling_ae_title, request.called_ae_title, answers, self._limits.max_pdu_bytes)
+        self._stream.send(encode_acceptance(acceptance))
+        contexts = accepted_contexts(request.contexts, answers)
+        fields = {"n_contexts": len(contexts), "implementation": request.implementation_version_name}
+        log.info("association accepted", extra=self._fields | fields)
+        return contexts
+
+    def _serve(self, request: AssociationRequest, contexts: Mapping[int, AcceptedContext]) -> None:
         """Take messages until the peer releases the association."""
-        sender = Sender(
-            agreement.request.calling_ae_title, agreement.request.called_ae_title, str(self._fields["association_id"])
-        )
+        sender = Sender(request.calling_ae_title, str(self._fields["association_id"]))
+        service = StoreService(self._store, sender, self._clock, max_object_bytes=self._limits.max_object_bytes)
         operations: dict[int, BeginOperation] = {
-            CommandField.C_STORE_RQ: StoreService(self._store, sender, self._clock).begin,
+            CommandField.C_STORE_RQ: service.begin,
             CommandField.C_ECHO_RQ: begin_echo,
         }
-        reader = MessageReader(agreement.contexts, operations)
+        reader = MessageReader(contexts, operations)
         with self._store.associations.hold(sender.association_id) as note_message:
             try:
-                n_messages = self._take_messages(reader, agreement.request.max_pdu_bytes, note_message)
+                n_messages = self._take_messages(reader, request.max_pdu_bytes, note_message)
             finally:
                 reader.discard()
         self._stream.send(release_response())
@@ -161,19 +187,28 @@ class Association:
                     note_message(self._clock())
                     self._stream.send(p_data_pdus(*response, max_pdu_bytes=peer_max_pdu_bytes))
                     message_began_at = time.monotonic()
-            self._check_pace(reader.message_bytes, time.monotonic() - message_began_at)
+            if reader.message_bytes is not None:
+                self._check_message(reader.message_bytes, time.monotonic() - message_began_at)
 
     def _wait_for_message(self) -> None:
-        if self._places.is_closed or not self._stream.wait(self._limits.idle_timeout_s, self._places.wake):
+        if self._slots.is_closed or not self._stream.wait(self._limits.idle_timeout_s, self._slots.wake):
             raise StoppingError
 
-    def _check_pace(self, message_bytes: int | None, elapsed_s: float) -> None:
-        """End a message that drips: each PDU is in time, but all of it would take for ever."""
-        if message_bytes is not None and elapsed_s > self._limits.idle_timeout_s + message_bytes / MIN_BYTES_PER_S:
+    def _check_message(self, n_bytes: int, elapsed_s: float) -> None:
+        """End a message that never ends, or that drips: each PDU is in time, but all of it would take for ever."""
+        if elapsed_s > self._limits.idle_timeout_s + n_bytes / MIN_BYTES_PER_S:
             raise PeerTooSlowError("complete message", elapsed_s)
+        if n_bytes > MAX_MESSAGE_PER_OBJECT * self._limits.max_object_bytes:
+            what = f"message of {n_bytes} bytes and not at its end, objects have up to {self._limits.max_object_bytes}"
+            raise ProtocolError(AbortReason.NOT_SPECIFIED, what)
 
     def _abort(self, error: AssociationError) -> None:
+        """Send an abort, unless the peer ended the association by itself."""
+        if isinstance(error, (PeerGoneError, PeerAbortedError)):
+            return
         try:
             self._stream.send(abort_pdu(error.abort_source, error.abort_reason))
         except AssociationError:
             log.debug("peer did not take the abort", extra=self._fields)
+        else:
+            self._stream.drain(CLOSE_TIMEOUT_S)

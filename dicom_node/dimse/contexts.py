@@ -1,16 +1,25 @@
-"""Presentation contexts: every storage SOP class, in every transfer syntax that we can keep (PS3.8 9.3.2.2)."""
+"""Which presentation contexts are accepted: everything that may be stored, since the bytes are kept and not decoded.
+
+The standard's storage SOP classes and transfer syntaxes are always accepted. Beyond them, vendors have classes of their
+own (Siemens CSA Non-Image), transfer syntaxes of their own (GE, Philips), and the standard gets new ones. A sender
+often stops its whole job at the first object that it cannot send, so these are accepted too, unless the setting
+``dimse.accept_unknown_uids`` is off. A private UID does not say what it is for: it is taken for a storage SOP class, and
+any other operation on it is answered with 0x0211.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 
 from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
-from pynetdicom.presentation import VerificationPresentationContexts
 
-# Storage SOP classes by name, which are no composite instances sent by C-STORE.
+from dicom_node.upper_layer.presentation import AnsweredContext, ContextResult, ProposedContext
+
+VERIFICATION = "1.2.840.10008.1.1"
+# Named "Storage" in the standard's list of SOP classes, but not sent by C-STORE.
 NOT_FOR_C_STORE = frozenset(
     {
         "1.2.840.10008.1.3.10",  # Media Storage Directory
@@ -18,7 +27,7 @@ NOT_FOR_C_STORE = frozenset(
         "1.2.840.10008.1.20.2",  # Storage Commitment Pull Model
     }
 )
-# Known to the standard, in case that the installed pydicom and pynetdicom are older.
+# Known to the standard, in case the installed pydicom and pynetdicom are older.
 RECENT_STORAGE = (
     "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
     "1.2.840.10008.5.1.4.1.1.66.8",  # Height Map Segmentation
@@ -28,34 +37,13 @@ RECENT_TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.4.111",  # JPEG XL JPEG Recompression
     "1.2.840.10008.1.2.4.112",  # JPEG XL
 )
-# No dataset in a message has them: SMPTE ST 2110 streams, MIME and XML encodings, Papyrus files.
+# No dataset in a message has these: SMPTE ST 2110 streams, MIME and XML encodings, Papyrus files.
 NOT_FOR_MESSAGES = ("1.2.840.10008.1.2.7.", "1.2.840.10008.1.2.6.", "1.2.840.10008.1.20")
-
-
-class ContextResult(IntEnum):
-    """Result of a proposed presentation context (PS3.8 table 9-18)."""
-
-    ACCEPTED = 0x00
-    ABSTRACT_SYNTAX_NOT_SUPPORTED = 0x03
-    TRANSFER_SYNTAXES_NOT_SUPPORTED = 0x04
-
-
-@dataclass(frozen=True, slots=True)
-class ProposedContext:
-    """A presentation context as the requestor proposes it."""
-
-    context_id: int
-    abstract_syntax: str
-    transfer_syntax_uids: tuple[str, ...]  # as the requestor lists them, at least one
-
-
-@dataclass(frozen=True, slots=True)
-class AnsweredContext:
-    """What we say to a proposed context."""
-
-    proposed: ProposedContext
-    result: ContextResult
-    transfer_syntax_uid: str  # not significant in a rejection, but has to be there
+_STANDARD_ROOT = "1.2.840.10008."
+_STANDARD_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."  # where new storage SOP classes are added
+_STANDARD_TRANSFER_SYNTAX_ROOT = "1.2.840.10008.1.2."
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)+", re.ASCII)
+_MAX_UID_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +54,14 @@ class AcceptedContext:
     abstract_syntax: str
     transfer_syntax_uid: str
 
+    @property
+    def is_for_storage(self) -> bool:
+        """Whether C-STORE may use it."""
+        return self.abstract_syntax != VERIFICATION
+
 
 def storage_sop_classes() -> frozenset[str]:
-    """UIDs of every storage SOP class of the standard, retired ones and DICONDE's and DICOS's too."""
+    """UIDs of every storage SOP class of the standard, with retired ones and those of DICONDE and DICOS."""
     named = {
         uid for uid, (name, kind, *_) in UID_dictionary.items() if kind == "SOP Class" and "Storage" in name
     } - NOT_FOR_C_STORE
@@ -77,45 +70,73 @@ def storage_sop_classes() -> frozenset[str]:
 
 
 def transfer_syntaxes() -> frozenset[str]:
-    """UIDs of every transfer syntax in which a dataset may come; the bytes are kept, nothing is decoded here."""
+    """UIDs of every transfer syntax of the standard in which a dataset may come."""
     named = {uid for uid, (_, kind, *_) in UID_dictionary.items() if kind == "Transfer Syntax"}
     known = named | {str(uid) for uid in ALL_TRANSFER_SYNTAXES} | set(RECENT_TRANSFER_SYNTAXES)
     return frozenset(uid for uid in known if not uid.startswith(NOT_FOR_MESSAGES))
 
 
 STORAGE_SOP_CLASSES = storage_sop_classes()
-ABSTRACT_SYNTAXES = STORAGE_SOP_CLASSES | {str(context.abstract_syntax) for context in VerificationPresentationContexts}
 TRANSFER_SYNTAXES = transfer_syntaxes()
 
 
-def negotiate_contexts(proposed: Iterable[ProposedContext]) -> tuple[AnsweredContext, ...]:
-    """Answer each proposed context; of several transfer syntaxes the first that we know, as the requestor lists them.
+def is_storable(sop_class_uid: str, *, accept_unknown: bool) -> bool:
+    """Whether a SOP class is one of storage, or may be one."""
+    if sop_class_uid in STORAGE_SOP_CLASSES:
+        return True
+    if not accept_unknown or not _is_uid(sop_class_uid) or _is_named(sop_class_uid):
+        return False
+    return sop_class_uid.startswith(_STANDARD_STORAGE_ROOT) or not sop_class_uid.startswith(_STANDARD_ROOT)
 
-    The requestor lists what it prefers first, and its preference is most likely what the object is stored in, so that
-    nothing has to be transcoded on the way.
+
+def negotiate_contexts(proposed: Iterable[ProposedContext], *, accept_unknown: bool) -> tuple[AnsweredContext, ...]:
+    """Answer each proposed context.
+
+    Of several transfer syntaxes the first of the standard is chosen, as the requestor lists them: that is most likely
+    what the object is stored in, so that nothing has to be transcoded on the way. One beyond the standard is chosen
+    only where there is no other, because few receivers can decode it.
     """
-    return tuple(_answer(context) for context in proposed)
+    return tuple(_answer(context, accept_unknown) for context in proposed)
 
 
-def accepted_contexts(answers: Iterable[AnsweredContext]) -> Mapping[int, AcceptedContext]:
+def accepted_contexts(
+    proposed: Iterable[ProposedContext], answers: Iterable[AnsweredContext]
+) -> Mapping[int, AcceptedContext]:
     """Accepted contexts by their ID."""
-    return {accepted.context_id: accepted for accepted in _accepted(answers)}
+    return {
+        answer.context_id: AcceptedContext(answer.context_id, context.abstract_syntax, answer.transfer_syntax_uid)
+        for context, answer in zip(proposed, answers, strict=True)
+        if answer.result == ContextResult.ACCEPTED
+    }
 
 
-def _answer(context: ProposedContext) -> AnsweredContext:
-    known = [uid for uid in context.transfer_syntax_uids if uid in TRANSFER_SYNTAXES]
-    if context.abstract_syntax not in ABSTRACT_SYNTAXES:
+def _answer(context: ProposedContext, accept_unknown: bool) -> AnsweredContext:
+    uids = context.transfer_syntax_uids
+    usable = [uid for uid in uids if uid in TRANSFER_SYNTAXES]
+    if accept_unknown and not usable:
+        usable = [uid for uid in uids if _is_unknown_transfer_syntax(uid)]
+    if context.abstract_syntax != VERIFICATION and not is_storable(
+        context.abstract_syntax, accept_unknown=accept_unknown
+    ):
         result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
-    elif not known:
+    elif not usable:
         result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
     else:
         result = ContextResult.ACCEPTED
-    return AnsweredContext(context, result, (known or context.transfer_syntax_uids)[0])
+    return AnsweredContext(context.context_id, result, (usable or uids)[0])
 
 
-def _accepted(answers: Iterable[AnsweredContext]) -> Iterator[AcceptedContext]:
-    for answer in answers:
-        if answer.result is ContextResult.ACCEPTED:
-            yield AcceptedContext(
-                answer.proposed.context_id, answer.proposed.abstract_syntax, answer.transfer_syntax_uid
-            )
+def _is_unknown_transfer_syntax(uid: str) -> bool:
+    """Whether a UID may be a transfer syntax that is private, or newer than this program."""
+    if not _is_uid(uid) or _is_named(uid) or uid.startswith(NOT_FOR_MESSAGES):
+        return False
+    return uid.startswith(_STANDARD_TRANSFER_SYNTAX_ROOT) or not uid.startswith(_STANDARD_ROOT)
+
+
+def _is_named(uid: str) -> bool:
+    """Whether the standard says what a UID means; two retired SOP classes have a UID and no name."""
+    return uid in UID_dictionary and bool(UID_dictionary[uid][0])
+
+
+def _is_uid(uid: str) -> bool:
+    return len(uid) <= _MAX_UID_CHARACTERS and _UID.fullmatch(uid) is not None

@@ -1,8 +1,8 @@
-"""What keeps the node from listening."""
+"""What keeps the node from listening, or from taking an instance."""
 
 from __future__ import annotations
 
-from dicom_node.errors import Transient
+from dicom_node.errors import Refused, Transient
 
 
 class ListenError(Transient):
@@ -16,3 +16,15 @@ class ListenError(Transient):
     def __str__(self) -> str:
         host, port, reason = self.args
         return f"cannot listen on {host}:{port}: {reason}; stop what uses it, or change dimse.host or dimse.port"
+
+
+class ObjectTooLargeError(Refused):
+    """An instance is larger than the settings allow."""
+
+    code = "object-too-large"
+
+    def __init__(self, max_object_bytes: int) -> None:
+        super().__init__(max_object_bytes)
+
+    def __str__(self) -> str:
+        return f"instance of more than {self.args[0]} bytes; not accepted, see dimse.max_object_bytes"

@@ -1,4 +1,4 @@
-"""The listening socket: a thread for each connection, bounded in number, and a stop that loses nothing."""
+"""The listening socket: a thread for each connection, a bounded number of them, and a stop that loses nothing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from dicom_node.dimse.admission import AdmissionPolicy
 from dicom_node.dimse.association import ARTIM_TIMEOUT_S, Association, AssociationLimits
+from dicom_node.dimse.connection_log import ConnectionLog
+from dicom_node.dimse.connections import Connection, OpenConnections, shut
 from dicom_node.dimse.errors import ListenError
-from dicom_node.dimse.negotiation import AdmissionPolicy
-from dicom_node.dimse.places import Places
+from dicom_node.dimse.slots import AssociationSlots
 from dicom_node.failures import network_reason
 from dicom_node.settings import DimseSettings
 from dicom_node.store import Store
@@ -23,10 +25,9 @@ from dicom_node.store import Store
 log = logging.getLogger(__name__)
 
 BACKLOG = 128
-# Connections beyond the associations: those still negotiating, being refused, or closing.
-SPARE_CONNECTIONS = 32
 STOP_GRACE_S = 20.0
-ACCEPT_PAUSE_S = 0.1  # after accept failed for want of file descriptors
+ACCEPT_PAUSE_S = 0.1  # after accept failed because there are no file descriptors
+SUM_UP_S = 10.0  # how often to look whether something that was counted is to be logged
 
 
 def _utc_now() -> datetime:
@@ -61,10 +62,18 @@ class DimseServer:
         self._policy = AdmissionPolicy(
             ae_title, settings.require_called_ae_title, frozenset(settings.allowed_calling_ae_titles)
         )
-        self._limits = AssociationLimits(settings.max_pdu_bytes, settings.idle_timeout_s, artim_timeout_s)
-        self._places = Places(settings.max_associations)
-        self._connections: dict[threading.Thread, socket.socket] = {}
-        self._lock = threading.Lock()
+        self._limits = AssociationLimits(
+            settings.max_pdu_bytes,
+            settings.max_object_bytes,
+            settings.idle_timeout_s,
+            artim_timeout_s,
+            settings.accept_unknown_uids,
+        )
+        self._slots = AssociationSlots(
+            settings.max_associations, n_per_host=settings.max_associations_per_host or settings.max_associations
+        )
+        self._connections = OpenConnections(settings.max_associations)
+        self._connection_log = ConnectionLog()
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
 
@@ -77,8 +86,8 @@ class DimseServer:
 
     @property
     def n_associations(self) -> int:
-        """How many associations are in."""
-        return self._places.n_taken
+        """How many associations are open."""
+        return self._slots.n_taken
 
     def start(self) -> None:
         """Listen, and accept from now on.
@@ -107,20 +116,21 @@ class DimseServer:
         if self._listener is None or self._acceptor is None:
             return
         end_at = time.monotonic() + grace_s
-        log.info("stopping to listen for associations", extra={"n_associations": self.n_associations})
-        self._places.close()
+        log.info("no more associations are accepted", extra={"n_associations": self.n_associations})
+        self._slots.close()
         self._acceptor.join()
         self._listener.close()
-        self._join(end_at)
-        with self._lock:
-            late = dict(self._connections)
-        for connection in late.values():
-            _shut(connection)
-        for thread in late:
-            thread.join()
-        self._places.release()
+        for connection in self._connections.snapshot():
+            _join(connection, max(0.0, end_at - time.monotonic()))
+        late = self._connections.snapshot()
+        for connection in late:
+            shut(connection)
+        for connection in late:
+            _join(connection, None)
+        self._slots.release()
         self._listener = self._acceptor = None
-        log.info("stopped listening for associations", extra={"n_dropped": len(late)})
+        self._connection_log.sum_up(is_last=True)
+        log.info("all associations have ended", extra={"n_dropped": len(late)})
 
     def __enter__(self) -> Self:
         self.start()
@@ -134,58 +144,54 @@ class DimseServer:
     def _accept(self, listener: socket.socket) -> None:
         poller = select.poll()
         poller.register(listener, select.POLLIN)
-        poller.register(self._places.wake, select.POLLIN)
+        poller.register(self._slots.wake, select.POLLIN)
         listener.setblocking(False)  # the peer may be gone again between poll and accept
-        while not self._places.is_closed:
-            poller.poll()
+        while not self._slots.is_closed:
+            poller.poll(SUM_UP_S * 1000)
+            self._connection_log.sum_up()
             try:
-                connection, address = listener.accept()
+                accepted, address = listener.accept()
             except BlockingIOError:
                 continue
             except OSError as error:  # no file descriptors, or the peer gave up
-                log.warning("connection not accepted: %s", error.strerror)
+                self._connection_log.note_not_accepted(network_reason(error), "unknown")
+                self._connections.evict_oldest()
                 time.sleep(ACCEPT_PAUSE_S)
                 continue
-            self._begin(connection, address[0])
+            self._begin(Connection(accepted, address[0]))
 
-    def _begin(self, connection: socket.socket, host: str) -> None:
-        with self._lock:
-            if len(self._connections) >= self._settings.max_associations + SPARE_CONNECTIONS:
-                connection.close()
-                log.warning("connection closed: too many are open", extra={"host": host})
-                return
-            thread = threading.Thread(target=self._serve, args=(connection, host), name=f"dimse-{host}")
-            self._connections[thread] = connection
-        thread.start()
+    def _begin(self, connection: Connection) -> None:
+        evicted = self._connections.add(connection)
+        if evicted is not None:
+            self._connection_log.note_eviction(evicted)
+        connection.thread = threading.Thread(target=self._serve, args=(connection,), name=f"dimse-{connection.host}")
+        try:
+            connection.thread.start()
+        except RuntimeError as error:  # the system's limit of threads
+            connection.socket.close()
+            self._connections.remove(connection)
+            self._connection_log.note_not_accepted(str(error), connection.host)
 
-    def _serve(self, connection: socket.socket, host: str) -> None:
+    def _serve(self, connection: Connection) -> None:
         try:
             # Answers are small and must not wait for the acknowledgement of the one before (Nagle).
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             Association(
                 connection,
-                host,
                 self._store,
                 policy=self._policy,
                 limits=self._limits,
-                places=self._places,
+                slots=self._slots,
+                connection_log=self._connection_log,
                 clock=self._clock,
             ).run()
+        except OSError as error:  # the peer has reset the connection already
+            log.debug("connection ended at once: %s", error, extra={"host": connection.host})
         finally:
-            connection.close()
-            with self._lock:
-                del self._connections[threading.current_thread()]
-
-    def _join(self, end_at: float) -> None:
-        with self._lock:
-            threads = list(self._connections)
-        for thread in threads:
-            thread.join(max(0.0, end_at - time.monotonic()))
+            connection.socket.close()
+            self._connections.remove(connection)
 
 
-def _shut(connection: socket.socket) -> None:
-    """Wake the thread that reads from or writes to a connection."""
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        log.debug("connection was closed already")
+def _join(connection: Connection, timeout_s: float | None) -> None:
+    if connection.thread is not None and connection.thread.is_alive():
+        connection.thread.join(timeout_s)

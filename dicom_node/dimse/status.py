@@ -7,13 +7,14 @@ status  kind     when                                        what the sender may
                  same bytes were there already
 0xB000  warning  another content is stored under this SOP    forget it; a person looks at the conflict. Both are
                  Instance UID: the first stays the           kept, but only the first is processed
-                 instance, this one is kept beside it
+                 instance, this one is set aside
 0xA700  failure  disk watermark reached, disk full or        send it again later
-                 failing, index busy, out of memory
+                 failing, index busy for 5 s, out of memory
 0xA900  failure  dataset has another SOP class or instance   repair it
                  UID than its C-STORE-RQ
 0xC000  failure  header unreadable, a UID missing or         repair it
                  invalid, no dataset
+0xC001  failure  dataset larger than dimse.max_object_bytes  not send it, or raise the limit here
 0x0110  failure  a defect of ours; traceback in the log      tell us; other instances are not affected
 0x0117  failure  C-STORE-RQ without a valid SOP Instance     repair it
                  UID
@@ -28,6 +29,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
+from dicom_node.dimse.errors import ObjectTooLargeError
 from dicom_node.failures import ErrorKind, classify
 from dicom_node.store import Kept, MismatchedInstanceError
 
@@ -44,6 +46,7 @@ class Status(IntEnum):
     DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900
     COERCION = 0xB000
     CANNOT_UNDERSTAND = 0xC000
+    TOO_LARGE = 0xC001
 
 
 class Answer(NamedTuple):
@@ -64,6 +67,8 @@ def answer_to_failure(error: Exception) -> Answer:
     """Answer to an instance that was not kept; the error's text is for the log, it may name paths."""
     if isinstance(error, MismatchedInstanceError):
         return Answer(Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP class or instance UID differs from the request")
+    if isinstance(error, ObjectTooLargeError):
+        return Answer(Status.TOO_LARGE, "larger than this node takes (dimse.max_object_bytes)")
     if isinstance(error, OSError):
         return Answer(Status.OUT_OF_RESOURCES, "cannot be written here now; send again later")
     match classify(error):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, AcceptedContext
+from dicom_node.dimse.contexts import AcceptedContext
+from dicom_node.dimse.errors import ObjectTooLargeError
 from dicom_node.dimse.messages import Operation, Refusal
 from dicom_node.dimse.status import ANSWERS_TO_KEPT, Answer, Status, answer_to_failure
 from dicom_node.errors import NodeError
@@ -16,23 +17,25 @@ from dicom_node.upper_layer.command_set import Request
 
 log = logging.getLogger(__name__)
 
+SPACE_CHECK_BYTES = 16 * 2**20  # how much is received between two looks at the free space
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:
     """Who sends, for the index and the log."""
 
     calling_ae_title: str
-    called_ae_title: str
     association_id: str
 
 
 class StoreService:
     """Begins a C-STORE for one association."""
 
-    def __init__(self, store: Store, sender: Sender, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, sender: Sender, clock: Callable[[], datetime], *, max_object_bytes: int) -> None:
         self._store = store
         self._sender = sender
         self._clock = clock
+        self._max_object_bytes = max_object_bytes
 
     def begin(self, context: AcceptedContext, request: Request) -> Operation:
         """Start to receive an instance, or refuse it before its data set comes."""
@@ -54,19 +57,27 @@ class StoreService:
             sop_instance_uid=request.sop_instance_uid,
             transfer_syntax_uid=context.transfer_syntax_uid,
             calling_ae_title=self._sender.calling_ae_title,
-            called_ae_title=self._sender.called_ae_title,
             association_id=self._sender.association_id,
             received_at=self._clock(),
         )
         return _Receiving(self, request, spool, arrival)
 
+    def check(self, dataset_bytes: int, n_more: int) -> None:
+        """Raise if an instance, of which ``dataset_bytes`` are here, must not grow by ``n_more`` bytes."""
+        if dataset_bytes + n_more > self._max_object_bytes:
+            raise ObjectTooLargeError(self._max_object_bytes)
+        if (dataset_bytes + n_more) // SPACE_CHECK_BYTES > dataset_bytes // SPACE_CHECK_BYTES:
+            self._store.inbox.check_space()
+
     def keep(self, spool: Spool, arrival: Arrival, request: Request) -> Answer:
-        """Make the instance durable; when this returns, it is. The spool is the inbox's from here on."""
+        """Make the instance durable before returning; from here on the spool belongs to the inbox."""
         # An instance arrives with its last byte, or one that takes longer than the quiet time would be quiet at once.
         kept = self._store.inbox.keep(spool, replace(arrival, received_at=self._clock()))
         answer = ANSWERS_TO_KEPT[kept]
         if kept is Kept.CONFLICT:
-            log.warning("instance kept beside another of the same UID", extra=self._fields(request, answer))
+            log.warning(
+                "instance set aside: another one with the same UID is stored", extra=self._fields(request, answer)
+            )
         return answer
 
     def answer_to(self, error: Exception, request: Request) -> Answer:
@@ -91,7 +102,7 @@ class StoreService:
 
 
 class _Receiving:
-    """An instance on its way to the spool; after a failed write the rest is swallowed and the failure answered."""
+    """An instance that is being received; after a failure its file is removed, and the rest is read and dropped."""
 
     def __init__(self, service: StoreService, request: Request, spool: Spool, arrival: Arrival) -> None:
         self._service = service
@@ -104,6 +115,7 @@ class _Receiving:
         if self._failure is not None:
             return
         try:
+            self._service.check(self._spool.dataset_bytes, len(fragment))
             self._spool.write(fragment)
         except Exception as error:  # noqa: BLE001 - answered when the data set is through
             self._failure = self._service.answer_to(error, self._request)
@@ -125,10 +137,10 @@ class Echo:
     """C-ECHO (PS3.4 annex A)."""
 
     def write(self, fragment: memoryview) -> None:
-        """An echo has no data set; one that comes all the same is dropped."""
+        """Drop the fragment: an echo has no data set."""
 
     def finish(self) -> Answer:
-        """We are here."""
+        """Answer with success."""
         return Answer(Status.SUCCESS)
 
     def discard(self) -> None:
@@ -141,7 +153,7 @@ def begin_echo(_context: AcceptedContext, _request: Request) -> Operation:
 
 
 def _find_refusal(context: AcceptedContext, request: Request) -> Answer | None:
-    if context.abstract_syntax not in STORAGE_SOP_CLASSES or request.sop_class_uid != context.abstract_syntax:
+    if not context.is_for_storage or request.sop_class_uid != context.abstract_syntax:
         return Answer(Status.SOP_CLASS_NOT_SUPPORTED, "SOP class differs from its presentation context")
     if not request.has_sop_instance_uid:
         return Answer(Status.INVALID_SOP_INSTANCE, "Affected SOP Instance UID missing or invalid")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from dicom_node.peers.errors import (
     AssociationAbortedError,
@@ -17,9 +18,14 @@ from dicom_node.peers.errors import (
     PeerTimeoutError,
     PeerUnreachableError,
 )
-from dicom_node.peers.negotiation import Acceptance, Proposal, decode_acceptance, encode_request, rejection_in_words
 from dicom_node.settings import DimsePeer
 from dicom_node.upper_layer import command_set
+from dicom_node.upper_layer.associate import (
+    AssociationRequest,
+    decode_acceptance,
+    decode_rejection,
+    encode_request,
+)
 from dicom_node.upper_layer.command_set import Request, Response
 from dicom_node.upper_layer.errors import (
     AbortReason,
@@ -37,23 +43,50 @@ from dicom_node.upper_layer.pdu_stream import (
     release_request,
     split_pdvs,
 )
+from dicom_node.upper_layer.presentation import ContextResult, ProposedContext
 
 log = logging.getLogger(__name__)
 
 MAX_PDU_BYTES = 131072
 MAX_DATA_SET_BYTES = 2**20  # of one answer; a match of a query is some hundred bytes
 CONNECT_TIMEOUT_S = 10.0
-REJECTED_TRANSIENT = 2  # PS3.8 table 9-21
+MIN_BYTES_PER_S = 4096  # a peer that takes an object more slowly holds up all other deliveries to it
+
+
+class Proposal(NamedTuple):
+    """A presentation context with one transfer syntax: two in one would leave the choice to the peer."""
+
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+class _Fragment(NamedTuple):
+    is_command: bool
+    is_last: bool
+    value: bytes
 
 
 class RequestedAssociation:
-    """An association that a peer accepted; one request at a time."""
+    """An association that a peer accepted; one request at a time.
 
-    def __init__(self, stream: PduStream, acceptance: Acceptance) -> None:
+    Parameters
+    ----------
+    contexts
+        Presentation context IDs of the accepted proposals.
+    peer_max_pdu_bytes
+        Longest PDU that the peer takes; 0 is no limit.
+    timeout_s
+        A peer has this long for each answer, and `MIN_BYTES_PER_S` is the least that it has to take of an object.
+    """
+
+    def __init__(
+        self, stream: PduStream, contexts: Mapping[Proposal, int], *, peer_max_pdu_bytes: int, timeout_s: float
+    ) -> None:
         self._stream = stream
-        self._max_pdu_bytes = acceptance.max_pdu_bytes
-        self._fragments: deque[tuple[bool, bool, bytes]] = deque()  # of a command set, last of its kind, bytes
-        self.contexts: Mapping[Proposal, int] = acceptance.contexts  # accepted ones only
+        self._max_pdu_bytes = peer_max_pdu_bytes
+        self._timeout_s = timeout_s
+        self._fragments: deque[_Fragment] = deque()
+        self.contexts = contexts
 
     def perform(self, context_id: int, request: Request, data_set: BinaryIO | None = None) -> Response:
         """Send a request, with what is left in ``data_set``, and wait for its answer.
@@ -78,9 +111,14 @@ class RequestedAssociation:
     def _send(self, context_id: int, request: Request, data_set: BinaryIO | None) -> None:
         encoded = command_set.encode_request(request)
         self._stream.send(p_data_pdus(context_id, encoded, max_pdu_bytes=self._max_pdu_bytes))
-        if data_set is not None:
-            for pdu in data_set_pdus(context_id, data_set, max_pdu_bytes=self._max_pdu_bytes):
-                self._stream.send(pdu)
+        if data_set is None:
+            return
+        began, n_bytes = time.monotonic(), 0
+        for pdu in data_set_pdus(context_id, data_set, max_pdu_bytes=self._max_pdu_bytes):
+            self._stream.send(pdu)
+            n_bytes += len(pdu)
+            if time.monotonic() - began > self._timeout_s + n_bytes / MIN_BYTES_PER_S:
+                raise PeerTooSlowError("acceptance of a whole object", time.monotonic() - began)
 
     def release(self) -> None:
         """End it in order; everything was answered before, so a peer that does not play along changes nothing."""
@@ -106,25 +144,29 @@ class RequestedAssociation:
         return response
 
     def _read(self, *, is_command: bool, max_bytes: int) -> bytes:
-        """Fragments up to the last of a command set or a data set; a PDU may hold fragments of both."""
+        """Fragments up to the last of a command set or a data set; a PDU may hold fragments of both.
+
+        All of it has to come in time: a peer that sends a byte or an empty fragment now and then is too slow.
+        """
+        end_at = time.monotonic() + self._timeout_s
         encoded = bytearray()
         while len(encoded) <= max_bytes:
             if not self._fragments:
-                pdu = self._stream.read()
+                pdu = self._stream.read(timeout_s=max(0.0, end_at - time.monotonic()))
                 if pdu.type is not PduType.P_DATA_TF:
                     raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU where an answer was due")
-                # Copied: the stream's next PDU takes the place of this one.
+                # Copied, because the stream's next PDU overwrites this one.
                 self._fragments.extend(
-                    (pdv.is_command, pdv.is_last, bytes(pdv.fragment)) for pdv in split_pdvs(pdu.body)
+                    _Fragment(pdv.is_command, pdv.is_last, bytes(pdv.fragment)) for pdv in split_pdvs(pdu.body)
                 )
-            of_command, is_last, fragment = self._fragments.popleft()
-            if of_command is not is_command:
+            fragment = self._fragments.popleft()
+            if fragment.is_command is not is_command:
                 wanted = "command set" if is_command else "data set"
                 raise ProtocolError(AbortReason.UNEXPECTED_PDU_PARAMETER, f"a fragment that is not of a {wanted}")
-            encoded += fragment
-            if is_last:
+            encoded += fragment.value
+            if fragment.is_last:
                 return bytes(encoded)
-        raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, "answer without an end")
+        raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, f"answer of more than {max_bytes} bytes")
 
 
 @contextmanager
@@ -147,7 +189,7 @@ def associate(
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = PduStream(connection, max_pdu_bytes=MAX_PDU_BYTES, pdu_timeout_s=timeout_s)
         try:
-            association = RequestedAssociation(stream, _negotiate(stream, peer, proposals, calling_ae_title))
+            association = _negotiate(stream, peer, proposals, calling_ae_title, timeout_s)
         except AssociationError as error:
             raise _translated(peer, error, timeout_s) from error
         try:
@@ -161,22 +203,31 @@ def associate(
         association.release()
 
 
-def _negotiate(stream: PduStream, peer: DimsePeer, proposals: Sequence[Proposal], calling_ae_title: str) -> Acceptance:
-    stream.send(
-        encode_request(
-            proposals, calling_ae_title=calling_ae_title, called_ae_title=peer.ae_title, max_pdu_bytes=MAX_PDU_BYTES
-        )
-    )
+def _negotiate(
+    stream: PduStream, peer: DimsePeer, proposals: Sequence[Proposal], calling_ae_title: str, timeout_s: float
+) -> RequestedAssociation:
+    by_id = {2 * index + 1: proposal for index, proposal in enumerate(proposals)}
+    contexts = (ProposedContext(number, uid, (syntax,)) for number, (uid, syntax) in by_id.items())
+    stream.send(encode_request(AssociationRequest(calling_ae_title, peer.ae_title, tuple(contexts), MAX_PDU_BYTES)))
     pdu = stream.read()
     if pdu.type is PduType.ASSOCIATE_RJ:
-        is_transient = len(pdu.body) > 1 and pdu.body[1] == REJECTED_TRANSIENT
-        kind = AssociationBusyError if is_transient else AssociationRejectedError
-        raise kind(peer.name, rejection_in_words(pdu.body))
+        rejection = decode_rejection(pdu)
+        kind = AssociationBusyError if rejection.is_transient else AssociationRejectedError
+        raise kind(peer.name, rejection.reason)
     if pdu.type is PduType.ABORT:
         raise AssociationAbortedError(peer.name, "aborted while it was negotiated")
     if pdu.type is not PduType.ASSOCIATE_AC:
         raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU answers an association request")
-    return decode_acceptance(pdu, proposals)
+    acceptance = decode_acceptance(pdu)
+    accepted = {
+        by_id[answer.context_id]: answer.context_id
+        for answer in acceptance.contexts
+        # A transfer syntax that was not proposed would be a promise about bytes that we do not have.
+        if answer.result == ContextResult.ACCEPTED
+        and answer.context_id in by_id
+        and answer.transfer_syntax_uid == by_id[answer.context_id].transfer_syntax_uid
+    }
+    return RequestedAssociation(stream, accepted, peer_max_pdu_bytes=acceptance.max_pdu_bytes, timeout_s=timeout_s)
 
 
 def _translated(peer: DimsePeer, error: AssociationError, timeout_s: float) -> DeliveryError:

@@ -6,19 +6,17 @@ import time
 from collections.abc import Iterator
 from io import BytesIO
 
-import httpx
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from dicom_node.peers.association import RequestedAssociation, associate
+from dicom_node.peers.association import Proposal, RequestedAssociation, associate
 from dicom_node.peers.errors import ContextRefusedError, PeerTimeoutError, QueryFailedError, QueryUnreadableError
-from dicom_node.peers.negotiation import Proposal
 from dicom_node.peers.qido import query
 from dicom_node.peers.status import PENDING, SUCCESS
-from dicom_node.peers.web_client import error_of_transport, open_client
+from dicom_node.peers.web_client import WebClient
 from dicom_node.settings import DicomwebPeer, DimsePeer
 from dicom_node.upper_layer.command_set import CommandField, Request
 from part10.damage import PYDICOM_ERRORS
@@ -60,11 +58,8 @@ def count_instances(
             if context_id is None:
                 raise ContextRefusedError(peer.name, *proposal)
             return _count_by_find(peer, association, context_id, study_instance_uid, series_instance_uid)
-    try:
-        with open_client(peer, timeout_s=timeout_s) as client:
-            return _count_by_qido(client, peer, study_instance_uid, series_instance_uid)
-    except httpx.TransportError as error:
-        raise error_of_transport(peer, error, timeout_s) from error
+    with WebClient(peer, timeout_s=timeout_s) as client:
+        return _count_by_qido(client, peer, study_instance_uid, series_instance_uid)
 
 
 def _count_by_find(
@@ -131,7 +126,7 @@ def _decoded(peer: DimsePeer, encoded: bytes) -> Dataset:
     return ds
 
 
-def _count_by_qido(client: httpx.Client, peer: DicomwebPeer, study: str, series: str) -> int | None:
+def _count_by_qido(client: WebClient, peer: DicomwebPeer, study: str, series: str) -> int | None:
     parameters = {"SeriesInstanceUID": series, "includefield": SERIES_RELATED_INSTANCES}
     matches = query(client, peer, f"studies/{study}/series", parameters)
     of_series = [match for match in matches if _value(match, SERIES_INSTANCE_UID) in (series, None)]

@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from dicom_node.peers.deadline import Deadline
 from dicom_node.peers.errors import DownloadFailedError, DownloadRefusedError
 
 TIMEOUT_S = 60.0  # without a byte
+MIN_BYTES_PER_S = 16_384  # in the whole, so that a server that drips does not take for ever
 MAX_REDIRECTS = 5
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -32,10 +34,15 @@ def download(url: str, target: Path, *, max_bytes: int, sha256: str | None = Non
     """
     part = target.with_name(target.name + ".part")
     digest = hashlib.sha256()
+    deadline = Deadline()
     try:
-        with httpx.Client(timeout=TIMEOUT_S, follow_redirects=True, max_redirects=MAX_REDIRECTS) as client:
+        with (
+            httpx.Client(timeout=TIMEOUT_S, follow_redirects=True, max_redirects=MAX_REDIRECTS) as client,
+            deadline.limit(TIMEOUT_S + max_bytes / MIN_BYTES_PER_S),
+        ):
             client.event_hooks = {"request": [_refuse_unencrypted]}
-            with client.stream("GET", url) as response, part.open("wb") as sink:
+            extensions = {"trace": deadline.trace}
+            with client.stream("GET", url, extensions=extensions) as response, part.open("wb") as sink:
                 if response.is_error:
                     raise _error_of_status(url, response)
                 size = 0
@@ -52,7 +59,8 @@ def download(url: str, target: Path, *, max_bytes: int, sha256: str | None = Non
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise DownloadRefusedError(url, f"is no address to fetch from ({error})") from error
     except (httpx.TransportError, httpx.TooManyRedirects) as error:
-        raise DownloadFailedError(url, str(error) or type(error).__name__) from error
+        reason = "took too long" if deadline.is_over else str(error) or type(error).__name__
+        raise DownloadFailedError(url, reason) from error
     finally:
         part.unlink(missing_ok=True)
     return found

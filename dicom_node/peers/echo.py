@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import httpx
 from pydicom.uid import ImplicitVRLittleEndian
 
-from dicom_node.peers.association import associate
+from dicom_node.peers.association import Proposal, associate
 from dicom_node.peers.errors import ContextRefusedError, DeliveryError, EchoFailedError
-from dicom_node.peers.negotiation import Proposal
 from dicom_node.peers.status import SUCCESS
-from dicom_node.peers.web_client import error_of_status, error_of_transport, open_client, url_of
+from dicom_node.peers.web_client import WebClient, error_of_status
 from dicom_node.settings import DicomwebPeer, DimsePeer
 from dicom_node.upper_layer.command_set import CommandField, Request
 
@@ -44,13 +42,10 @@ def _echo(peer: DimsePeer, calling_ae_title: str, timeout_s: float) -> None:
 
 
 def _query(peer: DicomwebPeer, timeout_s: float) -> None:
-    """Ask for one study; of the answer only the HTTP status is looked at."""
-    try:
-        with (
-            open_client(peer, timeout_s=timeout_s) as client,
-            client.stream("GET", url_of(peer, "studies"), params={"limit": 1}) as response,
-        ):
-            if not response.is_success:
-                raise error_of_status(peer, response)
-    except httpx.TransportError as error:
-        raise error_of_transport(peer, error, timeout_s) from error
+    """Ask for one study; of the answer only the HTTP status counts."""
+    with (
+        WebClient(peer, timeout_s=timeout_s) as client,
+        client.request("GET", "studies", params={"limit": 1}, deadline_s=timeout_s) as response,
+    ):
+        if not response.is_success:
+            raise error_of_status(peer, response)

@@ -1,50 +1,39 @@
-"""One QIDO-RS request and its answer, of bounded size."""
+"""One QIDO-RS request and its answer, bounded in time and size."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from http import HTTPStatus
 
-import httpx
-
-from dicom_node.peers.errors import PeerTimeoutError, QueryUnreadableError
-from dicom_node.peers.web_client import error_of_status, url_of
+from dicom_node.peers.errors import QueryUnreadableError
+from dicom_node.peers.web_client import WebClient, error_of_status, read_body
 from dicom_node.settings import DicomwebPeer
 
 MAX_ANSWER_BYTES = 4 * 2**20
-ANSWER_S = 60.0  # the client's own timeout counts from one byte to the next
+ANSWER_S = 60.0  # for the whole answer
 
 
-def query(
-    client: httpx.Client, peer: DicomwebPeer, path: str, parameters: Mapping[str, str]
-) -> list[dict[str, object]]:
+def query(client: WebClient, peer: DicomwebPeer, path: str, parameters: Mapping[str, str]) -> list[dict[str, object]]:
     """Matches as DICOM JSON objects.
 
     Raises
     ------
     DeliveryError
-        The answer is no success, is no DICOM JSON, or is longer than `MAX_ANSWER_BYTES` or `ANSWER_S`.
-    httpx.TransportError
-        There is no answer.
+        There is no answer within `ANSWER_S`, or it is no success, no DICOM JSON, or longer than `MAX_ANSWER_BYTES`.
     """
     headers = {"Accept": "application/dicom+json"}
-    with client.stream("GET", url_of(peer, path), params=dict(parameters), headers=headers) as response:
+    with client.request("GET", path, params=dict(parameters), headers=headers, deadline_s=ANSWER_S) as response:
         if response.status_code == HTTPStatus.NO_CONTENT:
             return []
         if response.status_code != HTTPStatus.OK:
             raise error_of_status(peer, response)
-        body, began = bytearray(), time.monotonic()
-        for piece in response.iter_bytes():
-            body += piece
-            if len(body) > MAX_ANSWER_BYTES:
-                raise QueryUnreadableError(peer.name, f"an answer of more than {MAX_ANSWER_BYTES} bytes")
-            if time.monotonic() - began > ANSWER_S:
-                raise PeerTimeoutError(peer.name, "end of its answer", ANSWER_S)
+        body = read_body(response, max_bytes=MAX_ANSWER_BYTES)
+    if body is None:
+        raise QueryUnreadableError(peer.name, f"an answer of more than {MAX_ANSWER_BYTES} bytes")
     try:
         matches = json.loads(body or b"[]")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise QueryUnreadableError(peer.name, "an answer that is no JSON") from error
     if not isinstance(matches, list) or not all(isinstance(match, dict) for match in matches):
         raise QueryUnreadableError(peer.name, "an answer that is no list of DICOM JSON objects")

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import BinaryIO
 
-from dicom_node.peers.association import RequestedAssociation, associate
+from dicom_node.peers.association import Proposal, RequestedAssociation, associate
 from dicom_node.peers.errors import ContextRefusedError, DeliveryError, NotPart10Error
-from dicom_node.peers.negotiation import MAX_CONTEXTS, Proposal
 from dicom_node.peers.objects import ObjectToSend, SendOutcome
 from dicom_node.peers.status import outcome_of_status
 from dicom_node.settings import DimsePeer
+from dicom_node.upper_layer.associate import MAX_CONTEXTS
 from dicom_node.upper_layer.command_set import CommandField, Request
 from part10.errors import Part10Error
 from part10.file_meta import START_BYTES, dataset_offset

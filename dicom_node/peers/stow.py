@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, BinaryIO
 
-import httpx
-
 from dicom_node.peers.errors import DeliveryError, UnconfirmedError
 from dicom_node.peers.objects import ObjectToSend, SendOutcome
 from dicom_node.peers.status import PROCESSING_FAILURE, outcome_of_status
-from dicom_node.peers.web_client import error_of_status, error_of_transport, open_client, url_of
+from dicom_node.peers.web_client import WebClient, error_of_status, read_body
 from dicom_node.settings import DicomwebPeer
 
 MAX_OBJECTS_PER_REQUEST = 50
 READ_BYTES = 256 * 1024
+MAX_ANSWER_BYTES = 4 * 2**20
+MIN_BYTES_PER_S = 4096  # a peer that takes a request more slowly holds up all other deliveries to it
 PART_HEADER = "--{boundary}\r\nContent-Type: application/dicom\r\n\r\n"
 REFERENCED_SOP_SEQUENCE = "00081199"
 FAILED_SOP_SEQUENCE = "00081198"
@@ -32,17 +32,14 @@ def store_over_web(peer: DicomwebPeer, objects: Sequence[ObjectToSend], *, timeo
     """Send ``objects`` by STOW-RS, as few requests as their number allows."""
     outcomes: list[SendOutcome] = []
     try:
-        with open_client(peer, timeout_s=timeout_s) as client:
+        with WebClient(peer, timeout_s=timeout_s) as client:
             for start in range(0, len(objects), MAX_OBJECTS_PER_REQUEST):
-                outcomes += _store(client, peer, objects[start : start + MAX_OBJECTS_PER_REQUEST])
-    except httpx.TransportError as transport_error:
-        error: DeliveryError = error_of_transport(peer, transport_error, timeout_s)
-    except DeliveryError as delivery_error:
-        error = delivery_error
-    else:
-        return tuple(outcomes)
-    rest = objects[len(outcomes) :]
-    return (*outcomes, *(SendOutcome(each.sop_instance_uid, error) for each in rest))
+                some = objects[start : start + MAX_OBJECTS_PER_REQUEST]
+                outcomes += _store(client, peer, some, timeout_s=timeout_s)
+    except DeliveryError as error:
+        rest = objects[len(outcomes) :]
+        return (*outcomes, *(SendOutcome(each.sop_instance_uid, error) for each in rest))
+    return tuple(outcomes)
 
 
 def read_outcomes(
@@ -69,31 +66,40 @@ def read_outcomes(
     return tuple(outcome(each.sop_instance_uid) for each in objects)
 
 
-def _store(client: httpx.Client, peer: DicomwebPeer, objects: Sequence[ObjectToSend]) -> tuple[SendOutcome, ...]:
+def _store(
+    client: WebClient, peer: DicomwebPeer, objects: Sequence[ObjectToSend], *, timeout_s: float
+) -> tuple[SendOutcome, ...]:
     """One request.
 
     Raises
     ------
     DeliveryError
-        Its answer says nothing of single objects.
-    httpx.TransportError
-        It has no answer.
+        There is no answer, or it does not say anything about single objects.
     """
     boundary = uuid.uuid4().hex
     with ExitStack() as opened:
         streams = [opened.enter_context(each.open()) for each in objects]
-        response = client.post(
-            url_of(peer, "studies"),
+        n_bytes = _body_bytes(streams, boundary)
+        request = client.request(
+            "POST",
+            "studies",
             content=_parts(streams, boundary),
             headers={
                 "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
-                "Content-Length": str(_body_bytes(streams, boundary)),  # some servers take no chunked requests
+                "Content-Length": str(n_bytes),  # some servers take no chunked requests
                 "Accept": "application/dicom+json",
             },
+            deadline_s=2 * timeout_s + n_bytes / MIN_BYTES_PER_S,
         )
-    names_instances = response.status_code == NONE_STORED and FAILED_SOP_SEQUENCE in _dataset(response.content)
+        with request as response:
+            body = read_body(response, max_bytes=MAX_ANSWER_BYTES)
+    if body is None:  # nobody reads an answer of that length
+        return tuple(
+            SendOutcome(each.sop_instance_uid, UnconfirmedError(peer.name, each.sop_instance_uid)) for each in objects
+        )
+    names_instances = response.status_code == NONE_STORED and FAILED_SOP_SEQUENCE in _dataset(body)
     if response.status_code in (ALL_STORED, SOME_STORED) or names_instances:
-        return read_outcomes(peer.name, objects, response.status_code, response.content)
+        return read_outcomes(peer.name, objects, response.status_code, body)
     raise error_of_status(peer, response)
 
 
@@ -116,7 +122,7 @@ def _dataset(body: bytes) -> dict[str, Any]:
     """DICOM JSON object of an answer, bare or as the only one of a list; empty when it is something else."""
     try:
         decoded = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if isinstance(decoded, list) and len(decoded) == 1:
         decoded = decoded[0]

@@ -1,12 +1,16 @@
-"""An HTTP client for a DICOMweb peer, and what its answers mean for trying again."""
+"""An HTTP client for a DICOMweb peer, bounded in time and in the size of answers, and what answers mean for a retry."""
 
 from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 import httpx
 
+from dicom_node.peers.deadline import Deadline
 from dicom_node.peers.errors import (
     DeliveryError,
     HttpFailedForNowError,
@@ -22,7 +26,77 @@ CONNECT_TIMEOUT_S = 10.0
 REFUSED = frozenset({300, 301, 302, 303, 307, 308, 400, 405, 406, 409, 411, 413, 415, 422})
 
 
-def open_client(peer: DicomwebPeer, *, timeout_s: float) -> httpx.Client:
+class WebClient:
+    """Requests to one peer; use it in a ``with``.
+
+    Parameters
+    ----------
+    timeout_s
+        How long the peer may be silent. Each request has a deadline for all of it as well.
+    """
+
+    def __init__(self, peer: DicomwebPeer, *, timeout_s: float) -> None:
+        self._peer = peer
+        self._timeout_s = timeout_s
+        self._client = _open_client(peer, timeout_s)
+        self._deadline = Deadline()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    @contextmanager
+    def request(self, method: str, path: str, *, deadline_s: float, **options: Any) -> Iterator[httpx.Response]:
+        """Send a request for a resource below the peer's DICOMweb root; the body is yet to be read, in the block.
+
+        Parameters
+        ----------
+        deadline_s
+            For everything up to the end of the block; a byte now and then does not extend it.
+        options
+            As of ``httpx.Client.stream``.
+
+        Raises
+        ------
+        DeliveryError
+            There is no answer, or not in time.
+        """
+        url = f"{str(self._peer.url).rstrip('/')}/{path}"
+        with self._deadline.limit(deadline_s):
+            try:
+                extensions = {"trace": self._deadline.trace}
+                with self._client.stream(method, url, extensions=extensions, **options) as response:
+                    yield response
+            except httpx.TransportError as error:
+                raise self._translated(error, deadline_s) from error
+
+    def _translated(self, error: httpx.TransportError, deadline_s: float) -> DeliveryError:
+        if self._deadline.is_over:
+            return PeerTimeoutError(self._peer.name, "end of its HTTP answer", deadline_s)
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            return PeerTimeoutError(self._peer.name, "HTTP answer", self._timeout_s)
+        return PeerUnreachableError(self._peer.name, f"{type(error).__name__} at {self._peer.url}")
+
+
+def read_body(response: httpx.Response, *, max_bytes: int) -> bytes | None:
+    """Body of an answer, ``None`` when it is longer than ``max_bytes``."""
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > max_bytes:
+            return None
+    return bytes(body)
+
+
+def error_of_status(peer: DicomwebPeer, response: httpx.Response) -> DeliveryError:
+    """Error for an answer that is no success."""
+    kind = HttpRefusedError if response.status_code in REFUSED else HttpFailedForNowError
+    return kind(peer.name, response.status_code, str(response.request.url))
+
+
+def _open_client(peer: DicomwebPeer, timeout_s: float) -> httpx.Client:
     """Client with the peer's token and certificates, HTTP/1.1 only.
 
     Over HTTP/2 a proxy's limit of requests per connection can drop instances without a word.
@@ -38,21 +112,3 @@ def open_client(peer: DicomwebPeer, *, timeout_s: float) -> httpx.Client:
         verify = ssl.create_default_context(cafile=str(peer.ca_file))
     timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
     return httpx.Client(headers=headers, verify=verify, timeout=timeout, http1=True, http2=False)
-
-
-def url_of(peer: DicomwebPeer, path: str) -> str:
-    """URL of a resource below the peer's DICOMweb root."""
-    return f"{str(peer.url).rstrip('/')}/{path}"
-
-
-def error_of_transport(peer: DicomwebPeer, error: httpx.TransportError, timeout_s: float) -> DeliveryError:
-    """The peer gave no answer."""
-    if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-        return PeerTimeoutError(peer.name, "HTTP answer", timeout_s)
-    return PeerUnreachableError(peer.name, f"{type(error).__name__} at {peer.url}")
-
-
-def error_of_status(peer: DicomwebPeer, response: httpx.Response) -> DeliveryError:
-    """The peer's answer is no success."""
-    kind = HttpRefusedError if response.status_code in REFUSED else HttpFailedForNowError
-    return kind(peer.name, response.status_code, str(response.request.url))

@@ -50,10 +50,21 @@ class DimseSettings(_Section):
     host: str = Field(default="0.0.0.0", description="address to listen on")  # noqa: S104 - a PACS must reach it
     port: Port = Field(default=11112, description="TCP port; 0 lets the system choose one, which is logged")
     max_associations: int = Field(default=32, ge=1, le=1024, description="associations at once; more are told to wait")
+    max_associations_per_host: int | None = Field(
+        default=None, ge=1, le=1024, description="of these, from one address; all of them when empty"
+    )
     allowed_calling_ae_titles: tuple[AeTitle, ...] = Field(default=(), description="empty: every calling AE title")
     require_called_ae_title: bool = Field(default=True, description="refuse associations that call another AE title")
     min_free_bytes: int = Field(
         default=2 * GIB, ge=0, description="refuse C-STORE with 0xA700 when less disk space is free"
+    )
+    max_object_bytes: int = Field(
+        default=4 * GIB, ge=2**20, description="refuse an instance with 0xC001 when its dataset is larger"
+    )
+    accept_unknown_uids: bool = Field(
+        default=True,
+        description="accept SOP classes and transfer syntaxes that are private or newer than this program; "
+        "the bytes are kept and not decoded",
     )
     max_pdu_bytes: int = Field(default=131072, ge=16384, le=4 * 2**20, description="largest PDU that we take")
     idle_timeout_s: Seconds = Field(default=60.0, description="a silent association is aborted after this time")

@@ -46,6 +46,18 @@ class ProtocolError(AssociationError, Refused):
         return f"{self.args[1]}; association aborted"
 
 
+class OtherProtocolError(ProtocolError):
+    """The peer does not speak DICOM."""
+
+    code = "dimse-other-protocol"
+
+    def __init__(self, reason: AbortReason, what: str) -> None:
+        super().__init__(reason, what)
+
+    def __str__(self) -> str:
+        return f"{self.args[1]}; connection closed, set the peer to DICOM without encryption or call another port"
+
+
 class PeerGoneError(AssociationError, Transient):
     """The connection ended without release or abort."""
 
@@ -71,7 +83,7 @@ class PeerAbortedError(AssociationError, Transient):
 
 
 class PeerTooSlowError(AssociationError, Transient):
-    """The peer was silent, or so slow that it would hold its place for ever."""
+    """The peer was silent, or so slow that it would hold its association for ever."""
 
     code = "dimse-peer-too-slow"
     abort_source = AbortSource.SERVICE_USER

@@ -64,6 +64,6 @@ def encode_item(item_type: ItemType, value: bytes) -> bytes:
     return ITEM_HEADER.pack(item_type, len(value)) + value
 
 
-def decode_text(value: memoryview) -> str:
-    """A UID, name or title without its padding."""
-    return str(value, "ascii", "replace").strip(" \0")
+def decode_text(value: memoryview | bytes) -> str:
+    """A UID, name or title up to its first NUL, without the spaces around it; what is not ASCII is replaced."""
+    return str(value, "ascii", "replace").partition("\0")[0].strip(" ")

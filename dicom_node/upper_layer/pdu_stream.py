@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import BinaryIO, NamedTuple
 
-from dicom_node.upper_layer.errors import AbortReason, AbortSource, PeerGoneError, PeerTooSlowError, ProtocolError
+from dicom_node.upper_layer.errors import (
+    AbortReason,
+    AbortSource,
+    OtherProtocolError,
+    PeerGoneError,
+    PeerTooSlowError,
+    ProtocolError,
+)
+from dicom_node.upper_layer.other_protocols import WANTED_BYTES, name_protocol
 
 PDU_HEADER = struct.Struct(">BxI")  # type, reserved, length of what follows
 PDV_HEADER = struct.Struct(">IBB")  # length of what follows, presentation context ID, message control header
@@ -81,6 +89,12 @@ class PduStream:
         self._buffer = memoryview(bytearray(size))
         self._start = 0
         self._end = 0
+        self._has_received = False
+
+    @property
+    def has_received(self) -> bool:
+        """Whether the peer has sent anything yet."""
+        return self._has_received
 
     def wait(self, timeout_s: float, wake: int) -> bool:
         """Wait for the first byte of a PDU; ``False`` when the file descriptor ``wake`` became readable instead."""
@@ -113,7 +127,7 @@ class PduStream:
         try:
             pdu_type = PduType(number)
         except ValueError:
-            raise ProtocolError(AbortReason.UNRECOGNIZED_PDU, f"PDU of unknown type 0x{number:02x}") from None
+            raise self._unrecognized(number) from None
         limit = self._limit if pdu_type is PduType.P_DATA_TF else MAX_NEGOTIATION_BYTES
         if length > limit:
             what = f"{pdu_type.name} PDU announces {length} bytes, at most {limit} are taken"
@@ -122,6 +136,13 @@ class PduStream:
         body_start = self._start + PDU_HEADER.size
         self._start = body_start + length
         return Pdu(pdu_type, self._buffer[body_start : self._start])
+
+    def _unrecognized(self, number: int) -> ProtocolError:
+        protocol = name_protocol(bytes(self._buffer[self._start : min(self._end, self._start + WANTED_BYTES)]))
+        if protocol is not None:
+            what = f"peer speaks {protocol}, but DICOM without encryption was expected"
+            return OtherProtocolError(AbortReason.UNRECOGNIZED_PDU, what)
+        return ProtocolError(AbortReason.UNRECOGNIZED_PDU, f"PDU of unknown type 0x{number:02x}")
 
     def send(self, pdu: bytes) -> None:
         """Send PDUs in one piece, so that nothing waits for an acknowledgement in between."""
@@ -169,6 +190,7 @@ class PduStream:
                 raise PeerGoneError(str(error)) from error
             if not received:
                 raise PeerGoneError("end of stream")
+            self._has_received = True
             self._end += received
 
 

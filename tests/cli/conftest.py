@@ -70,7 +70,6 @@ def queued_job(config: Path, series: SyntheticSeries) -> JobRow:
                     sop_instance_uid=ds.SOPInstanceUID,
                     transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
                     calling_ae_title="CT1",
-                    called_ae_title="TESTNODE",
                     association_id="1",
                     received_at=NOON,
                 ),

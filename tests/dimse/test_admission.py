@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from dicom_node.dimse.negotiation import AdmissionPolicy, Rejection, decode_request, find_rejection
-from dicom_node.dimse.places import Places
+from dicom_node.dimse.admission import AdmissionPolicy, find_rejection
+from dicom_node.dimse.slots import AssociationSlots
+from dicom_node.upper_layer.associate import Rejection, decode_request
 from dicom_node.upper_layer.errors import ProtocolError
 from dicom_node.upper_layer.pdu_stream import Pdu, PduType
 from tests.dimse.listening_node import ListeningNode, StartNode
@@ -109,11 +110,22 @@ def wait_for_places(node: ListeningNode) -> None:
         time.sleep(0.01)
 
 
-def test_places_are_counted_and_closed() -> None:
-    places = Places(2)
-    assert [places.claim(), places.claim(), places.claim()] == [None, None, Rejection.LOCAL_LIMIT_EXCEEDED]
-    places.leave()
-    assert places.claim() is None
-    places.close()
-    assert places.claim() is Rejection.TEMPORARY_CONGESTION
-    places.release()
+def test_slots_are_counted_and_closed() -> None:
+    slots = AssociationSlots(2, n_per_host=2)
+    assert [slots.claim("a"), slots.claim("a"), slots.claim("b")] == [None, None, Rejection.LOCAL_LIMIT_EXCEEDED]
+    slots.leave("a")
+    assert slots.claim("b") is None
+    slots.close()
+    assert slots.claim("b") is Rejection.TEMPORARY_CONGESTION
+    slots.release()
+
+
+def test_one_host_gets_no_more_slots_than_its_share() -> None:
+    slots = AssociationSlots(3, n_per_host=2)
+    assert [slots.claim("a") for _ in range(3)] == [None, None, Rejection.LOCAL_LIMIT_EXCEEDED]
+    assert slots.claim("b") is None
+    slots.leave("a")
+    assert slots.claim("a") is None
+    assert slots.n_taken == 3
+    slots.close()
+    slots.release()

@@ -85,7 +85,7 @@ def test_other_bytes_under_a_known_uid_are_a_warning_and_the_first_stays(
     (conflict,) = node.store.series.conflicts()
     assert conflict.sop_instance_uid == uid
     assert node.store.objects.read_dataset_bytes(conflict.digest) == second
-    assert [record.levelname for record in caplog.records if "same UID" in record.message] == ["WARNING"]
+    assert [record.levelname for record in caplog.records if "set aside" in record.message] == ["WARNING"]
 
 
 def test_a_data_set_of_another_instance_is_a_mismatch(node: ListeningNode, instances: list[tuple[str, bytes]]) -> None:

@@ -23,17 +23,17 @@ from pydicom.uid import (
     RLELossless,
 )
 from pynetdicom.pdu import A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 from pynetdicom.presentation import build_context
 
-from dicom_node.dimse.contexts import AcceptedContext
+from dicom_node.dimse.contexts import AcceptedContext, negotiate_contexts
 from dicom_node.dimse.messages import MessageReader
-from dicom_node.dimse.negotiation import agree
-from dicom_node.dimse.negotiation import decode_request as decode_association_request
 from dicom_node.errors import NodeError
 from dicom_node.upper_layer.command_set import decode_request, decode_response
 from dicom_node.upper_layer.pdu_stream import Pdu, PduType, p_data_pdus, split_pdvs
-from dicom_node.upper_layer.user_information import user_information
+from dicom_node.upper_layer.presentation import AnsweredContext
+from dicom_node.upper_layer.associate import Acceptance, decode_acceptance, encode_acceptance
+from dicom_node.upper_layer.associate import decode_request as decode_association_request
 from inference.errors import SeriesError
 from inference.series.assemble import assemble_volumes
 from inference.series.instances import Instance, _unusual_instance, read_instance, reading
@@ -102,7 +102,15 @@ def _raw_values(instance: Instance) -> dict[int, bytes]:
 def association_request(data: bytes) -> None:
     """The body of an A-ASSOCIATE-RQ PDU."""
     with contextlib.suppress(NodeError):
-        agree(decode_association_request(Pdu(PduType.ASSOCIATE_RQ, memoryview(data))), max_pdu_bytes=16384)
+        request = decode_association_request(Pdu(PduType.ASSOCIATE_RQ, memoryview(data)))
+        answers = negotiate_contexts(request.contexts, accept_unknown=True)
+        encode_acceptance(Acceptance(request.calling_ae_title, request.called_ae_title, answers, 16384))
+
+
+def association_acceptance(data: bytes) -> None:
+    """The body of an A-ASSOCIATE-AC PDU."""
+    with contextlib.suppress(NodeError):
+        decode_acceptance(Pdu(PduType.ASSOCIATE_AC, memoryview(data)))
 
 
 def messages(data: bytes) -> None:
@@ -134,7 +142,16 @@ def index_scan(data: bytes) -> None:
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (volumes, single_file, header, association_request, messages, command_set, index_scan)
+    for target in (
+        volumes,
+        single_file,
+        header,
+        association_request,
+        association_acceptance,
+        messages,
+        command_set,
+        index_scan,
+    )
 }
 
 
@@ -146,6 +163,9 @@ def seeds(name: str) -> list[bytes]:
         return [ENHANCED.part10]
     if name == "association_request":
         return [_association_request()]
+    if name == "association_acceptance":
+        contexts = (AnsweredContext(1, 0, ImplicitVRLittleEndian), AnsweredContext(3, 4, "1.2.3"))
+        return [encode_acceptance(Acceptance("SENDER", "NODE", contexts, 16384))[6:]]
     commands = [echo_command(1), store_command("2.25.1")]
     if name == "messages":
         bodies = [p_data_pdus(1, command, max_pdu_bytes=0)[6:] for command in commands]
@@ -164,7 +184,10 @@ def _association_request() -> bytes:
     context = build_context(CTImageStorage)
     context.context_id = 1
     primitive.presentation_context_definition_list = [context]
-    primitive.user_information = user_information(max_pdu_bytes=16384)
+    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length.maximum_length_received = 16384
+    implementation.implementation_class_uid = "2.25.4"
+    primitive.user_information = [length, implementation]
     pdu = A_ASSOCIATE_RQ()
     pdu.from_primitive(primitive)
     return bytes(pdu.encode()[6:])

@@ -16,14 +16,14 @@ from pydicom import dcmread
 from pynetdicom import AllStoragePresentationContexts
 
 from dicom_node.dimse import DimseServer
-from dicom_node.dimse.negotiation import agree, decode_request
 from dicom_node.failures import ErrorKind, classify
 from dicom_node.peers import check_peer, deliver
-from dicom_node.peers.negotiation import MAX_CONTEXTS
 from dicom_node.peers.status import outcome_of_status
 from dicom_node.settings import DimsePeer, DimseSettings
 from dicom_node.store import InstanceRow, Store
+from dicom_node.upper_layer.associate import MAX_CONTEXTS, Acceptance, decode_request, encode_acceptance
 from dicom_node.upper_layer.pdu_stream import PduStream
+from dicom_node.upper_layer.presentation import AnsweredContext
 from tests.dimse.raw_peer import RawPeer, dataset_part
 from tests.factories import ct_series
 from tests.peer_servers import free_port, start_storescp
@@ -156,7 +156,11 @@ def stalling_server(n_bytes_read: int) -> Iterator[DimsePeer]:
             connection, _ = listener.accept()
             with connection:
                 stream = PduStream(connection, max_pdu_bytes=16384, pdu_timeout_s=5)
-                stream.send(agree(decode_request(stream.read()), max_pdu_bytes=16384).answer)
+                request = decode_request(stream.read())
+                accepted = (
+                    AnsweredContext(each.context_id, 0, each.transfer_syntax_uids[0]) for each in request.contexts
+                )
+                stream.send(encode_acceptance(Acceptance("NODE", "PEER", tuple(accepted), 16384)))
                 if n_bytes_read:
                     connection.recv(n_bytes_read)
                 done.wait(30)

@@ -72,7 +72,6 @@ def instance(
         sop_instance_uid=ds.get("SOPInstanceUID", f"{series}.{number}"),
         transfer_syntax_uid=transfer_syntax_uid,
         calling_ae_title="SENDER",
-        called_ae_title="NODE",
         association_id="a1",
         received_at=received_at,
     )

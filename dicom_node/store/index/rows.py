@@ -16,7 +16,6 @@ class Arrival:
     sop_instance_uid: str
     transfer_syntax_uid: str
     calling_ae_title: str
-    called_ae_title: str
     association_id: str
     received_at: datetime
 

@@ -46,7 +46,6 @@ def file_results(
             sop_instance_uid=result.sop_instance_uid,
             transfer_syntax_uid=result.transfer_syntax_uid,
             calling_ae_title="",
-            called_ae_title="",
             association_id="",
             received_at=now,
         )

@@ -1,0 +1,80 @@
+"""Events that a peer can cause as often as it likes, such as probes of a load balancer: logged at a bounded rate."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+MAX_HOSTS = 1000  # counted by name in one window; more are counted together
+SHOWN_HOSTS = 3
+OTHER_HOSTS = "other hosts"
+
+
+class RecurringEvent:
+    """One kind of event: the first is logged at once, those within the next ``window_s`` seconds in one line.
+
+    Parameters
+    ----------
+    level
+        Of the first event, and of the line that sums up.
+    is_quiet
+        Whether the first event is only logged at ``debug`` too: it is as it should be, and only the number matters.
+    """
+
+    def __init__(
+        self,
+        level: int,
+        *,
+        window_s: float,
+        is_quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._level = level
+        self._window_s = window_s
+        self._is_quiet = is_quiet
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ends_at: float | None = None
+        self._message = ""
+        self._hosts: Counter[str] = Counter()  # of the events that were not logged yet
+
+    def note(self, message: str, host: str, **fields: object) -> None:
+        """Log an event, or count it."""
+        with self._lock:
+            self._sum_up_when_over()
+            is_first = self._ends_at is None
+            if is_first:
+                self._ends_at = self._clock() + self._window_s
+            self._message = message
+            if self._is_quiet or not is_first:
+                known = host in self._hosts or len(self._hosts) < MAX_HOSTS
+                self._hosts[host if known else OTHER_HOSTS] += 1
+        level = self._level if is_first and not self._is_quiet else logging.DEBUG
+        log.log(level, message, extra={"host": host, **fields})
+
+    def sum_up(self, *, is_last: bool = False) -> None:
+        """Log what was counted when the window is over, or when nothing more will come."""
+        with self._lock:
+            self._sum_up_when_over(is_last=is_last)
+
+    def _sum_up_when_over(self, *, is_last: bool = False) -> None:
+        if self._ends_at is None or (self._clock() < self._ends_at and not is_last):
+            return
+        if self._hosts:
+            hosts = ", ".join(f"{host} ({n})" for host, n in self._hosts.most_common(SHOWN_HOSTS))
+            log.log(
+                self._level,
+                "%s (%s%d in %g s)",
+                self._message,
+                "" if self._is_quiet else "repeated, ",
+                self._hosts.total(),
+                self._window_s,
+                extra={"n_hosts": len(self._hosts), "hosts": hosts},
+            )
+        self._ends_at = None
+        self._hosts.clear()
