@@ -103,8 +103,12 @@ def _head() -> Iterator[str]:
 def _received() -> Iterator[str]:
     yield "## What is received\n"
     yield f"C-ECHO, and C-STORE of {len(STORAGE_SOP_CLASSES)} storage SOP classes (all of the standard, retired ones"
-    yield f"too) in {len(TRANSFER_SYNTAXES)} transfer syntaxes. Of several proposed, the first that is known is"
-    yield "taken, so that a PACS need not transcode. Answers to C-STORE:\n"
+    yield f"too) in {len(TRANSFER_SYNTAXES)} transfer syntaxes. Of several proposed, the first of the standard is"
+    yield "accepted, so that a PACS need not transcode. Private and future SOP classes and transfer syntaxes are"
+    yield "accepted as well (`dimse.accept_unknown_uids`): their bytes are kept and never decoded. What the standard"
+    yield "defines for something else (query, worklist, commitment, print, ...) is answered with *abstract syntax not"
+    yield "supported*."
+    yield "Answers to C-STORE:\n"
     yield from _table(("status", "kind", "when", "what the sender may do"), _status_rows())
 
 

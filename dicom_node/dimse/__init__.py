@@ -1,8 +1,8 @@
 """Listening on DIMSE: C-ECHO and C-STORE as an SCP.
 
-``DimseServer`` accepts connections and gives each a thread; ``association`` is one association from request to release;
-``store_service`` is what happens to an instance. Negotiation PDUs are pynetdicom's; the data path is our own, because
-pynetdicom's waits in polling sleeps (docs/decisions/0060).
+``DimseServer`` accepts connections and starts a thread for each; ``association`` is one association from request to
+release; ``store_service`` is what happens to an instance. The upper layer is our own, because pynetdicom's waits in
+polling sleeps (docs/decisions/0060).
 """
 
 from dicom_node.dimse.server import DimseServer

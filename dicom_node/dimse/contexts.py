@@ -3,8 +3,8 @@
 The standard's storage SOP classes and transfer syntaxes are always accepted. Beyond them, vendors have classes of their
 own (Siemens CSA Non-Image), transfer syntaxes of their own (GE, Philips), and the standard gets new ones. A sender
 often stops its whole job at the first object that it cannot send, so these are accepted too, unless the setting
-``dimse.accept_unknown_uids`` is off. A private UID does not say what it is for: it is taken for a storage SOP class, and
-any other operation on it is answered with 0x0211.
+``dimse.accept_unknown_uids`` is off. A private UID does not say what it is for: it is taken for a storage SOP class,
+and any other operation on it is answered with 0x0211.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class RecurringEvent:
         self._is_quiet = is_quiet
         self._clock = clock
         self._lock = threading.Lock()
-        self._ends_at: float | None = None
+        self._began_at: float | None = None  # of the window
         self._message = ""
         self._hosts: Counter[str] = Counter()  # of the events that were not logged yet
 
@@ -47,9 +47,9 @@ class RecurringEvent:
         """Log an event, or count it."""
         with self._lock:
             self._sum_up_when_over()
-            is_first = self._ends_at is None
+            is_first = self._began_at is None
             if is_first:
-                self._ends_at = self._clock() + self._window_s
+                self._began_at = self._clock()
             self._message = message
             if self._is_quiet or not is_first:
                 known = host in self._hosts or len(self._hosts) < MAX_HOSTS
@@ -63,18 +63,21 @@ class RecurringEvent:
             self._sum_up_when_over(is_last=is_last)
 
     def _sum_up_when_over(self, *, is_last: bool = False) -> None:
-        if self._ends_at is None or (self._clock() < self._ends_at and not is_last):
+        if self._began_at is None:
+            return
+        elapsed_s = self._clock() - self._began_at
+        if elapsed_s < self._window_s and not is_last:
             return
         if self._hosts:
             hosts = ", ".join(f"{host} ({n})" for host, n in self._hosts.most_common(SHOWN_HOSTS))
             log.log(
                 self._level,
-                "%s (%s%d in %g s)",
+                "%s (%s%d in %.0f s)",
                 self._message,
                 "" if self._is_quiet else "repeated, ",
                 self._hosts.total(),
-                self._window_s,
+                elapsed_s,
                 extra={"n_hosts": len(self._hosts), "hosts": hosts},
             )
-        self._ends_at = None
+        self._began_at = None
         self._hosts.clear()

@@ -45,7 +45,7 @@ def _query(peer: DicomwebPeer, timeout_s: float) -> None:
     """Ask for one study; of the answer only the HTTP status counts."""
     with (
         WebClient(peer, timeout_s=timeout_s) as client,
-        client.request("GET", "studies", params={"limit": 1}, deadline_s=timeout_s) as response,
+        client.request("GET", "studies", params={"limit": "1"}, deadline_s=timeout_s) as response,
     ):
         if not response.is_success:
             raise error_of_status(peer, response)

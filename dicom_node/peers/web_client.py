@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Self
 
 import httpx
 
@@ -48,15 +48,22 @@ class WebClient:
         self._client.close()
 
     @contextmanager
-    def request(self, method: str, path: str, *, deadline_s: float, **options: Any) -> Iterator[httpx.Response]:
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        deadline_s: float,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        content: Iterator[bytes] | None = None,
+    ) -> Iterator[httpx.Response]:
         """Send a request for a resource below the peer's DICOMweb root; the body is yet to be read, in the block.
 
         Parameters
         ----------
         deadline_s
             For everything up to the end of the block; a byte now and then does not extend it.
-        options
-            As of ``httpx.Client.stream``.
 
         Raises
         ------
@@ -66,13 +73,19 @@ class WebClient:
         url = f"{str(self._peer.url).rstrip('/')}/{path}"
         with self._deadline.limit(deadline_s):
             try:
-                extensions = {"trace": self._deadline.trace}
-                with self._client.stream(method, url, extensions=extensions, **options) as response:
+                request = self._client.build_request(
+                    method, url, headers=headers, params=params, content=content,
+                    extensions={"trace": self._deadline.trace},
+                )  # fmt: skip
+                response = self._client.send(request, stream=True)
+                try:
                     yield response
-            except httpx.TransportError as error:
+                finally:
+                    response.close()
+            except httpx.RequestError as error:
                 raise self._translated(error, deadline_s) from error
 
-    def _translated(self, error: httpx.TransportError, deadline_s: float) -> DeliveryError:
+    def _translated(self, error: httpx.RequestError, deadline_s: float) -> DeliveryError:
         if self._deadline.is_over:
             return PeerTimeoutError(self._peer.name, "end of its HTTP answer", deadline_s)
         if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):

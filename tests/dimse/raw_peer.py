@@ -100,10 +100,10 @@ def dataset_part(part10: bytes) -> bytes:
 
 
 class RawPeer:
-    """A TCP connection to the node."""
+    """A TCP connection to the node, from any address of the loopback network."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+    def __init__(self, port: int, *, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(host, 0))
 
     def __enter__(self) -> Self:
         return self

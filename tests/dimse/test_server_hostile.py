@@ -96,13 +96,6 @@ def test_garbage_after_any_valid_beginning_ends_that_connection_only(node: Liste
                 pass
 
 
-@pytest.mark.usefixtures("still_works")
-def test_a_hundred_connections_that_say_nothing_hold_no_place(node: ListeningNode) -> None:
-    silent = [RawPeer(node.port) for _ in range(100)]
-    for peer in silent:
-        peer.socket.close()
-
-
 def test_a_peer_that_connects_and_says_nothing_is_closed_after_artim(
     start_node: StartNode,
 ) -> None:
@@ -144,21 +137,6 @@ def test_a_message_that_drips_a_byte_a_pdu_is_ended(start_node: StartNode, monke
         stop.set()
         dripper.join()
     assert number == PduType.ABORT
-
-
-def test_more_connections_than_there_is_room_for_are_closed_and_others_still_served(
-    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dicom_node.dimse.server.SPARE_CONNECTIONS", 2)
-    with start_node(max_associations=1) as node, RawPeer(node.port) as first:
-        first.associate()
-        crowd = [RawPeer(node.port) for _ in range(6)]
-        closed = [peer for peer in crowd[2:] if peer.socket.recv(1) == b""]
-        assert len(closed) == 4
-        first.send(p_data((1, 3, echo_command())))
-        assert first.status() == 0
-        for peer in crowd:
-            peer.socket.close()
 
 
 def test_a_peer_with_tiny_pdus_still_gets_its_answers(node: ListeningNode) -> None:

@@ -153,6 +153,75 @@ def test_below_the_watermark_nothing_is_taken(start_node: StartNode, instances: 
         assert node.instances() == []
 
 
+def test_an_object_over_the_limit_is_refused_and_deleted_before_its_end(
+    start_node: StartNode, instances: list[tuple[str, bytes]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with start_node(max_object_bytes=2**20) as node, RawPeer(node.port) as peer:
+        peer.associate()
+        peer.send(p_data((3, 3, store_command("2.25.7"))))
+        for _ in range(11):
+            peer.send(p_data((3, 0, bytes(100_000))))
+        _wait(lambda: any("more than 1048576 bytes" in record.getMessage() for record in caplog.records))
+        assert list(node.store.objects.spool_folder.iterdir()) == []
+        peer.send(p_data((3, 2, bytes(100_000))))
+        assert peer.status() == Status.TOO_LARGE
+        assert peer.store(*instances[0]) == Status.SUCCESS
+        assert len(node.instances()) == 1
+
+
+def test_an_object_just_at_the_limit_is_taken(start_node: StartNode) -> None:
+    (instance,) = ct_series(n_slices=1, rows=724, columns=723)
+    uid, data_set = uid_and_data_set(instance)
+    assert 2**20 - 5000 < len(data_set) < 2**20
+    padding = 2**20 - len(data_set) - 12
+    data_set += struct.pack("<HH2sHI", 0xFFFC, 0xFFFC, b"OB", 0, padding) + bytes(padding)
+    with start_node(max_object_bytes=2**20) as node, RawPeer(node.port) as peer:
+        peer.associate(max_pdu_bytes=0)
+        peer.send(p_data((3, 3, store_command(uid))))
+        for offset in range(0, len(data_set), 100_000):
+            last = 2 if offset + 100_000 >= len(data_set) else 0
+            peer.send(p_data((3, last, data_set[offset : offset + 100_000])))
+        assert peer.status() == Status.SUCCESS
+        assert node.dataset_bytes(uid) == data_set
+
+
+@pytest.mark.parametrize("sop_class_uid", [CTImageStorage, MRImageStorage], ids=["too-large", "refused-at-once"])
+def test_a_message_that_never_ends_is_aborted(start_node: StartNode, sop_class_uid: str) -> None:
+    with start_node(max_object_bytes=2**20) as node, RawPeer(node.port) as peer:
+        peer.associate()
+        peer.send(p_data((3, 3, store_command("2.25.7", sop_class_uid=sop_class_uid))))
+
+        def can_send() -> bool:
+            try:
+                peer.send(p_data((3, 0, bytes(100_000))))
+            except OSError:
+                return False
+            return True
+
+        _wait(lambda: not can_send(), timeout_s=15)
+        assert not can_send()
+        _wait(lambda: node.server.n_associations == 0)
+        assert node.server.n_associations == 0
+        assert list(node.store.objects.spool_folder.iterdir()) == []
+
+
+def test_a_disk_that_fills_within_an_object_refuses_it_and_deletes_it_before_its_end(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dicom_node.dimse.store_service.SPACE_CHECK_BYTES", 300_000)
+    with start_node(min_free_bytes=1000) as node, RawPeer(node.port) as peer:
+        peer.associate()
+        peer.send(p_data((3, 3, store_command("2.25.7")), (3, 0, bytes(100_000))))
+        _wait(lambda: any(path.stat().st_size > 100_000 for path in node.store.objects.spool_folder.iterdir()))
+        monkeypatch.setattr(node.store.objects, "free_bytes", lambda: 999)
+        for _ in range(4):
+            peer.send(p_data((3, 0, bytes(100_000))))
+        _wait(lambda: any("instance not kept" in record.getMessage() for record in caplog.records))
+        assert list(node.store.objects.spool_folder.iterdir()) == []
+        peer.send(p_data((3, 2, bytes(100_000))))
+        assert peer.status() == Status.OUT_OF_RESOURCES
+
+
 def test_a_disk_that_fails_while_an_instance_comes_is_out_of_resources(
     node: ListeningNode, instances: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

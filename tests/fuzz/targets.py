@@ -29,11 +29,11 @@ from pynetdicom.presentation import build_context
 from dicom_node.dimse.contexts import AcceptedContext, negotiate_contexts
 from dicom_node.dimse.messages import MessageReader
 from dicom_node.errors import NodeError
+from dicom_node.upper_layer.associate import Acceptance, decode_acceptance, encode_acceptance
+from dicom_node.upper_layer.associate import decode_request as decode_association_request
 from dicom_node.upper_layer.command_set import decode_request, decode_response
 from dicom_node.upper_layer.pdu_stream import Pdu, PduType, p_data_pdus, split_pdvs
 from dicom_node.upper_layer.presentation import AnsweredContext
-from dicom_node.upper_layer.associate import Acceptance, decode_acceptance, encode_acceptance
-from dicom_node.upper_layer.associate import decode_request as decode_association_request
 from inference.errors import SeriesError
 from inference.series.assemble import assemble_volumes
 from inference.series.instances import Instance, _unusual_instance, read_instance, reading

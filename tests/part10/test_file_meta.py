@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from dicom_node.upper_layer.user_information import encode_user_information, user_information
 from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -15,7 +16,6 @@ from pynetdicom.pdu_items import UserInformationItem
 from pynetdicom.pdu_primitives import ImplementationClassUIDNotification, ImplementationVersionNameNotification
 
 from dicom_node.store.objects.files import ObjectStore
-from dicom_node.upper_layer.user_information import encode_user_information, user_information
 from part10.errors import NotPart10Error
 from part10.file_meta import START_BYTES, dataset_offset, file_meta
 from part10.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME

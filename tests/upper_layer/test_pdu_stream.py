@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import struct
 import threading
@@ -83,11 +84,26 @@ def test_an_association_request_has_a_limit_of_its_own() -> None:
             stream.read()
 
 
-@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"\x00" * 6])
-def test_another_protocol_is_told_apart_by_its_first_byte(first: bytes) -> None:
+@pytest.mark.parametrize(
+    ("first", "named"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "peer speaks HTTP, but DICOM without encryption was expected; connection closed"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "peer speaks HTTP"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "peer speaks HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01", "peer speaks TLS"),
+        (b"\x15\x03\x03\x00\x02\x02", "peer speaks TLS"),  # an alert: what a server says to a client without TLS
+        (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 104\r\n", "peer speaks the PROXY protocol"),
+        (b"\r\n\r\n\x00\r\nQUIT\n", "peer speaks the PROXY protocol"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "peer speaks SSH"),
+        (b"\x00" * 6, "PDU of unknown type 0x00"),
+        (b"GETTING", "PDU of unknown type 0x47"),
+        (b"\x16\x04\x01\x02\x00\x01", "PDU of unknown type 0x16"),
+    ],
+)
+def test_another_protocol_is_named_by_its_first_bytes(first: bytes, named: str) -> None:
     with stream_and_peer() as (stream, peer):
         peer.sendall(first)
-        with pytest.raises(ProtocolError, match=f"unknown type 0x{first[0]:02x}") as caught:
+        with pytest.raises(ProtocolError, match=re.escape(named)) as caught:
             stream.read()
     assert caught.value.abort_reason is AbortReason.UNRECOGNIZED_PDU
 
