@@ -8,6 +8,7 @@ import typer
 
 import dicom_node
 from dicom_node.cli.config_command import check_config
+from dicom_node.cli.deidentify_command import deidentify
 from dicom_node.cli.deliveries_commands import deliveries_app
 from dicom_node.cli.demo_command import demo
 from dicom_node.cli.errors import NodeGroup
@@ -56,6 +57,7 @@ def _top(
 
 
 app.command(short_help="Segment folders, zips and NIfTI files.")(segment)
+app.command(short_help="De-identify folders and zips of DICOM files.")(deidentify)
 app.command(short_help="See the node at work on synthetic series.")(demo)
 app.command(short_help="Run the whole node beside a PACS.")(serve)
 app.command(short_help="Run the receiver alone.")(receive)

@@ -1,0 +1,111 @@
+"""Which objects may be copied at all: decided from the header, before anything is cleaned."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import UID, MediaStorageDirectoryStorage
+
+from dicom_node.export.errors import NotExportableError
+from dicom_node.export.profile import Profile, StructuredReports
+
+_UID: Final = re.compile(r"[0-9.]{1,64}")
+# Image Type and burned-in text are a matter of images that a scanner made, not of what was derived from them by codes.
+_DERIVED_KINDS: Final = frozenset(
+    {"SegmentationStorage", "LabelMapSegmentationStorage", "ParametricMapStorage", "RealWorldValueMappingStorage"}
+)
+_REPORT_KINDS: Final = frozenset({"EnhancedSRStorage", "ComprehensiveSRStorage", "Comprehensive3DSRStorage"})
+# Patient IDs that name nobody: a pseudonym made from one would join strangers.
+_NO_PATIENT: Final = re.compile(
+    r"(?i:anon(ymous|ymized|ymised|ym)?|none|null|unknown|unk|n/?a|no ?id|test|patient|x+|0+|-+|\?+|\.+)"
+)
+
+
+def check_object(source: Dataset, profile: Profile) -> None:
+    """Refuse an object that must not be copied.
+
+    Raises
+    ------
+    NotExportableError
+        With the reason: its SOP class, missing identifiers, text burned into its pixels, or an overlay hidden in them.
+    """
+    if str(getattr(source, "file_meta", {}).get("MediaStorageSOPClassUID", "")) == MediaStorageDirectoryStorage:
+        raise NotExportableError("dicomdir", "a DICOMDIR names files that the copies do not have")
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "SOPClassUID"):
+        if not _UID.fullmatch(str(source.get(keyword) or "")):
+            raise NotExportableError("missing-uid", f"{keyword} is missing or no UID; nothing can refer to the copy")
+    patient_id = str(source.get("PatientID") or "").strip()
+    if not patient_id or _NO_PATIENT.fullmatch(patient_id):
+        raise NotExportableError(
+            "no-patient-id",
+            "Patient ID is empty or a placeholder; a pseudonym made from it would join different people, "
+            "give the study a Patient ID first",
+        )
+    kind = str(UID(source.SOPClassUID).keyword)
+    if kind not in profile.sop_classes:
+        raise NotExportableError(
+            "sop-class",
+            f"objects of SOP class {_named(source.SOPClassUID)} are not copied; the profile lists those that are",
+        )
+    if kind in _REPORT_KINDS:
+        if profile.structured_reports is StructuredReports.REFUSED:
+            raise NotExportableError("structured-report", "the profile does not copy structured reports")
+        return
+    if "PixelData" in source and kind not in _DERIVED_KINDS:
+        _check_image(source, profile)
+
+
+def _check_image(source: Dataset, profile: Profile) -> None:
+    burned_in = str(source.get("BurnedInAnnotation") or "").strip().upper()
+    if burned_in not in ("", "NO"):
+        raise NotExportableError(
+            "burned-in-annotation", "Burned In Annotation is not NO; clean the pixels and send the object again"
+        )
+    image_type = [str(value).strip() for value in _values(source.get("ImageType"))]
+    if "\\".join(image_type[:2]) not in profile.image_types or "SCREEN SAVE" in image_type:
+        raise NotExportableError(
+            "image-type",
+            "Image Type is not one that the profile lists in image_types; such images often have text in their pixels",
+        )
+    _check_unused_bits(source)
+
+
+def _check_unused_bits(source: Dataset) -> None:
+    """Refuse overlays that lie in the bits of Pixel Data that pixels do not use (PS3.5 8.1.1, retired)."""
+    for group in range(0x6000, 0x6020, 2):
+        if (group, 0x0102) in source and source[group, 0x0102].value and (group, 0x3000) not in source:
+            raise NotExportableError(
+                "overlay-in-pixels",
+                f"overlay group {group:04X} lies in unused bits of Pixel Data, where nothing removes it",
+            )
+    allocated, stored = source.get("BitsAllocated"), source.get("BitsStored")
+    high = source.get("HighBit")
+    syntax = getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", UID(""))
+    if allocated != 16 or not stored or stored >= 16 or high != stored - 1 or UID(syntax).is_compressed:
+        return
+    values: bytes = source.PixelData
+    words = np.frombuffer(values, dtype="<u2" if source.is_little_endian else ">u2", count=len(values) // 2)
+    unused = np.uint16(0xFFFF ^ ((1 << stored) - 1))
+    odd = words & unused
+    if not odd.any():
+        return
+    if not np.all((odd == 0) | (odd == unused) | (words == words.max())):  # sign or padding, not a drawing
+        raise NotExportableError(
+            "unused-bits", f"bits above Bits Stored ({stored}) hold something that is neither sign nor padding"
+        )
+
+
+def _values(value: object) -> list[object]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+
+
+def _named(uid: str) -> str:
+    known = UID(uid)
+    return (
+        known.name if known.name != str(known) else ("a private class" if not uid.startswith("1.2.840.10008.") else uid)
+    )

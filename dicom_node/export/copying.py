@@ -1,0 +1,144 @@
+"""One source file to one de-identified file: read, checked, cleaned, written, read again and compared."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from dicom_node.export.admission import check_object
+from dicom_node.export.cleaner import Cleaner, PatientKey, Report
+from dicom_node.export.errors import NotExportableError
+from dicom_node.export.residue import find_residue, own_values
+from part10.damage import PYDICOM_ERRORS
+from part10.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+MAX_OBJECT_BYTES: Final = 2**32
+_PIXEL_TAGS: Final = (Tag("PixelData"), Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A copy that was written and verified."""
+
+    source_sha256: str
+    sha256: str
+    n_bytes: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    patient_id: str
+    report: Report = field(repr=False)
+
+    @property
+    def relative_path(self) -> Path:
+        """Where the copy belongs below the output folder; every part is a replacement."""
+        return Path(self.patient_id, self.study_instance_uid, self.series_instance_uid, f"{self.sop_instance_uid}.dcm")
+
+
+def read_source(file: BinaryIO) -> tuple[Dataset, str]:
+    """Dataset of a Part 10 file and the SHA-256 of the whole file.
+
+    Raises
+    ------
+    NotExportableError
+        It is too large, or no DICOM that can be read.
+    """
+    content = file.read(MAX_OBJECT_BYTES + 1)
+    if len(content) > MAX_OBJECT_BYTES:
+        raise NotExportableError("too-large", f"the file has more than {MAX_OBJECT_BYTES} bytes")
+    try:
+        ds = dcmread(BytesIO(content))
+    except InvalidDicomError:
+        raise NotExportableError("not-dicom", "the file is no DICOM Part 10 file") from None
+    except PYDICOM_ERRORS as error:
+        raise NotExportableError("unreadable", f"the file cannot be read as DICOM ({type(error).__name__})") from error
+    return ds, hashlib.sha256(content).hexdigest()
+
+
+def write_copy(file: BinaryIO, staging: Path, cleaner: Cleaner) -> Copied:
+    """Write the de-identified copy of one file under ``staging``, verified against its source.
+
+    Raises
+    ------
+    NotExportableError
+        The object must not be copied, or its copy failed the verification; nothing is left in ``staging``.
+    """
+    source, source_sha256 = read_source(file)
+    try:
+        check_object(source, cleaner.profile)
+        own = own_values(source)
+        patient = PatientKey(str(source.PatientID).strip(), str(source.get("IssuerOfPatientID") or "").strip())
+        copy, report = cleaner.clean(source, patient, own.capitals)
+        encoded = _encode(source, copy)
+    except PYDICOM_ERRORS as error:
+        raise NotExportableError(
+            "unreadable", f"an element of the object cannot be read ({type(error).__name__})"
+        ) from error
+    _verify(source, encoded, own.pattern(), cleaner)
+    copied = Copied(
+        source_sha256=source_sha256,
+        sha256=hashlib.sha256(encoded).hexdigest(),
+        n_bytes=len(encoded),
+        sop_class_uid=str(source.SOPClassUID),
+        sop_instance_uid=cleaner.pseudonyms.mapped_uid(str(source.SOPInstanceUID)),
+        series_instance_uid=cleaner.pseudonyms.mapped_uid(str(source.SeriesInstanceUID)),
+        study_instance_uid=cleaner.pseudonyms.mapped_uid(str(source.StudyInstanceUID)),
+        patient_id=str(copy.PatientID),
+        report=report,
+    )
+    _write(staging / copied.relative_path, encoded)
+    return copied
+
+
+def _encode(source: Dataset, copy: Dataset) -> bytes:
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = UID(str(source.SOPClassUID))
+    meta.MediaStorageSOPInstanceUID = UID(str(copy.SOPInstanceUID))
+    meta.TransferSyntaxUID = source.file_meta.TransferSyntaxUID
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    copy.file_meta = meta
+    copy.preamble = bytes(128)
+    buffer = BytesIO()
+    dcmwrite(buffer, copy, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _verify(source: Dataset, encoded: bytes, pattern: re.Pattern[bytes], cleaner: Cleaner) -> None:
+    """Read the bytes again; refuse them where they differ from what was meant, or hold something of the patient."""
+    again = dcmread(BytesIO(encoded))
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        if str(again.get(keyword)) != cleaner.pseudonyms.mapped_uid(str(source.get(keyword))):
+            raise NotExportableError("not-verified", f"{keyword} of the copy is not the one that was meant")
+    header: list[bytes] = [encoded]
+    for tag in _PIXEL_TAGS:
+        was, is_now = source.get_item(tag), again.get_item(tag)
+        if (was is None) != (is_now is None) or (was is not None and is_now is not None and was.value != is_now.value):
+            raise NotExportableError("not-verified", "the pixel data of the copy differ from the source's")
+        if is_now is not None and isinstance(is_now.value, bytes):
+            begin = encoded.rfind(is_now.value)
+            header = [encoded[:begin], encoded[begin + len(is_now.value) :]] if begin >= 0 else header
+    residue = find_residue(again, header, pattern, cleaner.public_tags)
+    if residue is not None:
+        raise NotExportableError("residue", f"the copy still holds {residue}; it was discarded")
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,281 @@
+"""Folders, archives and files to a folder of de-identified studies, with a manifest that proves what was done."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+from pydicom import Dataset, dcmread
+
+from dicom_node.export.cleaner import Cleaner, Report
+from dicom_node.export.copying import Copied, write_copy
+from dicom_node.export.errors import NotExportableError, OutputFolderError
+from dicom_node.export.manifest import MANIFEST_FILE, Manifest, Refusal, read_fingerprint
+from dicom_node.export.profile import Profile
+from dicom_node.export.pseudonyms import Pseudonyms
+from inference.series.instances import InstanceSource
+from part10.damage import PYDICOM_ERRORS
+
+STAGING_FOLDER: Final = ".staging"
+LOCK_FILE: Final = ".lock"
+_CHUNK: Final = 8
+_IDENTITY_KEYWORDS: Final = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SOPInstanceUID")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a file is of, before anything is decided."""
+
+    patient: tuple[str, str]  # Patient ID and its issuer
+    study_instance_uid: str
+    sop_instance_uid: str
+
+
+NOT_MEANT_CODES: Final = frozenset({"dicomdir", "not-dicom"})
+"""A folder from a PACS or a CD holds such files next to its images; leaving them out is no failure."""
+_DICOM_ENDINGS: Final = (".dcm", ".dicom", ".ima")
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run has come to."""
+
+    copied: list[Copied] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    n_not_used: int = 0
+    n_duplicates: int = 0
+    report: Report = field(default_factory=Report)
+
+
+def deidentify(
+    sources: Sequence[InstanceSource],
+    output: Path,
+    *,
+    profile: Profile,
+    pseudonyms: Pseudonyms,
+    workers: int = 1,
+    on_file: Callable[[], None] = lambda: None,
+) -> Manifest:
+    """Copy every object that may be copied, study by study; a study appears in ``output`` whole or not at all.
+
+    The same sources, profile and key give the same files, whatever was in ``output`` of an earlier run.
+
+    Raises
+    ------
+    OutputFolderError
+        ``output`` belongs to another key or project, or cannot be written.
+    """
+    _check_output(output, pseudonyms)
+    with _alone_in(output):
+        return _deidentify(sources, output, profile, pseudonyms, workers, on_file)
+
+
+def _deidentify(
+    sources: Sequence[InstanceSource],
+    output: Path,
+    profile: Profile,
+    pseudonyms: Pseudonyms,
+    workers: int,
+    on_file: Callable[[], None],
+) -> Manifest:
+    staging = output / STAGING_FOLDER
+    shutil.rmtree(staging, ignore_errors=True)
+    run = Run()
+    with _pool(workers, _Work(profile, pseudonyms, staging)) as apply:
+        identities = list(apply(_read_identity, list(enumerate(sources))))
+        wanted = _without_contradictions(sources, identities, run)
+        for number, result in zip(wanted, apply(_copy_one, [(i, sources[i]) for i in wanted]), strict=True):
+            on_file()
+            if isinstance(result, Copied):
+                _take(result, run)
+            elif result[0] in NOT_MEANT_CODES and not sources[number].name.lower().endswith(_DICOM_ENDINGS):
+                run.n_not_used += 1
+            else:
+                run.refused.append(Refusal(number + 1, *result))
+    for folder in sorted({one.relative_path.parents[1] for one in run.copied}):
+        _publish(staging / folder, output / folder)
+    shutil.rmtree(staging, ignore_errors=True)
+    manifest = Manifest.of(
+        run.copied, run.refused, run.report, run.n_duplicates, run.n_not_used, len(sources), profile, pseudonyms
+    )
+    manifest.write(output / MANIFEST_FILE)
+    return manifest
+
+
+def _check_output(output: Path, pseudonyms: Pseudonyms) -> None:
+    """Make the folder, or see that it was made with the same key and project."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        fingerprint = read_fingerprint(output / MANIFEST_FILE)
+    except OSError as error:
+        raise OutputFolderError(
+            f"cannot be used ({type(error).__name__})", "name a folder that can be written"
+        ) from error
+    if fingerprint is None:
+        if any(entry.name not in (STAGING_FOLDER, LOCK_FILE) for entry in output.iterdir()):
+            raise OutputFolderError("holds files, but no manifest.json of this command", "name an empty folder")
+    elif fingerprint != pseudonyms.fingerprint():
+        raise OutputFolderError(
+            "was made with another key or for another project",
+            "use the same --key-file and --project, or another folder: a changed key is a new project",
+        )
+
+
+@contextmanager
+def _alone_in(output: Path) -> Iterator[None]:
+    """Hold the folder against another run."""
+    descriptor = os.open(output / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise OutputFolderError("another run writes into it", "wait for its end, or name another folder") from error
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a worker process needs."""
+
+    profile: Profile
+    pseudonyms: Pseudonyms
+    staging: Path
+
+
+_cleaner: Cleaner
+_staging: Path
+
+
+def _start_worker(work: _Work) -> None:
+    global _cleaner, _staging
+    _cleaner, _staging = Cleaner(work.profile, work.pseudonyms), work.staging
+
+
+@contextmanager
+def _pool(workers: int, work: _Work) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Map over worker processes, or in this one."""
+    if workers < 2:
+        _start_worker(work)
+        yield map
+        return
+    context = get_context("forkserver")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(work,)) as pool:
+
+        def apply(function: Callable[..., object], items: Sequence[object]) -> Iterable[object]:
+            try:
+                yield from pool.map(function, items, chunksize=_CHUNK)
+            except BrokenProcessPool as error:
+                raise OutputFolderError(
+                    "a worker process was killed, perhaps for want of memory", "use --workers 1"
+                ) from error
+
+        yield apply
+
+
+def _read_identity(item: tuple[int, InstanceSource]) -> Identity | None:
+    """Identifiers of one file; None where it cannot be read, which copying it will say."""
+    try:
+        with item[1].open() as file:
+            ds = dcmread(file, stop_before_pixels=True, specific_tags=list(_IDENTITY_KEYWORDS))
+        return Identity(
+            (_text(ds, "PatientID"), _text(ds, "IssuerOfPatientID")),
+            _text(ds, "StudyInstanceUID"),
+            _text(ds, "SOPInstanceUID"),
+        )
+    except (*PYDICOM_ERRORS, OSError):
+        return None
+
+
+def _text(ds: Dataset, keyword: str) -> str:
+    return str(ds.get(keyword) or "").strip()
+
+
+def _without_contradictions(
+    sources: Sequence[InstanceSource], identities: Sequence[Identity | None], run: Run
+) -> list[int]:
+    """Numbers of the files to copy: none of a study with two patients, one of each SOP Instance UID."""
+    patients: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for identity in identities:
+        if identity is not None:
+            patients[identity.study_instance_uid].add(identity.patient)
+    wanted: list[int] = []
+    first: dict[str, int] = {}
+    for number, identity in enumerate(identities):
+        if identity is not None and len(patients[identity.study_instance_uid]) > 1:
+            run.refused.append(
+                Refusal(
+                    number + 1,
+                    "two-patients",
+                    "its Study Instance UID is used for more than one patient; ask the sender which is right",
+                )
+            )
+        elif identity is not None and identity.sop_instance_uid and identity.sop_instance_uid in first:
+            if _same(sources[first[identity.sop_instance_uid]], sources[number]):
+                run.n_duplicates += 1
+            else:
+                run.refused.append(
+                    Refusal(
+                        number + 1,
+                        "conflict",
+                        "another file has the same SOP Instance UID and other content; keep one of them",
+                    )
+                )
+        else:
+            if identity is not None:
+                first[identity.sop_instance_uid] = number
+            wanted.append(number)
+    return wanted
+
+
+def _same(one: InstanceSource, other: InstanceSource) -> bool:
+    with one.open() as first, other.open() as second:
+        while True:
+            parts = first.read(2**20), second.read(2**20)
+            if parts[0] != parts[1]:
+                return False
+            if not parts[0]:
+                return True
+
+
+def _copy_one(item: tuple[int, InstanceSource]) -> Copied | tuple[str, str]:
+    """Copy one file; where it is refused, the reason and a sentence."""
+    try:
+        with item[1].open() as file:
+            return write_copy(file, _staging, _cleaner)
+    except NotExportableError as error:
+        return error.reason, str(error)
+    except OSError as error:
+        return (
+            "unreadable",
+            f"the file cannot be read, or its copy not be written ({error.strerror or type(error).__name__})",
+        )
+
+
+def _take(copied: Copied, run: Run) -> None:
+    run.copied.append(copied)
+    run.report.add(copied.report)
+
+
+def _publish(staged: Path, target: Path) -> None:
+    """Put a whole study in its place; one of an earlier run is replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        old = staged.with_name(f"{staged.name}.old")
+        target.replace(old)
+    staged.replace(target)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

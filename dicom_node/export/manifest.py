@@ -1,0 +1,140 @@
+"""``manifest.json``: what a run copied, what it refused and why, as a chain of digests; no value of a source."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import dicom_node
+from dicom_node.export.cleaner import Report
+from dicom_node.export.copying import Copied
+from dicom_node.export.profile import Profile
+from dicom_node.export.pseudonyms import Pseudonyms
+from dicom_node.export.standard_table import EDITION, OPTION_CODES
+
+MANIFEST_FILE: Final = "manifest.json"
+_MAX_MANIFEST_BYTES: Final = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A file that was not copied; its number in the order of the inputs, since a path may name a patient."""
+
+    number: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Content of the manifest as plain JSON types."""
+
+    content: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        copied: Sequence[Copied],
+        refused: Sequence[Refusal],
+        report: Report,
+        n_duplicates: int,
+        n_not_used: int,
+        n_in: int,
+        profile: Profile,
+        pseudonyms: Pseudonyms,
+    ) -> Self:
+        """Manifest of a run."""
+        codes = ["113100", *(OPTION_CODES[option][0] for option in profile.options)]
+        content: dict[str, Any] = {
+            "project": pseudonyms.project,
+            "key_fingerprint": pseudonyms.fingerprint(),
+            "profile": {"name": profile.name, "sha256": profile.digest, "method_codes": codes},
+            "table": EDITION,
+            "node_version": dicom_node.__version__,
+            "counts": {
+                "in": n_in,
+                "copied": len(copied),
+                "refused": len(refused),
+                "duplicates": n_duplicates,
+                "not_used": n_not_used,
+                "refused_by_code": dict(sorted(Counter(one.code for one in refused).items())),
+            },
+            "attributes": [
+                {"attribute": keyword, "action": action, "n": n}
+                for (keyword, action), n in sorted(report.actions.items())
+            ],
+            "unknown_elements_removed": report.n_unknown,
+            "private_elements_met": report.n_private,
+            "refused": [
+                {"file_number": one.number, "code": one.code, "reason": one.reason}
+                for one in sorted(refused, key=lambda one: one.number)
+            ],
+        }
+        head = hashlib.sha256(_canonical(content)).hexdigest()
+        content["instances"] = list(_chained(copied, head))
+        last = content["instances"][-1]["chain"] if content["instances"] else head
+        content["chain"] = {"first": head, "last": last}
+        return cls(content)
+
+    def write(self, path: Path) -> None:
+        """Write it in one step."""
+        partial = path.with_name(f".{path.name}.partial")
+        with partial.open("wb") as file:
+            file.write(json.dumps(self.content, indent=1).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+
+def read_fingerprint(path: Path) -> str | None:
+    """Fingerprint of the key that an earlier run used; None where there is no manifest, "" where it says none."""
+    try:
+        with path.open("rb") as file:
+            content = json.loads(file.read(_MAX_MANIFEST_BYTES))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        return ""
+    return str(content.get("key_fingerprint", "")) if isinstance(content, dict) else ""
+
+
+def is_unbroken(content: dict[str, Any]) -> bool:
+    """Whether a manifest's chain of digests holds: nothing was added, taken away or changed."""
+    body = {key: value for key, value in content.items() if key not in ("instances", "chain")}
+    chain = hashlib.sha256(_canonical(body)).hexdigest()
+    if content["chain"]["first"] != chain:
+        return False
+    for record in content["instances"]:
+        chain = _link(chain, {key: value for key, value in record.items() if key != "chain"})
+        if record["chain"] != chain:
+            return False
+    return bool(content["chain"]["last"] == chain)
+
+
+def _chained(copied: Sequence[Copied], chain: str) -> list[dict[str, Any]]:
+    records = []
+    for one in sorted(copied, key=lambda one: one.relative_path):
+        record: dict[str, Any] = {
+            "path": str(one.relative_path),
+            "sop_class_uid": one.sop_class_uid,
+            "source_sha256": one.source_sha256,
+            "sha256": one.sha256,
+            "n_bytes": one.n_bytes,
+        }
+        chain = _link(chain, record)
+        records.append({**record, "chain": chain})
+    return records
+
+
+def _link(chain: str, record: dict[str, Any]) -> str:
+    return hashlib.sha256(chain.encode("ascii") + _canonical(record)).hexdigest()
+
+
+def _canonical(content: object) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,198 @@
+"""No marker survives de-identification, wherever it was planted; what must survive does (PS3.15 E.2)."""
+
+from __future__ import annotations
+
+from datetime import date
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from dicom_node.export import copying, rules
+from dicom_node.export.cleaner import Cleaner
+from dicom_node.export.copying import write_copy
+from dicom_node.export.profile import Profile, read_profile
+from dicom_node.export.pseudonyms import Pseudonyms
+from dicom_node.export.rules import Do, Rule, Rules
+from tests.export.plants import Planter, encoded, hosts
+
+KEY = bytes(range(32))
+PATIENT_ID = "MRN-48151623"
+
+
+def planted(name: str, seed: int = 7) -> tuple[Dataset, Planter]:
+    ds = hosts()[name]
+    planter = Planter(seed)
+    ds.PatientID = PATIENT_ID
+    planter.everything(ds, "top")
+    ds.StudyDate = "20240110"
+    ds.ReferencedStudySequence = [Dataset()]
+    nested = Dataset()
+    planter.everything(nested, "nested")
+    unlisted = Dataset()
+    unlisted.add_new(0x00080301, "US", 1)
+    deep = Dataset()
+    planter.put(deep, 0x00100010, "three levels down")
+    unlisted.ReferencedInstanceSequence = [deep]
+    ds.PerformedProtocolCodeSequence = [unlisted]  # listed by neither the table nor the IOD
+    ds.ReferencedSeriesSequence = [nested]
+    planter.beyond_the_table(ds)
+    ds.preamble = planter.marker("preamble").encode().ljust(128, b"\0")
+    return ds, planter
+
+
+def copied(ds: Dataset, tmp_path: Path, profile: Profile | None = None) -> bytes:
+    cleaner = Cleaner(profile or read_profile(None), Pseudonyms("project", KEY))
+    result = write_copy(BytesIO(encoded(ds)), tmp_path, cleaner)
+    return (tmp_path / result.relative_path).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["ct", "mr", "enhanced"])
+def test_no_marker_is_left_and_an_untouched_copy_holds_all_of_them(name: str, tmp_path: Path) -> None:
+    ds, planter = planted(name)
+    assert len(planter.planted) > 1000
+    assert len(planter.found_in(encoded(ds))) >= len(planter.planted) - 10  # some are planted over
+    assert planter.found_in(copied(ds, tmp_path)) == []
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_no_marker_is_left_in_other_encodings(syntax: str, tmp_path: Path) -> None:
+    ds, planter = planted("mr")
+    again = dcmread(BytesIO(encoded(ds)))
+    again.file_meta.TransferSyntaxUID = syntax
+    for element in again.iterall():
+        element.value  # noqa: B018 - decoded, so that it is encoded in the other syntax
+    again.PixelData = again.pixel_array.astype("<u2" if syntax == ImplicitVRLittleEndian else ">u2").tobytes()
+    from pydicom import dcmwrite
+
+    buffer = BytesIO()
+    dcmwrite(
+        buffer,
+        again,
+        implicit_vr=syntax == ImplicitVRLittleEndian,
+        little_endian=syntax == ImplicitVRLittleEndian,
+        enforce_file_format=True,
+    )
+    cleaner = Cleaner(read_profile(None), Pseudonyms("project", KEY))
+    result = write_copy(BytesIO(buffer.getvalue()), tmp_path, cleaner)
+    assert planter.found_in((tmp_path / result.relative_path).read_bytes()) == []
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["recursion", "table", "unlisted text", "code strings"],
+)
+def test_without_any_one_rule_markers_are_left(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The detector finds what a missing rule leaves; otherwise the tests above would prove nothing."""
+    decide = Rules.rule
+
+    def rule(self: Rules, parent: str, tag: int) -> Rule:
+        decided = decide(self, parent, tag)
+        if not decided.keyword or decided.keyword in ("PatientName", "PatientID"):
+            return decided
+        in_table = tag in rules.read_table()
+        is_broken = {
+            "recursion": bool(parent),
+            "table": in_table and not parent and decided.vr != "UI",
+            "unlisted text": not in_table and decided.vr in ("LO", "SH", "UT", "AE", "UR"),
+            "code strings": decided.vr == "CS" and not in_table,
+        }[broken]
+        kept = Rule(Do.KEEP if decided.vr != "SQ" else Do.RECURSE, Do.DROP, decided.vr, decided.keyword)
+        return kept if is_broken else decided
+
+    ds, planter = planted("ct")
+    planter.put(ds, 0x00180022, "unlisted code string")
+    monkeypatch.setattr(Rules, "rule", rule)
+    monkeypatch.setattr(copying, "find_residue", lambda *_: None)  # the second look finds some of them too
+    assert planter.found_in(copied(ds, tmp_path))
+
+
+def test_what_must_survive_survives(tmp_path: Path) -> None:
+    ds, _ = planted("ct")
+    ds.BodyPartExamined = "HEAD"
+    ds.ConvolutionKernel = "H30s"
+    copy = dcmread(BytesIO(copied(ds, tmp_path)))
+    for keyword in (
+        *("SOPClassUID", "Modality", "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "PixelData"),
+        *("ImageOrientationPatient", "KVP", "ImageType", "InstanceNumber", "BitsStored", "RescaleSlope"),
+        *("BodyPartExamined", "ConvolutionKernel", "RescaleType"),
+    ):
+        assert copy[keyword].value == ds[keyword].value, keyword
+    assert copy.AnatomicRegionSequence[0].CodeValue == "LOCAL1"
+    assert (
+        copy.PrimaryAnatomicStructureSequence[0].CodeMeaning == "Head structure (body structure)"
+    )  # the scheme's own words
+
+
+def test_the_copy_says_what_was_done_and_no_more(tmp_path: Path) -> None:
+    ds = hosts()["ct"]
+    ds.PatientID, ds.StudyDate = PATIENT_ID, "20240110"
+    copy = dcmread(BytesIO(copied(ds, tmp_path)))
+    assert copy.PatientIdentityRemoved == "YES"
+    codes = [item.CodeValue for item in copy.DeidentificationMethodCodeSequence]
+    assert codes == ["113100", "113107"]
+    assert copy.LongitudinalTemporalInformationModified == "MODIFIED"
+    assert "RecognizableVisualFeatures" not in copy
+    assert copy.PatientName == copy.PatientID != PATIENT_ID
+    assert copy.file_meta.MediaStorageSOPInstanceUID == copy.SOPInstanceUID
+
+
+def test_days_between_two_studies_of_a_person_are_kept(tmp_path: Path) -> None:
+    dates = []
+    for day, folder in (("20240110", "a"), ("20240419", "b")):
+        ds = hosts()["ct"]
+        ds.PatientID, ds.StudyDate = PATIENT_ID, day
+        text = dcmread(BytesIO(copied(ds, tmp_path / folder))).StudyDate
+        dates.append(date(int(text[:4]), int(text[4:6]), int(text[6:])))
+    assert (dates[1] - dates[0]).days == 100
+    assert 365 <= (date(2024, 1, 10) - dates[0]).days < 3650
+
+
+@pytest.mark.parametrize("value", ["1937.13.40", "1937-04-11", "yesterday", "19370411-19370412"])
+def test_a_date_that_is_none_is_dropped_not_kept(value: str, tmp_path: Path) -> None:
+    ds = hosts()["mr"]
+    ds.PatientID = PATIENT_ID
+    ds.AcquisitionDate = "20240101"
+    raw = encoded(ds)
+    assert raw.count(b"20240101") == 1
+    damaged = raw.replace(b"\x08\x00\x22\x00DA\x08\x0020240101", b"\x08\x00\x22\x00DA" + _even(value))
+    cleaner = Cleaner(read_profile(None), Pseudonyms("project", KEY))
+    result = write_copy(BytesIO(damaged), tmp_path, cleaner)
+    content = (tmp_path / result.relative_path).read_bytes()
+    assert value.encode() not in content
+    assert not dcmread(BytesIO(content)).get("AcquisitionDate")
+
+
+def test_another_key_or_project_shares_nothing() -> None:
+    one, two = Pseudonyms("a", KEY), Pseudonyms("b", KEY)
+    other = Pseudonyms("a", bytes(31) + b"\1")
+    for left, right in ((one, two), (one, other)):
+        assert left.uid("1.2.3") != right.uid("1.2.3")
+        assert left.patient("1", "") != right.patient("1", "")
+        assert left.fingerprint() != right.fingerprint()
+    offsets = {Pseudonyms(str(n), KEY).date_offset("1", "") for n in range(50)}
+    assert len(offsets) > 45
+    assert one.uid("1.2.840.10008.5.1.4.1.1.2") == "1.2.840.10008.5.1.4.1.1.2"
+
+
+def test_the_table_is_as_the_standard_has_it() -> None:
+    """A few rows of PS3.15 Table E.1-1, read from the standard."""
+    table = rules.read_table()
+    assert table[0x00100010].basic == "Z"
+    assert table[0x00100020].basic == "Z/D"
+    assert table[0x00081030].basic == "X"
+    assert table[0x0020000D].basic == "U"
+    assert len(table) == 652
+    assert all(dictionary_VR(tag) for tag in (0x00100010, 0x00081030))
+
+
+def _even(value: str) -> bytes:
+    padded = value.encode() + b" " * (len(value) % 2)
+    return len(padded).to_bytes(2, "little") + padded
+
+
+def test_explicit_little_endian_is_what_the_tests_above_use() -> None:
+    assert hosts()["ct"].file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
