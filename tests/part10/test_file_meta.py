@@ -6,16 +6,15 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from dicom_node.upper_layer.user_information import encode_user_information, user_information
 from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SegmentationStorage
-from pynetdicom.pdu_items import UserInformationItem
-from pynetdicom.pdu_primitives import ImplementationClassUIDNotification, ImplementationVersionNameNotification
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 
 from dicom_node.store.objects.files import ObjectStore
+from dicom_node.upper_layer.associate import Acceptance, AssociationRequest, encode_acceptance, encode_request
 from part10.errors import NotPart10Error
 from part10.file_meta import START_BYTES, dataset_offset, file_meta
 from part10.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -69,12 +68,11 @@ def test_stored_and_written_files_and_both_sides_of_an_association_name_one_impl
     for part10 in (written.part10(), stored):
         meta = dcmread(BytesIO(part10)).file_meta
         assert (meta.ImplementationClassUID, meta.ImplementationVersionName) == expected
-    accepted = UserInformationItem()
-    accepted.decode(encode_user_information(max_pdu_bytes=16384))
-    for items in (user_information(max_pdu_bytes=16384), accepted.to_primitive()):
-        (uid,) = [item for item in items if isinstance(item, ImplementationClassUIDNotification)]
-        (name,) = [item for item in items if isinstance(item, ImplementationVersionNameNotification)]
-        assert (uid.implementation_class_uid, name.implementation_version_name) == expected
+    request, acceptance = A_ASSOCIATE_RQ(), A_ASSOCIATE_AC()
+    request.decode(encode_request(AssociationRequest("A", "B", (), 16384)))
+    acceptance.decode(encode_acceptance(Acceptance("A", "B", (), 16384)))
+    for said in (request.user_information, acceptance.user_information):
+        assert (said.implementation_class_uid, said.implementation_version_name) == expected
 
 
 def test_the_implementation_is_valid_on_the_wire_and_in_files() -> None:
