@@ -17,10 +17,16 @@ PYDICOM_ERRORS: Final = (
     InvalidDicomError,
     LookupError,
     MemoryError,
+    OSError,  # "No tag to read"; see `is_about_the_disk`
     RuntimeError,  # with RecursionError and NotImplementedError
     TypeError,
     ValueError,  # with UnicodeError and the errors of this package
     struct.error,
     zlib.error,
 )
-"""They have no base in common. ``OSError`` is not among them: it is about the disk, not about the bytes."""
+"""They have no base in common."""
+
+
+def is_about_the_disk(error: BaseException) -> bool:
+    """Whether the operating system reported the error; what pydicom raises as ``OSError`` has no number."""
+    return isinstance(error, OSError) and error.errno is not None

@@ -12,7 +12,7 @@ from pydicom.uid import UID
 
 from dicom_node.dicomweb.errors import UnreadableObjectError
 from dicom_node.store import InstanceRow, ObjectStore
-from part10.damage import PYDICOM_ERRORS
+from part10.damage import PYDICOM_ERRORS, is_about_the_disk
 from part10.errors import Part10Error
 from part10.inflate import bounded_for_pydicom
 from part10.pixel_data import PixelDataLocation, read_pixel_data_location
@@ -29,6 +29,8 @@ def parsing(sop_instance_uid: str) -> Iterator[None]:
     except Part10Error as error:
         raise UnreadableObjectError(sop_instance_uid, str(error)) from error
     except PYDICOM_ERRORS as error:
+        if is_about_the_disk(error):
+            raise
         raise UnreadableObjectError(
             sop_instance_uid, f"its dataset does not decode ({type(error).__name__})"
         ) from error

@@ -30,7 +30,7 @@ from inference.series.errors import (
     UnsuitableObjectError,
 )
 from inference.series.limits import MAX_INFLATED_BYTES, MAX_OBJECT_BYTES, MAX_SEQUENCE_ITEMS, MAX_UNUSUAL_BYTES
-from part10.damage import PYDICOM_ERRORS
+from part10.damage import PYDICOM_ERRORS, is_about_the_disk
 from part10.errors import InflatesTooLargeError, Part10Error, TooDeepError
 from part10.file_meta import has_prefix
 from part10.header import HEAD_BYTES, Header, is_bulk
@@ -88,7 +88,8 @@ def reading(name: str) -> Iterator[None]:
     except InvalidDicomError as error:
         raise NotDicomError(name) from error
     except OSError as error:
-        raise UnreadableError(name, f"cannot be read: {error.strerror or type(error).__name__}") from error
+        reason = f"cannot be read: {error.strerror}" if is_about_the_disk(error) else type(error).__name__
+        raise UnreadableError(name, reason) from error
     except (*PYDICOM_ERRORS, zipfile.BadZipFile) as error:
         raise UnreadableError(name, type(error).__name__) from error
     finally:

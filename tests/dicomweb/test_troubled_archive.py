@@ -67,6 +67,22 @@ def test_real_hostile_objects_are_answered_without_a_server_error(real_series, t
     assert n_received > 0
 
 
+def test_a_sequence_that_ends_within_an_item_is_no_error_of_the_archive(tmp_path: Path) -> None:
+    """pydicom raises OSError, as for a disk that cannot be read."""
+    (instance, *_) = ct_series(1)
+    encoded = dataset_bytes(instance.part10)
+    cut = encoded[: encoded.index(b"\xe0\x7f\x10\x00")]
+    cut += struct.pack("<HH2sHI", 0x0041, 0x1010, b"SQ", 0, 0xFFFFFFFF) + b"\xfe\xff\x00\xe0"
+    with Store.open(tmp_path) as store, serve(store) as url:
+        receive_bytes(store, cut, instance.dataset())
+        instance_url = url_of(url, instance.dataset())
+        (members,) = get(f"{instance_url}/metadata").json()
+        answer = get(f"{instance_url}/frames/1", BYTES["Accept"])
+    assert members["00080018"]["Value"] == [str(instance.dataset().SOPInstanceUID)]
+    assert (answer.status_code, answer.json()["code"]) == (422, "unreadable-object")
+    assert "its dataset does not decode (OSError)" in answer.json()["detail"]
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> tuple[Store, SyntheticSeries]:
     series = ct_series(3)

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
+from pydicom.dataset import FileDataset
+from pydicom.tag import BaseTag
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -36,7 +41,12 @@ from dicom_node.upper_layer.pdu_stream import Pdu, PduType, p_data_pdus, split_p
 from dicom_node.upper_layer.presentation import AnsweredContext
 from inference.errors import SeriesError
 from inference.series.assemble import assemble_volumes
-from inference.series.instances import Instance, _unusual_instance, read_instance, reading
+from part10.damage import PYDICOM_ERRORS
+from part10.errors import Part10Error
+from part10.file_meta import START_BYTES, dataset_offset
+from part10.header import Header, is_bulk, read_header
+from part10.inflate import InflatedFile, bounded_for_pydicom, is_deflated
+from part10.pixel_data import PixelDataLocation, read_pixel_data_location
 from part10.select import select_elements
 from tests.dimse.raw_peer import echo_command, store_command
 from tests.factories import EncodedInstance, ct_series, enhanced_mr, mr_series
@@ -50,6 +60,8 @@ SYNTAXES = (
     JPEG2000Lossless,
     JPEGLSLossless,
 )
+ENCODINGS = ((False, True), (True, True), (False, False))  # implicit VR, little endian
+MAX_INFLATED_BYTES = 2**20
 SERIES = {uid: ct_series(4, rows=32, columns=32, transfer_syntax_uid=uid) for uid in SYNTAXES}
 GOOD = tuple(SERIES[ExplicitVRLittleEndian])
 ENHANCED = enhanced_mr(mr_series(3, rows=32, columns=32))
@@ -71,27 +83,78 @@ def single_file(data: bytes) -> None:
             assert np.isfinite(source.volume.array).all()
 
 
-def header(data: bytes) -> None:
-    """A header as scanned and as pydicom reads it: where both can, they agree."""
-    if DeflatedExplicitVRLittleEndian.encode() in data:  # inflated with a bound before either sees it
-        return
-    source = EncodedInstance("fuzzed", data)
+def part10(data: bytes) -> None:
+    """A file as every room meets it: its header, its dataset as the index looks through it, and pydicom on both.
+
+    Two ways through the same bytes that both come to an end agree; and nothing but named errors comes out.
+    """
+    with contextlib.suppress(Part10Error):
+        assert dataset_offset(data) >= START_BYTES
+    for is_implicit_vr, is_little_endian in ENCODINGS:
+        with contextlib.suppress(Part10Error):
+            _select(data, is_implicit_vr=is_implicit_vr, is_little_endian=is_little_endian)
+    if is_deflated(data):
+        file = InflatedFile(io.BytesIO(data), max_bytes=MAX_INFLATED_BYTES)
+        try:
+            data = file.getvalue()
+        except Part10Error:
+            return
+        assert len(data) <= dataset_offset(data) + MAX_INFLATED_BYTES
     try:
-        scanned = read_instance(source)
-        with reading(source.name):
-            read = _unusual_instance(data, source)
-    except SeriesError:
+        header = read_header(io.BytesIO(), data, len(data))
+    except Part10Error:
+        header = None
+    read, location = _read_with_pydicom(data)
+    if header is None:
         return
+    _compare_with_index(data, header)
     # pydicom drops everything where the last delimiter is missing.
-    if scanned.transfer_syntax_uid == read.transfer_syntax_uid and read.header:
-        assert sorted(scanned.header.keys()) == sorted(read.header.keys())
-        expected = _raw_values(read)
-        assert {tag: value for tag, value in _raw_values(scanned).items() if tag in expected} == expected
+    if read and header.transfer_syntax_uid == str(read.file_meta.get("TransferSyntaxUID", "")):
+        scanned = {int(tag): element for tag, element in header.elements.items()}
+        expected = {tag: value for tag, value in _raw_values(read).items() if not is_bulk(tag, len(value))}
+        assert {tag: scanned[tag].value for tag in expected} == expected
+        assert location == header.pixel_data
 
 
-def _raw_values(instance: Instance) -> dict[int, bytes]:
+def _select(data: bytes, *, is_implicit_vr: bool, is_little_endian: bool) -> dict[int, bytes]:
+    """Elements that the index would want, all of them among the bytes."""
+    selection = select_elements(
+        data, range(0x00100000), 0x00200000, is_implicit_vr=is_implicit_vr, is_little_endian=is_little_endian
+    )
+    assert all(value in data for value in selection.values.values())
+    return selection.values
+
+
+def _read_with_pydicom(data: bytes) -> tuple[FileDataset | None, PixelDataLocation | None]:
+    """What pydicom reads before the pixel data, and where it finds them."""
+    file = io.BytesIO(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds = dcmread(bounded_for_pydicom(file, max_inflated_bytes=MAX_INFLATED_BYTES), stop_before_pixels=True)
+            syntax = UID(ds.file_meta.TransferSyntaxUID)
+            location = read_pixel_data_location(
+                file, is_implicit_vr=syntax.is_implicit_VR, is_little_endian=syntax.is_little_endian
+            )
+    except PYDICOM_ERRORS:
+        return None, None
+    return ds, location
+
+
+def _compare_with_index(data: bytes, header: Header) -> None:
+    """The index finds the same values as the header has: sequences, which it passes over, aside."""
+    selected = _select(
+        data[dataset_offset(data) :],
+        is_implicit_vr=header.is_implicit_vr,
+        is_little_endian=header.is_little_endian,
+    )
+    for tag, value in selected.items():
+        assert is_bulk(tag, len(value)) or header.elements[BaseTag(tag)].value == value
+
+
+def _raw_values(ds: FileDataset) -> dict[int, bytes]:
     """Values that no reader had a reason to unfold."""
-    elements = list(instance.header._dict.values())  # get_item() reads what pydicom found cut short
+    elements = list(ds._dict.values())  # get_item() reads what pydicom found cut short
     return {
         int(element.tag): element.value
         for element in elements
@@ -131,34 +194,26 @@ def command_set(data: bytes) -> None:
             decode(data)
 
 
-def index_scan(data: bytes) -> None:
-    """A dataset as the inbox looks through it."""
-    for is_implicit_vr, is_little_endian in ((False, True), (True, True), (False, False)):
-        with contextlib.suppress(ValueError):
-            select_elements(
-                data, {0x0020000D}, 0x00201208, is_implicit_vr=is_implicit_vr, is_little_endian=is_little_endian
-            )
-
-
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
+        part10,
         volumes,
         single_file,
-        header,
         association_request,
         association_acceptance,
         messages,
         command_set,
-        index_scan,
     )
 }
 
 
 def seeds(name: str) -> list[bytes]:
     """Inputs that are what they should be, to be changed."""
-    if name in ("volumes", "header"):
+    if name == "volumes":
         return [series[1].part10 for series in SERIES.values()]
+    if name == "part10":
+        return [*(series[1].part10 for series in SERIES.values()), ENHANCED.part10, *_datasets()]
     if name == "single_file":
         return [ENHANCED.part10]
     if name == "association_request":
@@ -170,10 +225,13 @@ def seeds(name: str) -> list[bytes]:
     if name == "messages":
         bodies = [p_data_pdus(1, command, max_pdu_bytes=0)[6:] for command in commands]
         return [len(body).to_bytes(2, "big") + body for body in bodies]
-    if name == "command_set":
-        return commands
-    buffer = io.BytesIO(GOOD[1].part10)
-    return [buffer.read()[144 + int.from_bytes(GOOD[1].part10[140:144], "little") :]]
+    return commands
+
+
+def _datasets() -> list[bytes]:
+    """Datasets without file meta information, as they come over DIMSE."""
+    files = [SERIES[syntax][1].part10 for syntax in SYNTAXES[:4]]
+    return [file[dataset_offset(file) :] for file in files]
 
 
 def _association_request() -> bytes:
