@@ -27,10 +27,17 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """A process that should always be running."""
+    """A process that should always be running.
+
+    Attributes
+    ----------
+    is_needed
+        Whether the others are stopped too when this one refuses its very first start.
+    """
 
     name: str
     argv: tuple[str, ...]
+    is_needed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,13 @@ class _Child:
         self._start_at = 0.0
 
     def keep_running(self) -> bool:
-        """Start the process when it is due, and notice when it died; False when it refused its very first start."""
+        """Start the process when it is due, and notice when it died.
+
+        Returns
+        -------
+        bool
+            False when it is needed and refused its very first start.
+        """
         if self._popen is None:
             if time.monotonic() >= self._start_at:
                 self._start()
@@ -69,7 +82,7 @@ class _Child:
         if exit_status is None:
             return True
         self._n_deaths_ever += 1
-        if exit_status == EXIT_REFUSED and self._n_deaths_ever == 1:
+        if exit_status == EXIT_REFUSED and self._n_deaths_ever == 1 and self.spec.is_needed:
             log.error("process cannot be started", extra={"child": self.spec.name})
             self._popen = None
             return False
@@ -117,8 +130,8 @@ def supervise(
     Returns
     -------
     int
-        Exit code: 0, or `EXIT_REFUSED` when a process refused its very first start, which no restart would change. One
-        that refuses later, because something was changed under it, is restarted like any other: the rest goes on.
+        Exit code: 0, or `EXIT_REFUSED` when a process that is needed refused its very first start, which no restart
+        would change. One that refuses later, or that is not needed, is restarted like any other: the rest goes on.
     """
     env = {**os.environ, SUPERVISOR_PID_VARIABLE: str(os.getpid())}
     children = [_Child(spec, env, policy or RestartPolicy()) for spec in specs]

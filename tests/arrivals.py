@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pydicom.dataset import Dataset
 
@@ -11,10 +11,10 @@ from dicom_node.pipeline.completeness import Patience
 from dicom_node.pipeline.counting import CountInstances, PeerCounts
 from dicom_node.pipeline.evidence import Witnesses
 from dicom_node.pipeline.intake import complete_quiet_series
-from dicom_node.pipeline.rules import Rules
+from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.settings import DicomwebPeer, DimsePeer
-from dicom_node.store import Arrival, Kept, Store
-from tests.factories import EncodedInstance
+from dicom_node.store import Arrival, Kept, NewResult, Outcome, Store
+from tests.factories import EncodedInstance, ct_series, mr_series
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 
@@ -87,6 +87,33 @@ def witnesses(
 ) -> Witnesses:
     """Those who may know whether a series is complete."""
     return Witnesses(store, PeerCounts(peers, ask), quiet_s=quiet_s)
+
+
+def leave_results(store: Store, *peers: str, n_results: int = 2) -> list[EncodedInstance]:
+    """Finish a job that leaves results; they are instances of a series that nobody sent."""
+    later = NOON + timedelta(seconds=60)
+    receive(store, ct_series(n_slices=2))
+    complete_quiet(store, load_rules(None, peer_names=()), pipeline_digest="d", quiet_s=1, now=later)
+    job = store.jobs.claim("worker", later, 60, pipeline_digest="d")
+    assert job is not None
+    results = list(mr_series(n_slices=n_results))
+    headers = [result.dataset() for result in results]
+    outcome = Outcome(
+        results=tuple(
+            NewResult(
+                kind="seg",
+                stack_number=1,
+                sop_class_uid=ds.SOPClassUID,
+                sop_instance_uid=ds.SOPInstanceUID,
+                transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
+                encoded_dataset=dataset_bytes(result.part10),
+            )
+            for ds, result in zip(headers, results, strict=True)
+        ),
+        deliver_to=peers,
+    )
+    store.jobs.succeed(job.id, "worker", outcome, later)
+    return results
 
 
 def dataset_bytes(part10: bytes) -> bytes:

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,22 @@ def test_a_process_that_refuses_its_first_start_ends_everything_and_is_not_tried
     assert supervise(specs, threading.Event(), policy=QUICK) == 2
     assert len(lines(diary)) == 2
     assert not any(is_running(int(pid)) for pid in lines(diary))
+
+
+def test_a_process_that_is_not_needed_may_refuse_and_is_tried_again(tmp_path: Path) -> None:
+    diary = tmp_path / "pids"
+    note = f"import os, sys, time; open({str(diary)!r}, 'a').write('{{}}' + str(os.getpid()) + '\\n')"
+    refuses = script("refuses", f"{note.format('r')}\nsys.exit(2)")
+    specs = [script("stays", f"{note.format('s')}\ntime.sleep(60)"), replace(refuses, is_needed=False)]
+    stopping = threading.Event()
+    thread = threading.Thread(target=supervise, args=(specs, stopping), kwargs={"policy": QUICK})
+    thread.start()
+    try:
+        wait_until(lambda: len([line for line in lines(diary) if line.startswith("r")]) >= 2)
+    finally:
+        stopping.set()
+        thread.join(10.0)
+    assert len([line for line in lines(diary) if line.startswith("s")]) == 1
 
 
 def test_a_process_that_refuses_later_is_tried_again_like_any_other(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from dicom_node.cli.errors import NodeGroup
 from dicom_node.cli.jobs_commands import jobs_app
 from dicom_node.cli.models_commands import models_app
 from dicom_node.cli.peers_commands import peers_app
-from dicom_node.cli.process_commands import receive, serve, web, work
+from dicom_node.cli.process_commands import receive, schedule, serve, web, work
 from dicom_node.cli.segment_command import segment
 from dicom_node.cli.series_commands import series_app
 from dicom_node.cli.status_command import status
@@ -62,6 +62,7 @@ app.command(short_help="See the node at work on synthetic series.")(demo)
 app.command(short_help="Run the whole node beside a PACS.")(serve)
 app.command(short_help="Run the receiver alone.")(receive)
 app.command(short_help="Run the web server alone.")(web)
+app.command(short_help="Run the scheduler alone.")(schedule)
 app.command(short_help="Run the worker alone.")(work)
 app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
 app.command(short_help="Look at a node: what runs, what waits, what failed.")(status)

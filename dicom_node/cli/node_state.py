@@ -3,46 +3,67 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from dicom_node import app
-from dicom_node.errors import Refused
+from dicom_node.app import utc_now
+from dicom_node.cli.options import open_existing_store
 from dicom_node.settings import Settings
-from dicom_node.store import JobState, Store
+from dicom_node.store import IndexUnavailableError, JobState, PartState, Store, Trouble, intake_trouble, part_troubles
 
 CONNECT_TIMEOUT_S = 1.0
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked at this machine's own address
 N_DEAD_SHOWN = 20
 
 
-class NoStoreError(Refused):
-    """There is no data directory yet, so no state to ask for."""
+def node_state(settings: Settings) -> dict[str, Any]:
+    """Return the state of parts and ports, counts by state, what ended for good, and what keeps work from going on.
 
-    code: ClassVar[str] = "no-store"
+    ``troubles`` is empty when all is well; each entry names what it is about, a stable code and a sentence. Where the
+    store cannot be opened it says why, and all that would be read from the store is missing.
 
-    def __init__(self, data_dir: Path) -> None:
-        super().__init__(data_dir)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.args[0]}: no such folder, so no node has run with these settings; "
-            "give the node's settings file with -c, or start it with `dicom-node serve`"
-        )
-
-
-def node_state(settings: Settings, store: Store) -> dict[str, Any]:
-    """Counts by state, what ended for good with its reason, and whether the ports answer."""
-    counts = app.status(store)
-    dead_jobs = store.jobs.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
-    dead_deliveries = store.deliveries.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
+    Raises
+    ------
+    NoStoreError
+        No node has run with these settings.
+    """
+    parts = Store.parts(settings.node.data_dir)
+    ports = {
+        "dimse": _port_state(settings.dimse.host, settings.dimse.port),
+        "web": _port_state(settings.web.host, settings.web.port),
+    }
+    troubles = [*part_troubles(parts), *_port_troubles(ports)]
+    counts: dict[str, Any] = {}
+    try:
+        with open_existing_store(settings) as store:
+            counts = _counts_of(store)
+            troubles += [*_intake_troubles(store, parts), *_pipeline_troubles(store, parts)]
+    except IndexUnavailableError as error:
+        troubles.append(Trouble("store", error.code, str(error)))
+    except OSError as error:
+        words = f"node.data_dir cannot be used ({error.strerror}); make it writable for the node's user"
+        troubles.append(Trouble("store", "not-writable", words))
     return {
         "ae_title": settings.node.ae_title,
         "data_dir": str(settings.node.data_dir),
-        "dimse": _port_state(settings.dimse.host, settings.dimse.port),
-        "web": _port_state(settings.web.host, settings.web.port),
+        **ports,
+        "parts": [_part_state(part) for part in parts],
         **counts,
+        "troubles": troubles,
+    }
+
+
+def _counts_of(store: Store) -> dict[str, Any]:
+    """Return how many series, jobs, deliveries and conflicts there are by state, and what ended for good."""
+    jobs, deliveries = store.jobs.counts(), store.deliveries.counts()
+    dead_jobs = store.jobs.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
+    dead_deliveries = store.deliveries.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
+    return {
+        "series": {state.value: n_series for state, n_series in store.series.counts().items()},
+        "jobs": {state.value: n_jobs for state, n_jobs in jobs.items()},
+        "deliveries": {state.value: n_deliveries for state, n_deliveries in deliveries.items()},
+        "instances": {"conflicts": store.series.n_conflicts()},
         "dead_jobs": [
             {
                 "id": job.id,
@@ -56,9 +77,40 @@ def node_state(settings: Settings, store: Store) -> dict[str, Any]:
             {"id": delivery.id, "peer": delivery.peer, "code": delivery.error_code, "message": delivery.error_message}
             for delivery in dead_deliveries
         ],
-        "more_dead_jobs": counts["jobs"].get(JobState.DEAD.value, 0) - len(dead_jobs),
-        "more_dead_deliveries": counts["deliveries"].get(JobState.DEAD.value, 0) - len(dead_deliveries),
+        "more_dead_jobs": jobs.get(JobState.DEAD, 0) - len(dead_jobs),
+        "more_dead_deliveries": deliveries.get(JobState.DEAD, 0) - len(dead_deliveries),
     }
+
+
+def _part_state(part: PartState) -> dict[str, Any]:
+    state = "down" if not part.is_running else "ready" if part.is_ready else "starting"
+    return {"name": part.name, "state": state, "host": part.host, "pid": part.pid, "started_at": part.started_at}
+
+
+def _intake_troubles(store: Store, parts: Sequence[PartState]) -> Iterator[Trouble]:
+    """Yield what this process finds itself, where the receiver has not said it (yet)."""
+    known = {part.trouble.code for part in parts if part.name == "receive" and part.trouble is not None}
+    trouble = intake_trouble(store, utc_now())
+    if trouble is not None and trouble.code not in known:
+        yield trouble
+
+
+def _port_troubles(ports: Mapping[str, Mapping[str, Any]]) -> Iterator[Trouble]:
+    for name, port in ports.items():
+        if port["answers"] is False:
+            yield Trouble(name, "not-listening", f"nothing listens on {port['host']}:{port['port']}")
+
+
+def _pipeline_troubles(store: Store, parts: Sequence[PartState]) -> Iterator[Trouble]:
+    """Yield jobs that no running worker takes, because they are for other models or rules than it has."""
+    loaded = {part.pipeline_digest for part in parts if part.name == "work" and part.is_running and part.is_ready}
+    if not loaded:
+        return
+    at_hand = ", ".join(sorted(str(digest)[:12] for digest in loaded))
+    for digest, n_jobs in store.jobs.unfinished_by_pipeline().items():
+        if digest not in loaded:
+            message = f"{n_jobs} jobs are for pipeline {digest[:12]}, the worker has {at_hand}; restart the node"
+            yield Trouble("work", "other-pipeline", message)
 
 
 def _port_state(host: str, port: int) -> dict[str, Any]:

@@ -37,9 +37,9 @@ def read_settings(config: Path | None) -> Settings:
 
 def open_existing_store(settings: Settings) -> Store:
     """The store of a node that has run before; asking for its state must not make one."""
-    from dicom_node.cli.node_state import NoStoreError
-    from dicom_node.store import Store
+    from dicom_node import app
+    from dicom_node.cli.no_store import NoStoreError
 
     if settings.node.database_url is None and not settings.node.data_dir.is_dir():
         raise NoStoreError(settings.node.data_dir)
-    return Store.open(settings.node.data_dir, url=settings.node.database_url)
+    return app.open_store(settings)

@@ -1,4 +1,4 @@
-"""``serve`` and the three processes that it is made of."""
+"""``serve`` and the four processes that it is made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dicom_node.cli.options import ConfigOption, read_settings
 
 
 def serve(config: ConfigOption = None) -> None:
-    """Run the whole node: receive, web and work.
+    """Run the whole node: receive, web, schedule and work.
 
     Takes CT and MR series by C-STORE, segments each when it is complete, delivers the results to the peers named in
     the settings, and serves them by DICOMweb. SIGTERM or Ctrl-C stops it cleanly; whatever was acknowledged is kept.
@@ -50,8 +50,22 @@ def web(config: ConfigOption = None) -> None:
     raise typer.Exit(app.run_web(read_settings(config)))
 
 
+def schedule(config: ConfigOption = None) -> None:
+    """Run the scheduler alone: completes and routes series, delivers results, deletes by retention.
+
+    For a container of its own; `serve` starts it by itself. It loads no model.
+
+    \b
+    Example:
+      dicom-node schedule -c config/node.yaml
+    """
+    from dicom_node import app
+
+    raise typer.Exit(app.run_schedule(read_settings(config)))
+
+
 def work(config: ConfigOption = None) -> None:
-    """Run the worker alone: models and deliveries.
+    """Run the worker alone: the models on complete series.
 
     For a container with a GPU; `serve` starts it by itself.
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from dicom_node.cli.options import ConfigOption, JsonOption, open_existing_store, read_settings
-from dicom_node.cli.tables import write_fields, write_json
+from dicom_node.cli.errors import EXIT_FAILED
+from dicom_node.cli.options import ConfigOption, JsonOption, read_settings
+from dicom_node.cli.tables import shown, write_fields, write_json
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show whether the node answers, and how many series, jobs and deliveries are in which state.
+    """Show whether the node does its work, and how many series, jobs and deliveries are in which state.
 
-    What ended for good is listed with its reason and the command that tries it again.
+    What keeps it from its work is listed with the reason; exit code 3 means that there is something. What ended for
+    good is listed with the command that tries it again.
 
     \b
     Examples:
@@ -22,33 +25,39 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     from dicom_node.cli.node_state import node_state
 
-    settings = read_settings(config)
-    with open_existing_store(settings) as store:
-        state = node_state(settings, store)
+    state = node_state(read_settings(config))
     if as_json:
         write_json(state)
-        return
-    write_fields(
-        {
-            "node": f"{state['ae_title']}, data in {state['data_dir']}",
-            "dimse": _port(state["dimse"]),
-            "web": _port(state["web"]),
-            "series": _counts(state["series"]),
-            "jobs": _counts(state["jobs"]),
-            "deliveries": _counts(state["deliveries"]),
-            "conflicts": state["instances"]["conflicts"],
-        }
-    )
-    option = "" if config is None else f" -c {config}"  # so that a suggestion can be typed as it is shown
-    for job in state["dead_jobs"]:
+    else:
+        _show(state, "" if config is None else f" -c {config}")
+    if state["troubles"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _show(state: Mapping[str, Any], option: str) -> None:
+    """Write the state for people; ``option`` is what makes a suggested command work as it is shown."""
+    fields = {
+        "node": f"{state['ae_title']}, data in {state['data_dir']}",
+        "dimse": _port(state["dimse"]),
+        "web": _port(state["web"]),
+        "parts": ", ".join(f"{part['name']} {part['state']}" for part in state["parts"]) or "none",
+    }
+    if "series" in state:
+        fields |= {kind: _counts(state[kind]) for kind in ("series", "jobs", "deliveries")}
+        fields["conflicts"] = state["instances"]["conflicts"]
+    write_fields(fields)
+    for trouble in state["troubles"]:
+        since = f" since {shown(trouble.since)}" if trouble.since else ""
+        typer.echo(f"{trouble.about}{since}: {trouble.message} [{trouble.code}]")
+    for job in state.get("dead_jobs", ()):
         again = f"dicom-node jobs retry {job['id']}{option}"
         typer.echo(f"job {job['id']} is dead ({job['code']}): {job['message']}; {again}")
-    for delivery in state["dead_deliveries"]:
+    for delivery in state.get("dead_deliveries", ()):
         again = f"dicom-node deliveries retry {delivery['id']}{option}"
         what = f"delivery {delivery['id']} to {delivery['peer']} is dead"
         typer.echo(f"{what} ({delivery['code']}): {delivery['message']}; {again}")
     for kind in ("jobs", "deliveries"):
-        if state[f"more_dead_{kind}"] > 0:
+        if state.get(f"more_dead_{kind}", 0) > 0:
             how = f"dicom-node {kind} list --state dead{option}"
             typer.echo(f"{state[f'more_dead_{kind}']} more dead {kind}: {how}")
 

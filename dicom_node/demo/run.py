@@ -20,6 +20,7 @@ from dicom_node.demo.transfer import fetch_segmentations, mask_of, send_by_c_sto
 from dicom_node.overlay import draw_overlay
 from dicom_node.report import caption, encode_report
 from dicom_node.store import JobState, Store
+from inference.models import read_model_spec
 
 POLL_S = 0.5
 ENDED = frozenset({JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELLED})
@@ -46,7 +47,11 @@ def run_demo(
     ------
     DemoError
         The node did not start, did not answer, or did not finish in time; its log is in ``out``.
+    inference.errors.ModelError
+        A folder in ``models`` does not describe a model; nothing was started.
     """
+    for model in models.values():
+        read_model_spec(model)
     out.mkdir(parents=True, exist_ok=True)
     say("rendering three synthetic series")
     series = list(render_demo_series())
@@ -72,6 +77,7 @@ def _wait_for_jobs(node: DemoNode, store: Store, series: Sequence[DemoSeries], *
     end = time.monotonic() + timeout_s
     while set(states) != set(titles) or not ENDED.issuperset(states.values()):
         node.check_alive()
+        _check_worker(node)
         if time.monotonic() > end:
             raise DemoError(f"not finished within {timeout_s:.0f} s", node.log)
         for job in reversed(store.jobs.list(limit=2 * len(titles))):
@@ -82,6 +88,13 @@ def _wait_for_jobs(node: DemoNode, store: Store, series: Sequence[DemoSeries], *
                 if job.state in ENDED - {JobState.SUCCEEDED}:
                     raise DemoError(f"{titles[uid]}: {job.error_code}: {job.error_message}", node.log)
         time.sleep(POLL_S)
+
+
+def _check_worker(node: DemoNode) -> None:
+    """Raise `DemoError` when the worker says what keeps it from its work; one that is starting is waited for."""
+    for part in Store.parts(node.data_dir):
+        if part.name == "work" and part.trouble is not None:
+            raise DemoError(part.trouble.message, node.log)
 
 
 def _fetch(node: DemoNode, store: Store, series: DemoSeries, folder: Path) -> DemoResult:

@@ -48,22 +48,6 @@ class SourcesDeletedError(Refused):
         )
 
 
-class OtherPipelineError(Refused):
-    """A job was queued for other models or rules, and its series cannot start over for those of now."""
-
-    code: ClassVar[str] = "other-pipeline"
-
-    def __init__(self, series_instance_uid: str, queued_for: str, at_hand: str) -> None:
-        super().__init__(series_instance_uid, queued_for, at_hand)
-
-    def __str__(self) -> str:
-        uid, queued_for, at_hand = self.args
-        return (
-            f"series {uid}: its job is for pipeline {queued_for[:12]}, this worker has {at_hand[:12]}, and the series "
-            "is not closed, so it cannot start over; send it again, or cancel the job"
-        )
-
-
 class AbandonedError(NodeError):
     """Work was given up half way, and someone else does it or will: the lease is lost, or the process is stopping."""
 

@@ -46,6 +46,35 @@ def complete_quiet_series(
     return n_closed
 
 
+def hold_quiet_series(store: Store, reason: str, *, quiet_s: float, now: datetime) -> None:
+    """Note on every quiet series why it is not completed now."""
+    page: tuple[SeriesRow, ...] = ()
+    while page := store.series.quiet(now, quiet_s, after=page[-1] if page else None):
+        for series in page:
+            if store.series.note_wait(series, reason):
+                log.warning("series waits: %s", reason, extra=_fields(series))
+
+
+def start_over_jobs(store: Store, *, pipeline_digest: str, now: datetime) -> int:
+    """Start series over whose job was queued for other models or rules; return how many.
+
+    Results must not claim a pipeline that did not run.
+    """
+    n_reopened = 0
+    for job in store.jobs.queued_for_others(pipeline_digest):
+        if store.closing.reopen(job.series_instance_uid, now):
+            n_reopened += 1
+            log.warning(
+                "job is for another pipeline; its series starts over",
+                extra={
+                    "job_id": job.id,
+                    "series_instance_uid": job.series_instance_uid,
+                    "generation": job.generation,
+                },
+            )
+    return n_reopened
+
+
 def _close(
     store: Store, series: SeriesRow, rules: Rules, pipeline_digest: str, now: datetime, completeness: Completeness
 ) -> bool:

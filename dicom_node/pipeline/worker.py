@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 from dicom_node.failures import ErrorKind, classify, discreet_traceback, error_code
 from dicom_node.logs import log_failure
-from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, OtherPipelineError, SourcesDeletedError
+from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, SourcesDeletedError
 from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.outcome import outcome_of
 from dicom_node.pipeline.retry import RetryPolicy
@@ -104,14 +104,12 @@ class Worker:
     def work_once(self, stopping: threading.Event) -> bool:
         """Take the next job, if there is one, and bring it to an end; False when there was none."""
         settings = self._settings
-        job = self._store.jobs.claim(settings.owner, self._clock(), settings.lease_s)
+        job = self._store.jobs.claim(
+            settings.owner, self._clock(), settings.lease_s, pipeline_digest=settings.pipeline_digest
+        )
         if job is None:
             return False
         fields = _fields(job)
-        if job.pipeline_digest != settings.pipeline_digest:
-            # Queued before the models or the rules were changed; results must not claim a pipeline that did not run.
-            self._start_over(job)
-            return True
         log.info("job started", extra=fields)
         started = time.monotonic()
         self._job = job
@@ -140,13 +138,6 @@ class Worker:
         finally:
             self._job = None
         return True
-
-    def _start_over(self, job: JobRow) -> None:
-        uid, at_hand = job.series_instance_uid, self._settings.pipeline_digest
-        if self._store.closing.reopen(uid, self._clock()):
-            log.warning("job is for another pipeline; its series starts over", extra=_fields(job))
-        else:
-            self._fail(job, OtherPipelineError(uid, job.pipeline_digest, at_hand))
 
     def _extend(self, job: JobRow) -> bool:
         return self._store.jobs.heartbeat(job.id, self._settings.owner, self._clock(), self._settings.lease_s)

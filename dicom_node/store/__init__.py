@@ -20,8 +20,10 @@ from dicom_node.store.errors import (
     UnreadableInstanceError,
     UnsupportedFilterError,
 )
+from dicom_node.store.health import intake_trouble, part_troubles
 from dicom_node.store.index.rows import Arrival, ConflictRow, InstanceRow, SeriesRow, StudyRow
 from dicom_node.store.objects.files import ObjectStore, Spool
+from dicom_node.store.parts import PARTS, Part, PartState, Trouble
 from dicom_node.store.states import JobState, Kept, Origin, SeriesState, StudyState
 from dicom_node.store.store import Store
 from dicom_node.store.work.rows import (
@@ -43,6 +45,7 @@ from dicom_node.store.work.rows import (
 )
 
 __all__ = [
+    "PARTS",
     "Arrival",
     "AuditRow",
     "Closing",
@@ -70,6 +73,8 @@ __all__ = [
     "ObjectStore",
     "Origin",
     "Outcome",
+    "Part",
+    "PartState",
     "ResultConflictError",
     "ResultRow",
     "SeriesEvidence",
@@ -83,7 +88,10 @@ __all__ = [
     "StudyRow",
     "StudyState",
     "TagRow",
+    "Trouble",
     "UnreadableInstanceError",
     "UnsupportedFilterError",
     "VerdictRow",
+    "intake_trouble",
+    "part_troubles",
 ]

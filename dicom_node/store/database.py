@@ -29,6 +29,9 @@ class _Kind(Protocol):
     def become_writer(self, connection: sa.Connection) -> None:
         """Wait, in a transaction that has just begun, until no other writes."""
 
+    def check_writable(self, url: sa.URL, engine: sa.Engine, timeout_s: float) -> None:
+        """Raise what the driver raises unless a write transaction can begin within ``timeout_s``."""
+
     def is_outage(self, error: Exception) -> bool:
         """Whether it was not, or not at this moment, possible to ask; what is no outage is a defect of ours."""
 
@@ -78,6 +81,15 @@ class Database:
         with self._transaction(self._engine) as connection:
             self._kind.become_writer(connection)
             yield connection
+
+    def check_writable(self, timeout_s: float) -> None:
+        """Raise `IndexUnavailableError` unless a write transaction can begin within ``timeout_s``; writes nothing."""
+        try:
+            self._kind.check_writable(self.url, self._engine, timeout_s)
+        except Exception as error:
+            if not self._kind.is_outage(error):
+                raise
+            raise self._unavailable(error) from error
 
     @contextmanager
     def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:

@@ -12,9 +12,9 @@ DRIVER: Final = "pg8000"  # of the extra `postgresql`
 POOL_SIZE, MAX_OVERFLOW = 8, 16
 ANSWER_TIMEOUT_S = 60.0  # as for SQLite; another process may hold the writers' lock for a long transaction
 _WRITER_LOCK = 0x6469636F6D  # any number that no other application takes as its advisory lock
-# Connection lost, transaction to be repeated, resources exhausted, stopped by its operator, system error
-# (PostgreSQL 17, appendix A).
-_OUTAGES = ("08", "40", "53", "57", "58")
+# Connection lost, transaction to be repeated, resources exhausted, lock not available, stopped by its operator, system
+# error (PostgreSQL 17, appendix A).
+_OUTAGES = ("08", "40", "53", "55P03", "57", "58")
 
 
 def create_engine(url: sa.URL) -> sa.Engine:
@@ -39,6 +39,14 @@ def become_writer(connection: sa.Connection) -> None:
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
 
 
+def check_writable(_url: sa.URL, engine: sa.Engine, timeout_s: float) -> None:
+    """Become the writer within ``timeout_s``, and end the transaction."""
+    with engine.connect() as connection, connection.begin() as transaction:
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = {round(timeout_s * 1000)}"))
+        become_writer(connection)
+        transaction.rollback()
+
+
 def is_outage(error: Exception) -> bool:
     """Whether the server could not be asked, or could not do it now."""
     if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, TimeoutError)):
@@ -46,7 +54,7 @@ def is_outage(error: Exception) -> bool:
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if type(cause).__name__ in ("OperationalError", "InterfaceError"):  # names that PEP 249 gives them
         return True
-    return _field(cause, "C", "sqlstate")[:2] in _OUTAGES
+    return _field(cause, "C", "sqlstate").startswith(_OUTAGES)
 
 
 def reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -33,6 +34,13 @@ def reading(engine: sa.Engine) -> sa.Engine:
 
 def become_writer(_connection: sa.Connection) -> None:
     """Nothing is left to do: the transaction has begun as a writer's."""
+
+
+def check_writable(url: sa.URL, _engine: sa.Engine, timeout_s: float) -> None:
+    """Begin a write transaction within ``timeout_s``, on a connection of its own, and end it."""
+    with closing(sqlite3.connect(str(url.database), timeout=timeout_s, isolation_level=None)) as connection:
+        connection.execute(_BEGIN["write"])
+        connection.execute("ROLLBACK")
 
 
 def is_outage(error: Exception) -> bool:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ from dicom_node.store.index.series import SeriesIndex
 from dicom_node.store.integrity import Integrity
 from dicom_node.store.locks import enter, hold_role
 from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.parts import Part, PartState, read_parts
 from dicom_node.store.permissions import make_private_file, make_private_folder
 from dicom_node.store.recovery import recover
 from dicom_node.store.schema import conflicts, instances
@@ -107,10 +109,24 @@ class Store:
         finally:
             database.dispose()
 
+    def check_writable(self, *, timeout_s: float) -> None:
+        """Raise `IndexUnavailableError` unless the database lets us write within ``timeout_s``; nothing is written."""
+        self._database.check_writable(timeout_s)
+
     @staticmethod
     def lock(data_dir: Path, role: str) -> AbstractContextManager[None]:
         """Hold ``role`` on the data directory alone; `DataDirInUseError` says who holds it already."""
         return hold_role(data_dir, role)
+
+    @staticmethod
+    def announce(data_dir: Path, part: str, now: datetime) -> Part:
+        """Let others know of this process as a part of the node; to be ended by ``Part.end``."""
+        return Part(data_dir.absolute(), part, now)
+
+    @staticmethod
+    def parts(data_dir: Path) -> tuple[PartState, ...]:
+        """Return what the parts say that run, or that ended otherwise than by a stop."""
+        return read_parts(data_dir.absolute())
 
     def close(self) -> None:
         """Finish what the inbox was given, close files and connections."""

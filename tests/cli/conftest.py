@@ -84,7 +84,7 @@ def queued_job(config: Path, series: SyntheticSeries) -> JobRow:
 def dead_job(config: Path, queued_job: JobRow) -> JobRow:
     """The job has failed for good."""
     with Store.open(config.parent / "data") as store:
-        claimed = store.jobs.claim("worker-1", NOON, 60.0)
+        claimed = store.jobs.claim("worker-1", NOON, 60.0, pipeline_digest="0" * 64)
         assert claimed is not None
         store.jobs.fail(
             claimed.id,

@@ -29,7 +29,7 @@ def delivery_of_a_result(config: Path) -> int:
         "seg", 1, ds.SOPClassUID, ds.SOPInstanceUID, ExplicitVRLittleEndian, encode(ds, ExplicitVRLittleEndian)
     )
     with Store.open(config.parent / "data") as store:
-        job = store.jobs.claim("worker-1", NOON, 60.0)
+        job = store.jobs.claim("worker-1", NOON, 60.0, pipeline_digest="0" * 64)
         assert job is not None
         store.jobs.succeed(job.id, "worker-1", Outcome((result,), deliver_to=("pacs",)), NOON)
         (delivery,) = store.deliveries.list()
@@ -122,7 +122,8 @@ def test_an_unknown_job_is_an_error_on_one_line(run: Run, config: Path, queued_j
 def test_status_counts_and_names_what_is_dead(run: Run, config: Path, dead_job: JobRow) -> None:
     result = run("status", "-c", config)
 
-    assert result.exit_code == 0
+    assert result.exit_code == 3  # nothing runs
+    assert "work: does not run; start it with `dicom-node serve` [down]" in result.stdout
     assert "jobs:       1 dead" in result.stdout
     assert f"dicom-node jobs retry {dead_job.id} -c {config}" in result.stdout
     assert "not listening (127.0.0.1:1)" in result.stdout
@@ -187,7 +188,7 @@ def test_a_job_shows_its_own_verdict_and_none_of_a_later_generation(run: Run, co
         uid = queued_job.series_instance_uid
         store.closing.reopen(uid, NOON)
         store.closing.complete(store.series.get(uid), [JobPlan("every-stack", "0" * 64)], NOON)
-        later = store.jobs.claim("worker-1", NOON, 60.0)
+        later = store.jobs.claim("worker-1", NOON, 60.0, pipeline_digest="0" * 64)
         assert later is not None
         store.jobs.succeed(later.id, "worker-1", Outcome(verdicts=(NewVerdict(1, "defaced", 0.9),)), NOON)
 
@@ -201,7 +202,7 @@ def test_a_result_that_was_replaced_says_by_what(run: Run, config: Path, queued_
         uid = queued_job.series_instance_uid
         store.closing.reopen(uid, NOON)
         store.closing.complete(store.series.get(uid), [JobPlan("every-stack", "0" * 64)], NOON)
-        later = store.jobs.claim("worker-1", NOON, 60.0)
+        later = store.jobs.claim("worker-1", NOON, 60.0, pipeline_digest="0" * 64)
         assert later is not None
         store.jobs.succeed(later.id, "worker-1", Outcome(), NOON)
 

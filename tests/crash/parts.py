@@ -29,7 +29,14 @@ from tests.peer_servers import free_port
 # Parts are forked from a process in which the slow imports are done already; they share nothing else with it.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["dicom_node.pipeline.worker", "dicom_node.peers", "dicom_node.dimse", "dicom_node.dicomweb", "uvicorn"]
+    [
+        "dicom_node.pipeline.worker",
+        "dicom_node.pipeline.schedule",
+        "dicom_node.peers",
+        "dicom_node.dimse",
+        "dicom_node.dicomweb",
+        "uvicorn",
+    ]
 )
 
 
@@ -112,9 +119,10 @@ def run_part(name: str, settings_path: str, log: str, moment: str | None) -> Non
     os.dup2(output, sys.stderr.fileno())
     os.environ[SUPERVISOR_PID_VARIABLE] = str(os.getppid())  # it does not outlive the test run
     app.WORK_STOP_S = 2.0  # type: ignore[misc]
+    app.WATCH_S = 0.2  # type: ignore[misc]
     if moment is not None:
         end_at(moment)
-    runs = {"receive": app.run_receive, "web": app.run_web, "work": app.run_work}
+    runs = {"receive": app.run_receive, "web": app.run_web, "schedule": app.run_schedule, "work": app.run_work}
     sys.exit(runs[name](load_settings(Path(settings_path), {})))
 
 

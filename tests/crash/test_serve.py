@@ -20,8 +20,8 @@ from dicom_node.app import open_store
 from dicom_node.settings import load_settings
 from dicom_node.store import JobState, Store
 from tests.factories import SyntheticSeries, ct_series
-from tests.node_process import RunningNode, start_node, stop_node, wait_for, write_settings
-from tests.peer_servers import DimsePeerServer, free_port, run_tool, start_storescp
+from tests.node_process import RunningNode, start_node, stop_node, wait_for
+from tests.peer_servers import DimsePeerServer, run_tool, start_storescp
 from tests.tiny_models import write_tiny_model
 
 pytestmark = [pytest.mark.crash, pytest.mark.peers, pytest.mark.slow]
@@ -114,12 +114,12 @@ def test_a_series_goes_in_and_its_seg_comes_out(running: Surroundings, tmp_path:
     assert sorted(entry["00080060"]["Value"][0] for entry in found) == ["CT", "SEG"]
 
 
-@pytest.mark.parametrize("part", ["receive", "web", "work"])
+@pytest.mark.parametrize("part", ["receive", "web", "schedule", "work"])
 def test_a_part_that_is_killed_comes_back_and_the_node_goes_on(
     running: Surroundings, tmp_path: Path, part: str
 ) -> None:
     node = running.node
-    before = wait_for("all parts", lambda: len(children(node)) == 3 and children(node))
+    before = wait_for("all parts", lambda: len(children(node)) == 4 and children(node))
     os.kill(before[part], signal.SIGKILL)
     after = wait_for("the part", lambda: children(node).get(part, before[part]) != before[part] and children(node))
     assert {name: pid for name, pid in after.items() if name != part} == {
@@ -143,22 +143,6 @@ def _is_ready(node: RunningNode) -> bool:
         return False
 
 
-def test_a_node_with_a_model_that_cannot_be_used_does_not_start(tmp_path: Path) -> None:
-    path = write_settings(
-        tmp_path, {"models": {"foreground": str(tmp_path / "absent")}}, port=free_port(), web_port=free_port()
-    )
-    node = subprocess.run(
-        [sys.executable, "-m", "dicom_node.cli", "serve", "-c", str(path)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert node.returncode == 2
-    assert str(tmp_path / "absent") in node.stderr
-    assert "Traceback" not in node.stderr
-
-
 def test_a_second_node_on_the_same_data_is_told_who_holds_it(running: Surroundings) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "dicom_node.cli", "serve", "-c", str(running.node.settings_path)],
@@ -174,7 +158,7 @@ def test_a_second_node_on_the_same_data_is_told_who_holds_it(running: Surroundin
 
 def test_sigterm_ends_all_of_it_cleanly(running: Surroundings) -> None:
     pids = children(running.node).values()
-    assert len(pids) == 3
+    assert len(pids) == 4
     assert stop_node(running.node.process) == 0
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
     assert "Traceback" not in running.node.log.read_text()

@@ -20,15 +20,15 @@ pytestmark = [pytest.mark.crash, pytest.mark.peers, pytest.mark.slow]
 
 BODY_ABOVE_HU = -300.0
 MOMENTS = {
-    "series routed, not closed": "dicom_node.pipeline.intake:route:after:1",
-    "series closed, study not judged": "dicom_node.store.index.series:SeriesIndex.complete:after:1",
-    "job claimed": "dicom_node.store.work.jobs:Jobs.claim:after:1",
-    "masks and objects made": "dicom_node.processing:process_series:after:1",
-    "object in place, no row written": "dicom_node.store.work.jobs:record_outcome:before:1",
-    "all rows written, not committed": "dicom_node.store.work.jobs:result_rows:after:1",
-    "committed": "dicom_node.store.work.jobs:Jobs.succeed:after:1",
-    "delivery claimed, nothing sent": "dicom_node.peers:deliver:before:1",
-    "peer has it, not noted": "dicom_node.peers:deliver:after:1",
+    "series routed, not closed": ("schedule", "dicom_node.pipeline.intake:route:after:1"),
+    "series closed, study not judged": ("schedule", "dicom_node.store.work.closing:SeriesClosing.complete:after:1"),
+    "job claimed": ("work", "dicom_node.store.work.jobs:Jobs.claim:after:1"),
+    "masks and objects made": ("work", "dicom_node.processing:process_series:after:1"),
+    "object in place, no row written": ("work", "dicom_node.store.work.jobs:record_outcome:before:1"),
+    "all rows written, not committed": ("work", "dicom_node.store.work.jobs:result_rows:after:1"),
+    "committed": ("work", "dicom_node.store.work.jobs:Jobs.succeed:after:1"),
+    "delivery claimed, nothing sent": ("schedule", "dicom_node.pipeline.schedule:deliver:before:1"),
+    "peer has it, not noted": ("schedule", "dicom_node.pipeline.schedule:deliver:after:1"),
 }
 
 
@@ -58,9 +58,11 @@ def all_is_delivered(store: Store) -> bool:
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
-def test_there_is_one_result_and_one_delivery_whenever_the_worker_is_killed(
-    node: Node, series: SyntheticSeries, models: dict[str, str], archive: DimsePeerServer, moment: str
+def test_there_is_one_result_and_one_delivery_whenever_a_part_is_killed(
+    node: Node, series: SyntheticSeries, models: dict[str, str], archive: DimsePeerServer, moment: tuple[str, str]
 ) -> None:
+    killed, at = moment
+    other = "schedule" if killed == "work" else "work"
     peer = {"name": "archive", "kind": "dimse", "ae_title": "ARCHIVE", "host": archive.host, "port": archive.port}
     node.configure(
         peers=[peer],
@@ -71,10 +73,16 @@ def test_there_is_one_result_and_one_delivery_whenever_the_worker_is_killed(
     )
     with node.store() as store:
         receive(store, series)
-    with node.part("work", moment) as worker:
-        worker.wait_until_killed()
-    with node.part("work") as worker, node.store() as store:
-        worker.wait_until_ready()
+    with node.part(other):
+        with node.part(killed, at) as part:
+            part.wait_until_killed()
+        with node.part(killed) as part:
+            part.wait_until_ready()
+            _check_result_and_delivery(node, series, archive)
+
+
+def _check_result_and_delivery(node: Node, series: SyntheticSeries, archive: DimsePeerServer) -> None:
+    with node.store() as store:
         wait_for("the delivery", lambda: all_is_delivered(store), timeout_s=30.0, step_s=0.05)
 
         (job,) = store.jobs.list()
@@ -99,7 +107,7 @@ def test_a_worker_is_stopped_in_time_also_in_the_middle_of_a_network(
     node.configure(models=models, series={"quiet_s": 0.2}, work={"device": "cpu", "threads": 1, "lease_s": 60.0})
     with node.store() as store:
         receive(store, series)
-    with node.part("work", "dicom_node.processing:segment:hang:1") as worker:
+    with node.part("schedule"), node.part("work", "dicom_node.processing:segment:hang:1") as worker:
         worker.wait_until("hanging")
         worker.process.terminate()
         worker.process.join(20.0)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from dicom_node.cli import app
 from dicom_node.demo.errors import DemoError
 from dicom_node.demo.run import run_demo
+from inference.nnunet.errors import ModelFileMissingError
 from tests.tiny_models import write_tiny_model
 
 
@@ -53,10 +54,8 @@ def test_three_series_go_in_and_their_segs_come_back(tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(tmp_path: Path) -> None:
-    with pytest.raises(DemoError, match=r"ended by itself .*model\.yaml is missing.*node\.log"):
+def test_a_folder_that_is_no_model_ends_the_demo_before_a_node_is_started(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileMissingError, match=r"nowhere/model\.yaml is missing"):
         run_demo(
             tmp_path / "out",
             device="cpu",
@@ -64,6 +63,17 @@ def test_a_node_that_cannot_start_ends_the_demo_with_its_reason(tmp_path: Path) 
             say=lambda _: None,
             models={"foreground": tmp_path / "nowhere"},
         )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_worker_that_cannot_load_its_models_ends_the_demo_with_the_reason(tmp_path: Path) -> None:
+    models = tiny_models(tmp_path / "models")
+    plans = models["foreground"] / "plans.json"
+    plans.write_bytes(plans.read_bytes() + b"\n")
+    with pytest.raises(DemoError, match=r"plans\.json.*SHA-256.*node\.log"):
+        run_demo(tmp_path / "out", device="cpu", timeout_s=120.0, say=lambda _: None, models=models)
 
 
 @pytest.mark.slow

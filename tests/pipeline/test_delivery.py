@@ -17,11 +17,9 @@ from dicom_node.peers.errors import PeerUnreachableError
 from dicom_node.pipeline.clock import Clock, Tick
 from dicom_node.pipeline.delivery import Outbox, Send, warn_about_strays
 from dicom_node.pipeline.retry import RetryPolicy
-from dicom_node.pipeline.rules import load_rules
 from dicom_node.settings import DimsePeer
-from dicom_node.store import JobState, NewResult, Outcome, Store
-from tests.arrivals import NOON, complete_quiet, dataset_bytes, receive
-from tests.factories import EncodedInstance, ct_series, mr_series
+from dicom_node.store import JobState, Store
+from tests.arrivals import NOON, dataset_bytes, leave_results
 from tests.peer_servers import DimsePeerServer, free_port, start_storescp
 
 LATER = NOON + timedelta(seconds=60)
@@ -29,32 +27,6 @@ LATER = NOON + timedelta(seconds=60)
 
 def never() -> bool:
     return False
-
-
-def leave_results(store: Store, *peers: str, n_results: int = 2) -> list[EncodedInstance]:
-    """Finish a job that leaves results; they are instances of a series that nobody sent."""
-    receive(store, ct_series(n_slices=2))
-    complete_quiet(store, load_rules(None, peer_names=()), pipeline_digest="d", quiet_s=1, now=LATER)
-    job = store.jobs.claim("worker", LATER, 60)
-    assert job is not None
-    results = list(mr_series(n_slices=n_results))
-    headers = [result.dataset() for result in results]
-    outcome = Outcome(
-        results=tuple(
-            NewResult(
-                kind="seg",
-                stack_number=1,
-                sop_class_uid=ds.SOPClassUID,
-                sop_instance_uid=ds.SOPInstanceUID,
-                transfer_syntax_uid=ds.file_meta.TransferSyntaxUID,
-                encoded_dataset=dataset_bytes(result.part10),
-            )
-            for ds, result in zip(headers, results, strict=True)
-        ),
-        deliver_to=peers,
-    )
-    store.jobs.succeed(job.id, "worker", outcome, LATER)
-    return results
 
 
 def outbox(

@@ -27,7 +27,7 @@ def finish(store: Store, series: SyntheticSeries, *, deliver_to: tuple[str, ...]
     """Receive a series and end its job with one result; gives the digest of the result."""
     receive(store, series)
     complete_quiet(store, RULES, pipeline_digest="d", quiet_s=1, now=CLOSED_AT)
-    job = store.jobs.claim("w", CLOSED_AT, 60)
+    job = store.jobs.claim("w", CLOSED_AT, 60, pipeline_digest="d")
     assert job is not None
     result = mr_series(n_slices=1)[0]
     ds = result.dataset()
@@ -95,7 +95,7 @@ def test_what_still_needs_a_person_or_a_worker_stays(store: Store, series: Synth
     complete_quiet(store, RULES, pipeline_digest="d", quiet_s=1, now=CLOSED_AT)
     (job,) = store.jobs.list()
     if ending == "dead":
-        store.jobs.claim("w", CLOSED_AT, 60)
+        store.jobs.claim("w", CLOSED_AT, 60, pipeline_digest="d")
         store.jobs.fail(job.id, "w", code="c", message="m", detail=None, retry_at=None, now=CLOSED_AT)
     if ending == "cancelled":
         store.jobs.cancel(job.id, CLOSED_AT)

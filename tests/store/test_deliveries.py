@@ -27,7 +27,7 @@ def at(seconds: float) -> datetime:
 def outbox(store: Store) -> Store:
     """A store in which one result waits for two peers."""
     store.closing.complete(received_series(store, n_instances=1), [JobPlan("each", "d1")], T0)
-    job = store.jobs.claim("w", T0, 60)
+    job = store.jobs.claim("w", T0, 60, pipeline_digest="d1")
     assert job is not None
     store.jobs.succeed(job.id, "w", outcome(3), T0)
     return store

@@ -46,11 +46,12 @@ class JobLife(RuleBasedStateMachine):
         plan = [JobPlan("each", f"d{number}") for number in range(n_plans)]
         assert self.store.closing.complete(series, plan, self.now) is is_open
 
-    @rule(owner=OWNERS)
-    def claim(self, owner: str) -> None:
-        job = self.store.jobs.claim(owner, self.now, LEASE_S)
+    @rule(owner=OWNERS, digest=st.sampled_from(["d0", "d1"]))
+    def claim(self, owner: str, digest: str) -> None:
+        job = self.store.jobs.claim(owner, self.now, LEASE_S, pipeline_digest=digest)
         if job is not None:
             assert job.state is JobState.RUNNING
+            assert job.pipeline_digest == digest
             assert job.generation == self.store.series.get(SERIES).generation
             self.held[job.id] = owner
 

@@ -46,7 +46,7 @@ def queue(store: Store, series: str = SERIES, study: str = STUDY, *, priority: i
 
 
 def claim(store: Store, owner: str = "w1", seconds: float = 0) -> JobRow:
-    job = store.jobs.claim(owner, at(seconds), LEASE_S)
+    job = store.jobs.claim(owner, at(seconds), LEASE_S, pipeline_digest="d1")
     assert job is not None
     return job
 
@@ -65,7 +65,7 @@ def test_a_completed_series_queues_its_job_with_what_it_needs(store: Store) -> N
     assert claimed == replace(
         job, state=JobState.RUNNING, attempt_number=1, owner="w1", lease_expires_at=at(60), started_at=at(0)
     )
-    assert store.jobs.claim("w2", at(1), LEASE_S) is None
+    assert store.jobs.claim("w2", at(1), LEASE_S, pipeline_digest="d1") is None
 
 
 def test_jobs_are_claimed_by_priority_and_then_by_age(store: Store) -> None:
@@ -86,7 +86,7 @@ def test_a_failed_job_waits_until_its_time_and_remembers_why(store: Store) -> No
     waiting = store.jobs.get(job.id)
     assert (waiting.error_code, waiting.error_message, waiting.error_detail) == ("slice-gap", "a gap", "trace")
     assert (waiting.owner, waiting.lease_expires_at, waiting.retry_at) == (None, None, at(100))
-    assert store.jobs.claim("w2", at(99), LEASE_S) is None
+    assert store.jobs.claim("w2", at(99), LEASE_S, pipeline_digest="d1") is None
     assert claim(store, "w2", 100).attempt_number == 2
 
 
@@ -96,7 +96,7 @@ def test_a_dead_job_is_listed_explained_and_restarted(store: Store) -> None:
     assert fail(store, job) is JobState.DEAD
     assert [dead.id for dead in store.jobs.list(states=[JobState.DEAD])] == [job.id]
     assert store.jobs.counts() == {JobState.DEAD: 1}
-    assert store.jobs.claim("w1", at(1e6), LEASE_S) is None
+    assert store.jobs.claim("w1", at(1e6), LEASE_S, pipeline_digest="d1") is None
     retried = store.jobs.retry(job.id, at(10))
     assert (retried.state, retried.attempt_number, retried.ended_at) == (JobState.QUEUED, 0, None)
     claim(store)
@@ -273,7 +273,7 @@ from dicom_node.store import Store
 with Store.open(Path(sys.argv[1])) as store:
     print("ready", flush=True)
     sys.stdin.readline()
-    while (job := store.jobs.claim(sys.argv[2], datetime.now(UTC), 600)) is not None:
+    while (job := store.jobs.claim(sys.argv[2], datetime.now(UTC), 600, pipeline_digest="d1")) is not None:
         print(job.id, flush=True)
 """
 

@@ -54,7 +54,7 @@ def test_claims_at_once_get_each_job_once(url: str, tmp_path: Path) -> None:
 
         def claim_all(store: Store) -> list[int]:
             claimed = []
-            while (job := store.jobs.claim("w", T0, 600)) is not None:
+            while (job := store.jobs.claim("w", T0, 600, pipeline_digest="d1")) is not None:
                 claimed.append(job.id)
             return claimed
 
@@ -93,7 +93,7 @@ def test_an_outage_is_transient_passes_and_leaves_nothing_half(
         asked: list[Callable[[], object]] = [
             lambda: keep(store, instance(3)),
             lambda: store.series.get(SERIES),
-            lambda: store.jobs.claim("w", T0, 60),
+            lambda: store.jobs.claim("w", T0, 60, pipeline_digest="d1"),
         ]
         with ExitStack() as outage:
 

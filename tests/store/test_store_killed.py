@@ -81,7 +81,7 @@ def test_a_job_is_over_with_all_its_results_or_still_running(store: Store) -> No
     def hold_job(step: int) -> None:
         row = received_series(store, n_instances=1, series=f"1.2.{step}.1", study=f"1.2.{step}")
         store.closing.complete(row, [JobPlan("each", "d1")], T0)
-        assert store.jobs.claim(f"w{step}", T0, 60) is not None
+        assert store.jobs.claim(f"w{step}", T0, 60, pipeline_digest="d1") is not None
 
     data_dir = store.data_dir
     hold_job(0)

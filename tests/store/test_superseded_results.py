@@ -34,7 +34,7 @@ def seg(number: int) -> NewResult:
 def finish(store: Store, *results: NewResult, seconds: float = 0) -> JobRow:
     """Close the series and finish its job with these results, bound for two peers."""
     store.closing.complete(store.series.get(SERIES), [JobPlan("each", "d1")], at(seconds))
-    job = store.jobs.claim("w", at(seconds), 60)
+    job = store.jobs.claim("w", at(seconds), 60, pipeline_digest="d1")
     assert job is not None
     store.jobs.succeed(job.id, "w", Outcome(results, deliver_to=("pacs", "archive")), at(seconds))
     return job

@@ -27,13 +27,14 @@ class Jobs:
         self._database = database
         self._objects = objects
 
-    def claim(self, owner: str, now: datetime, lease_s: float) -> JobRow | None:
-        """Take the next queued or due job; two callers never get the same one."""
+    def claim(self, owner: str, now: datetime, lease_s: float, *, pipeline_digest: str) -> JobRow | None:
+        """Take the next queued or due job for one pipeline; two callers never get the same one."""
         due = (
             sa.select(*JOB_COLUMNS)
             .where(
+                jobs.c.pipeline_digest == pipeline_digest,
                 (jobs.c.state == JobState.QUEUED.value)
-                | ((jobs.c.state == JobState.WAITING.value) & (jobs.c.retry_at <= now))
+                | ((jobs.c.state == JobState.WAITING.value) & (jobs.c.retry_at <= now)),
             )
             .order_by(jobs.c.priority.desc(), jobs.c.id)
             .limit(1)
@@ -219,6 +220,20 @@ class Jobs:
         with self._database.read() as connection:
             return tuple(job_row(row) for row in connection.execute(statement))
 
+    def queued_for_others(self, pipeline_digest: str, *, limit: int = 100) -> tuple[JobRow, ...]:
+        """Return jobs that are queued or wait for another pipeline than this one, the oldest first."""
+        statement = (
+            sa.select(*JOB_COLUMNS)
+            .where(
+                jobs.c.state.in_((JobState.QUEUED.value, JobState.WAITING.value)),
+                jobs.c.pipeline_digest != pipeline_digest,
+            )
+            .order_by(jobs.c.id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return tuple(job_row(row) for row in connection.execute(statement))
+
     def events(self, job_id: int) -> tuple[JobEventRow, ...]:
         """Transitions of a job in order."""
         statement = sa.select(*_EVENT_COLUMNS).where(job_events.c.job_id == job_id).order_by(job_events.c.id)
@@ -238,6 +253,16 @@ class Jobs:
         """Results that those of a job replace: of all earlier generations of its series, the earliest first."""
         with self._database.read() as connection:
             return predecessor_rows(connection, job)
+
+    def unfinished_by_pipeline(self) -> dict[str, int]:
+        """Return how many jobs are queued or wait for each pipeline digest."""
+        statement = (
+            sa.select(jobs.c.pipeline_digest, sa.func.count().label("n_jobs"))
+            .where(jobs.c.state.in_((JobState.QUEUED.value, JobState.WAITING.value)))
+            .group_by(jobs.c.pipeline_digest)
+        )
+        with self._database.read() as connection:
+            return {row.pipeline_digest: row.n_jobs for row in connection.execute(statement)}
 
     def counts(self) -> dict[JobState, int]:
         """Jobs by state, for `status`; states that none is in are left out."""

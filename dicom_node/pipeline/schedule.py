@@ -1,0 +1,115 @@
+"""What the process `schedule` does by time: completeness, routing, expired leases, deliveries, retention.
+
+It loads no model. Where the models cannot be described (a folder that is not there, say), series wait with that reason,
+and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from dicom_node.failures import ErrorKind, classify
+from dicom_node.peers import count_instances, deliver
+from dicom_node.pipeline.clock import Tick
+from dicom_node.pipeline.completeness import Patience
+from dicom_node.pipeline.counting import PeerCounts
+from dicom_node.pipeline.delivery import Outbox
+from dicom_node.pipeline.evidence import Witnesses
+from dicom_node.pipeline.intake import complete_quiet_series, hold_quiet_series, judge_open_studies, start_over_jobs
+from dicom_node.pipeline.leases import expire_leases
+from dicom_node.pipeline.retention import delete_old_sources
+from dicom_node.pipeline.retry import RetryPolicy
+from dicom_node.pipeline.rules import Rules
+from dicom_node.settings import Peer, Settings
+from dicom_node.store import Store
+
+MAX_TICK_S = 5.0
+STUDY_TICK_S = 30.0
+RETENTION_TICK_S = 3600.0
+DELIVERY_TICK_S = 2.0
+TICKS_PER_PERIOD = 4  # how often a period in the settings is looked at before it is over
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Everything that happens by time.
+
+    Attributes
+    ----------
+    pipeline_digest
+        Returns the digest that jobs are queued for; called again while it raises.
+    owner
+        Name under which deliveries are leased.
+    """
+
+    store: Store
+    settings: Settings
+    rules: Rules
+    pipeline_digest: Callable[[], str]
+    owner: str
+    clock: Callable[[], datetime]
+
+    def ticks(self, *, must_stop: Callable[[], bool]) -> list[Tick]:
+        """Return the ticks; a delivery tick ends after the batch under way once ``must_stop`` says so."""
+        settings = self.settings
+        return [
+            Tick("quiet-series", self._series_tick(), _tick_s(settings.series.quiet_s)),
+            Tick("open-studies", partial(judge_open_studies, self.store, self.rules), STUDY_TICK_S),
+            Tick("leases", self._expire_leases, _tick_s(settings.work.lease_s)),
+            Tick("retention", self._delete_old_sources, RETENTION_TICK_S),
+            *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
+        ]
+
+    def _series_tick(self) -> Callable[[], None]:
+        settings = self.settings
+        by_name = {peer.name: peer for peer in settings.peers}
+        patience = Patience(settings.series.quiet_s, settings.series.max_wait_s)
+        peers = PeerCounts(
+            [by_name[name] for name in settings.series.ask_peers],
+            partial(count_instances, calling_ae_title=settings.node.ae_title),
+        )
+        witnesses = Witnesses(self.store, peers, quiet_s=patience.quiet_s)
+        pipeline_digest = functools.cache(self.pipeline_digest)  # keeps no exception
+
+        def look() -> None:
+            now = self.clock()
+            try:
+                digest = pipeline_digest()
+            except Exception as error:
+                if classify(error) is not ErrorKind.REFUSED:
+                    raise
+                reason = f"the models cannot be used: {error}"
+                hold_quiet_series(self.store, reason, quiet_s=patience.quiet_s, now=now)
+                return
+            start_over_jobs(self.store, pipeline_digest=digest, now=now)
+            complete_quiet_series(self.store, self.rules, witnesses, pipeline_digest=digest, patience=patience, now=now)
+
+        return look
+
+    def _expire_leases(self) -> None:
+        expire_leases(self.store, self.rules.study, max_attempts=self.settings.work.max_attempts, now=self.clock())
+
+    def _delete_old_sources(self) -> None:
+        delete_old_sources(self.store, sources_days=self.settings.retention.sources_days, now=self.clock())
+
+    def _delivery_tick(self, peer: Peer, must_stop: Callable[[], bool]) -> Tick:
+        settings = self.settings
+        outbox = Outbox(
+            self.store,
+            peer,
+            partial(deliver, calling_ae_title=settings.node.ae_title, timeout_s=settings.delivery.timeout_s),
+            RetryPolicy(settings.delivery.max_attempts, settings.delivery.backoff_s, settings.delivery.max_backoff_s),
+            lease_s=settings.work.lease_s,
+            owner=self.owner,
+            clock=self.clock,
+        )
+        return Tick(f"deliver-{peer.name}", partial(outbox.deliver_due, must_stop=must_stop), DELIVERY_TICK_S)
+
+
+def _tick_s(period_s: float) -> float:
+    """Return how often to look for something that happens after ``period_s``."""
+    return min(period_s / TICKS_PER_PERIOD, MAX_TICK_S)

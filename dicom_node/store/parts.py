@@ -1,0 +1,197 @@
+"""What the running parts of the node (receive, web, schedule, work) say of themselves.
+
+Each part keeps one small file and holds a lock on it for as long as it lives, so that a reader can tell a running part
+from one that ended, whatever ended it. A part that ended with an error leaves its file with the reason; one that was
+stopped removes it. The file has its full size from the start and is overwritten in place, so that a part can still say
+what is wrong when the disk is full.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+PARTS = ("receive", "web", "schedule", "work")  # of a node, each a process
+FOLDER = "parts"
+FILE_BYTES = 4096
+MAX_MESSAGE_LENGTH = 600  # characters; JSON writes each in at most 6 bytes, which leaves room for the other fields
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that keeps a part from its work."""
+
+    about: str  # a part, a port, the store
+    code: str  # stable
+    message: str  # one sentence: what is wrong, and what to do
+    since: datetime | None = None  # None: unknown
+
+
+@dataclass(frozen=True, slots=True)
+class PartState:
+    """What one part says of itself.
+
+    Attributes
+    ----------
+    is_running
+        Whether its process is alive.
+    is_ready
+        Whether it does its work; a part that starts is running and not ready.
+    pipeline_digest
+        Of the models that a worker has loaded and its rules.
+    trouble
+        What keeps it from its work or, once it is not running any more, what ended it.
+    """
+
+    name: str
+    host: str
+    pid: int
+    started_at: datetime
+    is_running: bool = True
+    is_ready: bool = False
+    pipeline_digest: str | None = None
+    trouble: Trouble | None = None
+
+
+class Part:
+    """The file of this process; where it cannot be written, the part goes on and is not known to others."""
+
+    def __init__(self, data_dir: Path, name: str, now: datetime) -> None:
+        self._state = PartState(name, socket.gethostname(), os.getpid(), now)
+        self._path: Path | None = None
+        self._fd = -1
+        predecessors = _take_away_dead(data_dir / FOLDER, name, self._state.host)
+        last_words = next((dead.trouble for dead in predecessors if dead.trouble is not None), None)
+        self._state = replace(self._state, trouble=last_words)  # until this one is ready
+        try:
+            self._open(data_dir / FOLDER)
+        except OSError as error:
+            log.warning("state of this part cannot be noted; `status` takes it for down: %s", error.strerror)
+
+    @property
+    def name(self) -> str:
+        """Which part of the node it is."""
+        return self._state.name
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What keeps the part from its work."""
+        return self._state.trouble
+
+    def ready(self, *, pipeline_digest: str | None = None) -> None:
+        """Say that the part does its work from now on."""
+        self._say(is_ready=True, trouble=None, pipeline_digest=pipeline_digest)
+
+    def note(self, trouble: Trouble | None) -> bool:
+        """Say what keeps the part from its work, None if nothing does; return whether that is new."""
+        before = self._state.trouble
+        if trouble == before:
+            return False
+        if trouble is not None and before is not None and trouble.code == before.code:
+            self._say(trouble=replace(trouble, since=before.since))
+            return False
+        self._say(trouble=trouble)
+        return True
+
+    def end(self, trouble: Trouble | None = None) -> None:
+        """Leave: with a last word about what went wrong, or without a trace after a clean stop."""
+        if trouble is not None:
+            self._say(is_ready=False, trouble=trouble)
+        elif self._path is not None:
+            with suppress(OSError):
+                self._path.unlink()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{self._state.name}-{secrets.token_hex(8)}"
+        unborn = folder / f".{name}"  # nobody reads it before it is locked and whole
+        self._fd = os.open(unborn, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        os.pwrite(self._fd, _encoded(self._state), 0)
+        self._path = unborn.rename(folder / f"{name}.json")
+
+    def _say(self, **changes: Any) -> None:  # noqa: ANN401 - fields of PartState
+        self._state = replace(self._state, **changes)
+        if self._fd >= 0:
+            try:
+                os.pwrite(self._fd, _encoded(self._state), 0)
+            except OSError as error:
+                log.warning("state of this part cannot be noted: %s", error.strerror)
+
+
+def read_parts(data_dir: Path) -> tuple[PartState, ...]:
+    """Return what every part says that runs, or that ended otherwise than by a stop; by name, the latest start first.
+
+    Parts on other machines count as running only where the file system passes locks on.
+    """
+    found = [state for _, state in _read_all(data_dir / FOLDER)]
+    return tuple(sorted(found, key=lambda state: (state.name, -state.started_at.timestamp())))
+
+
+def _take_away_dead(folder: Path, name: str, host: str) -> list[PartState]:
+    """Remove the files of parts of this name and machine that ended, and return what they held."""
+    dead = []
+    for path, state in _read_all(folder):
+        if (state.name, state.host) == (name, host) and not state.is_running:
+            with suppress(OSError):
+                path.unlink()
+            dead.append(state)
+    return dead
+
+
+def _read_all(folder: Path) -> Iterator[tuple[Path, PartState]]:
+    for path in sorted(folder.glob("*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # it has just gone, or is no file of ours
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                yield path, _decoded(os.pread(fd, FILE_BYTES, 0), is_running=_is_locked(fd))
+            finally:
+                os.close(fd)
+
+
+def _is_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _encoded(state: PartState) -> bytes:
+    values = asdict(state)
+    del values["is_running"]  # the lock says it
+    if state.trouble is not None:
+        values["trouble"]["message"] = state.trouble.message[:MAX_MESSAGE_LENGTH]
+    return json.dumps(values, default=datetime.isoformat, ensure_ascii=False).encode()[:FILE_BYTES].ljust(FILE_BYTES)
+
+
+def _decoded(encoded: bytes, *, is_running: bool) -> PartState:
+    values: Mapping[str, Any] = json.loads(encoded)
+    trouble = values["trouble"]
+    return PartState(
+        name=values["name"],
+        host=values["host"],
+        pid=values["pid"],
+        started_at=datetime.fromisoformat(values["started_at"]),
+        is_running=is_running,
+        is_ready=values["is_ready"],
+        pipeline_digest=values["pipeline_digest"],
+        trouble=None
+        if trouble is None
+        else Trouble(**trouble | {"since": trouble["since"] and datetime.fromisoformat(trouble["since"])}),
+    )

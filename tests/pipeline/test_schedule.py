@@ -1,0 +1,15 @@
+"""What the scheduler's process carries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_scheduler_carries_no_network_in_its_memory() -> None:
+    code = (
+        "import sys, dicom_node.app, dicom_node.pipeline.schedule, dicom_node.pipeline_digest, inference.models\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
