@@ -140,6 +140,24 @@ def test_patches_lie_at_an_ear_as_often_as_at_the_face() -> None:
     assert answer[42:, :28].max() < 0.5
 
 
+def test_half_of_the_patches_lie_where_the_judge_was_wrong() -> None:
+    target, errors = np.zeros((40, 40, 40), np.uint8), np.zeros((40, 40, 40), bool)
+    errors[30:34, 30:34, 30:34] = True
+    depth, context = np.full(target.shape, 20, np.float32), np.ones((4, *target.shape), np.float32)
+    view = View(depth, depth, context, (slice(40),) * 3, Landmarks(0, 0, 0), (2.0, 2.0, 2.0))  # type: ignore[arg-type]
+    centres = draw_centres(target, view, np.random.default_rng(0), 200, errors)
+    assert 0.4 < np.mean([errors[centre] for centre in centres]) < 0.6
+
+
+def test_fractions_tell_nothing_and_written_values_stay() -> None:
+    voxels = np.round(np.random.default_rng(0).normal(100, 9, (20, 20, 20))).astype(np.float32)
+    voxels[:10] = 7
+    dithered = cases._with_fractions(voxels, np.random.default_rng(1))
+    np.testing.assert_array_equal(dithered[:9], 7)
+    np.testing.assert_array_equal(np.round(dithered[12:]), voxels[12:])
+    assert np.unique(dithered[12:]).size > 0.9 * voxels[12:].size
+
+
 def test_loss_ignores_what_is_not_to_be_judged_and_adds_dice_where_enough_is_changed() -> None:
     torch.manual_seed(0)
     logits, target = torch.randn(2, 4, 8, 8, 8), torch.zeros((2, 8, 8, 8), dtype=torch.long)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from inference.ct_padding import without_ct_padding
 from training import conditions
@@ -41,6 +42,7 @@ REAL_CT_SHARE = 0.06  # of the CT heads
 FACELESS_SHARE = 0.3  # of untouched cases
 STRIPPED_SHARE = 0.06  # of untouched faces
 RESTORED_SHARE = 0.7  # of heads that held whole numbers: stored as such again
+FRACTIONS_SHARE = 0.2  # of them: fractions before any tool, so that these say nothing of a tool
 LARGEST_DONORS = 3
 
 
@@ -99,8 +101,23 @@ def _draw_head(heads: Heads, rng: np.random.Generator) -> tuple[Scene, bool]:
         scene = scan_scene(_one_of(heads.mr, rng), heads)
         if rng.random() < 0.5:
             scene = _mirrored(scene)
-    is_whole = bool(np.all(scene.voxels[::5, ::5, ::5] == np.round(scene.voxels[::5, ::5, ::5])))
-    return vary(scene, rng, is_map=is_map), is_whole or is_map
+    is_whole = is_map or _holds_whole_numbers(scene.voxels)
+    scene = vary(scene, rng, is_map=is_map)
+    if is_whole and rng.random() < FRACTIONS_SHARE:
+        return with_geometry(replace(scene, voxels=_with_fractions(scene.voxels, rng)), scene), False
+    return scene, is_whole
+
+
+def _holds_whole_numbers(voxels: NDArray[np.float32]) -> bool:
+    some = voxels[::5, ::5, ::5]
+    return bool(np.all(some == np.round(some)))
+
+
+def _with_fractions(voxels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Whole numbers as if they had never been rounded; what is one value all around stays so."""
+    dithered = voxels + rng.uniform(-0.5, 0.5, voxels.shape).astype(np.float32)
+    is_written = ndimage.maximum_filter(voxels, 3) == ndimage.minimum_filter(voxels, 3)
+    return np.where(is_written | (voxels == 0), voxels, dithered)
 
 
 def _draw_donor(heads: Heads, rng: np.random.Generator, *, is_ct: bool) -> Scene:
@@ -141,7 +158,7 @@ def _faceless_case(heads: Heads, rng: np.random.Generator) -> JudgeCase:
             scene = replace(scene, voxels=np.where(voxels == voxels.min(), np.float32(0), scene.voxels))
     if rng.random() < 0.25 and not scene.body.all():
         scene = conditions.zero_air(scene, rng)
-    is_whole = bool(np.all(voxels[::5, ::5, ::5] == np.round(voxels[::5, ::5, ::5])))
+    is_whole = _holds_whole_numbers(voxels)
     kind = "body" if member.entry.body_part != "head" else member.entry.face
     return _case(regrid(scene, rng), None, kind, rng, is_whole=is_whole)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from training.judge.network import build_network
 from training.judge.patches import read_patch
-from training.judge.simulate import WAITING_FILE
+from training.judge.simulate import CHECKPOINT_FILE, WAITING_FILE
 from training.samples import IGNORE
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def keep(learner: Learner, path: Path) -> None:
 def resume(work: Path, settings: Settings) -> Learner:
     """The learner of ``work/checkpoint.pt``, or a fresh one."""
     learner = make_learner(settings)
-    path = work / "checkpoint.pt"
+    path = work / CHECKPOINT_FILE
     if path.is_file():
         learner.restore(torch.load(path, weights_only=True))
         log.info("resumed at step %d after %.0f s", learner.steps, learner.spent_s)
@@ -225,13 +225,13 @@ def train(work: Path, settings: Settings, *, simulator: list[str] | None, until_
             now = time.monotonic()
             learner.spent_s, last = learner.spent_s + now - last, now
             if now - kept_at > settings.checkpoint_s:
-                keep(learner, work / "checkpoint.pt")
+                keep(learner, work / CHECKPOINT_FILE)
                 _report(learner, recent, names, log_file)
                 kept_at = now
     finally:
         if process is not None:
             process.terminate()
-        keep(learner, work / "checkpoint.pt")
+        keep(learner, work / CHECKPOINT_FILE)
     return learner
 
 

@@ -71,8 +71,7 @@ def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
 def tables(rows: Sequence[JudgeRow]) -> str:
     """Markdown: mean and worst Dice by tool, median and worst false area by condition."""
     tools, untouched = [], []
-    for (condition, modality), chosen in group(rows, lambda row: (row.condition, row.modality)):
-        name = f"{condition}, {modality}"
+    for name, chosen in group(rows, lambda row: f"{row.condition}, {row.modality}"):
         if chosen[0].dice_today is None:
             untouched.append([name, str(len(chosen)), *_two(chosen, np.median, max, "false_today_ml", "false_ml")])
             untouched[-1] += _two(chosen, np.median, max, "false_in_body_ml")

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from inference.judge.channels import CHANNEL_NAMES, View, judge_channels
+from inference.judge.channels import CHANNEL_NAMES, View, judge_channels, with_appearance
 from inference.judge.context import probabilities, resampled
-from inference.judge.judge import strides_of, view_volume
-from inference.models import load_model, read_model_spec
+from inference.judge.judge import predict, strides_of, view_volume
+from inference.load_model import load_model
+from inference.models import read_model_spec
 from inference.refine.grids import Field, Mask
 from training.judge.cases import JudgeCase
 from training.samples import IGNORE, preprocess
@@ -26,7 +27,10 @@ from training.samples import IGNORE, preprocess
 PATCH = (40, 48, 40)
 PATCHES_PER_CASE, OF_LARGE_CASES, LARGE_VOXELS = 4, 8, 1_500_000
 BLANK_SHARE = 0.12  # of cases: nothing of the 3 mm network but the body
-FOUND_SHARE = 0.4  # of cases whose appearance compares with a first answer of the judge's instead of the 3 mm network
+FOUND_SHARE = 0.5  # of cases whose appearance compares with a first answer instead of the 3 mm network's
+OWN_SHARE = 0.7  # of them with the judge's own, once it was trained a little; else with a simulated one
+WRONG_FROM = 0.5  # of probability
+AT_ERROR_SHARE = 0.5  # of the patches, where the judge's errors are known
 AT_CHANGE_SHARE = 0.7  # of the patches of a changed case
 LARGE_PART_SHARE = 0.01  # of the largest part: smaller ones are crumbs
 POOL = 8  # the networks halve their input three times
@@ -81,11 +85,26 @@ def strided(case: JudgeCase) -> JudgeCase:
     return JudgeCase(voxels, (first, second, third), case.target[places], case.kind, case.is_ct)
 
 
-def draw_patches(case: JudgeCase, networks: CoarseNetworks, rng: np.random.Generator) -> list[NDArray[np.float16]]:
-    """Patches of a case, (channel + 1, slice, row, column) with the target last."""
+def draw_patches(
+    case: JudgeCase, networks: CoarseNetworks, rng: np.random.Generator, judge: nn.Module | None = None
+) -> list[NDArray[np.float16]]:
+    """Patches of a case, (channel + 1, slice, row, column) with the target last.
+
+    Parameters
+    ----------
+    judge
+        As it was trained so far: its answers to some cases are a second round's input, and patches lie at its errors.
+    """
     view, target = view_of(case, networks, is_blank=rng.random() < BLANK_SHARE)
-    found = first_answer(target, view, rng) if rng.random() < FOUND_SHARE else None
-    channels = np.nan_to_num(judge_channels(view, found), nan=0.0, posinf=4.0, neginf=-4.0)
+    errors = np.zeros(target.shape, bool)
+    channels = judge_channels(view)
+    if rng.random() < FOUND_SHARE:
+        if judge is not None and rng.random() < OWN_SHARE:
+            found = 1 - predict(judge, channels)[0]
+            errors = (np.abs(found - (target > 0)) > WRONG_FROM) & (target != IGNORE)
+        else:
+            found = first_answer(target, view, rng)
+        channels = with_appearance(channels, view, found)
     stacked = np.concatenate([channels, target[None].astype(np.float32)])
     missing = [max(0, wanted - size) for size, wanted in zip(target.shape, PATCH, strict=True)]
     widths = [(gap // 2, gap - gap // 2) for gap in missing]
@@ -93,7 +112,7 @@ def draw_patches(case: JudgeCase, networks: CoarseNetworks, rng: np.random.Gener
         padded_target = np.pad(stacked[-1:], [(0, 0), *widths], constant_values=IGNORE)
         stacked = np.concatenate([np.pad(stacked[:-1], [(0, 0), *widths]), padded_target])
     count = OF_LARGE_CASES if target.size > LARGE_VOXELS else PATCHES_PER_CASE
-    centres = draw_centres(target, view, rng, count)
+    centres = draw_centres(target, view, rng, count, errors)
     patches = []
     for centre in centres:
         starts = [
@@ -107,7 +126,7 @@ def draw_patches(case: JudgeCase, networks: CoarseNetworks, rng: np.random.Gener
 
 
 def draw_centres(
-    target: NDArray[np.uint8], view: View, rng: np.random.Generator, count: int
+    target: NDArray[np.uint8], view: View, rng: np.random.Generator, count: int, errors: Mask | None = None
 ) -> list[tuple[int, int, int]]:
     """Voxels to lay patches around: every part of a change equally often; else skin, or what looks changed."""
     is_changed = (target > 0) & (target < IGNORE)
@@ -116,10 +135,13 @@ def draw_centres(
     large = np.flatnonzero(sizes >= LARGE_PART_SHARE * sizes.max(initial=0)) + 1
     suspected = np.flatnonzero((view.context[0] < 0.6) & (target == 0))
     near_skin = np.flatnonzero((np.abs(view.depth_mm) < 8) & (target == 0))
+    wrong = np.flatnonzero(errors) if errors is not None else np.zeros(0, np.int64)
     centres = []
     for _ in range(count):
         draw = rng.random()
-        if large.size and draw < AT_CHANGE_SHARE:
+        if wrong.size and rng.random() < AT_ERROR_SHARE:
+            places = wrong
+        elif large.size and draw < AT_CHANGE_SHARE:
             places = np.flatnonzero(parts == large[rng.integers(large.size)])
         elif suspected.size and draw > 1 - 0.4 * (1 - AT_CHANGE_SHARE if large.size else 1):
             places = suspected

@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from training.cohort import load_cohort
 from training.judge.cases import draw_case
 from training.judge.heads import sort_heads
+from training.judge.network import build_network
 from training.judge.patches import draw_patches, load_coarse_networks, write_patches
 
 log = logging.getLogger(__name__)
 
 MOST_UNUSED = 300  # patches that wait for their first use; the simulation pauses then
 WAITING_FILE = "waiting"  # how many those are, as the training counts them
+CHECKPOINT_FILE = "checkpoint.pt"
+LEAST_STEPS, READ_EVERY_S = 300, 600.0  # of a checkpoint whose answers are worth learning from
 LARGEST_FOLDER = 3500  # patches in all, should nobody take away the old ones
 
 
@@ -36,6 +40,7 @@ def simulate(
     networks = load_coarse_networks(models)
     counter = work / "next_case"
     number = int(counter.read_text("utf-8")) if counter.is_file() else 0
+    judge = LatestJudge(work / CHECKPOINT_FILE)
     parent, last = os.getppid(), None if n_cases is None else number + n_cases
     while number != last and os.getppid() == parent:
         if n_cases is None and not has_room(folder, work / WAITING_FILE):
@@ -46,7 +51,7 @@ def simulate(
         try:
             case = draw_case(heads, rng)
             drawn_s = time.perf_counter() - started_at
-            patches = draw_patches(case, networks, rng)
+            patches = draw_patches(case, networks, rng, judge.network())
         except (ValueError, IndexError, ZeroDivisionError, FloatingPointError):
             log.exception("case %d of seed %d could not be drawn", number, seed)
         else:
@@ -56,6 +61,27 @@ def simulate(
         number += 1
         _write(counter, str(number))
     return number
+
+
+class LatestJudge:
+    """The averaged network of the checkpoint, read again when a newer one is there."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._checkpoint = checkpoint
+        self._network: nn.Module | None = None
+        self._read_at = 0.0
+
+    def network(self) -> nn.Module | None:
+        """Give the network; None before it was trained for ``LEAST_STEPS``."""
+        written_at = self._checkpoint.stat().st_mtime if self._checkpoint.is_file() else 0.0
+        if written_at > self._read_at + READ_EVERY_S:
+            self._read_at = written_at
+            state = torch.load(self._checkpoint, weights_only=True)
+            if state["steps"] >= LEAST_STEPS:
+                self._network = build_network()
+                self._network.load_state_dict(state["average"])
+                self._network.eval().to(memory_format=torch.channels_last_3d)
+        return self._network
 
 
 def has_room(folder: Path, waiting: Path) -> bool:
