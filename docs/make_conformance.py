@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydicom import Dataset
 from pydicom.uid import UID
 
@@ -21,7 +22,18 @@ from dicom_node.dimse import status
 from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from dicom_node.offline.survey import NOT_MEANT_CODES
 from dicom_node.pipeline.rules import Action, load_rules
-from inference.series import divide, errors, geometry, limits, objects, planes, slice_grid, stacks
+from inference.series import (
+    divide,
+    errors,
+    geometry,
+    limits,
+    nifti_header,
+    nifti_space,
+    objects,
+    planes,
+    slice_grid,
+    stacks,
+)
 from inference.series.contrast import TRAITS
 from inference.series.encoded import PixelData
 from inference.series.files import PathSource
@@ -55,11 +67,12 @@ EXAMPLES: Mapping[str, tuple[object, ...]] = {
     "mixed-frames-of-reference": (2,),
     "series-too-large": ("voxels", 2 * limits.MAX_VOXELS, limits.MAX_VOXELS),
     "field-of-view": ("10.2 x 11.4 x 8.9", "0.12 x 0.12 x 0.12", 30.0, 3000.0, 1500.0),
-    "nifti-unreadable": ("damaged or no NIfTI",),
-    "nifti-dimensions": ("4 dimensions, expected 3",),
-    "nifti-affine": ("no usable affine",),
-    "nifti-data-type": ("colours or complex numbers",),
-    "nifti-too-large": ("more voxels than fit",),
+    "nifti-unreadable": ("vox_offset is 100 and the voxels (...) ..., or damaged, or another format; copy it again",),
+    "nifti-dimensions": ("64 x 64 x 40 x 1 x 3 voxels, several values in each, expected one volume; extract one",),
+    "nifti-affine": ("the sform has voxels of 0 x 3 x 3, expected sizes above 0; correct the header",),
+    "nifti-units": ("xyzt_units has code 1 (metres), which makes voxels of 3000 x 3000 x 3000 mm; set the code to 2",),
+    "nifti-data-type": ("voxels of type RGB24 (colour) (datatype 128), expected integers or floats; convert it",),
+    "nifti-too-large": (f"2048 x 2048 x 512 voxels, expected at most {limits.MAX_VOXELS} in a volume; crop it",),
 }
 # Newer than the installed pydicom.
 NEWER: Mapping[str, str] = {
@@ -85,7 +98,8 @@ CHOICES: Mapping[StackChoice, str] = {
 def conformance() -> str:
     """The whole page."""
     sections = (
-        _head(), _received(), _transfer_syntaxes(), _run(), _stacks(), _geometry(), _refusals(), _remarks(), _written()
+        _head(), _received(), _transfer_syntaxes(), _run(), _stacks(), _geometry(), _nifti(), _refusals(), _remarks(),
+        _written(),
     )  # fmt: skip
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -271,6 +285,66 @@ def _geometry() -> Iterator[str]:
             ("bits", "8, 16 or 32 allocated, any number stored, signed or not; 32 bit float", "`pixel-format`"),
             ("rescale", "slope and intercept, for each frame; no Modality LUT Sequence", "`rescale`"),
         ),
+    )
+
+
+def _nifti() -> Iterator[str]:
+    yield "## NIfTI\n"
+    yield "The offline command reads NIfTI-1 and NIfTI-2, in one file or as a pair, in either byte order, plain, gzip"
+    yield "or bzip2, whatever the name says. Masks take over sizes, transforms and codes of their source bit by bit, so"
+    yield "that every program shows them where it shows the source; texts and extensions are left out.\n"
+    yield from _table(("field", "what is read", "what is remarked on, and what is refused"), _nifti_rows())
+
+
+def _nifti_rows() -> Iterator[Sequence[str]]:
+    sizes = f"{nifti_space.SIZE_TOLERANCE:.0%}"
+    lowest_mm, highest_mm = nifti_space.LONGEST_SIDE_MM
+    yield (
+        "`dim`",
+        f"three axes of at least {limits.MIN_SLICES} voxels; of several volumes the first",
+        "`volumes-not-run`; `too-few-slices`, `nifti-dimensions`, `nifti-too-large`",
+    )
+    types = ", ".join(np.dtype(kind).name for kind in sorted(nifti_header.TYPES.values(), key=lambda one: one[::-1]))
+    yield "`datatype`", types, "`nifti-data-type`"
+    yield (
+        "`vox_offset`",
+        "as it says, if that is after the header and its extensions, and the voxels are in the file",
+        "`vox-offset-corrected` where the file's size says where they are; `nifti-unreadable`, `voxels-left-over`",
+    )
+    yield (
+        "`scl_slope`, `scl_inter`",
+        "applied; a slope of 0 or NaN means unscaled",
+        "`intercept-not-used`; an intercept that is no number: `nifti-unreadable`",
+    )
+    yield (
+        "`sform_code` > 0",
+        f"the sform, if it has right angles and its columns are as long as `pixdim` says, within {sizes}",
+        "`affine-straightened`, `sform-qform-differ`, `qform-not-used`",
+    )
+    yield (
+        "a sform that disagrees with `pixdim`, is sheared, zero or no number",
+        "the qform",
+        "`sform-not-used`; without a usable qform `nifti-affine`, but for the next rows",
+    )
+    yield (
+        "no usable qform, and `pixdim` is 1, no size, or within " + f"{nifti_space.MAX_DOUBT:.0%} of the sform",
+        "the sform",
+        "`pixdim-not-used`",
+    )
+    yield (
+        "no usable qform, and a sform whose columns all have length 1",
+        "its directions with the sizes of `pixdim`",
+        "`sform-scaled`",
+    )
+    yield (
+        "both codes 0",
+        "sizes from `pixdim`, i to the left, j to the front, k to the head",
+        "`orientation-unknown`",
+    )
+    yield (
+        "`xyzt_units`",
+        "metres and micrometres are converted, every other code is millimetres",
+        f"`nifti-units` where a longest side is not {lowest_mm:.0f} to {highest_mm:.0f} mm in the unit",
     )
 
 

@@ -16,7 +16,7 @@ from dicom_node.offline.errors import OutputTakenError
 from dicom_node.offline.items import Item
 from dicom_node.processing import ProcessedVolume, volume_name
 from dicom_node.report import encode_report
-from inference.series.nifti import write_nifti_mask
+from inference.series.nifti_masks import write_nifti_mask
 
 REPORT = "report.json"
 SUMMARY = "summary.json"

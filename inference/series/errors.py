@@ -468,25 +468,31 @@ class NiftiError(SeriesError):
 
 
 class NiftiUnreadableError(NiftiError):
-    """Damaged or no NIfTI at all."""
+    """Damaged, cut short, another format, or a field of the header that cannot be."""
 
     code = "nifti-unreadable"
 
 
 class NiftiDimensionsError(NiftiError):
-    """More or fewer than three dimensions."""
+    """Fewer than three axes, an axis without voxels, or several values in each voxel."""
 
     code = "nifti-dimensions"
 
 
 class NiftiAffineError(NiftiError):
-    """No usable affine."""
+    """No usable affine, or two that contradict each other."""
 
     code = "nifti-affine"
 
 
+class NiftiUnitsError(NiftiError):
+    """A unit of length with which the volume has a size that no person has."""
+
+    code = "nifti-units"
+
+
 class NiftiDataTypeError(NiftiError):
-    """Colours or complex numbers."""
+    """Colours, complex numbers, single bits or 128 bit floats."""
 
     code = "nifti-data-type"
 
@@ -495,3 +501,14 @@ class NiftiTooLargeError(NiftiError):
     """More voxels than fit."""
 
     code = "nifti-too-large"
+
+
+class NiftiTooFewSlicesError(TooFewSlicesError):
+    """An axis with too few voxels to be a volume; facts: file name, number, minimum."""
+
+    def __str__(self) -> str:
+        name, number, minimum = self.args
+        return (
+            f"{name}: {number} slice{'s' if number != 1 else ''} along one axis, expected at least {minimum}; "
+            "not processed, give the whole volume"
+        )

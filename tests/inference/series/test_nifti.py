@@ -14,15 +14,17 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.series import nifti
+from inference.series import nifti_header
 from inference.series.errors import (
     NiftiAffineError,
     NiftiDataTypeError,
     NiftiDimensionsError,
     NiftiTooLargeError,
     NiftiUnreadableError,
+    TooFewSlicesError,
 )
-from inference.series.nifti import lps_affine_from_ras, ras_affine_from_lps, read_nifti, write_nifti_mask
+from inference.series.nifti import lps_affine_from_ras, ras_affine_from_lps, read_nifti
+from inference.series.nifti_masks import write_nifti_mask
 
 SHAPE = (5, 6, 7)  # x, y, z
 VOXELS = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
@@ -158,10 +160,11 @@ def test_voxels_that_are_not_finite_become_zero_with_a_remark(tmp_path: Path):
 
 
 def test_units_of_length_other_than_millimetres_are_converted(tmp_path: Path):
-    image = nib.Nifti1Image(VOXELS, np.diag([0.001, 0.002, 0.003, 1]))
-    image.header.set_xyzt_units("meter")
-    image.to_filename(tmp_path / "a.nii")
-    np.testing.assert_allclose(read_nifti(tmp_path / "a.nii").volume.spacing, (3, 2, 1), rtol=1e-6)
+    for name, per_mm in (("meter", 0.001), ("micron", 1000.0)):
+        image = nib.Nifti1Image(VOXELS, np.diag([10 * per_mm, 20 * per_mm, 30 * per_mm, 1]))
+        image.header.set_xyzt_units(name)
+        image.to_filename(tmp_path / "a.nii")
+        np.testing.assert_allclose(read_nifti(tmp_path / "a.nii").volume.spacing, (30, 20, 10), rtol=1e-6)
 
 
 def test_an_unknown_orientation_is_remarked(tmp_path: Path):
@@ -194,8 +197,12 @@ def test_a_trace_of_shear_is_straightened_with_a_remark_and_kept_in_masks(tmp_pa
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda path: saved(path, np.zeros((3, 4, 5, 2), np.int16)), NiftiDimensionsError),
-        (lambda path: saved(path, np.zeros((3, 4), np.int16)), NiftiDimensionsError),
+        (lambda path: saved(path, np.zeros((3, 4, 5, 1, 2), np.int16)), NiftiDimensionsError),
+        (lambda path: saved(path, np.zeros((3, 4, 5, 2, 2), np.int16)), NiftiDimensionsError),
+        (lambda path: saved(path, np.zeros((5,), np.int16)), NiftiDimensionsError),
+        (lambda path: saved(path, np.zeros((3, 4), np.int16)), TooFewSlicesError),
+        (lambda path: saved(path, np.zeros((30, 40, 2), np.int16)), TooFewSlicesError),
+        (lambda path: saved(path, np.zeros((1, 30, 40), np.int16)), TooFewSlicesError),
         (lambda path: saved(path, np.zeros((3, 4, 5), np.complex64)), NiftiDataTypeError),
         (lambda path: saved(path, np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])), NiftiDataTypeError),
         (lambda path: saved(path, affine=with_shear(1.0), qform=0), NiftiAffineError),
@@ -224,8 +231,8 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, ending: str):
 
 
 def test_a_header_that_promises_too_many_voxels_is_refused_before_reading(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(nifti, "MAX_VOXELS", VOXELS.size - 1)
-    with pytest.raises(NiftiTooLargeError, match="209 voxels"):
+    monkeypatch.setattr(nifti_header, "MAX_VOXELS", VOXELS.size - 1)
+    with pytest.raises(NiftiTooLargeError, match="at most 209 in a volume"):
         read_nifti(saved(tmp_path / "a.nii"))
 
 
