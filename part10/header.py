@@ -22,6 +22,7 @@ from part10.walk import DELIMITER_BYTES, ITEM_BYTES, LONG_VRS, SHORT_VRS, UNDEFI
 
 HEAD_BYTES: Final = 2**15  # most headers are shorter
 GROWTH: Final = 8
+_META_GROUP: Final = 0x0002
 _FIRST_OVERLAY: Final = 0x60000000
 _PIXEL_GROUP: Final = 0x7FE0
 _TRAILING_PADDING_GROUP: Final = 0xFFFC
@@ -93,7 +94,7 @@ class _Scan:
         end = dataset_offset(self.data)
         self.walker = Walker(self.data, "<")
         meta, at, _ = self.elements(_META_BEGIN, end, before=0x0001FFFF, is_implicit_vr=False)
-        if at != end:
+        if at != end or any(tag.group != _META_GROUP for tag in meta):
             raise NotADatasetError("file meta information is not as long as it says")
         uid = _transfer_syntax_uid(meta)
         is_implicit_vr, order = uid == ImplicitVRLittleEndian, ">" if uid == ExplicitVRBigEndian else "<"
