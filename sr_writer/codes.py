@@ -27,6 +27,26 @@ ANONYMIZED_AREA: Final = CodedConcept("ANON-AREA", PRIVATE_SCHEME, "Anonymized a
 # the predecessors of CID 7202 are other forms of the same pixels.
 REPLACED_RESULT: Final = CodedConcept("REPLACED-RESULT", PRIVATE_SCHEME, "Replaced result")
 
+# Whether a face can be seen, as a qualitative evaluation; no public scheme has the question or its answers.
+FACE_VERDICT: Final = CodedConcept("FACE-VERDICT", PRIVATE_SCHEME, "Face in the image")
+VERDICTS: Final[dict[str, CodedConcept]] = {
+    "defaced": CodedConcept("DEFACED", PRIVATE_SCHEME, "Anonymized area covers the face"),
+    "face_present": CodedConcept("FACE-PRESENT", PRIVATE_SCHEME, "Face present"),
+    "indeterminate": CodedConcept("INDETERMINATE", PRIVATE_SCHEME, "Indeterminate"),
+    "not_applicable": CodedConcept("NOT-APPLICABLE", PRIVATE_SCHEME, "No face in the field of view"),
+}
+VOLUME: Final = CodedConcept("118565006", "SCT", "Volume")
+SHARE_OF_BODY: Final = CodedConcept("SHARE-OF-BODY", PRIVATE_SCHEME, "Volume as share of the foreground")
+VERDICT_PROBABILITY: Final = CodedConcept("VERDICT-PROB", PRIVATE_SCHEME, "Probability of the verdict")
+MILLILITER: Final = CodedConcept("ml", "UCUM", "milliliter")
+PERCENT: Final = CodedConcept("%", "UCUM", "Percent")
+NO_UNITS: Final = CodedConcept("1", "UCUM", "no units")
+# CID 100, for any body region; a SNOMED method code is no procedure there.
+PROCEDURES: Final[dict[str, CodedConcept]] = {
+    "CT": CodedConcept("25045-6", "LN", "CT unspecified body region"),
+    "MR": CodedConcept("25056-3", "LN", "MRI unspecified body region"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentTerms:

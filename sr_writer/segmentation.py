@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from hashlib import sha256
-from importlib.metadata import version
 from typing import Final
 
 import highdicom as hd
@@ -16,19 +14,14 @@ from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import SegmentationStorage
 
-from sr_writer.codes import ARTIFICIAL_INTELLIGENCE, FACE, SEGMENT_TERMS, private_scheme_item
-from sr_writer.encoding import encode_dataset, encoded_element
-from sr_writer.errors import GridMismatchError, SourceHeaderError
+from sr_writer.codes import ARTIFICIAL_INTELLIGENCE, FACE, SEGMENT_TERMS
+from sr_writer.errors import GridMismatchError
 from sr_writer.frame_grid import FrameGrid
 from sr_writer.frames import list_frames, pack_frames, per_frame_functional_groups, shared_functional_groups
-from sr_writer.identity import copy_identity
 from sr_writer.objects import (
-    MANUFACTURER,
-    MANUFACTURER_MODEL_NAME,
     ROLES,
-    WRITER_VERSION,
     AlgorithmIdentity,
     Lineage,
     Predecessor,
@@ -36,6 +29,7 @@ from sr_writer.objects import (
     WrittenObject,
 )
 from sr_writer.proof import prove_segmentation
+from sr_writer.result_header import check_source_header, describe_result, encode_result
 from sr_writer.sources import (
     PlaneSource,
     check_plane_sources,
@@ -44,16 +38,14 @@ from sr_writer.sources import (
     replaced_image_items,
     replaced_series_items,
 )
-from sr_writer.time_zone import source_time_zone
 from sr_writer.uids import derive_frame_of_reference_uid
 
 log = logging.getLogger(__name__)
 
-# Keeps our series behind the scanner's in a viewer's list.
+# Keeps our series after the scanner's in a viewer's list.
 SERIES_NUMBER_OFFSET: Final = 9000
 REPLACES_EARLIER: Final = " (replaces earlier)"  # in the series' description, where a person compares the two
 MAX_LONG_STRING: Final = 64  # characters, PS3.5 table 6.2-1, VR LO
-_LARGEST_SOURCE_SERIES_NUMBER: Final = 2**31 - 1 - SERIES_NUMBER_OFFSET
 
 
 def write_segmentation(
@@ -115,9 +107,7 @@ def write_segmentation(
     if not present:
         return None
     header = headers[0]
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"):
-        if not header.get(keyword):
-            raise SourceHeaderError(lineage.series_instance_uid, keyword)
+    check_source_header(header, lineage)
     sources = find_plane_sources(headers, grid) if plane_sources is None else check_plane_sources(plane_sources, grid)
     present_masks = [masks[role] for role in present]
     dataset = _describe(header, lineage, written_at, stack_name)
@@ -135,7 +125,7 @@ def write_segmentation(
     ]
     dataset.SegmentsOverlap = "YES" if _overlap(present_masks) else "NO"
     _add_frames(dataset, grid, present_masks, sources, lineage)
-    written = _encode(dataset, lineage)
+    written = encode_result(dataset, lineage, "seg")
     expected = {SEGMENT_TERMS[role].property_type: masks[role] for role in present}
     prove_segmentation(written.part10(), grid, str(dataset.FrameOfReferenceUID), expected)
     return written
@@ -143,33 +133,18 @@ def write_segmentation(
 
 def _describe(header: Dataset, lineage: Lineage, written_at: datetime, stack_name: str) -> Dataset:
     """Everything that neither the grid nor the masks decide, with the modules in the order of PS3.3 A.51."""
-    stated_at = _in_source_time_zone(header, written_at)
-    ds = Dataset()
-    copy_identity(header, ds)
-    ds.StudyInstanceUID = str(header.StudyInstanceUID)
+    ds = describe_result(header, lineage, written_at, modality="SEG", series_number_offset=SERIES_NUMBER_OFFSET)
     # Segmentation Series
-    ds.Modality = "SEG"
     ds.SeriesInstanceUID = lineage.derive_for_series("seg-series")
-    ds.SeriesNumber = _series_number(header)
     ds.SeriesDescription = "Foreground and anonymized area"
-    ds.SeriesDate = ds.ContentDate = ds.InstanceCreationDate = stated_at.strftime("%Y%m%d")
-    ds.SeriesTime = ds.ContentTime = ds.InstanceCreationTime = stated_at.strftime("%H%M%S")
-    # Enhanced General Equipment
-    ds.Manufacturer = MANUFACTURER
-    ds.ManufacturerModelName = MANUFACTURER_MODEL_NAME
-    ds.DeviceSerialNumber = lineage.pipeline_digest[:16]
-    ds.SoftwareVersions = [version("dicom-node"), f"writer {WRITER_VERSION}"]
     # Segmentation Image
     ds.SOPClassUID = SegmentationStorage
-    ds.InstanceNumber = lineage.stack_number
     ds.ImageType = ["DERIVED", "PRIMARY"]
     ds.ContentLabel = "FOREGROUND_ANON"
     ds.ContentDescription = _content_description(stack_name)
     ds.ContentCreatorName = ""
     ds.SegmentationType = "BINARY"
     _copy_lossy_compression(header, ds)
-    # SOP Common
-    ds.CodingSchemeIdentificationSequence = [private_scheme_item()]
     return ds
 
 
@@ -178,20 +153,6 @@ def _content_description(stack_name: str) -> str:
     if not stack_name:
         return "Body foreground and area altered by defacing or refacing"
     return f"Foreground, altered area: {stack_name}"[:MAX_LONG_STRING].rstrip()
-
-
-def _in_source_time_zone(header: Dataset, written_at: datetime) -> datetime:
-    """All times of an object share one offset (PS3.3 C.12.1.1.8), and the copied ones are the source's."""
-    zone = source_time_zone(header)
-    return written_at if zone is None else written_at.astimezone(zone)
-
-
-def _series_number(header: Dataset) -> int:
-    try:
-        number = int(header.get("SeriesNumber") or 0)
-    except (TypeError, ValueError):
-        number = 0
-    return SERIES_NUMBER_OFFSET + (number if 0 < number <= _LARGEST_SOURCE_SERIES_NUMBER else 0)
 
 
 def _copy_lossy_compression(header: Dataset, ds: Dataset) -> None:
@@ -276,23 +237,3 @@ def _dimension_index(organization: Dataset, keyword: str, functional_group: str)
     item.FunctionalGroupPointer = Tag(functional_group)
     item.DimensionDescriptionLabel = keyword
     return item
-
-
-def _encode(ds: Dataset, lineage: Lineage) -> WrittenObject:
-    """Encode, and derive the SOP Instance UID from lineage and content: other content never shares a UID."""
-    uid_tag = Tag("SOPInstanceUID")
-    before = encode_dataset(ds[:uid_tag])
-    after = encode_dataset(ds[uid_tag + 1 :])
-    digest = sha256(before)
-    digest.update(after)
-    sop_instance_uid = lineage.derive("seg", digest.hexdigest())
-    uid_only = Dataset()
-    uid_only[uid_tag] = encoded_element(uid_tag, "UI", sop_instance_uid.encode("ascii"))
-    return WrittenObject(
-        sop_class_uid=str(ds.SOPClassUID),
-        sop_instance_uid=str(sop_instance_uid),
-        series_instance_uid=str(ds.SeriesInstanceUID),
-        study_instance_uid=str(ds.StudyInstanceUID),
-        transfer_syntax_uid=str(ExplicitVRLittleEndian),
-        encoded_dataset=b"".join((before, encode_dataset(uid_only), after)),
-    )

@@ -1,0 +1,89 @@
+"""What every object that we write has in common: patient, study, equipment, times, and a UID from its content."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from hashlib import sha256
+from importlib.metadata import version
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian
+
+from sr_writer.codes import private_scheme_item
+from sr_writer.encoding import encode_dataset, encoded_element
+from sr_writer.errors import SourceHeaderError
+from sr_writer.identity import copy_identity
+from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME, WRITER_VERSION, Lineage, WrittenObject
+from sr_writer.time_zone import source_time_zone
+
+_LARGEST_SERIES_NUMBER: Final = 2**31 - 1  # IS, PS3.5 table 6.2-1
+
+
+def check_source_header(header: Dataset, lineage: Lineage) -> None:
+    """Raise `SourceHeaderError` where a source lacks what every derived object carries."""
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"):
+        if not header.get(keyword):
+            raise SourceHeaderError(lineage.series_instance_uid, keyword)
+
+
+def describe_result(
+    header: Dataset, lineage: Lineage, written_at: datetime, *, modality: str, series_number_offset: int
+) -> Dataset:
+    """Dataset with the Patient, Study, Series, Equipment and SOP Common attributes of a result.
+
+    Parameters
+    ----------
+    header
+        A source instance, without its pixels.
+    written_at
+        Aware; stated in the source's time zone where the source names one, because all times of an object share one
+        offset (PS3.3 C.12.1.1.8) and the copied ones are the source's.
+    series_number_offset
+        Added to the source's Series Number.
+    """
+    zone = source_time_zone(header)
+    stated_at = written_at if zone is None else written_at.astimezone(zone)
+    ds = Dataset()
+    copy_identity(header, ds)
+    ds.StudyInstanceUID = str(header.StudyInstanceUID)
+    ds.Modality = modality
+    ds.SeriesNumber = _series_number(header, series_number_offset)
+    ds.SeriesDate = ds.ContentDate = ds.InstanceCreationDate = stated_at.strftime("%Y%m%d")
+    ds.SeriesTime = ds.ContentTime = ds.InstanceCreationTime = stated_at.strftime("%H%M%S")
+    ds.Manufacturer = MANUFACTURER
+    ds.ManufacturerModelName = MANUFACTURER_MODEL_NAME
+    ds.DeviceSerialNumber = lineage.pipeline_digest[:16]
+    ds.SoftwareVersions = [version("dicom-node"), f"writer {WRITER_VERSION}"]
+    ds.InstanceNumber = lineage.stack_number
+    ds.CodingSchemeIdentificationSequence = [private_scheme_item()]
+    return ds
+
+
+def encode_result(ds: Dataset, lineage: Lineage, purpose: str) -> WrittenObject:
+    """Encode, and derive the SOP Instance UID from lineage and content: other content never shares a UID."""
+    uid_tag = Tag("SOPInstanceUID")
+    before = encode_dataset(ds[:uid_tag])
+    after = encode_dataset(ds[uid_tag + 1 :])
+    digest = sha256(before)
+    digest.update(after)
+    sop_instance_uid = lineage.derive(purpose, digest.hexdigest())
+    uid_only = Dataset()
+    uid_only[uid_tag] = encoded_element(uid_tag, "UI", sop_instance_uid.encode("ascii"))
+    return WrittenObject(
+        sop_class_uid=str(ds.SOPClassUID),
+        sop_instance_uid=str(sop_instance_uid),
+        series_instance_uid=str(ds.SeriesInstanceUID),
+        study_instance_uid=str(ds.StudyInstanceUID),
+        transfer_syntax_uid=str(ExplicitVRLittleEndian),
+        encoded_dataset=b"".join((before, encode_dataset(uid_only), after)),
+    )
+
+
+def _series_number(header: Dataset, offset: int) -> int:
+    try:
+        number = int(header.get("SeriesNumber") or 0)
+    except (TypeError, ValueError):
+        number = 0
+    return offset + (number if 0 < number <= _LARGEST_SERIES_NUMBER - offset else 0)
