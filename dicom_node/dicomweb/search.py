@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicom_node.dicomweb.errors import BadRequestError
+from dicom_node.dicomweb.json_stream import json_array, stream_json
 from dicom_node.dicomweb.media_types import json_media_type
 from dicom_node.dicomweb.resources import path_uids, resource_url
-from dicom_node.store.index.search import Search
+from dicom_node.store.index.search import Matches, Search
 
 # More than this in one answer is asked for in pages; the longest series and busiest days fit.
 MAX_RESULTS: Final = 20_000
@@ -38,7 +39,7 @@ _FUZZY_WARNING: Final = (
 _MORE_WARNING: Final = '299 dicom-node "There are additional results that can be requested."'
 _RETRIEVE_URL: Final = "00081190"
 
-SearchLevel = Callable[..., tuple[dict[str, Any], ...]]
+SearchLevel = Callable[..., Matches]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +123,19 @@ def _whole_number(name: str, value: str) -> int:
 def _answer(request: Request, search_level: SearchLevel, uid_keywords: tuple[str, ...]) -> Response:
     media_type = json_media_type(request, "search results")
     query = parse_query(request)
-    # One more than asked for tells whether there is more.
-    found = search_level(query.filters, limit=query.limit + 1, offset=query.offset)
+    found = search_level(query.filters, limit=query.limit, offset=query.offset)
     warnings = [_FUZZY_WARNING] if query.is_fuzzy else []
-    if len(found) > query.limit:
+    if found.has_more:
         warnings.append(_MORE_WARNING)
-    headers = {"Warning": ", ".join(warnings)} if warnings else None
-    results = [_with_retrieve_url(request, attributes, uid_keywords) for attributes in found[: query.limit]]
-    if not results:
+    headers = {"Warning": ", ".join(warnings)} if warnings else {}
+    if not len(found):
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
-    body = json.dumps(results, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(body, media_type=media_type, headers=headers)
+    results = (_encoded(_with_retrieve_url(request, attributes, uid_keywords)) for attributes in found)
+    return stream_json(request, json_array(results), media_type, headers)
+
+
+def _encoded(result: dict[str, Any]) -> bytes:
+    return json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 _UID_TAGS: Final = {

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
+import warnings
+from pathlib import Path
+
 import httpx
 import pytest
+import sqlalchemy as sa
+from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
 
+from dicom_node.store import Store
+from dicom_node.store.index import search
+from dicom_node.store.schema import instances
+from tests.arrivals import receive
 from tests.dicomweb.conftest import Archive
+from tests.dicomweb.serving import serve
+from tests.factories import ct_series
 
 STUDY_UID, SERIES_UID, INSTANCE_UID = "0020000D", "0020000E", "00080018"
 
@@ -132,3 +146,60 @@ def test_plain_json_is_answered_as_such(http: httpx.Client) -> None:
     answer = http.get("/studies", headers={"Accept": "application/json"})
     assert answer.headers["content-type"] == "application/json"
     assert http.get("/studies?accept=application/dicom%2Bjson", headers={"Accept": "text/html"}).status_code == 200
+
+
+def test_answers_are_compressed_for_those_who_take_that(http: httpx.Client) -> None:
+    plain = http.get("/instances", headers={"Accept-Encoding": "identity, gzip;q=0"})
+    packed = http.get("/instances", headers={"Accept-Encoding": "br, gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert packed.json() == plain.json()
+
+
+def test_a_description_of_4_mb_is_not_answered_for_every_instance(tmp_path: Path) -> None:
+    def edit(ds: Dataset, _: int) -> None:
+        ds.StudyDescription = "d" * 4_000_000
+
+    with warnings.catch_warnings(), Store.open(tmp_path) as store, serve(store) as url:
+        warnings.simplefilter("ignore")  # pydicom says that it is too long
+        series = ct_series(3, transfer_syntax_uid=ImplicitVRLittleEndian, edit=edit)
+        receive(store, series)
+        answer = httpx.get(f"{url}/dicom-web/instances", headers={"Accept-Encoding": "identity"}, trust_env=False)
+        assert len(answer.content) < 8_000
+        stored = httpx.get(f"{url}/dicom-web/studies/{series.study_instance_uid}", trust_env=False)
+        assert stored.content.count(b"d" * 4_000_000) == 3  # the instances have all of it
+
+
+def test_a_long_answer_needs_little_memory(tmp_path: Path) -> None:
+    n_rows = 2500
+    with Store.open(tmp_path) as store:
+        receive(store, ct_series(1))
+        with store._database.write() as connection:
+            row = connection.execute(sa.select(instances)).mappings().one()
+            attributes = json.loads(row["attributes"]) | {"00080008": {"vr": "CS", "Value": ["X" * 64] * 100}}
+            more = [
+                {**row, "id": number, "sop_instance_uid": f"2.25.{number}"} | {"attributes": json.dumps(attributes)}
+                for number in range(2, n_rows + 1)
+            ]
+            connection.execute(sa.insert(instances), more)
+            del more
+        with serve(store) as url:
+            tracemalloc.start()
+            try:
+                with httpx.stream("GET", f"{url}/dicom-web/instances", trust_env=False) as answer:
+                    n_bytes = sum(len(chunk) for chunk in answer.iter_bytes())
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+    assert n_bytes > n_rows * 6000
+    assert peak < 16 * 2**20  # was 5 times the answer
+
+
+def test_an_answer_that_is_too_long_is_cut_and_says_so(
+    archive: Archive, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "MAX_ANSWER_CHARACTERS", 2000)
+    page = http.get("/instances")
+    assert "additional results" in page.headers["warning"]
+    assert 0 < len(page.json()) < 7

@@ -212,3 +212,28 @@ def test_real_headers_read_as_pydicom_reads_them(objects: ObjectStore, real_seri
             assert header.texts.get(keyword, "") == value, (path.name, keyword)
         n_compared += 1
     assert n_compared > 0
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "kept"),
+    [
+        ("StudyDescription", "d" * 4_000_000, "d" * 256),
+        ("StudyDescription", "an overlong one of " + "x" * 200, "an overlong one of " + "x" * 200),
+        ("StudyDescription", "ü" * 300, "ü" * 256),
+        ("AccessionNumber", "1" * 65, "1" * 64),
+        ("StudyDate", "2" * 33, "2" * 32),
+        ("PatientName", "n" * 777, "n" * 776),
+        ("ImageType", ["ORIGINAL"] * 1000, "\\".join(["ORIGINAL"] * 32)),
+        ("ImageType", ["A" * 100, "B"], "A" * 64 + "\\B"),
+        ("ImageType", ["DERIVED", "SECONDARY", *(f"VALUE_{n}" for n in range(14))], None),
+    ],
+)
+def test_long_values_are_cut_in_the_index(
+    objects: ObjectStore, keyword: str, value: str | list[str], kept: str | None
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom says that these are too long
+        sent = instance(
+            1, transfer_syntax_uid=ImplicitVRLittleEndian, SpecificCharacterSet="ISO_IR 192", **{keyword: value}
+        )
+    assert header_of(objects, sent).texts[keyword] == (kept if kept is not None else "\\".join(value))

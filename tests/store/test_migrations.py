@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,9 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from dicom_node.store import DatabaseTooNewError, Store
 from dicom_node.store.database import MIGRATIONS, Database
-from dicom_node.store.schema import HEAD_REVISION, metadata
+from dicom_node.store.schema import HEAD_REVISION, instances, metadata, studies
 from dicom_node.store.sqlite import sqlite_url
+from tests.store.sending import instance, keep
 
 _TIMES = {"first_arrival_at": "2026-01-01 00:00:00.000000", "last_arrival_at": "2026-01-01 00:00:00.000000"}
 
@@ -66,6 +68,27 @@ def test_what_was_closed_and_deleted_before_is_known_by_its_job_and_the_audit_tr
         assert store.series.get("1.2.3").pipeline_digest == "d1"
         assert store.series.outdated("d1") == ()
         assert store.series.get("1.2.3").n_sources_deleted == 8
+
+
+def test_long_texts_of_earlier_versions_are_cut(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        keep(store, instance(1, StudyDescription="whole"))
+        keep(store, instance(1, series="1.2.3.5"))
+        long = {"00081030": {"vr": "LO", "Value": ["x" * 4_000_000]}, "00080008": {"vr": "CS", "Value": ["A"] * 5000}}
+        with store._database.write() as connection:
+            connection.execute(
+                sa.update(studies).values(attributes=json.dumps(long), study_description="x" * 4_000_000)
+            )
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '0003'"))
+            kept = connection.execute(sa.select(instances.c.attributes).order_by(instances.c.id)).scalars().all()
+    with Store.open(tmp_path) as store, store._database.read() as connection:
+        row = connection.execute(sa.select(studies)).one()
+        assert json.loads(row.attributes) == {
+            "00081030": {"vr": "LO", "Value": ["x" * 256]},
+            "00080008": {"vr": "CS", "Value": ["A"] * 32},
+        }
+        assert len(row.study_description) == 8192
+        assert connection.execute(sa.select(instances.c.attributes).order_by(instances.c.id)).scalars().all() == kept
 
 
 def _columns(connection: sa.Connection, table: str) -> list[str]:

@@ -165,7 +165,7 @@ def test_a_node_answers_senders_through_an_outage_and_keeps_its_results_over_a_r
         return run_tool("storescu", "-v", "-aec", node.ae_title, node.host, node.port, *paths, timeout_s=60)
 
     def results(store: Store) -> object:
-        return store.search.search_series({"Modality": "SEG"})
+        return list(store.search.search_series({"Modality": "SEG"}))
 
     with start_node(tmp_path / "node", settings) as node:
         with postgresql.stopped():
@@ -184,7 +184,7 @@ def test_a_node_answers_senders_through_an_outage_and_keeps_its_results_over_a_r
         assert send(node).returncode == 0
         assert httpx.get(f"{node.dicomweb_url}/studies", trust_env=False, timeout=30.0).status_code == httpx.codes.OK
     with start_node(tmp_path / "node", settings) as node, Store.open(node.data_dir, url=url) as store:
-        assert results(store) == (result,)
+        assert results(store) == [result]
         said = node.log.read_text()
     assert "process died" not in said
     assert "Traceback" not in said

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.store import Store, UnsupportedFilterError
+from dicom_node.store.index import search as search_module
+from dicom_node.store.index.search import Matches
+from dicom_node.store.schema import instances
 from tests.store.sending import instance, keep
 
 
@@ -29,7 +33,7 @@ def studies(store: Store, **filters: str) -> list[str]:
 
 
 def test_studies_come_with_their_counts_latest_first(archive: Store) -> None:
-    found = archive.search.search_studies({})
+    found = list(archive.search.search_studies({}))
     assert [study["0020000D"]["Value"][0] for study in found] == ["1.2", "1.1", "1.3"]
     study = found[1]
     assert study["00080061"]["Value"] == ["CT", "MR"]
@@ -83,13 +87,13 @@ def test_series_and_instances_carry_what_is_above_them(archive: Store) -> None:
     (series,) = archive.search.search_series({"StudyInstanceUID": "1.1", "Modality": "CT"})
     assert (series["0020000E"]["Value"], series["00201209"]["Value"]) == (["1.1.1"], [3])
     assert series["00100020"]["Value"] == ["P1"]
-    found = archive.search.search_instances({"SeriesInstanceUID": "1.1.1"})
+    found = list(archive.search.search_instances({"SeriesInstanceUID": "1.1.1"}))
     assert [one["00200013"]["Value"][0] for one in found] == [1, 2, 3]
     assert {one["00080060"]["Value"][0] for one in found} == {"CT"}
     assert found[0]["00280010"] == {"vr": "US", "Value": [16]}
     (second,) = archive.search.search_instances({"SeriesInstanceUID": "1.1.1", "InstanceNumber": "2"})
     assert second["00080018"]["Value"] == ["1.1.1.2"]
-    assert archive.search.search_instances({"InstanceNumber": "x"}) == ()
+    assert len(archive.search.search_instances({"InstanceNumber": "x"})) == 0
     assert len(archive.search.search_instances({"PatientID": "P1"})) == 5
 
 
@@ -97,7 +101,52 @@ def test_pages_do_not_overlap_and_end(archive: Store) -> None:
     pages = [archive.search.search_instances({}, limit=4, offset=offset) for offset in (0, 4, 8)]
     uids = [one["00080018"]["Value"][0] for page in pages for one in page]
     assert [len(page) for page in pages] == [4, 2, 0]
+    assert [page.has_more for page in pages] == [True, False, False]
     assert len(set(uids)) == 6
+
+
+@pytest.mark.parametrize(("batch_rows", "batch_characters"), [(1, 10**6), (4, 10**6), (500, 1), (500, 700)])
+def test_batches_of_any_size_give_the_same_results_in_the_same_order(
+    archive: Store, monkeypatch: pytest.MonkeyPatch, batch_rows: int, batch_characters: int
+) -> None:
+    def everything() -> list[object]:
+        levels = (archive.search.search_studies, archive.search.search_series, archive.search.search_instances)
+        return [list(level({})) for level in levels]
+
+    expected = everything()
+    monkeypatch.setattr(search_module, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(search_module, "BATCH_CHARACTERS", batch_characters)
+    assert everything() == expected
+
+
+def test_a_page_ends_where_its_answer_would_be_too_long(archive: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "MAX_ANSWER_CHARACTERS", 1800)
+    uids: list[object] = []
+    has_more = True
+    while has_more:
+        page = archive.search.search_instances({}, offset=len(uids))
+        assert 0 < len(page) < 4
+        uids += [one["00080018"]["Value"][0] for one in page]
+        has_more = page.has_more
+    assert uids == [one["00080018"]["Value"][0] for one in _all_instances(archive, monkeypatch)]
+
+
+def test_a_row_that_is_longer_than_a_page_is_a_page(archive: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "MAX_ANSWER_CHARACTERS", 1)
+    page = archive.search.search_instances({})
+    assert (len(page), page.has_more) == (1, True)
+
+
+def test_an_instance_that_is_deleted_between_query_and_reading_is_left_out(archive: Store) -> None:
+    found = archive.search.search_instances({"StudyInstanceUID": "1.1"})
+    with archive._database.write() as connection:
+        connection.execute(sa.delete(instances).where(instances.c.sop_instance_uid == "1.1.1.2"))
+    assert [one["00080018"]["Value"][0] for one in found] == ["1.1.1.1", "1.1.1.3", "1.1.2.1"]
+
+
+def _all_instances(archive: Store, monkeypatch: pytest.MonkeyPatch) -> Matches:
+    monkeypatch.undo()
+    return archive.search.search_instances({})
 
 
 def test_what_is_not_searchable_is_said(archive: Store) -> None:

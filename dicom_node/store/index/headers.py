@@ -1,7 +1,7 @@
 """What the index wants from a dataset's header: UIDs, and the attributes that QIDO-RS returns.
 
-Only these elements are read, and nothing behind (0040,0245); values that cannot be decoded are left out or carry the
-replacement character, they never keep an instance out. Missing or invalid UIDs do.
+Only these elements are read, and nothing after (0040,0245). Values that cannot be decoded are left out or carry the
+replacement character, and long ones are cut; they never keep an instance out. Missing or invalid UIDs do.
 """
 
 from __future__ import annotations
@@ -90,6 +90,23 @@ _ASCII = ("ascii",)
 _ENCODED_VRS = frozenset(
     {"SH", "LO", "PN"}
 )  # of those above, the ones that Specific Character Set governs (PS3.5 6.1.2.3)
+# Senders do break the lengths of PS3.5 table 6.2-1 (PN: three groups of 64), but not by much.
+_STANDARD_CHARACTERS = {
+    "CS": 16,
+    "DA": 8,
+    "DS": 16,
+    "IS": 12,
+    "LO": 64,
+    "PN": 194,
+    "SH": 16,
+    "TM": 16,
+    "UI": 64,
+    "US": 5,
+}
+MAX_CHARACTERS = {vr: 4 * n_characters for vr, n_characters in _STANDARD_CHARACTERS.items()}
+"""What the index keeps of each value of a VR; the object has all of it."""
+MAX_VALUES = 32
+"""How many values of an attribute the index keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +194,14 @@ def _read_texts(spool: Spool, arrival: Arrival) -> dict[str, str]:
         else:
             text = _decoded(value, encodings if vr in _ENCODED_VRS else _ASCII, vr).strip(" \0")
         if text:
-            texts[keyword] = text
+            texts[keyword] = text if len(text) <= MAX_CHARACTERS[vr] else _cut(text, MAX_CHARACTERS[vr])
     return texts
+
+
+def _cut(text: str, n_characters: int) -> str:
+    """Text with as many values, and as much of each, as the index keeps."""
+    values = text.split("\\", MAX_VALUES)[:MAX_VALUES]
+    return "\\".join(value.strip(" \0")[:n_characters] for value in values)
 
 
 def _scan_head(spool: Spool, transfer_syntax_uid: str, *, is_little_endian: bool) -> dict[int, bytes]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -15,13 +17,56 @@ from dicom_node.store.index.rows import InstanceRow
 from dicom_node.store.index.series import find_instances
 from dicom_node.store.schema import instances, series, studies
 
-_JsonObject = dict[str, Any]
-_COMMON: _JsonObject = {
+# A page is cut here, whatever its limit says: the longest days of real archives need a third of it.
+MAX_ANSWER_CHARACTERS: Final = 64 * 2**20
+BATCH_CHARACTERS: Final = 2**19
+BATCH_ROWS: Final = 500
+
+JsonObject = dict[str, Any]
+_COMMON: JsonObject = {
     "00080005": {"vr": "CS", "Value": ["ISO_IR 192"]},  # the answer is UTF-8, whatever the instances are in
     "00080056": {"vr": "CS", "Value": ["ONLINE"]},  # Instance Availability
 }
 _MODALITIES_IN_STUDY = "00080061"
 _STUDY_RELATED_SERIES, _STUDY_RELATED_INSTANCES, _SERIES_RELATED_INSTANCES = "00201206", "00201208", "00201209"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A row that matches a query, not yet read."""
+
+    key: str | int
+    n_characters: int  # of the DICOM JSON that it is answered with
+
+
+class Matches:
+    """Rows that match a query, read in small batches while they are iterated, as DICOM JSON objects.
+
+    Which rows match is settled when the query is made; one that is deleted until its batch is read is left out.
+    ``has_more`` says whether rows were left out because of the limit or the size of the answer.
+    """
+
+    def __init__(
+        self, read: Callable[[Sequence[Match]], Iterable[JsonObject]], matches: Sequence[Match], *, has_more: bool
+    ) -> None:
+        self._read = read
+        self._matches = matches
+        self.has_more = has_more
+
+    def __len__(self) -> int:
+        return len(self._matches)
+
+    def __iter__(self) -> Iterator[JsonObject]:
+        batch: list[Match] = []
+        n_characters = 0
+        for match in self._matches:
+            batch.append(match)
+            n_characters += match.n_characters
+            if n_characters >= BATCH_CHARACTERS or len(batch) == BATCH_ROWS:
+                yield from self._read(batch)
+                batch, n_characters = [], 0
+        if batch:
+            yield from self._read(batch)
 
 
 class Search:
@@ -32,10 +77,8 @@ class Search:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def search_studies(
-        self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0
-    ) -> tuple[dict[str, Any], ...]:
-        """Studies that match, the latest study date first.
+    def search_studies(self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0) -> Matches:
+        """Search for studies, the latest study date first.
 
         Parameters
         ----------
@@ -48,60 +91,97 @@ class Search:
         UnsupportedFilterError
             A keyword is not in `SEARCHABLE` for this level.
         """
-        statement = (
-            sa.select(studies.c.study_instance_uid, studies.c.attributes)
+        matching = (
+            sa.select(studies.c.study_instance_uid, _characters(studies))
             .where(*conditions("study", filters), _has_instances())
             .order_by(studies.c.study_date.desc(), studies.c.study_instance_uid.desc())
-            .limit(limit)
-            .offset(offset)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(statement).all()
-            totals = _study_totals(connection, [row.study_instance_uid for row in rows])
-        return tuple(_COMMON | json.loads(row.attributes) | totals[row.study_instance_uid] for row in rows)
+        return self._matches(matching, self._read_studies, limit=limit, offset=offset)
 
-    def search_series(
-        self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0
-    ) -> tuple[dict[str, Any], ...]:
-        """Series that match, with the attributes of their studies; filters as for `search_studies`."""
-        statement = (
-            sa.select(series.c.attributes, studies.c.attributes, series.c.n_instances)
+    def search_series(self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0) -> Matches:
+        """Search for series, answered with the attributes of their studies; filters as for `search_studies`."""
+        matching = (
+            sa.select(series.c.series_instance_uid, _characters(series, studies))
             .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
             .where(*conditions("series", filters), series.c.n_instances > 0)
             .order_by(series.c.series_instance_uid)
-            .limit(limit)
-            .offset(offset)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(statement).all()
-        return tuple(
-            _COMMON | json.loads(study) | json.loads(own) | {_SERIES_RELATED_INSTANCES: _integer(n_instances)}
-            for own, study, n_instances in rows
-        )
+        return self._matches(matching, self._read_series, limit=limit, offset=offset)
 
-    def search_instances(
-        self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0
-    ) -> tuple[dict[str, Any], ...]:
-        """Instances that match, with the attributes of their series and studies; filters as for `search_studies`."""
-        statement = (
-            sa.select(instances.c.attributes, series.c.attributes, studies.c.attributes, series.c.n_instances)
+    def search_instances(self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0) -> Matches:
+        """Search for instances, answered with the attributes of their series and studies; filters as for studies."""
+        matching = (
+            sa.select(instances.c.id, _characters(instances, series, studies))
             .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
             .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
             .where(*conditions("instance", filters), instances.c.superseded_at.is_(None))
             .order_by(instances.c.series_instance_uid, instances.c.instance_number, instances.c.id)
-            .limit(limit)
-            .offset(offset)
         )
+        return self._matches(matching, self._read_instances, limit=limit, offset=offset)
+
+    def _matches(
+        self,
+        matching: sa.Select[tuple[Any, Any]],
+        read: Callable[[Sequence[Match]], Iterable[JsonObject]],
+        *,
+        limit: int,
+        offset: int,
+    ) -> Matches:
+        """Rows of a page, which ends at ``limit`` or where the answer would become too long."""
+        page: list[Match] = []
+        n_characters = 0
         with self._database.read() as connection:
-            rows = connection.execute(statement).all()
-        return tuple(
-            _COMMON
-            | json.loads(study)
-            | json.loads(one_series)
-            | json.loads(own)
-            | {_SERIES_RELATED_INSTANCES: _integer(n_instances)}
-            for own, one_series, study, n_instances in rows
+            for key, size in connection.execute(matching.limit(limit + 1).offset(offset)):
+                n_characters += size
+                if len(page) == limit or (page and n_characters > MAX_ANSWER_CHARACTERS):
+                    return Matches(read, page, has_more=True)
+                page.append(Match(key, size))
+        return Matches(read, page, has_more=False)
+
+    def _read_studies(self, batch: Sequence[Match]) -> Iterator[JsonObject]:
+        uids = [str(match.key) for match in batch]
+        wanted = sa.select(studies.c.study_instance_uid, studies.c.attributes)
+        with self._database.read() as connection:
+            rows = connection.execute(wanted.where(studies.c.study_instance_uid.in_(uids)))
+            found = {row.study_instance_uid: row.attributes for row in rows}
+            totals = _study_totals(connection, list(found))
+        for uid in uids:
+            if uid in found:
+                yield _COMMON | json.loads(found[uid]) | totals[uid]
+
+    def _read_series(self, batch: Sequence[Match]) -> Iterator[JsonObject]:
+        wanted = (
+            sa.select(series.c.series_instance_uid, series.c.attributes, studies.c.attributes, series.c.n_instances)
+            .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
+            .where(series.c.series_instance_uid.in_([match.key for match in batch]))
         )
+        for own, study, n_instances in self._in_order(wanted, batch):
+            yield _COMMON | json.loads(study) | json.loads(own) | {_SERIES_RELATED_INSTANCES: _integer(n_instances)}
+
+    def _read_instances(self, batch: Sequence[Match]) -> Iterator[JsonObject]:
+        wanted = (
+            sa.select(
+                instances.c.id, instances.c.attributes, series.c.attributes, studies.c.attributes, series.c.n_instances
+            )
+            .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
+            .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
+            .where(instances.c.id.in_([match.key for match in batch]))
+        )
+        parsed = cache(json.loads)  # of a batch; most of its instances are of one series
+        for own, of_series, study, n_instances in self._in_order(wanted, batch):
+            yield (
+                _COMMON
+                | parsed(study)
+                | parsed(of_series)
+                | json.loads(own)
+                | {_SERIES_RELATED_INSTANCES: _integer(n_instances)}
+            )
+
+    def _in_order(self, wanted: sa.Select[Any], batch: Sequence[Match]) -> Iterator[tuple[Any, ...]]:
+        """Columns after the key, in the order of ``batch``."""
+        with self._database.read() as connection:
+            found = {key: tuple(rest) for key, *rest in connection.execute(wanted)}
+        return (found[match.key] for match in batch if match.key in found)
 
     def find_instances(
         self,
@@ -122,6 +202,12 @@ class Search:
         )
 
 
+def _characters(*tables: sa.Table) -> sa.ColumnElement[int]:
+    """Length of the DICOM JSON of all levels of a row."""
+    lengths = [sa.func.length(table.c.attributes) for table in tables]
+    return sum(lengths[1:], start=lengths[0])
+
+
 def _has_instances() -> sa.ColumnElement[bool]:
     its_series = sa.select(series.c.series_instance_uid).where(
         series.c.study_instance_uid == studies.c.study_instance_uid, series.c.n_instances > 0
@@ -129,7 +215,7 @@ def _has_instances() -> sa.ColumnElement[bool]:
     return its_series.exists()
 
 
-def _study_totals(connection: sa.Connection, study_instance_uids: Sequence[str]) -> dict[str, _JsonObject]:
+def _study_totals(connection: sa.Connection, study_instance_uids: Sequence[str]) -> dict[str, JsonObject]:
     by_modality = (
         sa.select(series.c.study_instance_uid, series.c.modality, sa.func.count(), sa.func.sum(series.c.n_instances))
         .where(series.c.study_instance_uid.in_(study_instance_uids), series.c.n_instances > 0)
@@ -154,5 +240,5 @@ def _study_totals(connection: sa.Connection, study_instance_uids: Sequence[str])
     }
 
 
-def _integer(number: int) -> _JsonObject:
+def _integer(number: int) -> JsonObject:
     return {"vr": "IS", "Value": [number]}
