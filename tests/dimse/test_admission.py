@@ -47,25 +47,57 @@ def test_a_later_protocol_without_the_first_version_is_refused() -> None:
     )
 
 
-def test_a_request_cut_anywhere_is_read_or_refused() -> None:
-    encoded = associate_rq()
-    for length in range(6, len(encoded)):
-        try:
-            decode_request(request_pdu(encoded[:length]))
-        except ProtocolError:
-            continue
+PDU_HEAD_BYTES, FIXED_BYTES = 6, 68  # PS3.8 table 9-11: the items follow at byte 75
 
 
-def test_any_changed_byte_is_read_or_refused() -> None:
+def item_ends(encoded: bytes) -> list[int]:
+    """Where the items of an A-ASSOCIATE-RQ end: each has a type, a reserved byte, and a length of two bytes."""
+    at, ends = PDU_HEAD_BYTES + FIXED_BYTES, []
+    while at < len(encoded):
+        at += 4 + int.from_bytes(encoded[at + 2 : at + 4], "big")
+        ends.append(at)
+    return ends
+
+
+def is_read(encoded: bytes) -> bool:
+    try:
+        decode_request(request_pdu(encoded))
+    except ProtocolError:
+        return False
+    return True
+
+
+def test_a_request_cut_within_an_item_is_refused_and_one_cut_after_an_item_is_read() -> None:
     encoded = associate_rq()
-    for index in range(6, len(encoded)):
+    readable = [PDU_HEAD_BYTES + FIXED_BYTES, *item_ends(encoded)]
+    assert len(readable) > 4
+    assert readable[-1] == len(encoded)
+    assert [length for length in range(PDU_HEAD_BYTES, len(encoded) + 1) if is_read(encoded[:length])] == readable
+
+
+def test_a_changed_byte_of_the_fixed_fields_changes_what_it_says_and_nothing_else() -> None:
+    encoded = associate_rq(calling_ae_title="PACS")
+    whole = decode_request(request_pdu(encoded))
+    for index in range(PDU_HEAD_BYTES, PDU_HEAD_BYTES + FIXED_BYTES):
+        changed = bytearray(encoded)
+        changed[index] = ord("p")
+        request = decode_request(request_pdu(bytes(changed)))
+        assert request.contexts == whole.contexts
+        assert (request.called_ae_title == whole.called_ae_title) == (index not in range(10, 26))
+        assert (request.calling_ae_title == whole.calling_ae_title) == (index not in range(26, 42))
+
+
+def test_a_changed_byte_of_an_item_is_read_or_refused_and_a_length_beyond_the_pdu_is_refused() -> None:
+    encoded = associate_rq()
+    n_read = 0
+    for index in range(PDU_HEAD_BYTES + FIXED_BYTES, len(encoded)):
         for value in (0x00, 0x50, 0xFF):
             changed = bytearray(encoded)
             changed[index] = value
-            try:
-                decode_request(request_pdu(bytes(changed)))
-            except ProtocolError:
-                continue
+            n_read += is_read(bytes(changed))
+    assert n_read > len(encoded)  # most bytes are of UIDs, which may be any text
+    for end in [PDU_HEAD_BYTES + FIXED_BYTES, *item_ends(encoded)[:-1]]:
+        assert not is_read(encoded[: end + 2] + b"\xff\xff" + encoded[end + 4 :])
 
 
 @pytest.mark.parametrize(

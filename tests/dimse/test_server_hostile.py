@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from dicom_node.dimse import association
 from dicom_node.upper_layer.pdu_stream import PduType
 from tests.dimse.listening_node import ListeningNode, StartNode
 from tests.dimse.raw_peer import RawPeer, associate_rq, dataset_part, echo_command, p_data, store_command
@@ -117,8 +116,7 @@ def test_a_peer_that_falls_silent_loses_its_place(start_node: StartNode) -> None
         assert node.instances() == []
 
 
-def test_a_message_that_drips_a_byte_a_pdu_is_ended(start_node: StartNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(association, "MIN_BYTES_PER_S", 10_000)
+def test_a_message_that_drips_a_byte_a_pdu_is_ended(start_node: StartNode) -> None:
     with start_node(idle_timeout_s=0.5) as node, RawPeer(node.port) as peer:
         peer.associate()
         peer.send(p_data((3, 3, store_command("2.25.1"))))
@@ -137,6 +135,22 @@ def test_a_message_that_drips_a_byte_a_pdu_is_ended(start_node: StartNode, monke
         stop.set()
         dripper.join()
     assert number == PduType.ABORT
+
+
+def test_a_line_as_slow_as_a_modem_is_not_taken_for_dripping(start_node: StartNode) -> None:
+    """1200 bytes/s, as over 9600 baud, for several times the idle timeout."""
+    (ct,) = ct_series(n_slices=1, rows=16, columns=16)
+    uid, encoded = ct.dataset().SOPInstanceUID, dataset_part(ct.part10)
+    with start_node(idle_timeout_s=0.3) as node, RawPeer(node.port) as peer:
+        peer.associate()
+        peer.send(p_data((3, 3, store_command(uid))))
+        for begin in range(0, len(encoded), 60):
+            time.sleep(0.05)
+            is_last = begin + 60 >= len(encoded)
+            peer.send(p_data((3, 2 if is_last else 0, encoded[begin : begin + 60])))
+        assert peer.status() == 0
+        assert len(encoded) / 1200 > 3 * 0.3
+        assert node.dataset_bytes(uid) == encoded
 
 
 def test_a_peer_with_tiny_pdus_still_gets_its_answers(node: ListeningNode) -> None:

@@ -55,6 +55,17 @@ def test_each_encoding_gives_the_same_header(objects: ObjectStore, syntax: str) 
         assert (header.texts["Rows"], header.texts["PatientID"]) == ("16", "P1")
 
 
+def test_the_last_attribute_of_the_index_is_read_and_what_follows_is_not_looked_at(objects: ObjectStore) -> None:
+    sent = instance(3, PerformedProcedureStepStartDate="20260301", PerformedProcedureStepStartTime="081530")
+    end = sent.encoded.index(b"081530") + 6
+    assert sent.encoded[end - 14 : end] == struct.pack("<HH2sH", 0x0040, 0x0245, b"TM", 6) + b"081530"
+    hostile = struct.pack("<HH2sHI", 0x0040, 0x0260, b"SQ", 0, 0xFFFFFFFF) + b"\xff" * 50
+    for rest in (b"", hostile):
+        header = header_of(objects, replace(sent, encoded=sent.encoded[:end] + rest))
+        assert header.texts["PerformedProcedureStepStartTime"] == "081530"
+    assert json.loads(header.dicom_json("series"))["00400245"] == {"vr": "TM", "Value": ["081530"]}
+
+
 def test_a_deflated_dataset_is_read(objects: ObjectStore) -> None:
     sent = instance(3)
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
