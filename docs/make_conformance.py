@@ -172,10 +172,10 @@ def _run() -> Iterator[str]:
     images = sorted(UID(uid).name for uid in objects.IMAGE_CLASSES)
     yield f"Instances of {', '.join(images[:-1])} and {images[-1]}, unless one of these holds:\n"
     yield "- this node wrote it, or another installation of it (`own-result`);"
-    yield f"- Image Type has LOCALIZER (`localizer`), {' or '.join(sorted(objects.TILED_IMAGE_TYPES))} (`mosaic`),"
-    yield f"  or {' or '.join(sorted(objects.MAP_IMAGE_TYPES))} (`derived-map`);"
+    yield f"- Image Type has LOCALIZER (`localizer`) or {' or '.join(sorted(objects.MAP_IMAGE_TYPES))} (`derived-map`);"
     yield "- Pixel Presentation is COLOR (`derived-map`), or the pixels are in colour (`colour-image`);"
     yield "- a UID that identifies it is missing (`uid-missing`, `sop-class-missing`).\n"
+    yield from _mosaics()
     yield "The rules that come with the node skip these series before anything is read; the first that takes every"
     yield "instance of a series decides:\n"
     rules = load_rules(None, peer_names=()).series
@@ -194,6 +194,35 @@ def _run() -> Iterator[str]:
     yield "them alone is *skipped* (`not-a-ct-or-mr-image`); beside images of their series they are remarked on"
     yield "(`objects-left-out`). The offline command names them in `summary.json`:\n"
     yield from _table(("code", "SOP classes"), _class_rows())
+
+
+def _mosaics() -> Iterator[str]:
+    yield f"Of MR Image Storage, pictures with {objects.MOSAIC} (Siemens) or {objects.VFRAME} (United Imaging) in Image"
+    yield "Type hold a slice in each tile. They are cut into slices by these attributes:\n"
+    yield from _table(
+        ("what", f"Siemens, {objects.MOSAIC}", f"United Imaging, {objects.VFRAME}"),
+        (
+            ("private creators", "`SIEMENS CSA HEADER`, `SIEMENS MR HEADER`", "`Image Private Header`"),
+            (
+                "number of tiles",
+                "NumberOfImagesInMosaic of the CSA header (0029,xx10), or (0019,xx0A)",
+                "items of (0065,xx51), and (0065,xx50) where it is there",
+            ),
+            (
+                "first position",
+                "Image Position (Patient), half the picture less half a tile further along both sides",
+                "Image Position (Patient) in the item of the tile",
+            ),
+            (
+                "other positions",
+                "SliceNormalVector of the CSA header, Spacing Between Slices (0018,0088)",
+                "Image Position (Patient) in the item of the tile",
+            ),
+        ),
+    )
+    yield "\nWhere one of them is missing, or contradicts another or the pixels, the series is refused (`mosaic`)."
+    yield "Frames of a SEG have a tile's size and place, and name the mosaic as their source: without frame number, and"
+    yield "with Spatial Locations Preserved NO, because a tile does not lie where the mosaic's own attributes say.\n"
 
 
 def _in_words(condition: Any) -> str:  # noqa: ANN401  # a model of the rules

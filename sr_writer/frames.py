@@ -145,7 +145,8 @@ def _derivation_item(source: PlaneSource) -> Dataset:
     reference.ReferencedSOPInstanceUID = source.sop_instance_uid
     if source.frame_number is not None:
         reference.ReferencedFrameNumber = source.frame_number
-    reference.SpatialLocationsPreserved = "YES"
+    # A tile's pixel has another row and column in the mosaic, and the mosaic's own position is not that of the tile.
+    reference.SpatialLocationsPreserved = "NO" if source.is_tile else "YES"
     reference[_PURPOSE_OF_REFERENCE_CODE_SEQUENCE] = _code_sequence(_PURPOSE_OF_REFERENCE_CODE_SEQUENCE, SOURCE_IMAGE)
     item = Dataset()
     item.SourceImageSequence = [reference]

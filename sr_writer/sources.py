@@ -37,6 +37,11 @@ class PlaneSource(Protocol):
         """Number of the frame in the instance, from 1."""
         ...
 
+    @property
+    def is_tile(self) -> bool:
+        """Whether the slice is a tile of a mosaic, and does not lie where the instance's own position says."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
@@ -45,6 +50,7 @@ class SourceFrame:
     sop_class_uid: str
     sop_instance_uid: str
     frame_number: int | None
+    is_tile: bool = False
 
 
 def find_plane_sources(headers: Sequence[Dataset], grid: FrameGrid) -> tuple[PlaneSource, ...]:

@@ -268,7 +268,7 @@ def _series(
         for edit in edits:
             if edit is not None:
                 edit(ds, index)
-        _compress(ds, transfer_syntax_uid)
+        compress(ds, transfer_syntax_uid)
         instances.append(encode(ds))
     return SyntheticSeries(
         instances=tuple(instances),
@@ -335,7 +335,7 @@ def _set_pixels(ds: Dataset, plane: NDArray[np.floating]) -> None:
     ds["PixelData"].VR = "OW"
 
 
-def _compress(ds: Dataset, transfer_syntax_uid: str) -> None:
+def compress(ds: Dataset, transfer_syntax_uid: str) -> None:
     """Encode the pixels in the transfer syntax, or choose how the dataset is written."""
     if transfer_syntax_uid in ENCODED_BY_PYDICOM:
         ds.compress(transfer_syntax_uid, generate_instance_uid=False)
@@ -378,7 +378,7 @@ def enhanced_mr(
     ds.PixelData = b"".join(sources[index].PixelData for index in order)
     if edit is not None:
         edit(ds)
-    _compress(ds, transfer_syntax_uid)
+    compress(ds, transfer_syntax_uid)
     return encode(ds)
 
 

@@ -67,14 +67,14 @@ def sphere_series(
 
 
 def segment_points(part10: bytes, segment_number: int = 1) -> dict[str, NDArray[np.float64]]:
-    """(voxel, 3) LPS of a segment's voxels, by the SOP Instance UID of the source of their frame."""
+    """(voxel, 3) LPS of a segment's voxels, by the SOP Instance UID of the source of their frames."""
     ds = dcmread(BytesIO(part10))
     shared = ds.SharedFunctionalGroupsSequence[0]
     cosines = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
     row_spacing, column_spacing = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
     bits = np.unpackbits(np.frombuffer(ds.PixelData, np.uint8), bitorder="little")
     n_pixels = ds.Rows * ds.Columns
-    points: dict[str, NDArray[np.float64]] = {}
+    points: dict[str, list[NDArray[np.float64]]] = {}
     for frame_index, item in enumerate(ds.PerFrameFunctionalGroupsSequence):
         if item.SegmentIdentificationSequence[0].ReferencedSegmentNumber != segment_number:
             continue
@@ -82,10 +82,10 @@ def segment_points(part10: bytes, segment_number: int = 1) -> dict[str, NDArray[
         rows, columns = np.nonzero(pixels)
         position = np.array(item.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
         source = item.DerivationImageSequence[0].SourceImageSequence[0]
-        points[_key(source)] = (
+        points.setdefault(_key(source), []).append(
             position + np.outer(columns * column_spacing, cosines[:3]) + np.outer(rows * row_spacing, cosines[3:])
         )
-    return points
+    return {key: np.concatenate(of_frames) for key, of_frames in points.items()}
 
 
 def _key(source: Dataset) -> str:

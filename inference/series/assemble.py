@@ -26,11 +26,12 @@ from inference.series.geometry import StackGeometry, stack_geometry
 from inference.series.instances import Instance, InstanceSource, read_instance, reading
 from inference.series.limits import MAX_ENCODED_BYTES, MAX_HELD_BYTES, MAX_STACKS, MAX_VOXELS
 from inference.series.objects import CT_CLASSES, check_suitable, sop_class_uid_of
-from inference.series.pixels import Encoded, check_pixel_data, encoded_frames, stored_values, write_measured_values
+from inference.series.pixels import check_pixel_data, write_measured_values
 from inference.series.planes import Plane, planes_of, value_remarks
 from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
 from inference.series.stack_policy import choose_stacks, repeats_stack
 from inference.series.stacks import Stack, stacks_of
+from inference.series.tile_pixels import EncodedPlane, encoded_planes, plane_values
 from inference.series.volume import FrameReference, Remark, SourceVolume
 
 N_DECODERS = min(8, os.cpu_count() or 1)
@@ -65,7 +66,8 @@ def assemble_volumes(
         A leaf that says what is wrong with the series.
     """
     instances, remarks = _suitable_instances(sources)
-    series_instance_uid = str(instances[0].header.SeriesInstanceUID)
+    with reading(instances[0].name):  # a hostile UID is a sequence, of which the items are read here
+        series_instance_uid = str(instances[0].header.SeriesInstanceUID)
     check_concatenations(instances, series_instance_uid)
     planes = _planes(instances, series_instance_uid)
     found = stacks_of(planes, series_instance_uid)
@@ -78,7 +80,7 @@ def assemble_volumes(
     if n_voxels > MAX_VOXELS:
         raise SeriesTooLargeError(series_instance_uid, "voxels of all stacks", n_voxels, MAX_VOXELS)
     wanted = {id(plane.instance): plane for stack in chosen for plane in stack.planes}.values()
-    frames = {id(plane.instance): encoded_frames(plane.instance, plane.pixel_format) for plane in wanted}
+    frames = {id(plane.instance): encoded_planes(plane) for plane in wanted}
     with ThreadPoolExecutor(N_DECODERS, thread_name_prefix="decode") as pool:
         return tuple(
             _source_volume(geometry, number, stack.name, frames, remarks, pool)
@@ -121,7 +123,8 @@ def _planes(instances: Sequence[Instance], series_instance_uid: str) -> list[Pla
                 raise MixedSeriesError(series_instance_uid, uid)
             of_instance = list(planes_of(instance))
             pixel_format = of_instance[0].pixel_format
-            n_voxels += pixel_format.rows * pixel_format.columns * pixel_format.n_frames
+            if of_instance[0].tiles is None:  # of mosaics, hundreds of repetitions, only what is run is ever decoded
+                n_voxels += pixel_format.rows * pixel_format.columns * pixel_format.n_frames
             if n_voxels > MAX_VOXELS:
                 raise SeriesTooLargeError(series_instance_uid, "voxels", n_voxels, MAX_VOXELS)
             check_pixel_data(instance, pixel_format)
@@ -181,7 +184,7 @@ def _source_volume(
     stack: StackGeometry,
     stack_number: int,
     stack_name: str,
-    frames: dict[int, list[Encoded]],
+    frames: dict[int, list[EncodedPlane]],
     series_remarks: tuple[Remark, ...],
     pool: ThreadPoolExecutor,
 ) -> SourceVolume:
@@ -192,7 +195,7 @@ def _source_volume(
 
     def place(frame: int, plane: Plane) -> None:
         encoded = frames[id(plane.instance)][plane.frame_index]
-        write_measured_values(stored_values(encoded, plane), plane, voxels[windows[frame]])
+        write_measured_values(plane_values(encoded, plane), plane, voxels[windows[frame]])
         frames[id(plane.instance)][plane.frame_index] = b""  # each frame is in one stack: free it
 
     for _ in pool.map(lambda pair: place(*pair), enumerate(stack.planes)):
@@ -219,7 +222,8 @@ def _source_volume(
 
 def _frame_reference(plane: Plane) -> FrameReference:
     header = plane.instance.header
-    return FrameReference(sop_class_uid_of(header), str(header.SOPInstanceUID), plane.frame_number)
+    uids = sop_class_uid_of(header), str(header.SOPInstanceUID)
+    return FrameReference(*uids, plane.frame_number, is_tile=plane.tiles is not None)
 
 
 def _headers(planes: Sequence[Plane]) -> tuple[Dataset, ...]:

@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from pydicom import Dataset
-from pydicom.tag import Tag
-
+from inference.series.header_values import first_value, private_value
 from inference.series.instances import reading
 from inference.series.objects import image_type_of
-from inference.series.planes import Plane, first_value
+from inference.series.planes import Plane
 
 MAX_NAME_LENGTH = 64
 GE_B_VALUE_OFFSET = 1_000_000_000  # GE adds it to some b-values, as dcm2niix's authors found
 GE_COMPLEX_COMPONENTS: Mapping[int, str] = MappingProxyType({0: "MAGNITUDE", 1: "PHASE", 2: "REAL", 3: "IMAGINARY"})
 NOT_MAGNITUDE = frozenset({"PHASE", "REAL", "IMAGINARY", "P", "R", "I", "PHASE MAP", "PHASE_MAP"})
-
-Places = tuple[Dataset, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ def _image_type(plane: Plane) -> str:
     values = [str(v).strip().upper() for v in frame_type] if frame_type else list(image_type_of(plane.places[-1]))
     component = first_value(plane.places, "ComplexImageComponent")
     if component is None:
-        ge = _number(_private(plane.places, 0x0043, "GEMS_PARM_01", 0x2F))
+        ge = _number(private_value(plane.places, 0x0043, "GEMS_PARM_01", 0x2F))
         component = None if ge is None else GE_COMPLEX_COMPONENTS.get(int(ge))
     if component and str(component) not in values:
         values.append(str(component))
@@ -95,9 +91,10 @@ def _b_value(plane: Plane) -> str:
         (0x0019, "SIEMENS MR HEADER", 0x0C),
         (0x2001, "Philips Imaging DD 001", 0x03),
         (0x0043, "GEMS_PARM_01", 0x39),
+        (0x0065, "Image Private Header", 0x09),
     ):
         if value is None:
-            value = _private(plane.places, group, creator, element)
+            value = private_value(plane.places, group, creator, element)
     number = _number(value)
     return "" if number is None else _text(number % GE_B_VALUE_OFFSET)
 
@@ -108,15 +105,16 @@ def _gradient(plane: Plane) -> str:
     nested = first_value(plane.places, "DiffusionGradientDirectionSequence")
     if value is None and nested:
         value = nested[0].get("DiffusionGradientOrientation")
-    if value is None:
-        value = _private(plane.places, 0x0019, "SIEMENS MR HEADER", 0x0E)
+    for group, creator, element in ((0x0019, "SIEMENS MR HEADER", 0x0E), (0x0065, "Image Private Header", 0x37)):
+        if value is None:
+            value = private_value(plane.places, group, creator, element)
     if value is not None:
         return _text(value)
     for group, creator, elements in (
         (0x0019, "GEMS_ACQU_01", (0xBB, 0xBC, 0xBD)),
         (0x2005, "Philips MR Imaging DD 001", (0xB0, 0xB1, 0xB2)),
     ):
-        parts = [_private(plane.places, group, creator, element) for element in elements]
+        parts = [private_value(plane.places, group, creator, element) for element in elements]
         if all(part is not None for part in parts):
             return _text(parts)
     return ""
@@ -149,24 +147,6 @@ TRAITS: tuple[Trait, ...] = (
     Trait("Instance", False, _multi_frame_instance),
 )
 REPETITION = "repetition"  # told by order alone
-
-
-def _private(places: Places, group: int, creator: str, element: int) -> Any:  # noqa: ANN401  # whatever the VR says
-    """Value of a vendor's attribute; also where an anonymiser removed who reserved the block, not what is in it."""
-    for ds in places:
-        try:
-            return ds.private_block(group, creator)[element].value
-        except KeyError:
-            pass
-        tag = Tag(group, 0x1000 + element)
-        if tag in ds and Tag(group, 0x0010) not in ds and _is_by(ds, creator):
-            return ds[tag].value
-    return None
-
-
-def _is_by(ds: Dataset, creator: str) -> bool:
-    """Whether the manufacturer is the one who uses this private creator."""
-    return str(ds.get("Manufacturer") or "").upper().startswith(creator[:2].upper())
 
 
 def _number(value: Any) -> float | None:  # noqa: ANN401  # whatever the VR says

@@ -43,6 +43,8 @@ class Part:
 
 def divide(planes: Sequence[Plane]) -> list[Part] | None:
     """Parts in the order of their contrast, then of time; None where nothing divides the planes into whole images."""
+    if any(plane.tiles is not None for plane in planes):
+        return _divide_mosaics(planes)
     positions = position_indices(planes)
     is_once = int(positions.max()) + 1 == len(planes)
     if is_once and not _may_be_interleaved(planes, positions):
@@ -59,6 +61,24 @@ def divide(planes: Sequence[Plane]) -> list[Part] | None:
             if table.is_clean(labels, is_complete=is_complete):
                 return table.parts(labels, is_by_order=True)
     return None
+
+
+def _divide_mosaics(planes: Sequence[Plane]) -> list[Part] | None:
+    """Each mosaic is a part, whatever place motion correction gave it; planes among them are divided as usual."""
+    tiles = [plane for plane in planes if plane.tiles is not None]
+    others = [plane for plane in planes if plane.tiles is None]
+    numbers = {id(plane.instance): 0 for plane in tiles}  # in the order of the instances
+    numbers.update(zip(numbers, range(len(numbers)), strict=True))
+    labels = np.array([numbers[id(plane.instance)] for plane in tiles], np.intp)
+    known: dict[int, tuple[str, ...]] = {}  # traits of tiles that have no header of their own
+    values = [known.get(id(plane.places)) or known.setdefault(id(plane.places), traits_of(plane)) for plane in tiles]
+    parts = _Table(tiles, labels, values).parts(labels)
+    if len(parts) > 1 and not any(part.differing for part in parts):
+        parts = _numbered(parts)
+    if not others:
+        return parts
+    rest = divide(others) if len(others) >= MIN_SLICES else None
+    return None if rest is None else [*parts, *rest]
 
 
 def _may_be_interleaved(planes: Sequence[Plane], positions: Codes) -> bool:
@@ -142,12 +162,7 @@ class _Table:
             shared = tuple((TRAITS[index].name, own[index]) for index in constant)
             keyed.append(((order, first), Part([self._planes[int(index)] for index in member], pairs, shared)))
         parts = [part for _, part in sorted(keyed, key=lambda item: item[0])]
-        if is_by_order:
-            parts = [
-                replace(part, differing=(*part.differing, (REPETITION, str(number))))
-                for number, part in enumerate(parts, start=1)
-            ]
-        return parts
+        return _numbered(parts) if is_by_order else parts
 
     def _joined(self, chosen: Sequence[int]) -> Codes:
         """Labels for equal values of all chosen traits."""
@@ -179,6 +194,14 @@ class _Table:
             if np.any(np.diff(ranks[member]) < 0) and not _is_in_blocks(self._positions[member]):
                 return None
         return ranks
+
+
+def _numbered(parts: Sequence[Part]) -> list[Part]:
+    """Name parts by their order."""
+    return [
+        replace(part, differing=(*part.differing, (REPETITION, str(number))))
+        for number, part in enumerate(parts, start=1)
+    ]
 
 
 def _is_in_blocks(codes: Codes) -> bool:

@@ -180,11 +180,14 @@ class DerivedMapError(UnsuitableObjectError):
 
 
 class MosaicError(UnsuitableObjectError):
-    """Many slices tiled in one picture."""
+    """A picture of many slices whose places are missing from the header, or contradict themselves or the pixels."""
 
     code = "mosaic"
-    what = "a mosaic, many slices tiled in one picture"
-    way_out = "export the series again without mosaic, or as Enhanced MR"
+    what = "a mosaic whose tiles cannot be placed in the patient"
+    way_out = (
+        "not processed, because nothing is invented; send it with its private attributes, which an anonymiser may have "
+        "removed, without mosaic, or as Enhanced MR"
+    )
 
 
 class NoPixelDataError(UnsuitableObjectError):

@@ -114,7 +114,7 @@ def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGe
     beside_mm = positions - positions[0] - np.outer(along_mm, normal)
     shifts, shift_remarks = _whole_pixel_shifts(beside_mm, along_mm, first, uid)
     first_indices = np.column_stack((grid.slice_indices, shifts - shifts.min(axis=0)))
-    rows, columns = first.pixel_format.rows, first.pixel_format.columns
+    rows, columns = first.rows, first.columns
     shape = (grid.n_slices, rows + int(np.ptp(shifts[:, 0])), columns + int(np.ptp(shifts[:, 1])))
     if math.prod(shape) > MAX_VOXELS:
         raise SeriesTooLargeError(uid, "voxels once it is straight and even", math.prod(shape), MAX_VOXELS)
@@ -164,7 +164,7 @@ def _whole_pixel_shifts(
     how = "put right by whole pixels for the models, results lie on the slices as received"
     if off_line[worst] <= tolerance_mm:
         return shifts, (Remark("tilted", f"slices lean by {angle_deg:.1f} degrees (a gantry tilt); {how}"),)
-    size = np.array([first.pixel_format.rows, first.pixel_format.columns])
+    size = np.array([first.rows, first.columns])
     if np.any(np.ptp(_pixels_of(off_line_mm, first), axis=0) > MAX_SHIFT_FRACTION * size):
         raise SlicesNotAlignedError(uid, worst + 1, float(off_line[worst]))
     text = f"slice {worst + 1} lies {off_line[worst]:.2f} mm beside the line through the others; {how}"

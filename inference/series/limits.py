@@ -13,6 +13,7 @@ PIXEL_SPACINGS_MM = (1e-3, 1e3)  # a micrometre to a metre
 MAX_SEQUENCE_ITEMS = 300_000  # where pydicom has to unfold them all to read an unusual file
 MAX_UNUSUAL_BYTES = 2**27  # of such a file
 MAX_STACKS = 16
+MAX_TILES = 1024  # of a mosaic; the largest have some two hundred
 MIN_SLICES = 3  # with two, nothing shows whether the distance is the spacing or a gap
 MAX_ARCHIVE_MEMBERS = 200_000
 MAX_ARCHIVE_BYTES = 64 * 2**30  # sum of a zip's uncompressed sizes

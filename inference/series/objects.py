@@ -25,7 +25,6 @@ from inference.series.errors import (
     DicomdirError,
     EncapsulatedDocumentError,
     LocalizerError,
-    MosaicError,
     OtherImageError,
     ParametricMapError,
     PetError,
@@ -71,7 +70,7 @@ REFUSED_CLASSES: tuple[tuple[str, type[UnsuitableObjectError]], ...] = (
     ("1.2.840.10008.5.1.4.1.1.481", RadiotherapyObjectError),
 )
 
-TILED_IMAGE_TYPES = frozenset({"MOSAIC", "VFRAME"})  # Siemens; United Imaging
+MOSAIC, VFRAME = "MOSAIC", "VFRAME"  # in Image Type: many slices in one picture, of Siemens and United Imaging
 MAP_IMAGE_TYPES = frozenset({"METABOLITE_MAP"})
 IDENTIFYING_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
@@ -118,8 +117,6 @@ def _check_image_type(ds: Dataset, name: str) -> None:
     image_type = image_type_of(ds)
     if "LOCALIZER" in image_type:
         raise LocalizerError(name)
-    if TILED_IMAGE_TYPES.intersection(image_type):
-        raise MosaicError(name)
     # PixelPresentation COLOR: grey values only index a supplemental palette (PS3.3 C.8.16.2.1.1).
     if MAP_IMAGE_TYPES.intersection(image_type) or str(ds.get("PixelPresentation", "")) == "COLOR":
         raise DerivedMapError(name, "\\".join(image_type))

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.tag import BaseTag, Tag
 
-from inference.series.errors import GeometryMissingError, PixelFormatError, RescaleError
+from inference.series.errors import GeometryMissingError, MosaicError, PixelFormatError, RescaleError
+from inference.series.header_values import Places, first_number, first_value, private_items, private_value
 from inference.series.instances import Instance, reading
 from inference.series.limits import MAX_COORDINATE_MM, MAX_PLANE_PIXELS, MAX_VOXELS, PIXEL_SPACINGS_MM
-from inference.series.objects import CT_CLASSES, MULTI_FRAME_CLASSES, sop_class_uid_of
+from inference.series.objects import (
+    CT_CLASSES,
+    MOSAIC,
+    MULTI_FRAME_CLASSES,
+    VFRAME,
+    image_type_of,
+    sop_class_uid_of,
+)
+from inference.series.siemens_mosaic import csa_header_of, siemens_tile_grid, siemens_tile_positions
+from inference.series.tile_grid import TileGrid
+from inference.series.united_imaging import united_imaging_tiles
 from inference.series.volume import Remark
 
 DIRECTION_TOLERANCE = 1e-3  # of length 1 and of a right angle: coarser rounding than any modality writes
@@ -40,7 +48,7 @@ class Plane:
 
     instance: Instance
     pixel_format: PixelFormat
-    frame_index: int
+    frame_index: int  # among the frames of the instance, or the tiles of a mosaic
     frame_number: int | None  # None for single-frame instances
     position_mm: NDArray[np.float64]
     row_direction: NDArray[np.float64]  # along which the column index grows
@@ -51,7 +59,18 @@ class Plane:
     spacing_between_slices_mm: float | None
     slice_thickness_mm: float | None
     frame_of_reference_uid: str | None
-    places: tuple[Dataset, ...]  # where the frame's attributes stand, the nearer first
+    places: Places  # where the frame's attributes stand, the nearer first
+    tiles: TileGrid | None = None  # of a mosaic: the plane is one tile of its frame
+
+    @property
+    def rows(self) -> int:
+        """Rows of the plane, which are the frame's unless it is a mosaic."""
+        return self.pixel_format.rows if self.tiles is None else self.tiles.rows
+
+    @property
+    def columns(self) -> int:
+        """Columns of the plane."""
+        return self.pixel_format.columns if self.tiles is None else self.tiles.columns
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -60,18 +79,69 @@ class Plane:
 
 
 def planes_of(instance: Instance) -> Iterator[Plane]:
-    """Describe every frame of a CT or MR image; raises a leaf of ``UnsuitableObjectError``."""
+    """Describe every frame of a CT or MR image, or every tile of a mosaic.
+
+    Raises
+    ------
+    UnsuitableObjectError
+        A leaf that says what is missing or contradicts itself.
+    """
     ds = instance.header
     is_multi_frame = sop_class_uid_of(ds) in MULTI_FRAME_CLASSES
     pixel_format = _pixel_format(ds, instance.name)
     if not is_multi_frame:
         if pixel_format.n_frames != 1:
             raise PixelFormatError(instance.name, f"{pixel_format.n_frames} frames in a single-frame class")
-        yield _plane(instance, pixel_format, 0, None, (ds,))
+        image_type = image_type_of(ds)
+        if VFRAME in image_type:
+            yield from _united_imaging_tiles(instance, pixel_format)
+        elif MOSAIC in image_type:
+            yield from _siemens_tiles(instance, pixel_format)
+        else:
+            yield _plane(instance, pixel_format, 0, None, (ds,))
         return
     shared, per_frame = _functional_groups(ds, pixel_format, instance.name)
+    if pixel_format.n_frames == 1:
+        _check_frame_is_no_mosaic(ds, instance.name)
     for frame_index, groups in enumerate(per_frame):
         yield _plane(instance, pixel_format, frame_index, frame_index + 1, (groups, shared))
+
+
+def _siemens_tiles(instance: Instance, pixel_format: PixelFormat) -> Iterator[Plane]:
+    """The tiles of a Siemens mosaic, or the one plane of what only says that it is one."""
+    whole = _plane(instance, pixel_format, 0, None, (instance.header,))
+    csa = csa_header_of(instance.header, instance.name)
+    grid = siemens_tile_grid(instance.header, csa, (pixel_format.rows, pixel_format.columns), instance.name)
+    if grid is None:
+        yield whole
+        return
+    directions, step_mm = (whole.row_direction, whole.column_direction), whole.spacing_between_slices_mm
+    positions_mm = siemens_tile_positions(
+        csa, grid, whole.position_mm, directions, whole.spacing_mm, step_mm, instance.name
+    )
+    for index, position_mm in enumerate(positions_mm):
+        yield replace(whole, frame_index=index, position_mm=position_mm, tiles=grid)
+
+
+def _united_imaging_tiles(instance: Instance, pixel_format: PixelFormat) -> Iterator[Plane]:
+    """The tiles of a United Imaging mosaic, each with its own position."""
+    ds, size = instance.header, (pixel_format.rows, pixel_format.columns)
+    grid, items = united_imaging_tiles(ds, size, instance.name)
+    for index, item in enumerate(items):
+        yield replace(_plane(instance, pixel_format, index, None, (item, ds)), tiles=grid)
+
+
+def _check_frame_is_no_mosaic(ds: Dataset, name: str) -> None:
+    """Refuse a multi-frame image whose only frame is a mosaic, as navigators of Numaris X are.
+
+    Where there are several frames they are the slices, whatever Image Type still says.
+    """
+    words = set(image_type_of(ds))
+    for item in private_items((ds.PerFrameFunctionalGroupsSequence[0],), 0x0021, "SIEMENS MR SDI 02", 0xFE):
+        text = private_value((item,), 0x0021, "SIEMENS MR SDI 02", 0x75)
+        words.update([text] if isinstance(text, str) else text or ())
+    if MOSAIC in words:
+        raise MosaicError(name, "the only frame of a multi-frame image, which has no CSA header")
 
 
 def value_remarks(plane: Plane) -> tuple[Remark, ...]:
@@ -112,7 +182,7 @@ def _plane(
     pixel_format: PixelFormat,
     frame_index: int,
     frame_number: int | None,
-    places: tuple[Dataset, ...],
+    places: Places,
 ) -> Plane:
     """Read one frame's attributes from ``places``, the nearer first."""
     name = instance.name
@@ -127,7 +197,7 @@ def _plane(
             name, f"Pixel Spacing {spacing}, expected two values of {smallest:g} to {largest:g} mm"
         )
     slope, intercept = _rescale(places, name)
-    between = _number(places, "SpacingBetweenSlices")
+    between = first_number(places, "SpacingBetweenSlices")
     return Plane(
         instance=instance,
         pixel_format=pixel_format,
@@ -140,29 +210,13 @@ def _plane(
         rescale_slope=slope,
         rescale_intercept=intercept,
         spacing_between_slices_mm=abs(between) if between else None,
-        slice_thickness_mm=_number(places, "SliceThickness"),
+        slice_thickness_mm=first_number(places, "SliceThickness"),
         frame_of_reference_uid=str(instance.header.get("FrameOfReferenceUID") or "") or None,
         places=places if frame_number is None else (*places, instance.header),
     )
 
 
-@cache
-def _tag(keyword: str) -> BaseTag:
-    return Tag(keyword)
-
-
-def first_value(places: tuple[Dataset, ...], keyword: str) -> Any:  # noqa: ANN401  # whatever the VR says
-    """Value of ``keyword`` in the first place that has one."""
-    tag = _tag(keyword)
-    for ds in places:
-        if tag in ds:
-            value = ds[tag].value
-            if value is not None and value != "":
-                return value
-    return None
-
-
-def _numbers(places: tuple[Dataset, ...], keyword: str, n_values: int, name: str) -> tuple[float, ...]:
+def _numbers(places: Places, keyword: str, n_values: int, name: str) -> tuple[float, ...]:
     """Exactly ``n_values`` finite numbers."""
     try:
         value = first_value(places, keyword)
@@ -172,15 +226,6 @@ def _numbers(places: tuple[Dataset, ...], keyword: str, n_values: int, name: str
     if len(numbers) != n_values or not all(math.isfinite(v) for v in numbers):
         raise GeometryMissingError(name, f"{keyword} has {len(numbers)} usable values, expected {n_values}")
     return numbers
-
-
-def _number(places: tuple[Dataset, ...], keyword: str) -> float | None:
-    """One finite number, or None."""
-    try:
-        number = float(first_value(places, keyword))
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _directions(cosines: tuple[float, ...], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -197,13 +242,13 @@ def _directions(cosines: tuple[float, ...], name: str) -> tuple[NDArray[np.float
     return row, column / np.linalg.norm(column)
 
 
-def _rescale(places: tuple[Dataset, ...], name: str) -> tuple[float, float]:
+def _rescale(places: Places, name: str) -> tuple[float, float]:
     """Slope and intercept; 1 and 0 where there are none (PS3.3 C.11.1)."""
     if first_value(places, "ModalityLUTSequence"):
         raise RescaleError(name, "a Modality LUT Sequence in place of slope and intercept")
     values = []
     for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
-        value = default if first_value(places, keyword) is None else _number(places, keyword)
+        value = default if first_value(places, keyword) is None else first_number(places, keyword)
         if value is None:
             raise RescaleError(name, f"{keyword} is not a finite number")
         values.append(value)

@@ -22,6 +22,8 @@ from inference.series.planes import Plane
 
 # Direction cosines of parallel planes differ by rounding only; 0.001 rad moves a voxel 250 mm away by 0.25 mm.
 PARALLEL_TOLERANCE = 1e-3
+# Scanners that follow the head's motion turn each repetition of a mosaic a little; its tiles stay together anyhow.
+MOTION_TOLERANCE = 0.1
 SPACING_TOLERANCE = 1e-3  # relative
 DIRECTIONS = ("sagittal", "coronal", "axial")
 ORIENTATION, SIZE = "orientation", "size"
@@ -54,8 +56,8 @@ class Stack:
     @property
     def n_voxels(self) -> int:
         """Size of all planes together."""
-        pixel_format = self.planes[0].pixel_format
-        return len(self.planes) * pixel_format.rows * pixel_format.columns
+        first = self.planes[0]
+        return len(self.planes) * first.rows * first.columns
 
     def value_of(self, trait: str) -> str:
         """Value of a trait that all planes share; empty where they don't, or it is unknown."""
@@ -108,7 +110,7 @@ def _names_of_groups(groups: Sequence[Sequence[Plane]]) -> list[tuple[tuple[str,
     for group in groups:
         first = group[0]
         direction = DIRECTIONS[int(np.argmax(np.abs(first.normal)))]
-        size = f"{first.pixel_format.columns}x{first.pixel_format.rows}"
+        size = f"{first.columns}x{first.rows}"
         names.append(((ORIENTATION, direction), (SIZE, size)))
     if len({name[1] for name in names}) == 1:
         names = [name[:1] for name in names]
@@ -138,16 +140,17 @@ def _alike(planes: Iterable[Plane]) -> list[list[Plane]]:
 
 
 def _same_size(first: Plane, other: Plane) -> bool:
-    return (first.pixel_format.rows, first.pixel_format.columns) == (
-        other.pixel_format.rows,
-        other.pixel_format.columns,
-    ) and all(abs(a - b) <= SPACING_TOLERANCE * a for a, b in zip(first.spacing_mm, other.spacing_mm, strict=True))
+    return (first.rows, first.columns) == (other.rows, other.columns) and all(
+        abs(a - b) <= SPACING_TOLERANCE * a for a, b in zip(first.spacing_mm, other.spacing_mm, strict=True)
+    )
 
 
 def _parallel(first: Plane, other: Plane) -> bool:
+    are_tiles = first.tiles is not None and other.tiles is not None and first.instance is not other.instance
+    tolerance = MOTION_TOLERANCE if are_tiles else PARALLEL_TOLERANCE
     return bool(
-        abs(first.row_direction - other.row_direction).max() <= PARALLEL_TOLERANCE
-        and abs(first.column_direction - other.column_direction).max() <= PARALLEL_TOLERANCE
+        abs(first.row_direction - other.row_direction).max() <= tolerance
+        and abs(first.column_direction - other.column_direction).max() <= tolerance
     )
 
 
@@ -160,7 +163,6 @@ def _mixed(groups: Sequence[Sequence[Plane]], uid: str) -> StackError:
     )
     if orientations > 1:
         return MixedOrientationError(uid, orientations)
-    formats = (group[0].pixel_format for group in groups)
-    sizes = sorted({f"{pixel_format.columns} x {pixel_format.rows}" for pixel_format in formats})
+    sizes = sorted({f"{group[0].columns} x {group[0].rows}" for group in groups})
     spacings = sorted({f"{group[0].spacing_mm[0]:g} x {group[0].spacing_mm[1]:g} mm" for group in groups})
     return MixedSizeError(uid, ", ".join(sizes if len(sizes) > 1 else spacings))

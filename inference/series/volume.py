@@ -13,11 +13,18 @@ from pydicom import Dataset
 
 @dataclass(frozen=True, slots=True)
 class FrameReference:
-    """The instance, and its frame where it has several, that a plane was read from."""
+    """The instance, and its frame where it has several, that a plane was read from.
+
+    Attributes
+    ----------
+    is_tile
+        The plane is one tile of a mosaic; it does not lie where the instance's own position and size say.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
     frame_number: int | None = None
+    is_tile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class SourceVolume:
         One per frame, in the order of ``frames``; empty for NIfTI.
     headers
         Source datasets without pixel data, overlays and bulky private values: one per frame in that order for
-        single-frame instances, one per instance for multi-frame ones; empty for NIfTI.
+        single-frame instances, one per instance for multi-frame ones and mosaics; empty for NIfTI.
     modality
         ``CT``, ``MR``, or empty when unknown (NIfTI).
     stack_number

@@ -41,6 +41,7 @@ from dicom_node.upper_layer.pdu_stream import Pdu, PduType, p_data_pdus, split_p
 from dicom_node.upper_layer.presentation import AnsweredContext
 from inference.errors import SeriesError
 from inference.series.assemble import assemble_volumes
+from inference.series.csa import CsaError, read_csa
 from part10.damage import PYDICOM_ERRORS
 from part10.errors import Part10Error
 from part10.file_meta import START_BYTES, dataset_offset
@@ -48,8 +49,10 @@ from part10.header import Header, is_bulk, read_header
 from part10.inflate import InflatedFile, bounded_for_pydicom, is_deflated
 from part10.pixel_data import PixelDataLocation, read_pixel_data_location
 from part10.select import select_elements
+from tests.csa_writer import mosaic_tags, write_csa
 from tests.dimse.raw_peer import echo_command, store_command
 from tests.factories import EncodedInstance, ct_series, enhanced_mr, mr_series
+from tests.mosaics import oblique_series, siemens_mosaic, united_imaging_mosaic
 
 SYNTAXES = (
     ExplicitVRLittleEndian,
@@ -64,6 +67,7 @@ ENCODINGS = ((False, True), (True, True), (False, False))  # implicit VR, little
 MAX_INFLATED_BYTES = 2**20
 SERIES = {uid: ct_series(4, rows=32, columns=32, transfer_syntax_uid=uid) for uid in SYNTAXES}
 GOOD = tuple(SERIES[ExplicitVRLittleEndian])
+MOSAICS = tuple(make(oblique_series(4, rows=6, columns=8)) for make in (siemens_mosaic, united_imaging_mosaic))
 ENHANCED = enhanced_mr(mr_series(3, rows=32, columns=32))
 
 
@@ -81,6 +85,21 @@ def single_file(data: bytes) -> None:
         for source in assemble_volumes([EncodedInstance("fuzzed", data)]):
             assert np.isfinite(source.volume.affine).all()
             assert np.isfinite(source.volume.array).all()
+
+
+def mosaic(data: bytes) -> None:
+    """A file with many slices in its picture."""
+    with contextlib.suppress(SeriesError):
+        for source in assemble_volumes([EncodedInstance("fuzzed", data)]):
+            assert np.isfinite(source.volume.affine).all()
+            assert len(source.plane_sources) == len(source.volume.array)
+
+
+def csa_header(data: bytes) -> None:
+    """Siemens' private table of names and values."""
+    with contextlib.suppress(CsaError):
+        values = read_csa(data)
+        assert sum(len(value) for texts in values.values() for value in texts) <= len(data)
 
 
 def part10(data: bytes) -> None:
@@ -200,6 +219,8 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
         part10,
         volumes,
         single_file,
+        mosaic,
+        csa_header,
         association_request,
         association_acceptance,
         messages,
@@ -216,6 +237,10 @@ def seeds(name: str) -> list[bytes]:
         return [*(series[1].part10 for series in SERIES.values()), ENHANCED.part10, *_datasets()]
     if name == "single_file":
         return [ENHANCED.part10]
+    if name == "mosaic":
+        return [mosaic.part10 for mosaic in MOSAICS]
+    if name == "csa_header":
+        return [write_csa(mosaic_tags(7, (0.0, 0.6, 0.8)), version=version) for version in (1, 2)]
     if name == "association_request":
         return [_association_request()]
     if name == "association_acceptance":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 
@@ -14,6 +13,7 @@ from pydicom.dataset import Dataset
 
 from sr_writer.errors import GridMismatchError, PlaneSourceError, SourceHeaderError
 from sr_writer.objects import AlgorithmIdentity, WrittenObject
+from sr_writer.sources import SourceFrame
 from tests.factories import ct_series
 from tests.sr_writer.writing import (
     ALGORITHMS,
@@ -204,20 +204,13 @@ def test_frames_of_a_multi_frame_source_are_found_by_position() -> None:
     assert reference.ReferencedSOPInstanceUID == header.SOPInstanceUID
 
 
-@dataclass(frozen=True)
-class Frame:
-    sop_class_uid: str
-    sop_instance_uid: str
-    frame_number: int | None
-
-
 def test_two_frames_at_one_position_need_to_be_told_apart() -> None:
     series = ct_series(3)
     header = enhanced_header(series.affine, [0, 1, 2, 0, 1, 2])
     geometry, masks = series.truth.get_geometry(), masks_on(series.voxels.shape)
     with pytest.raises(PlaneSourceError, match="slice 1 of the mask lies at the position of 2 source frames"):
         write([header], geometry, *masks)
-    frames = [Frame(header.SOPClassUID, header.SOPInstanceUID, number) for number in (4, 5, 6)]
+    frames = [SourceFrame(header.SOPClassUID, header.SOPInstanceUID, number) for number in (4, 5, 6)]
     written = write([header], geometry, *masks, plane_sources=frames)
     assert written is not None
     item = dcmread(BytesIO(written.part10())).PerFrameFunctionalGroupsSequence[0]

@@ -1,0 +1,99 @@
+"""Values of a frame's header: of the standard's attributes and of vendors' private ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+from typing import Any, cast
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import BaseTag, Tag
+from pydicom.values import convert_SQ
+
+Places = tuple[Dataset, ...]  # where a frame's attributes stand, the nearer first
+
+# Manufacturers whose private creators do not begin as their name does.
+MANUFACTURERS: Mapping[str, tuple[str, ...]] = MappingProxyType({"Image Private Header": ("UIH", "UNITED IMAGING")})
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
+def first_value(places: Places, keyword: str) -> Any:  # noqa: ANN401  # whatever the VR says
+    """Value of ``keyword`` in the first place that has one."""
+    tag = _tag(keyword)
+    for ds in places:
+        if tag in ds:
+            value = ds[tag].value
+            if value is not None and value != "":
+                return value
+    return None
+
+
+def first_number(places: Places, keyword: str) -> float | None:
+    """One finite number, or None."""
+    return finite_number(first_value(places, keyword))
+
+
+def finite_number(value: Any) -> float | None:  # noqa: ANN401  # whatever the VR says
+    """The value as a finite number, or None."""
+    try:
+        number = float(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def several_numbers(value: Any, byte_format: str | None = None) -> tuple[float, ...]:  # noqa: ANN401
+    """Finite numbers of a value with one or several; empty where one of them is none.
+
+    A private attribute in implicit VR may come as bytes: text, or whole numbers of ``byte_format`` (numpy's).
+    """
+    if isinstance(value, bytes):
+        if byte_format is not None:
+            return tuple(float(n) for n in np.frombuffer(value[: len(value) // 2 * 2], byte_format))
+        value = value.rstrip(b"\0 ").decode("latin-1").split("\\")
+    if value is None or value == "":
+        return ()
+    values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else value
+    numbers = [finite_number(one) for one in values]
+    return tuple(n for n in numbers if n is not None) if None not in numbers else ()
+
+
+def private_value(places: Places, group: int, creator: str, element: int) -> Any:  # noqa: ANN401
+    """Value of a vendor's attribute in the first place that has one, or None.
+
+    It is also found where an anonymiser removed the private creator but left its elements, in the usual block.
+    """
+    for ds in places:
+        try:
+            return ds.private_block(group, creator)[element].value
+        except KeyError:
+            pass
+        tag = Tag(group, 0x1000 + element)
+        if tag in ds and Tag(group, 0x0010) not in ds and _is_by(ds, creator):
+            return ds[tag].value
+    return None
+
+
+def private_items(places: Places, group: int, creator: str, element: int) -> Sequence[Dataset]:
+    """Items of a vendor's sequence; empty where there is none.
+
+    With VR UN or in implicit VR it comes as bytes (PS3.5 6.2.2), of which the scan of the header bounded the nesting.
+    """
+    value = private_value(places, group, creator, element)
+    if isinstance(value, bytes) and value:
+        value = convert_SQ(value, is_implicit_VR=True, is_little_endian=True)
+    return cast("Sequence[Dataset]", value) if isinstance(value, DicomSequence) else ()
+
+
+def _is_by(ds: Dataset, creator: str) -> bool:
+    """Whether the manufacturer is the one who uses this private creator."""
+    prefixes = MANUFACTURERS.get(creator, (creator[:2].upper(),))
+    return str(ds.get("Manufacturer") or "").upper().startswith(prefixes)
