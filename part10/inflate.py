@@ -81,7 +81,12 @@ class InflatedFile:
         self._held.seek(0)
 
     def read(self, n_bytes: int | None = -1) -> bytes:
-        """Read up to ``n_bytes``; all that is left where it is negative or None."""
+        """Read up to ``n_bytes``; all that is left where it is negative or None.
+
+        A length beyond the bound is refused before anything is inflated for it.
+        """
+        if n_bytes is not None and n_bytes > self._max_bytes:
+            raise self._too_large()
         self._inflate_up_to(None if n_bytes is None or n_bytes < 0 else self._held.tell() + n_bytes)
         return self._held.read(n_bytes)
 
@@ -110,9 +115,12 @@ class InflatedFile:
             while (end is None or self._n_held < end) and (piece := self._next_piece()):
                 self._n_held += self._held.write(piece)
                 if self._n_held - self._begin > self._max_bytes:
-                    raise InflatesTooLargeError(f"inflates to more than {self._max_bytes} bytes")
+                    raise self._too_large()
         finally:
             self._held.seek(position)
+
+    def _too_large(self) -> InflatesTooLargeError:
+        return InflatesTooLargeError(f"inflates to more than {self._max_bytes} bytes")
 
     def _next_piece(self) -> bytes:
         """Some more inflated bytes; empty at the end."""

@@ -18,7 +18,7 @@ from part10.inflate import bounded_for_pydicom
 from part10.pixel_data import PixelDataLocation, read_pixel_data_location
 
 # A deflated header is inflated as far as it is read; what takes more than this until its pixel data is no header.
-MAX_INFLATED_HEADER_BYTES: Final = 1 << 28
+MAX_INFLATED_HEADER_BYTES: Final = 1 << 26
 
 
 @contextmanager

@@ -72,8 +72,11 @@ def test_a_bomb_costs_what_is_read_of_it_and_at_most_the_bound() -> None:
         file = InflatedFile(io.BytesIO(raw), max_bytes=16 * MB)
         assert file.read(2000).endswith(bytes(1000))
         assert tracemalloc.get_traced_memory()[1] < 4 * MB
-        with pytest.raises(InflatesTooLargeError):
-            file.read(10**9)
+        with pytest.raises(InflatesTooLargeError, match="inflates to more than 16777216 bytes"):
+            file.read(16 * MB + 1)
+        assert tracemalloc.get_traced_memory()[1] < 4 * MB
+        with pytest.raises(InflatesTooLargeError, match="inflates to more than 16777216 bytes"):
+            file.read()
         assert tracemalloc.get_traced_memory()[1] < 24 * MB
     finally:
         tracemalloc.stop()
