@@ -213,6 +213,9 @@ def run_schedule(settings: Settings) -> int:
 
 def run_work(settings: Settings) -> int:
     """Run the models on complete series until SIGTERM or SIGINT."""
+    from inference.threads import let_threads_sleep
+
+    let_threads_sleep()  # before torch is imported
     import torch
 
     from dicom_node.pipeline.retry import RetryPolicy

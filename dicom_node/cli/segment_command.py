@@ -66,6 +66,9 @@ def segment(
       dicom-node segment /data/study -o results
       dicom-node segment head.nii.gz export.zip -o results --device cuda
     """
+    from inference.threads import let_threads_sleep
+
+    let_threads_sleep()  # before what follows imports torch
     from dicom_node.cli.progress import make_progress, rejected_lines
     from dicom_node.offline.output import OutputFolder
     from dicom_node.offline.run import Failure, run_items, summarise
