@@ -6,10 +6,14 @@ replay what was found before.
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import io
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 from pydicom import dcmread
@@ -42,6 +46,8 @@ from dicom_node.upper_layer.presentation import AnsweredContext
 from inference.errors import SeriesError
 from inference.series.assemble import assemble_volumes
 from inference.series.csa import CsaError, read_csa
+from inference.series.nifti import read_nifti
+from inference.series.nifti_masks import write_nifti_mask
 from part10.damage import PYDICOM_ERRORS
 from part10.errors import Part10Error
 from part10.file_meta import START_BYTES, dataset_offset
@@ -53,6 +59,9 @@ from tests.csa_writer import mosaic_tags, write_csa
 from tests.dimse.raw_peer import echo_command, store_command
 from tests.factories import EncodedInstance, ct_series, enhanced_mr, mr_series
 from tests.mosaics import oblique_series, siemens_mosaic, united_imaging_mosaic
+from tests.nifti_files import nifti_bytes, voxels
+
+_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # no disk
 
 SYNTAXES = (
     ExplicitVRLittleEndian,
@@ -213,9 +222,26 @@ def command_set(data: bytes) -> None:
             decode(data)
 
 
+def nifti(data: bytes) -> None:
+    """A NIfTI file, plain or compressed; a mask on what was read is read again."""
+    with tempfile.TemporaryDirectory(dir=_MEMORY) as folder:
+        path, mask_path = Path(folder) / "fuzzed.nii", Path(folder) / "mask.nii"
+        path.write_bytes(data)
+        with contextlib.suppress(SeriesError):
+            source = read_nifti(path)
+            assert np.isfinite(source.volume.affine).all()
+            assert np.isfinite(source.volume.array).all()
+            mask = source.volume.array > source.volume.array.mean()
+            write_nifti_mask(mask_path, mask, source.volume.get_geometry(), path)
+            written = read_nifti(mask_path)
+            assert np.array_equal(written.volume.array > 0, mask)
+            assert np.array_equal(written.volume.affine, source.volume.affine)
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
+        nifti,
         part10,
         volumes,
         single_file,
@@ -246,6 +272,8 @@ def seeds(name: str) -> list[bytes]:
     if name == "association_acceptance":
         contexts = (AnsweredContext(1, 0, ImplicitVRLittleEndian), AnsweredContext(3, 4, "1.2.3"))
         return [encode_acceptance(Acceptance("SENDER", "NODE", contexts, 16384))[6:]]
+    if name == "nifti":
+        return nifti_seeds()
     commands = [echo_command(1), store_command("2.25.1")]
     if name == "messages":
         bodies = [p_data_pdus(1, command, max_pdu_bytes=0)[6:] for command in commands]
@@ -257,6 +285,21 @@ def _datasets() -> list[bytes]:
     """Datasets without file meta information, as they come over DIMSE."""
     files = [SERIES[syntax][1].part10 for syntax in SYNTAXES[:4]]
     return [file[dataset_offset(file) :] for file in files]
+
+
+def nifti_seeds() -> list[bytes]:
+    """Both versions and byte orders, with extensions, a qform alone, time points, and compressed."""
+    extension = b"\1\0\0\0" + (16).to_bytes(4, "little") + bytes(12)
+    small = (3, 4, 5)
+    plain = [
+        nifti_bytes(voxels(small, f"{order}{kind}"), version=version)
+        for version in (1, 2)
+        for order, kind in (("<", "i2"), (">", "f4"))
+    ]
+    plain.append(nifti_bytes(voxels(small), extension=extension, vox_offset=368))
+    plain.append(nifti_bytes(voxels(small), sform_code=0, quatern_d=0.7, scl_slope=2.0))
+    plain.append(nifti_bytes(voxels((*small, 2)), xyzt_units=10))
+    return [*plain, gzip.compress(plain[0]), bz2.compress(plain[2])]
 
 
 def _association_request() -> bytes:
