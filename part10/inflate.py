@@ -140,18 +140,21 @@ class _Undeflated:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        begin = file.tell()
-        self._n_bytes = file.seek(0, io.SEEK_END)
         self.seek = file.seek
         self.tell = file.tell
-        file.seek(begin)
 
     def read(self, n_bytes: int | None = -1) -> bytes:
         if n_bytes is None or n_bytes < 0:
             raise NotADatasetError("deflated, which its file meta information does not say in order")
         if n_bytes > CHUNK_BYTES:  # an element may claim any length, and a buffer of it is allocated first
-            n_bytes = min(n_bytes, max(0, self._n_bytes - self._file.tell()))
+            n_bytes = min(n_bytes, self._n_left())
         return self._file.read(n_bytes)
+
+    def _n_left(self) -> int:
+        position = self._file.tell()
+        n_left = self._file.seek(0, io.SEEK_END) - position
+        self._file.seek(position)
+        return max(0, n_left)
 
 
 def bounded_for_pydicom(file: BinaryIO, *, max_inflated_bytes: int) -> BinaryIO:

@@ -21,7 +21,10 @@ from dicom_node.export.cleaner import Cleaner, PatientKey, Report
 from dicom_node.export.errors import NotExportableError
 from dicom_node.export.residue import find_residue, own_values
 from part10.damage import PYDICOM_ERRORS
+from part10.errors import InflatesTooLargeError
 from part10.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from part10.inflate import bounded_for_pydicom
+from part10.limits import MAX_INFLATED_BYTES
 
 MAX_OBJECT_BYTES: Final = 2**32
 _PIXEL_TAGS: Final = (Tag("PixelData"), Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
@@ -59,7 +62,9 @@ def read_source(file: BinaryIO) -> tuple[Dataset, str]:
     if len(content) > MAX_OBJECT_BYTES:
         raise NotExportableError("too-large", f"the file has more than {MAX_OBJECT_BYTES} bytes")
     try:
-        ds = dcmread(BytesIO(content))
+        ds = dcmread(bounded_for_pydicom(BytesIO(content), max_inflated_bytes=MAX_INFLATED_BYTES))
+    except InflatesTooLargeError as error:
+        raise NotExportableError("too-large", f"the file {error}") from None
     except InvalidDicomError:
         raise NotExportableError("not-dicom", "the file is no DICOM Part 10 file") from None
     except PYDICOM_ERRORS as error:

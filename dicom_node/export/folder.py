@@ -25,6 +25,8 @@ from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from inference.series.instances import InstanceSource
 from part10.damage import PYDICOM_ERRORS
+from part10.inflate import bounded_for_pydicom
+from part10.limits import MAX_INFLATED_BYTES
 
 STAGING_FOLDER: Final = ".staging"
 LOCK_FILE: Final = ".lock"
@@ -187,13 +189,14 @@ def _read_identity(item: tuple[int, InstanceSource]) -> Identity | None:
     """Identifiers of one file; None where it cannot be read, which copying it will say."""
     try:
         with item[1].open() as file:
-            ds = dcmread(file, stop_before_pixels=True, specific_tags=list(_IDENTITY_KEYWORDS))
+            bounded = bounded_for_pydicom(file, max_inflated_bytes=MAX_INFLATED_BYTES)
+            ds = dcmread(bounded, stop_before_pixels=True, specific_tags=list(_IDENTITY_KEYWORDS))
         return Identity(
             (_text(ds, "PatientID"), _text(ds, "IssuerOfPatientID")),
             _text(ds, "StudyInstanceUID"),
             _text(ds, "SOPInstanceUID"),
         )
-    except (*PYDICOM_ERRORS, OSError):
+    except PYDICOM_ERRORS:
         return None
 
 
