@@ -12,8 +12,9 @@ from dicom_node.pipeline.completeness import Evidence
 from dicom_node.pipeline.counting import PeerCounts
 from dicom_node.pipeline.gaps import find_gap
 from dicom_node.store import SeriesRow, Store
+from inference.series.objects import MOSAIC, VFRAME
 
-POSITION, ORIENTATION = "00200032", "00200037"
+IMAGE_TYPE, POSITION, ORIENTATION = "00080008", "00200032", "00200037"
 ACQUISITION_NUMBER, IMAGES_IN_ACQUISITION, SERIES_RELATED_INSTANCES = "00200012", "00201002", "00201209"
 N_POSITION, N_ORIENTATION = 3, 6
 
@@ -86,7 +87,8 @@ def read_claims(instances: Sequence[Mapping[str, Any]]) -> Claims:
     gap = find_gap(
         (position, orientation)
         for one in instances
-        if (position := _numbers(one, POSITION, N_POSITION))
+        if not _is_mosaic(one)  # whose positions differ by the motion of the head, as far as scanners follow it
+        and (position := _numbers(one, POSITION, N_POSITION))
         and (orientation := _numbers(one, ORIENTATION, N_ORIENTATION))
     )
     return Claims(max(numbers, default=None), (*doubts, *((gap,) if gap else ())))
@@ -105,6 +107,11 @@ def _short_acquisitions(instances: Sequence[Mapping[str, Any]]) -> tuple[str, ..
         for number, n_said in said.items()
         if n_said > here[number]
     )[:1]
+
+
+def _is_mosaic(one: Mapping[str, Any]) -> bool:
+    """Whether the instance holds all slices of an image."""
+    return not {MOSAIC, VFRAME}.isdisjoint(one.get(IMAGE_TYPE, {}).get("Value") or [])
 
 
 def _integer(one: Mapping[str, Any], tag: str) -> int | None:

@@ -144,6 +144,27 @@ def test_an_acquisition_that_made_several_series_is_none(store: Store) -> None:
     assert witnesses(store, QUIET_S).hear(received(store, edit=acquire), NOON) == Evidence()
 
 
+@pytest.mark.parametrize("word", ["MOSAIC", "VFRAME"])
+def test_mosaics_at_uneven_places_are_no_gap(store: Store, word: str) -> None:
+    """Each holds a whole image, and scanners that follow the head's motion move it."""
+
+    def follow(ds: Dataset, index: int) -> None:
+        ds.ImagePositionPatient = [0.0, 0.0, (0.0, 0.1, 0.2, 0.8, 0.9)[index]]
+
+    assert "missing" in hear(store, received(store, edit=follow), Peers(pacs=None, archive=None)).doubts[0]
+
+    def as_mosaic(ds: Dataset, index: int) -> None:
+        follow(ds, index)
+        ds.SOPInstanceUID += ".1"
+        ds.SeriesInstanceUID += ".1"
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "M", word]
+
+    series = ct_series(n_slices=5).edited(as_mosaic)
+    receive(store, series)
+    row = store.series.get(f"{series.series_instance_uid}.1")
+    assert hear(store, row, Peers(pacs=None, archive=None)) == Evidence()
+
+
 def test_nonsense_says_nothing(store: Store) -> None:
     def spoil(ds: Dataset, index: int) -> None:
         ds.ImagePositionPatient = [0.0, 0.0] if index else None

@@ -29,6 +29,7 @@ from inference.series.volume import SourceVolume
 from inference.verdict.verdict import SeriesVerdict, Verdict
 from tests.arrivals import NOON, complete_quiet, dataset_bytes, receive, receive_bytes
 from tests.factories import SyntheticSeries, ct_series, drop_slice
+from tests.mosaics import oblique_series, siemens_mosaic
 
 DIGEST = "d" * 64
 MODELS = (
@@ -137,6 +138,31 @@ def test_a_job_leaves_results_deliveries_verdict_tag_and_study_state(
     tags = {tag.name: tag.value for tag in store.studies.tags(series.study_instance_uid)}
     assert tags == {"verdict": "defaced"}
     assert store.studies.get(series.study_instance_uid).state is StudyState.CLEARED
+
+
+def test_one_mosaic_is_a_whole_series_and_its_seg_names_it(store: Store, clock: StubbornClock) -> None:
+    slices = oblique_series()
+    mosaic = siemens_mosaic(slices)
+    queue(store, clock, [mosaic])
+    assert work(worker(store, clock))
+    (job,) = store.jobs.list()
+    assert (job.state, job.error_code) == (JobState.SUCCEEDED, None)
+    (result,) = store.jobs.results(job.id)
+    with store.objects.open(result.digest) as stream:
+        ds = dcmread(stream)
+    assert (ds.NumberOfFrames, ds.Rows, ds.Columns) == slices.voxels.shape
+    (reference,) = ds.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert reference.ReferencedSOPInstanceUID == mosaic.dataset().SOPInstanceUID
+    assert store.studies.get(slices.study_instance_uid).state is StudyState.CLEARED
+
+
+def test_a_mosaic_without_its_private_attributes_waits_for_a_person(store: Store, clock: StubbornClock) -> None:
+    queue(store, clock, [siemens_mosaic(oblique_series(), edit=lambda ds: ds.remove_private_tags())])
+    assert work(worker(store, clock))
+    (job,) = store.jobs.list()
+    assert (job.state, job.error_code) == (JobState.DEAD, "mosaic")
+    assert "CSA header (0029,1010)" in str(job.error_message)
+    assert store.studies.get(oblique_series().study_instance_uid).state is StudyState.REVIEW
 
 
 def test_what_a_job_writes_is_never_its_input(store: Store, clock: StubbornClock, series: SyntheticSeries) -> None:
