@@ -204,12 +204,14 @@ def test_elements_and_what_is_nested_are_counted(monkeypatch: pytest.MonkeyPatch
     assert read(seven) is not None
     with pytest.raises(TooManyElementsError, match="more than 7 elements before the pixel data"):
         read(seven + ROWS)
-    monkeypatch.setattr(walk, "MAX_NESTED_ELEMENTS", 9)
-    # Two sequences, each with the look at two items, at their one element, at their ends and at its own.
+    # Counted are the two items, the element of the first, and the ends of both items and of the sequence.
     two_items = item(ROWS) + item(b"")
-    assert read(sequence(0x00081140, two_items)) is not None
-    with pytest.raises(TooManyElementsError, match="more than 9 elements in sequences"):
-        read(sequence(0x00081140, two_items) + sequence(0x00081150, two_items))
+    two_sequences = sequence(0x00081140, two_items) + sequence(0x00081150, two_items)
+    monkeypatch.setattr(walk, "MAX_NESTED_ELEMENTS", 12)
+    assert read(two_sequences) is not None
+    monkeypatch.setattr(walk, "MAX_NESTED_ELEMENTS", 11)
+    with pytest.raises(TooManyElementsError, match="more than 11 elements in sequences"):
+        read(two_sequences)
 
 
 def test_bytes_that_look_like_a_sequence_and_are_none_are_kept() -> None:
