@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from training.judge.network import build_network
 from training.judge.patches import read_patch
-from training.judge.simulate import CHECKPOINT_FILE, WAITING_FILE
+from training.judge.simulate import CHECKPOINT_FILE, WAITING_FILE, simulated_core_s
 from training.samples import IGNORE
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Learner:
     average: nn.Module
     optimizer: torch.optim.Optimizer
     steps: int = 0
-    spent_s: float = 0.0
+    core_s: float = 0.0  # of the processor, without simulation
     false_shares: dict[str, float] = field(default_factory=dict)  # painted falsely when last used, by file name
 
     def state(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Learner:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
-            "spent_s": self.spent_s,
+            "core_s": self.core_s,
             "false_shares": self.false_shares,
         }
 
@@ -71,7 +71,7 @@ class Learner:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.steps, self.spent_s = state["steps"], state["spent_s"]
+        self.steps, self.core_s = state["steps"], state["core_s"]
         self.false_shares = dict(state["false_shares"])
 
 
@@ -124,7 +124,7 @@ def learn(learner: Learner, names: list[str], folder: Path, settings: Settings) 
         for kept, new in zip(learner.average.parameters(), learner.network.parameters(), strict=True):
             kept.lerp_(new, 1 - decay)
         for kept, new in zip(learner.average.buffers(), learner.network.buffers(), strict=True):
-            kept.copy_(new)
+            kept.lerp_(new, 1 - decay) if kept.is_floating_point() else kept.copy_(new)
         painted = ((1 - logits.softmax(1)[:, 0]) * (target == 0)).mean((1, 2, 3))
     learner.false_shares |= {name: round(float(share), 5) for name, share in zip(names, painted, strict=True)}
     return float(loss.detach()), dice
@@ -182,7 +182,7 @@ def resume(work: Path, settings: Settings) -> Learner:
     path = work / CHECKPOINT_FILE
     if path.is_file():
         learner.restore(torch.load(path, weights_only=True))
-        log.info("resumed at step %d after %.0f s", learner.steps, learner.spent_s)
+        log.info("resumed at step %d after %.0f s of a core", learner.steps, learner.core_s)
     return learner
 
 
@@ -206,11 +206,11 @@ def train(work: Path, settings: Settings, *, simulator: list[str] | None, until_
     simulator
         Command of the simulating process, which is started again when it ends; None where patches are there already.
     """
-    folder, log_file = work / "patches", work / "log.jsonl"
+    folder = work / "patches"
     folder.mkdir(parents=True, exist_ok=True)
     learner, ending, process = resume(work, settings), _Ending(), None
     recent: deque[tuple[float, float | None]] = deque(maxlen=100)
-    kept_at = last = time.monotonic()
+    kept_at, last = time.monotonic(), time.process_time()
     try:
         while not ending.is_asked and learner.steps != until_step:
             if simulator is not None and (process is None or process.poll() is not None):
@@ -218,16 +218,15 @@ def train(work: Path, settings: Settings, *, simulator: list[str] | None, until_
             names = take_away(learner, patch_names(folder), folder, settings)
             if len(names) < 10 * settings.batch_size and simulator is not None:
                 time.sleep(2)
-                last = time.monotonic()
                 continue
             recent.append(learn(learner, draw_batch(learner, names, settings), folder, settings))
             (work / WAITING_FILE).write_text(str(sum(name not in learner.false_shares for name in names)), "utf-8")
-            now = time.monotonic()
-            learner.spent_s, last = learner.spent_s + now - last, now
-            if now - kept_at > settings.checkpoint_s:
+            used = time.process_time()
+            learner.core_s, last = learner.core_s + used - last, used
+            if time.monotonic() - kept_at > settings.checkpoint_s:
                 keep(learner, work / CHECKPOINT_FILE)
-                _report(learner, recent, names, log_file)
-                kept_at = now
+                _report(learner, recent, names, work)
+                kept_at = time.monotonic()
     finally:
         if process is not None:
             process.terminate()
@@ -235,19 +234,20 @@ def train(work: Path, settings: Settings, *, simulator: list[str] | None, until_
     return learner
 
 
-def _report(learner: Learner, recent: deque[tuple[float, float | None]], names: list[str], path: Path) -> None:
+def _report(learner: Learner, recent: deque[tuple[float, float | None]], names: list[str], work: Path) -> None:
     """Append one line of how it goes."""
     dice = [dice for _, dice in recent if dice is not None]
     line = {
-        "minutes": round(learner.spent_s / 60, 1),
         "steps": learner.steps,
+        "core_hours": round(learner.core_s / 3600, 3),
+        "simulation_core_hours": round(simulated_core_s(work) / 3600, 3),
         "loss": round(float(np.mean([loss for loss, _ in recent])), 4),
         "dice": round(float(np.mean(dice)), 4) if dice else None,
         "patches": len(names),
         "newest": names[-1],
         "hard": sum(share > 0.01 for share in learner.false_shares.values()),
     }
-    with path.open("a", encoding="utf-8") as lines:
+    with (work / "log.jsonl").open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(line) + "\n")
     log.info("%s", line)
 

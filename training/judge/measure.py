@@ -115,7 +115,7 @@ def main() -> None:
     learner = resume(arguments.work, Settings())
     network = learner.average.eval().to(memory_format=torch.channels_last_3d)
     rows = [measure_case(case, network) for case in kept_cases(arguments.work / "val")]
-    print(f"{learner.steps} steps, {learner.spent_s / 3600:.1f} hours\n\n{tables(rows)}")
+    print(f"{learner.steps} steps, {learner.core_s / 3600:.2f} core-hours of training\n\n{tables(rows)}")
 
 
 if __name__ == "__main__":

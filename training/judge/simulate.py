@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 MOST_UNUSED = 300  # patches that wait for their first use; the simulation pauses then
 WAITING_FILE = "waiting"  # how many those are, as the training counts them
-CHECKPOINT_FILE = "checkpoint.pt"
+CHECKPOINT_FILE, CORE_FILE = "checkpoint.pt", "simulated_core_s"
 LEAST_STEPS, READ_EVERY_S = 300, 600.0  # of a checkpoint whose answers are worth learning from
 LARGEST_FOLDER = 3500  # patches in all, should nobody take away the old ones
 
@@ -40,7 +40,7 @@ def simulate(
     networks = load_coarse_networks(models)
     counter = work / "next_case"
     number = int(counter.read_text("utf-8")) if counter.is_file() else 0
-    judge = LatestJudge(work / CHECKPOINT_FILE)
+    judge, last_used = LatestJudge(work / CHECKPOINT_FILE), 0.0
     parent, last = os.getppid(), None if n_cases is None else number + n_cases
     while number != last and os.getppid() == parent:
         if n_cases is None and not has_room(folder, work / WAITING_FILE):
@@ -60,7 +60,16 @@ def simulate(
             log.info("case %d %s %s drawn %.1f s, all %.1f s", number, case.kind, case.voxels.shape, drawn_s, total_s)
         number += 1
         _write(counter, str(number))
+        used = time.process_time()
+        _write(work / CORE_FILE, f"{simulated_core_s(work) + used - last_used:.1f}")
+        last_used = used
     return number
+
+
+def simulated_core_s(work: Path) -> float:
+    """Seconds of a core that all simulation for a run took."""
+    path = work / CORE_FILE
+    return float(path.read_text("utf-8")) if path.is_file() else 0.0
 
 
 class LatestJudge:
