@@ -12,14 +12,16 @@ from scipy import ndimage
 
 pytest.importorskip("pydeface")
 
+from inference.errors import ModelError
 from inference.judge.channels import CHANNEL_NAMES, View
 from inference.judge.region import Landmarks
 from training.cohort import Cohort
 from training.defacing import Scene
 from training.judge import cases
 from training.judge.cases import SHARES, draw_case
+from training.judge.export import export_judge
 from training.judge.heads import Heads, map_scene, scan_scene, sort_heads
-from training.judge.loop import Settings, draw_batch, loss_of, make_learner, patch_names, take_away, train
+from training.judge.loop import Settings, draw_batch, loss_of, make_learner, patch_names, resume, take_away, train
 from training.judge.patches import PATCH, draw_centres, first_answer, read_patch, write_patches
 from training.judge.simulate import MOST_UNUSED, WAITING_FILE, has_room
 from training.judge.tools import TOOLS, half_space
@@ -250,3 +252,18 @@ def test_simulation_pauses_while_nothing_is_used(tmp_path: Path) -> None:
     assert has_room(folder, tmp_path / WAITING_FILE)
     (tmp_path / WAITING_FILE).write_text(str(MOST_UNUSED))
     assert not has_room(folder, tmp_path / WAITING_FILE)
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_run_without_a_checkpoint_goes_on_from_exported_weights(tmp_path: Path) -> None:
+    learner = make_learner(Settings())
+    learner.steps, learner.core_s = 123, 7200.0
+    export_judge(tmp_path / "weights", learner, simulation_core_s=3600.0, n_cases=50)
+    resumed = resume(tmp_path / "work", Settings(), tmp_path / "weights")
+    assert (resumed.steps, resumed.core_s) == (123, 7200.0)
+    for name, values in learner.average.state_dict().items():
+        torch.testing.assert_close(resumed.network.state_dict()[name], values, rtol=1e-3, atol=1e-4)
+    weights = tmp_path / "weights" / "weights.pth"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    with pytest.raises(ModelError, match=r"weights\.pth"):
+        resume(tmp_path / "work", Settings(), tmp_path / "weights")

@@ -1,7 +1,8 @@
 """``python -m training.judge train --data ../shared/data --work runs/judge --cohort data/cohort``: train, or go on.
 
 One process trains and starts another that simulates cases. ``simulate`` is that other one by itself. Both may be
-stopped at any time; the same command goes on.
+stopped at any time; the same command goes on. ``export`` writes the weights of the checkpoint to ``--weights``, from
+where a run without a checkpoint goes on.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from pathlib import Path
 
 import torch
 
-from training.judge.loop import Settings, simulator_command, train
-from training.judge.simulate import simulate
+from training.judge.export import export_judge
+from training.judge.loop import Settings, resume, simulator_command, train
+from training.judge.simulate import COUNTER_FILE, simulate, simulated_core_s
 
 
 def main() -> None:
     """Parse the command line and do it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["train", "simulate"])
+    parser.add_argument("what", choices=["train", "simulate", "export"])
     parser.add_argument("--data", type=Path, required=True, help="folder with volumes.csv")
     parser.add_argument("--cohort", type=Path, required=True, help="kept labels, registrations and geometry")
     parser.add_argument("--work", type=Path, required=True, help="checkpoint and simulated patches")
     parser.add_argument("--models", type=Path, default=Path("inference/reference"), help="the 3 mm networks")
+    parser.add_argument("--weights", type=Path, default=Path("training/judge/weights"), help="exported weights")
     parser.add_argument("--seed", type=int, default=Settings().seed)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="end after this step of the whole run")
@@ -42,10 +45,22 @@ def main() -> None:
             n_cases=arguments.cases,
         )
         return
+    if arguments.what == "export":
+        n_cases = int((arguments.work / COUNTER_FILE).read_text("utf-8"))
+        learner = resume(arguments.work, Settings(seed=arguments.seed))
+        core_s = simulated_core_s(arguments.work)
+        export_judge(arguments.weights, learner, simulation_core_s=core_s, n_cases=n_cases)
+        return
     shared = {"--data": arguments.data, "--cohort": arguments.cohort, "--work": arguments.work}
     shared |= {"--models": arguments.models, "--seed": arguments.seed}
     command = simulator_command([text for name, value in shared.items() for text in (name, str(value))])
-    train(arguments.work, Settings(seed=arguments.seed), simulator=command, until_step=arguments.steps)
+    train(
+        arguments.work,
+        Settings(seed=arguments.seed),
+        simulator=command,
+        until_step=arguments.steps,
+        exported=arguments.weights,
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from inference.judge.load import DESCRIPTION_FILE, load_judge, read_description
 from training.judge.network import build_network
 from training.judge.patches import read_patch
 from training.judge.simulate import CHECKPOINT_FILE, WAITING_FILE, simulated_core_s
@@ -176,13 +177,24 @@ def keep(learner: Learner, path: Path) -> None:
     part.replace(path)
 
 
-def resume(work: Path, settings: Settings) -> Learner:
-    """The learner of ``work/checkpoint.pt``, or a fresh one."""
+def resume(work: Path, settings: Settings, exported: Path | None = None) -> Learner:
+    """The learner of ``work/checkpoint.pt``; without one that of an exported folder, or else a fresh one.
+
+    What was exported has no memory of its optimiser; the steps are counted on.
+    """
     learner = make_learner(settings)
     path = work / CHECKPOINT_FILE
     if path.is_file():
         learner.restore(torch.load(path, weights_only=True))
         log.info("resumed at step %d after %.0f s of a core", learner.steps, learner.core_s)
+    elif exported is not None and (exported / DESCRIPTION_FILE).is_file():
+        description = read_description(exported)
+        weights = load_judge(exported).state_dict()
+        learner.network.load_state_dict(weights)
+        learner.average.load_state_dict(weights)
+        learner.steps = description["steps"].integer(0, 10**9)
+        learner.core_s = description["training_core_hours"].number() * 3600
+        log.info("goes on from %s at step %d", exported, learner.steps)
     return learner
 
 
@@ -198,17 +210,26 @@ class _Ending:
         self.is_asked = True
 
 
-def train(work: Path, settings: Settings, *, simulator: list[str] | None, until_step: int | None = None) -> Learner:
+def train(
+    work: Path,
+    settings: Settings,
+    *,
+    simulator: list[str] | None,
+    until_step: int | None = None,
+    exported: Path | None = None,
+) -> Learner:
     """Train until a signal comes or a step is reached, from where the last run ended.
 
     Parameters
     ----------
     simulator
         Command of the simulating process, which is started again when it ends; None where patches are there already.
+    exported
+        Folder of weights to go on from where there is no checkpoint.
     """
     folder = work / "patches"
     folder.mkdir(parents=True, exist_ok=True)
-    learner, ending, process = resume(work, settings), _Ending(), None
+    learner, ending, process = resume(work, settings, exported), _Ending(), None
     recent: deque[tuple[float, float | None]] = deque(maxlen=100)
     kept_at, last = time.monotonic(), time.process_time()
     try:

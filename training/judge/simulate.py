@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 MOST_UNUSED = 300  # patches that wait for their first use; the simulation pauses then
 WAITING_FILE = "waiting"  # how many those are, as the training counts them
-CHECKPOINT_FILE, CORE_FILE = "checkpoint.pt", "simulated_core_s"
+CHECKPOINT_FILE, CORE_FILE, COUNTER_FILE = "checkpoint.pt", "simulated_core_s", "next_case"
 LEAST_STEPS, READ_EVERY_S = 300, 600.0  # of a checkpoint whose answers are worth learning from
 LARGEST_FOLDER = 3500  # patches in all, should nobody take away the old ones
 
@@ -38,7 +38,7 @@ def simulate(
     folder.mkdir(parents=True, exist_ok=True)
     heads = sort_heads(load_cohort(data, cohort_folder, frozenset({"train"})), cohort_folder / "geometry")
     networks = load_coarse_networks(models)
-    counter = work / "next_case"
+    counter = work / COUNTER_FILE
     number = int(counter.read_text("utf-8")) if counter.is_file() else 0
     judge, last_used = LatestJudge(work / CHECKPOINT_FILE), 0.0
     parent, last = os.getppid(), None if n_cases is None else number + n_cases

@@ -1,0 +1,50 @@
+"""Write the judge's folder: half-precision weights, and what they are and stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from inference.judge.channels import CHANNEL_NAMES
+from inference.judge.load import DESCRIPTION_FILE, LABELS, WEIGHTS_FILE
+from training.judge.loop import Learner
+from training.judge.network import ARCHITECTURE
+
+
+def export_judge(folder: Path, learner: Learner, *, simulation_core_s: float, n_cases: int) -> None:
+    """Write the averaged network of a run; each file whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = learner.average.state_dict()
+    # One tensor stands under several names (the decoder holds its encoder): converted once, stored once.
+    halves = {
+        values.data_ptr(): values.half().contiguous() if values.is_floating_point() else values
+        for values in tensors.values()
+    }
+    content = {
+        "network_weights": {name: halves[values.data_ptr()] for name, values in tensors.items()},
+        "init_args": {"configuration": "judge"},
+    }
+    part = folder / f"{WEIGHTS_FILE}.part"
+    torch.save(content, part)
+    part.replace(folder / WEIGHTS_FILE)
+    description = {
+        "name": "reference-judge",
+        "steps": learner.steps,
+        "simulated_cases": n_cases,
+        "training_core_hours": round(learner.core_s / 3600, 2),
+        "simulation_core_hours": round(simulation_core_s / 3600, 2),
+        "licence": "Apache-2.0",
+        "channels": list(CHANNEL_NAMES),
+        "labels": list(LABELS),
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": ARCHITECTURE,
+        },
+        "sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
+    }
+    text = folder / f"{DESCRIPTION_FILE}.part"
+    text.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    text.replace(folder / DESCRIPTION_FILE)
