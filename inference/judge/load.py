@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import torch
 from torch import nn
 
 from inference.judge.channels import CHANNEL_NAMES
 from inference.models import file_sha256
 from inference.nnunet.architecture import build_network
 from inference.nnunet.checkpoint import load_weights, read_checkpoint
+from inference.nnunet.cpu_layout import optimise_for_cpu
 from inference.nnunet.document import Node, read_json
 from inference.nnunet.errors import ChecksumMismatchError, ModelKeyError
 
@@ -54,4 +54,4 @@ def load_judge(folder: Path) -> nn.Module:
     description = read_description(folder)
     network = build_network(description["architecture"], PATCH, len(CHANNEL_NAMES), len(LABELS))
     load_weights(network, read_checkpoint(folder / WEIGHTS_FILE))
-    return network.eval().to(memory_format=torch.channels_last_3d)
+    return optimise_for_cpu(network.eval())

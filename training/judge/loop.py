@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inference.judge.load import DESCRIPTION_FILE, load_judge, read_description
+from inference.judge.load import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
+from inference.nnunet.checkpoint import load_weights, read_checkpoint
 from training.judge.network import build_network
 from training.judge.patches import read_patch
 from training.judge.simulate import CHECKPOINT_FILE, WAITING_FILE, simulated_core_s
@@ -189,9 +190,9 @@ def resume(work: Path, settings: Settings, exported: Path | None = None) -> Lear
         log.info("resumed at step %d after %.0f s of a core", learner.steps, learner.core_s)
     elif exported is not None and (exported / DESCRIPTION_FILE).is_file():
         description = read_description(exported)
-        weights = load_judge(exported).state_dict()
-        learner.network.load_state_dict(weights)
-        learner.average.load_state_dict(weights)
+        weights = read_checkpoint(exported / WEIGHTS_FILE)
+        load_weights(learner.network, weights)
+        load_weights(learner.average, weights)
         learner.steps = description["steps"].integer(0, 10**9)
         learner.core_s = description["training_core_hours"].number() * 3600
         log.info("goes on from %s at step %d", exported, learner.steps)
