@@ -146,6 +146,8 @@ def choose_frames(ranges: Sequence[MediaRange], resource: str, syntax: UID, stor
     A range that names no transfer syntax takes the default of its media type: explicit VR little endian for bytes,
     whatever is stored for an image type.
     """
+    if not syntax.is_transfer_syntax:  # private: nobody here knows what its pixels mean
+        raise NotAcceptableError(resource, f"the instance itself, with transfer-syntax={syntax}")
     is_native = syntax.is_little_endian and not syntax.is_encapsulated and not syntax.is_deflated
     is_sendable = is_native or syntax.is_encapsulated
     stored_syntaxes = {ANY_TRANSFER_SYNTAX, str(syntax), str(ExplicitVRLittleEndian) if is_native else str(syntax)}

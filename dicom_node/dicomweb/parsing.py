@@ -37,12 +37,15 @@ def parsing(sop_instance_uid: str) -> Iterator[None]:
 
 
 def read_without_pixels(objects: ObjectStore, row: InstanceRow) -> tuple[Dataset, PixelDataLocation | None]:
-    """The dataset up to the pixel data, and where that is; deflated datasets have no place of their own in the file."""
+    """The dataset up to the pixel data, and where that is.
+
+    There is no place where it is deflated, or where the transfer syntax is private and does not say what pixels mean.
+    """
     with objects.open(row.digest, dataset_bytes=row.dataset_bytes) as file, parsing(row.sop_instance_uid):
         bounded = bounded_for_pydicom(file, max_inflated_bytes=MAX_INFLATED_HEADER_BYTES)
         ds = dcmread(bounded, stop_before_pixels=True)
         syntax = UID(row.transfer_syntax_uid)
-        if syntax.is_deflated:
+        if not syntax.is_transfer_syntax or syntax.is_deflated:
             return ds, None
         return ds, read_pixel_data_location(
             file, is_implicit_vr=syntax.is_implicit_VR, is_little_endian=syntax.is_little_endian

@@ -95,6 +95,8 @@ class RetrieveService:
         ds, place = read_without_pixels(self._objects, row)
         if tag in PIXEL_DATA_TAGS and not steps:
             syntax = UID(row.transfer_syntax_uid)
+            if not syntax.is_transfer_syntax:
+                raise NotAcceptableError(resource, f"the instance itself, with transfer-syntax={syntax}")
             if place is None or place.tag != tag:
                 raise NoSuchResourceError(resource)
             if place.n_bytes is None or not syntax.is_little_endian:
@@ -139,7 +141,9 @@ def choose_instances(ranges: Sequence[MediaRange], resource: str, rows: Sequence
 
 
 def _is_transcodable(row: InstanceRow, wanted: Wanted) -> bool:
-    return ExplicitVRLittleEndian in wanted.transfer_syntax_uids and UID(row.transfer_syntax_uid).is_little_endian
+    syntax = UID(row.transfer_syntax_uid)
+    can_decode = syntax.is_transfer_syntax and syntax.is_little_endian  # a private one says nothing of its pixels
+    return can_decode and ExplicitVRLittleEndian in wanted.transfer_syntax_uids
 
 
 def _choose_bytes(ranges: Sequence[MediaRange], resource: str) -> bool:

@@ -7,20 +7,25 @@ file system merges; nobody gets an answer before all are done (docs/decisions/00
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from pydicom.uid import UID
+
 from dicom_node.store.database import Database
 from dicom_node.store.errors import StorageFullError
 from dicom_node.store.index.filing import Filed
-from dicom_node.store.index.headers import read_header
+from dicom_node.store.index.headers import Header, read_header
 from dicom_node.store.index.rows import Arrival
 from dicom_node.store.objects.files import ObjectStore, Spool, sync_folder
 from dicom_node.store.recovery import Unproven, forget
 from dicom_node.store.states import Kept
 from dicom_node.store.work.arrivals import index_arrivals
+
+log = logging.getLogger(__name__)
 
 N_SYNC_THREADS = 16  # they wait for the disk; each also stands for one more sync that it can merge
 
@@ -55,6 +60,7 @@ class Inbox:
         self._pending: list[_Entry] = []
         self._pending_lock = threading.Lock()  # for the list and the count of syncs; never held over disk access
         self._commit_lock = threading.Lock()
+        self._last_relabelled: tuple[str, str, str] | None = None  # association, negotiated and found transfer syntax
         self._syncs = ThreadPoolExecutor(max_workers=N_SYNC_THREADS, thread_name_prefix="sync")
 
     def keep(self, spool: Spool, arrival: Arrival) -> Kept:
@@ -77,6 +83,8 @@ class Inbox:
         try:
             self.check_space()
             header = read_header(spool, arrival)
+            if header.transfer_syntax_uid != arrival.transfer_syntax_uid:
+                spool = self._relabel(spool, header, arrival)
             filed = Filed(spool.sha256(), spool.dataset_bytes, header, arrival)
             folder = self._objects.link(spool, filed.digest)
             entry = _Entry(spool, filed, self._syncs.submit(_sync, spool, folder))
@@ -93,6 +101,29 @@ class Inbox:
         if entry.kept is None:
             raise entry.error or RuntimeError("instance left a batch without an answer")
         return entry.kept
+
+    def _relabel(self, spool: Spool, header: Header, arrival: Arrival) -> Spool:
+        """Let the file say in which transfer syntax its dataset is; the dataset stays as it came."""
+        key = (arrival.association_id, arrival.transfer_syntax_uid, header.transfer_syntax_uid)
+        is_first = key != self._last_relabelled
+        self._last_relabelled = key
+        log.log(
+            logging.WARNING if is_first else logging.DEBUG,
+            "instances are not in the transfer syntax that was negotiated, and kept under the one that they are in",
+            extra={
+                "sop_instance_uid": header.sop_instance_uid,
+                "association_id": arrival.association_id,
+                "calling_ae_title": arrival.calling_ae_title,
+                "negotiated": UID(arrival.transfer_syntax_uid).name,
+                "found": UID(header.transfer_syntax_uid).name,
+            },
+        )
+        return self._objects.relabel(
+            spool,
+            sop_class_uid=header.sop_class_uid,
+            sop_instance_uid=header.sop_instance_uid,
+            transfer_syntax_uid=header.transfer_syntax_uid,
+        )
 
     def check_space(self) -> None:
         """Raise `StorageFullError` when less is free than the watermark; cheap enough for every C-STORE."""

@@ -27,14 +27,15 @@ def associate_rq(
     called_ae_title: str = "NODE",
     application_context_name: str = "1.2.840.10008.3.1.1.1",
     max_pdu_bytes: int = 16384,
+    transfer_syntax_uid: str = ExplicitVRLittleEndian,
 ) -> bytes:
-    """A-ASSOCIATE-RQ PDU as pynetdicom encodes it, with `PROPOSED` in explicit VR little endian."""
+    """A-ASSOCIATE-RQ PDU as pynetdicom encodes it, with `PROPOSED` in one transfer syntax."""
     primitive = A_ASSOCIATE()
     primitive.application_context_name = application_context_name
     primitive.calling_ae_title = calling_ae_title
     primitive.called_ae_title = called_ae_title
     for context_id, abstract_syntax in PROPOSED:
-        context = build_context(abstract_syntax, ExplicitVRLittleEndian)
+        context = build_context(abstract_syntax, transfer_syntax_uid)
         context.context_id = context_id
         primitive.presentation_context_definition_list.append(context)
     length = MaximumLengthNotification()

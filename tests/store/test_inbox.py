@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from pydicom import dcmread
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.store import (
     IndexUnavailableError,
@@ -90,10 +90,10 @@ def test_other_bytes_under_a_known_uid_are_a_recorded_conflict_and_the_first_sta
     assert store.series.get(SERIES).n_instances == 1
 
 
-def test_the_same_bytes_under_another_transfer_syntax_are_another_content(store: Store) -> None:
+def test_the_same_bytes_under_a_private_transfer_syntax_are_another_content(store: Store) -> None:
     sent = instance()
     keep(store, sent)
-    relabelled = replace(sent, arrival=replace(sent.arrival, transfer_syntax_uid="1.2.840.10008.1.2.4.90"))
+    relabelled = replace(sent, arrival=replace(sent.arrival, transfer_syntax_uid="1.2.840.113619.5.2"))
     assert keep(store, relabelled) is Kept.CONFLICT
 
 
@@ -148,11 +148,16 @@ def test_random_bytes_are_refused(store: Store) -> None:
         keep(store, replace(instance(), encoded=b"\x89PNG" * 5000))
 
 
-def test_a_header_in_another_encoding_than_announced_is_refused(store: Store) -> None:
+def test_a_dataset_in_another_encoding_than_announced_is_kept_under_its_own(store: Store) -> None:
     sent = instance()
     implicit = replace(sent, arrival=replace(sent.arrival, transfer_syntax_uid=ImplicitVRLittleEndian))
-    with pytest.raises(UnreadableInstanceError):
-        keep(store, implicit)
+    assert keep(store, implicit) is Kept.STORED
+    (row,) = store.series.instances(SERIES)
+    assert row.transfer_syntax_uid == ExplicitVRLittleEndian
+    assert store.objects.read_dataset_bytes(row.digest) == sent.encoded
+    with store.objects.open(row.digest) as file:
+        assert dcmread(file).file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert list(store.objects.spool_folder.iterdir()) == []
 
 
 def test_under_the_watermark_nothing_is_taken_and_the_error_says_what_is_free(tmp_path: Path) -> None:

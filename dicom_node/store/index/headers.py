@@ -15,11 +15,11 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from pydicom.charset import decode_bytes, python_encoding
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_node.store.errors import MismatchedInstanceError, UnreadableInstanceError
 from dicom_node.store.index.rows import Arrival
 from dicom_node.store.objects.files import Spool
+from part10.encoding import Encoding, true_transfer_syntax
 from part10.errors import CutShortError, Part10Error
 from part10.inflate import inflate
 from part10.select import select_elements
@@ -117,6 +117,7 @@ class Header:
     sop_instance_uid: str
     series_instance_uid: str
     study_instance_uid: str
+    transfer_syntax_uid: str  # in which the dataset is, which may be another one than was announced
     texts: Mapping[str, str]  # several values with a backslash between, padding gone
 
     @property
@@ -137,7 +138,7 @@ class Header:
 
 def read_header(spool: Spool, arrival: Arrival) -> Header:
     """Read what the index wants from a spooled dataset and check it against what the sender announced."""
-    texts = _read_texts(spool, arrival)
+    transfer_syntax_uid, texts = _read_texts(spool, arrival)
     uids = []
     for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         uid = texts.get(keyword, "")
@@ -145,7 +146,7 @@ def read_header(spool: Spool, arrival: Arrival) -> Header:
             found = f"{keyword} is {uid[:80]!r}, a UID expected" if uid else f"{keyword} is missing"
             raise UnreadableInstanceError(_shown(arrival.sop_instance_uid), found)
         uids.append(uid)
-    header = Header(uids[0], uids[1], uids[2], uids[3], texts)
+    header = Header(uids[0], uids[1], uids[2], uids[3], transfer_syntax_uid, texts)
     for keyword, found, announced in (
         ("SOPClassUID", header.sop_class_uid, arrival.sop_class_uid),
         ("SOPInstanceUID", header.sop_instance_uid, arrival.sop_instance_uid),
@@ -178,45 +179,49 @@ def _shown(uid: str) -> str:
     return uid if _UID.fullmatch(uid) and len(uid) <= 64 else repr(uid[:80])
 
 
-def _read_texts(spool: Spool, arrival: Arrival) -> dict[str, str]:
-    is_little_endian = arrival.transfer_syntax_uid != ExplicitVRBigEndian
+def _read_texts(spool: Spool, arrival: Arrival) -> tuple[str, dict[str, str]]:
+    """Transfer syntax of the dataset, and the texts of its wanted elements."""
     try:
-        values = _scan_head(spool, arrival.transfer_syntax_uid, is_little_endian=is_little_endian)
+        head = spool.read_head(len(spool.head))
+        uid, encoding = true_transfer_syntax(head, arrival.transfer_syntax_uid)
+        values = _scan_head(spool, head, encoding)
     except Part10Error as error:
         raise UnreadableInstanceError(_shown(arrival.sop_instance_uid), f"header cannot be read: {error}") from error
     charset = values.get(_SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace")
     encodings = _encodings(charset)
+    order: Literal["little", "big"] = "little" if encoding.is_little_endian else "big"
     texts = {}
     for tag, value in values.items():
         keyword, vr, _ = ATTRIBUTES.get(tag, ("SpecificCharacterSet", "CS", "instance"))
         if vr == "US":
-            text = str(int.from_bytes(value[:2], "little" if is_little_endian else "big")) if len(value) >= 2 else ""
+            text = str(int.from_bytes(value[:2], order)) if len(value) >= 2 else ""
         else:
-            text = _decoded(value, encodings if vr in _ENCODED_VRS else _ASCII, vr).strip(" \0")
+            # PostgreSQL takes no NUL within a text; none belongs there.
+            text = _decoded(value, encodings if vr in _ENCODED_VRS else _ASCII, vr).replace("\0", " ").strip(" ")
         if text:
             texts[keyword] = text if len(text) <= MAX_CHARACTERS[vr] else _cut(text, MAX_CHARACTERS[vr])
-    return texts
+    return uid, texts
 
 
 def _cut(text: str, n_characters: int) -> str:
     """Text with as many values, and as much of each, as the index keeps."""
     values = text.split("\\", MAX_VALUES)[:MAX_VALUES]
-    return "\\".join(value.strip(" \0")[:n_characters] for value in values)
+    return "\\".join(value.strip(" ")[:n_characters] for value in values)
 
 
-def _scan_head(spool: Spool, transfer_syntax_uid: str, *, is_little_endian: bool) -> dict[int, bytes]:
-    for n_bytes in (len(spool.head), MAX_HEADER_BYTES):
-        head = spool.read_head(n_bytes)
+def _scan_head(spool: Spool, head: bytes, encoding: Encoding) -> dict[int, bytes]:
+    for n_bytes in (len(head), MAX_HEADER_BYTES):
+        if n_bytes > len(head):
+            head = spool.read_head(n_bytes)
         is_cut = len(head) < spool.dataset_bytes
-        if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            head = inflate(head, max_bytes=MAX_HEADER_BYTES)
+        elements = inflate(head, max_bytes=MAX_HEADER_BYTES) if encoding.is_deflated else head
         try:
             scan = select_elements(
-                head,
+                elements,
                 _WANTED,
                 LAST_WANTED_TAG,
-                is_implicit_vr=transfer_syntax_uid == ImplicitVRLittleEndian,
-                is_little_endian=is_little_endian,
+                is_implicit_vr=encoding.is_implicit_vr,
+                is_little_endian=encoding.is_little_endian,
             )
         except CutShortError:
             if not is_cut or n_bytes == MAX_HEADER_BYTES:

@@ -24,6 +24,7 @@ from part10.file_meta import START_BYTES, dataset_offset, file_meta
 
 HEAD_BYTES = 64 * 1024  # of the dataset, held in memory: the headers that the index wants lie in it as good as always
 OBJECT_SUFFIX, DAMAGED_SUFFIX = ".dcm", ".damaged"
+COPY_BYTES = 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -121,6 +122,25 @@ class ObjectStore:
             return Spool(self.spool_folder / f"{os.getpid()}-{secrets.token_hex(8)}", meta)
         except OSError as error:
             raise _translated(error, self.spool_folder) from error
+
+    def relabel(self, spool: Spool, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Spool:
+        """Copy a spool's dataset to a new spool whose file meta information names another transfer syntax.
+
+        The given spool is discarded.
+        """
+        relabelled = self.spool(
+            sop_class_uid=sop_class_uid, sop_instance_uid=sop_instance_uid, transfer_syntax_uid=transfer_syntax_uid
+        )
+        try:
+            with spool.path.open("rb") as file:
+                file.seek(dataset_offset(file.read(START_BYTES)))
+                while piece := file.read(COPY_BYTES):
+                    relabelled.write(piece)
+        except BaseException:
+            relabelled.discard()
+            raise
+        spool.discard()
+        return relabelled
 
     def path(self, digest: str) -> Path:
         """Where an object lies or would lie."""

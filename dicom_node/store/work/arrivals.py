@@ -35,9 +35,9 @@ def index_arrivals(connection: sa.Connection, batch: Sequence[Filed]) -> list[Ke
     answers = []
     rows = []
     for filed in batch:
-        header, arrival = filed.header, filed.arrival
+        header = filed.header
         uid = header.sop_instance_uid
-        mine = (filed.digest, arrival.transfer_syntax_uid)
+        mine = (filed.digest, header.transfer_syntax_uid)
         if uid in known:
             kept = Kept.DUPLICATE if known[uid] == mine else Kept.CONFLICT
             if kept is Kept.CONFLICT:
@@ -109,7 +109,7 @@ def _add_conflict(connection: sa.Connection, filed: Filed, reason: str, stored_d
     key = {
         "sop_instance_uid": filed.header.sop_instance_uid,
         "digest": filed.digest,
-        "transfer_syntax_uid": arrival.transfer_syntax_uid,
+        "transfer_syntax_uid": filed.header.transfer_syntax_uid,
     }
     if connection.execute(sa.select(conflicts.c.id).filter_by(**key)).first() is None:
         connection.execute(

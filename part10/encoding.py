@@ -1,0 +1,179 @@
+"""How the bytes of a dataset are really encoded, whatever its transfer syntax says (PS3.5 7.1, 10, annex A).
+
+Some senders negotiate one transfer syntax and send another: implicit VR in an explicit context, a dataset that was not
+compressed after all. Only the beginning of the dataset is looked at.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from part10.errors import Part10Error
+from part10.inflate import inflate
+from part10.walk import LONG_VRS, SHORT_VRS, UNDEFINED_LENGTH, Walker
+
+_VRS: Final = LONG_VRS | SHORT_VRS
+_MAX_FIRST_GROUP: Final = 0x00FF  # datasets begin with group 0008, or soon after it
+_MAX_FIRST_LENGTH: Final = 0xFFFF  # of the first element, which is a group length, a character set or a UID
+_INFLATED_BYTES: Final = 64
+_PIXEL_DATA: Final = 0x7FE00010
+_PIXEL_DATA_BYTES: Final = {True: b"\xe0\x7f\x10\x00", False: b"\x7f\xe0\x00\x10"}
+_NATIVE: Final = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What a reader has to know of a transfer syntax before it can read elements."""
+
+    is_implicit_vr: bool
+    is_little_endian: bool
+    is_deflated: bool = False
+
+
+EXPLICIT_LITTLE_ENDIAN: Final = Encoding(is_implicit_vr=False, is_little_endian=True)
+_DECLARED: Final = {
+    str(ImplicitVRLittleEndian): Encoding(is_implicit_vr=True, is_little_endian=True),
+    str(ExplicitVRBigEndian): Encoding(is_implicit_vr=False, is_little_endian=False),
+    str(DeflatedExplicitVRLittleEndian): Encoding(is_implicit_vr=False, is_little_endian=True, is_deflated=True),
+}
+
+
+class OtherEncodingError(Part10Error):
+    """The dataset is not in its transfer syntax, and no other one describes it."""
+
+
+def declared_encoding(transfer_syntax_uid: str) -> Encoding:
+    """The encoding that the standard gives a transfer syntax; for private ones it does not say, so it is a guess."""
+    return _DECLARED.get(transfer_syntax_uid, EXPLICIT_LITTLE_ENDIAN)
+
+
+def find_encoding(head: bytes) -> Encoding | None:
+    """How a dataset that begins with ``head`` is encoded; None where the bytes do not look like a dataset."""
+    found = _find_plain(head)
+    if found is not None:
+        return found
+    try:
+        inflated = inflate(head, max_bytes=_INFLATED_BYTES)
+    except Part10Error:
+        return None
+    if _find_plain(inflated) != EXPLICIT_LITTLE_ENDIAN:
+        return None
+    return Encoding(is_implicit_vr=False, is_little_endian=True, is_deflated=True)
+
+
+def true_transfer_syntax(head: bytes, transfer_syntax_uid: str) -> tuple[str, Encoding]:
+    """Transfer syntax that describes a dataset, and its encoding.
+
+    Parameters
+    ----------
+    head
+        The beginning of the dataset; pixel data are only looked at where they begin within it.
+    transfer_syntax_uid
+        What was negotiated, or stands in the file meta information.
+
+    Returns
+    -------
+    str
+        ``transfer_syntax_uid`` where the bytes agree with it, or do not look like any encoding, or where it is private
+        or unknown. Otherwise the uncompressed transfer syntax in which the bytes can be read.
+    Encoding
+        Of the elements, as found.
+
+    Raises
+    ------
+    OtherEncodingError
+        Pixel data are compressed though the transfer syntax is not, or elements are encoded as in no transfer syntax.
+    """
+    declared = declared_encoding(transfer_syntax_uid)
+    found = declared if _begins_as(head, declared) else find_encoding(head)
+    if found is None:
+        return transfer_syntax_uid, declared
+    uid = UID(transfer_syntax_uid)
+    if uid.is_private or not uid.is_transfer_syntax:
+        return transfer_syntax_uid, found
+    is_encapsulated = None if found.is_deflated else _is_encapsulated(head, found, expected=uid.is_encapsulated)
+    if not uid.is_encapsulated:
+        if is_encapsulated:
+            raise OtherEncodingError(f"compressed pixel data, but its transfer syntax is {uid.name}")
+        return (transfer_syntax_uid if found == declared else _native(found, uid)), found
+    if is_encapsulated is False:
+        return _native(found, uid), found
+    if found != declared:
+        raise OtherEncodingError(f"not in explicit VR little endian, but its transfer syntax is {uid.name}")
+    return transfer_syntax_uid, found
+
+
+def _native(found: Encoding, declared: UID) -> str:
+    """Uncompressed transfer syntax of an encoding."""
+    if found.is_deflated:
+        return str(DeflatedExplicitVRLittleEndian)
+    uid = _NATIVE.get((found.is_implicit_vr, found.is_little_endian))
+    if uid is None:
+        raise OtherEncodingError(f"implicit VR big endian, but its transfer syntax is {declared.name}")
+    return str(uid)
+
+
+def _begins_as(head: bytes, encoding: Encoding) -> bool:
+    return not encoding.is_deflated and _find_plain(head) == encoding
+
+
+def _find_plain(head: bytes) -> Encoding | None:
+    """Encoding of the first element; of the two byte orders the one in which its group is a small number."""
+    if len(head) < 8:
+        return None
+    little, big = struct.unpack_from("<H", head)[0], struct.unpack_from(">H", head)[0]
+    is_little_endian = little <= big
+    if min(little, big) > _MAX_FIRST_GROUP:
+        return None
+    if head[4:6] in _VRS:
+        return Encoding(is_implicit_vr=False, is_little_endian=is_little_endian)
+    (n_bytes,) = struct.unpack_from("<I" if is_little_endian else ">I", head, 4)
+    if n_bytes > _MAX_FIRST_LENGTH:
+        return None
+    return Encoding(is_implicit_vr=True, is_little_endian=is_little_endian)
+
+
+def _is_encapsulated(head: bytes, encoding: Encoding, *, expected: bool) -> bool | None:
+    """Whether the pixel data have an undefined length, and so are compressed; None where they are not in ``head``."""
+    mark = _PIXEL_DATA_BYTES[encoding.is_little_endian]
+    at = head.find(mark)
+    if at < 0:
+        return None
+    while at >= 0 and _looks_encapsulated(head, at, encoding) is expected:
+        at = head.find(mark, at + 1)
+    if at < 0:
+        return expected
+    # An icon has pixel data too, and any value can look like some: only walking there can tell.
+    walker = Walker(head, "<" if encoding.is_little_endian else ">", is_lenient=True)
+    position = 0
+    try:
+        while position < len(head):
+            tag, vr, begin, n_bytes = walker.element(position, encoding.is_implicit_vr)
+            if tag >= _PIXEL_DATA:
+                return n_bytes == UNDEFINED_LENGTH if tag == _PIXEL_DATA else None
+            if n_bytes == UNDEFINED_LENGTH:
+                position = walker.sequence_end(begin, None, encoding.is_implicit_vr or vr == b"UN")
+            else:
+                position = begin + n_bytes
+    except Part10Error:
+        return None
+    return None
+
+
+def _looks_encapsulated(head: bytes, at: int, encoding: Encoding) -> bool:
+    length_at = at + (4 if encoding.is_implicit_vr else 8)
+    return head[length_at : length_at + 4] == b"\xff\xff\xff\xff"
