@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,8 @@ from inference.refine.grids import Field, Mask, Spacing
 
 FINEST_MM = 0.9  # finer axes are read in strides, so that values stay exact
 POOL = 8  # the network halves its input three times
-TILE, HALO = (64, 96, 96), 24  # voxels; what is farther away than the halo does not reach a voxel
+HALO = 32  # planes; what is farther away does not reach a voxel
+MAX_VOXELS, LEAST_PLANES = 6_000_000, 16  # that the network sees at once, for its memory; of a slab without its halo
 SURE_OF_SOMETHING = 0.5  # of probability; below it everywhere there is no second round
 
 
@@ -102,22 +102,19 @@ def _on_source_grid(
 
 @torch.inference_mode()
 def predict(network: nn.Module, channels: NDArray[np.float32]) -> Field:
-    """Probabilities of channels, tile by tile; tiles overlap by what reaches from one into the other."""
+    """Probabilities of channels, in slabs that overlap by what reaches from one into the other."""
     cleaned = np.nan_to_num(channels, copy=False, nan=0.0, posinf=4.0, neginf=-4.0)
-    size = channels.shape[1:]
-    result: Field | None = None
-    boxes = [[(start, min(start + step, n)) for start in range(0, n, step)] for n, step in zip(size, TILE, strict=True)]
-    for box in itertools.product(*boxes):
-        outer = [(max(0, start - HALO), min(n, stop + HALO)) for (start, stop), n in zip(box, size, strict=True)]
-        tile = cleaned[(slice(None), *(slice(start, stop) for start, stop in outer))]
-        padding = [side for n in reversed(tile.shape[1:]) for side in (0, -n % POOL)]
-        values = nn.functional.pad(torch.from_numpy(tile)[None], padding)
-        logits = network(values.contiguous(memory_format=torch.channels_last_3d))[0]
-        inner = tuple(slice(start - low, stop - low) for (start, stop), (low, _) in zip(box, outer, strict=True))
-        answer = logits[(slice(None), *inner)].softmax(0).numpy()
-        if result is None:
-            result = np.empty((answer.shape[0], *size), np.float32)
-        result[(slice(None), *(slice(start, stop) for start, stop in box))] = answer
-    if result is None:
-        raise ValueError("a region without voxels")
-    return result
+    n_planes, height, width = channels.shape[1:]
+    step = max(LEAST_PLANES, MAX_VOXELS // (height * width) - 2 * HALO)
+    if n_planes * height * width <= MAX_VOXELS:
+        step = n_planes
+    slabs = []
+    for start in range(0, n_planes, step):
+        stop = min(start + step, n_planes)
+        low, high = max(0, start - HALO) // POOL * POOL, min(n_planes, stop + HALO)
+        slab = torch.from_numpy(cleaned[:, low:high])[None]
+        padding = [side for size in reversed(slab.shape[2:]) for side in (0, -size % POOL)]
+        padded = nn.functional.pad(slab, padding).contiguous(memory_format=torch.channels_last_3d)
+        logits = network(padded)[0, :, start - low : stop - low, :height, :width]
+        slabs.append(logits.softmax(0).numpy())
+    return np.concatenate(slabs, axis=1) if len(slabs) > 1 else slabs[0]

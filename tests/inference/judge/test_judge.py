@@ -1,4 +1,4 @@
-"""A volume through a network: tiles give what the whole region gives, and the answer lies where it was found."""
+"""A volume through a network: slabs give what the whole region gives, and the answer lies where it was found."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FrontNetwork(nn.Module):
         return torch.cat([10 - dark, dark - 10, 0 * dark - 10, 0 * dark - 10], 1)
 
 
-def test_tiles_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slabs_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     reach = nn.Sequential(
         nn.Conv3d(2, 4, 5, padding=2), nn.ReLU(), nn.Conv3d(4, 4, 3, stride=2, padding=1), nn.ReLU(),
@@ -28,7 +28,8 @@ def test_tiles_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> Non
     ).eval()  # fmt: skip
     channels = np.random.default_rng(0).normal(size=(2, 37, 50, 29)).astype(np.float32)
     whole = predict(reach, channels)
-    monkeypatch.setattr(judge, "TILE", (16, 16, 16))
+    monkeypatch.setattr(judge, "MAX_VOXELS", 10_000)
+    monkeypatch.setattr(judge, "LEAST_PLANES", 5)
     monkeypatch.setattr(judge, "HALO", 8)
     np.testing.assert_allclose(predict(reach, channels), whole, atol=1e-5)
     np.testing.assert_allclose(whole.sum(0), 1, atol=1e-5)
@@ -55,3 +56,14 @@ def test_the_answer_lies_where_the_cut_is(spacing: tuple[float, float, float]) -
     assert wrong.sum() <= 0.05 * cut.sum()  # a voxel at the edge where every second one is read
     assert found.probabilities.shape[0] == 4
     assert len(CHANNEL_NAMES) == 18
+
+
+def test_the_judges_network_reaches_no_farther_than_the_halo() -> None:
+    network = pytest.importorskip("training.judge.network").build_network().eval()
+    with torch.inference_mode():
+        values = torch.randn(1, len(CHANNEL_NAMES), 80, 8, 8)
+        other = values.clone()
+        other[:, :, :8] += 1
+        difference = (network(values) - network(other)).abs().amax((0, 1, 3, 4))
+    assert difference[:8].max() > 0
+    assert difference[8 + judge.HALO :].max() < 1e-4
