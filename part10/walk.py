@@ -61,9 +61,9 @@ class Walker:
                 return group << 16 | element, vr, at + 12, n_bytes
             if not self.is_lenient:
                 raise NotADatasetError(f"element at {at} has no known VR")
-            # Items have no VR. Some senders mix implicit elements into explicit datasets; a length that reads as two
-            # capitals would be 16 kB at least.
-            if group != 0xFFFE and vr.isalpha() and vr.isupper():
+            # Some senders mix implicit elements into explicit datasets; a length that reads as two capitals would be
+            # 16 kB at least.
+            if vr.isalpha() and vr.isupper():
                 return group << 16 | element, vr, at + 8, n_bytes
             group, element, n_bytes = _IMPLICIT[self.order](self.data, at)
         except struct.error:

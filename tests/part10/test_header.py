@@ -198,6 +198,45 @@ def test_sequences_inside_each_other_have_a_bound(is_implicit: bool, order: str)
                 assert read(nested, ENCODINGS[is_implicit, order]) is not None
 
 
+@pytest.mark.parametrize(("is_implicit", "order"), ALL)
+@pytest.mark.parametrize("is_defined", [False, True])
+def test_elements_in_items_are_no_sequences_unless_they_look_so(
+    is_implicit: bool, order: str, is_defined: bool
+) -> None:
+    how = {"is_implicit": is_implicit, "order": order}
+    item_bytes = walk.ITEM_BYTES[order]
+    inner = b"".join(
+        (
+            element(0x00080018, b"UI", b"1.2.3\0", **how),
+            element(0x00090010, b"UN", b"abcdefgh", **how),
+            element(0x00091001, b"UN", item_bytes + b"abc", **how),  # too short for an item
+            element(0x00091002, b"UN", b"", **how),
+        )
+    )
+    if not is_implicit:
+        inner += element(0x00091003, b"OB", item_bytes + b"abcdefgh", **how)
+    items = item(inner + sequence(0x00401001, b"", **how), is_defined=is_defined, order=order)
+    found = read(sequence(0x00081140, items, is_defined=is_defined, **how), ENCODINGS[is_implicit, order])
+    assert found is not None
+    assert found.elements[0x00081140].value == items
+
+
+def test_any_beginning_of_a_file_is_read_or_left_to_pydicom() -> None:
+    inner = item(sequence(0x00081140, item(UID), is_defined=False), is_defined=False)
+    data = part10(UID + sequence(0x00081140, inner, is_defined=False) + ROWS)
+    n_read = sum(read_header(io.BytesIO(), data[:n], n) is not None for n in range(len(data) + 1))
+    assert n_read == 4  # up to each element, and all
+
+
+def test_a_dataset_in_explicit_vr_is_not_taken_for_implicit() -> None:
+    """Though the VR and the length of its one element, read as a length, are just as long as the file."""
+    n_bytes = int.from_bytes(b"UI\6\0", "little")
+    explicit = UID + bytes(n_bytes - 6)
+    assert read(explicit, ImplicitVRLittleEndian, n_head=10**6) is None
+    implicit = element(0x00080018, b"", bytes(n_bytes), is_implicit=True)
+    assert len(implicit) == len(explicit)
+
+
 def test_elements_and_what_is_nested_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(header, "MAX_ELEMENTS", 7)  # file meta information has seven
     seven = b"".join(element(0x00090010 + n, b"LO", b"") for n in range(7))

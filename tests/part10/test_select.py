@@ -84,6 +84,24 @@ def test_elements_without_value_representation_among_others_are_read() -> None:
         assert select(UID + head + bytes(n_bytes) + NUMBER).values[0x00200013] == b"42"
 
 
+@pytest.mark.parametrize(("vr", "is_implicit"), [(b"", True), (b"ZZ", False), (b"UN", False)])
+def test_a_wanted_element_is_found_whatever_its_value_representation(vr: bytes, is_implicit: bool) -> None:
+    name = element(0x00100010, vr, b"Doe^Jane", is_implicit=is_implicit)
+    assert select(UID + name + NUMBER).values == {0x00080018: b"1.2.3\0", 0x00100010: b"Doe^Jane", LAST: b"42"}
+
+
+def test_any_beginning_of_a_dataset_is_read_or_cut() -> None:
+    inner = item(sequence(0x00081140, item(UID), is_defined=False), is_defined=False)
+    encoded = UID + sequence(0x00081140, inner, is_defined=False) + NUMBER
+    n_complete = 0
+    for n_bytes in range(len(encoded)):
+        try:
+            n_complete += select(encoded[:n_bytes]).is_complete
+        except CutShortError:
+            continue
+    assert n_complete == 3  # nothing, up to the sequence, up to the number
+
+
 def test_what_is_in_a_sequence_of_unknown_representation_is_implicit() -> None:
     inner = item(element(0x00081155, b"", b"1.2\0", is_implicit=True))
     for vr in (b"UN", b"SQ"):
