@@ -239,9 +239,8 @@ def run_work(settings: Settings) -> int:
                 partial(process_series, models=models),
                 WorkerSettings(
                     owner=_owner(),
-                    rules=rules,
+                    study_rules=rules.study,
                     pipeline_digest=digest,
-                    deliver_to=settings.deliver_to,
                     retry=RetryPolicy(settings.work.max_attempts, settings.work.backoff_s),
                     lease_s=settings.work.lease_s,
                 ),

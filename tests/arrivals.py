@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from dicom_node.pipeline.completeness import Patience
 from dicom_node.pipeline.counting import CountInstances, PeerCounts
 from dicom_node.pipeline.evidence import Witnesses
-from dicom_node.pipeline.intake import complete_quiet_series
+from dicom_node.pipeline.intake import RoutingPolicy, complete_quiet_series
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.settings import DicomwebPeer, DimsePeer
 from dicom_node.store import Arrival, Kept, NewResult, Outcome, Store
@@ -69,13 +69,19 @@ def receive_bytes(
 
 
 def complete_quiet(
-    store: Store, rules: Rules, *, pipeline_digest: str, quiet_s: float, now: datetime, max_wait_s: float | None = None
+    store: Store,
+    rules: Rules,
+    *,
+    pipeline_digest: str,
+    quiet_s: float,
+    now: datetime,
+    max_wait_s: float | None = None,
+    deliver_to: tuple[str, ...] = ("pacs",),
 ) -> int:
-    """Close quiet series as the worker's clock does, with no peer to ask; without waiting longer than ``quiet_s``."""
+    """Close quiet series as the scheduler does, with no peer to ask; without waiting longer than ``quiet_s``."""
     patience = Patience(quiet_s, quiet_s if max_wait_s is None else max_wait_s)
-    return complete_quiet_series(
-        store, rules, witnesses(store, quiet_s), pipeline_digest=pipeline_digest, patience=patience, now=now
-    )
+    policy = RoutingPolicy(rules, deliver_to, pipeline_digest)
+    return complete_quiet_series(store, policy, witnesses(store, quiet_s), patience=patience, now=now)
 
 
 def witnesses(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime
 
 from dicom_node.pipeline import routing
@@ -12,22 +13,38 @@ from dicom_node.pipeline.routing import Process, route
 from dicom_node.pipeline.rules import Rules
 from dicom_node.pipeline.series_facts import facts_of_series
 from dicom_node.pipeline.study_state import study_decision
-from dicom_node.store import Closing, JobPlan, SeriesRow, Skip, Store
+from dicom_node.store import Closing, Route, SeriesRow, Skip, Store
 from inference.series.errors import UnsuitableObjectError
 
 log = logging.getLogger(__name__)
 
 UNREADABLE = Process("not-readable", None)
 SOURCES_DELETED = Process("sources-deleted", None)
-EVERY_STACK = "every-stack"  # a series is all the volumes that its instances make
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingPolicy:
+    """What decides about a complete series.
+
+    Attributes
+    ----------
+    deliver_to
+        Peers that get every result, where no rule says otherwise.
+    pipeline_digest
+        Of the models and rules that the job is for.
+    """
+
+    rules: Rules
+    deliver_to: tuple[str, ...]
+    pipeline_digest: str
 
 
 def complete_quiet_series(
-    store: Store, rules: Rules, witnesses: Witnesses, *, pipeline_digest: str, patience: Patience, now: datetime
+    store: Store, policy: RoutingPolicy, witnesses: Witnesses, *, patience: Patience, now: datetime
 ) -> int:
-    """Close every series that counts as complete; gives how many were closed.
+    """Close every series that counts as complete, and return how many were closed.
 
-    All that are quiet are looked at, so that those which wait for something do not stand before the others.
+    All that are quiet are looked at, so that those which wait for something do not block the others.
     """
     n_closed = 0
     looked_at: list[SeriesRow] = []
@@ -38,7 +55,7 @@ def complete_quiet_series(
             is_forced = series.forced_at is not None
             completeness = weigh_evidence(series.last_arrival_at, now, patience, evidence, is_forced=is_forced)
             if completeness.is_complete:
-                n_closed += _close(store, series, rules, pipeline_digest, now, completeness)
+                n_closed += _close(store, series, policy, now, completeness)
             elif store.series.note_wait(series, "; ".join(evidence.doubts)):
                 log.info("series waits: %s", completeness.reason, extra=_fields(series))
         looked_at += page
@@ -56,7 +73,7 @@ def hold_quiet_series(store: Store, reason: str, *, quiet_s: float, now: datetim
 
 
 def start_over_jobs(store: Store, *, pipeline_digest: str, now: datetime) -> int:
-    """Start series over whose job was queued for other models or rules; return how many.
+    """Start series over whose job was queued for other models or rules, or without a route; return how many.
 
     Results must not claim a pipeline that did not run.
     """
@@ -65,7 +82,7 @@ def start_over_jobs(store: Store, *, pipeline_digest: str, now: datetime) -> int
         if store.closing.reopen(job.series_instance_uid, now):
             n_reopened += 1
             log.warning(
-                "job is for another pipeline; its series starts over",
+                "job is for another pipeline or has no route; its series starts over",
                 extra={
                     "job_id": job.id,
                     "series_instance_uid": job.series_instance_uid,
@@ -75,30 +92,30 @@ def start_over_jobs(store: Store, *, pipeline_digest: str, now: datetime) -> int
     return n_reopened
 
 
-def _close(
-    store: Store, series: SeriesRow, rules: Rules, pipeline_digest: str, now: datetime, completeness: Completeness
-) -> bool:
-    decision = _route(store, series, rules)
-    plan: tuple[JobPlan, ...] | Skip
-    if isinstance(decision, Process):
-        reason = f"rule {decision.rule_name}; {completeness.reason}"
-        plan = (JobPlan(EVERY_STACK, pipeline_digest, reason=reason),)
-    else:
-        plan = Skip(f"{decision.code}: {decision.reason}")
-    closing = Closing(completeness.reason, completeness.is_doubted, pipeline_digest)
-    is_closed = store.closing.complete(series, plan, now, closing)
+def _close(store: Store, series: SeriesRow, policy: RoutingPolicy, now: datetime, completeness: Completeness) -> bool:
+    decision = _decide(_route(store, series, policy.rules), policy)
+    closing = Closing(completeness.reason, completeness.is_doubted, policy.pipeline_digest, decision)
+    is_closed = store.closing.complete(series, closing, now)
     if is_closed:
-        store.studies.decide(series.study_instance_uid, study_decision(rules.study))
+        store.studies.decide(series.study_instance_uid, study_decision(policy.rules.study))
         log.log(
             logging.WARNING if completeness.is_doubted else logging.INFO,
             "series closed in doubt" if completeness.is_doubted else "series complete",
             extra={
                 **_fields(series),
                 "complete_because": completeness.reason,
-                "decision": plan.reason if isinstance(plan, Skip) else plan[0].reason,
+                "decision": decision.reason if isinstance(decision, Skip) else f"rule {decision.rule_name}",
             },
         )
     return is_closed
+
+
+def _decide(decision: Process | routing.Skip, policy: RoutingPolicy) -> Route | Skip:
+    """Turn what the rules say into what is kept, with the peers that the settings name where the rules name none."""
+    if isinstance(decision, routing.Skip):
+        return Skip(f"{decision.code}: {decision.reason}")
+    deliver_to = policy.deliver_to if decision.deliver_to is None else decision.deliver_to
+    return Route(decision.rule_name, tuple(decision.stacks), deliver_to)
 
 
 def _fields(series: SeriesRow) -> dict[str, object]:

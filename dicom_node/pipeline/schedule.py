@@ -19,7 +19,13 @@ from dicom_node.pipeline.completeness import Patience
 from dicom_node.pipeline.counting import PeerCounts
 from dicom_node.pipeline.delivery import Outbox
 from dicom_node.pipeline.evidence import Witnesses
-from dicom_node.pipeline.intake import complete_quiet_series, hold_quiet_series, judge_open_studies, start_over_jobs
+from dicom_node.pipeline.intake import (
+    RoutingPolicy,
+    complete_quiet_series,
+    hold_quiet_series,
+    judge_open_studies,
+    start_over_jobs,
+)
 from dicom_node.pipeline.leases import expire_leases
 from dicom_node.pipeline.retention import delete_old_sources
 from dicom_node.pipeline.retry import RetryPolicy
@@ -86,7 +92,8 @@ class Schedule:
                 hold_quiet_series(self.store, reason, quiet_s=patience.quiet_s, now=now)
                 return
             start_over_jobs(self.store, pipeline_digest=digest, now=now)
-            complete_quiet_series(self.store, self.rules, witnesses, pipeline_digest=digest, patience=patience, now=now)
+            policy = RoutingPolicy(self.rules, settings.deliver_to, digest)
+            complete_quiet_series(self.store, policy, witnesses, patience=patience, now=now)
 
         return look
 

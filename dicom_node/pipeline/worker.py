@@ -17,13 +17,11 @@ from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, Sources
 from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.outcome import outcome_of
 from dicom_node.pipeline.retry import RetryPolicy
-from dicom_node.pipeline.routing import Process, route
-from dicom_node.pipeline.rules import Rules
-from dicom_node.pipeline.series_facts import facts_of_series
+from dicom_node.pipeline.rules import StudyRules
 from dicom_node.pipeline.study_state import study_decision
 from dicom_node.processing import ProcessedVolume
 from dicom_node.store import JobRow, LeaseLostError, Outcome, Store
-from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
+from inference.series.stack_choice import StackChoice, StackPolicy
 from sr_writer.objects import Predecessor
 
 log = logging.getLogger(__name__)
@@ -64,8 +62,7 @@ class WorkerSettings:
 
     owner: str
     pipeline_digest: str  # of the models and rules at hand
-    rules: Rules
-    deliver_to: tuple[str, ...]  # peers of every result, where no rule says otherwise
+    study_rules: StudyRules
     retry: RetryPolicy
     lease_s: float
 
@@ -80,7 +77,7 @@ class Worker:
         self._process = process
         self._settings = settings
         self._clock = clock
-        self._decide_study = study_decision(settings.rules.study)
+        self._decide_study = study_decision(settings.study_rules)
         self._job: JobRow | None = None
 
     def run(self, stopping: threading.Event) -> None:
@@ -144,14 +141,14 @@ class Worker:
 
     def _work_on(self, job: JobRow, must_stop: Callable[[], bool]) -> Outcome:
         """Everything between the claim and the commit; changes nothing in the store."""
-        settings = self._settings
+        if job.route is None:
+            raise RuntimeError("a job without a route was claimed")
         instances = self._store.series.instances(job.series_instance_uid, generation=job.generation)
         if not instances:
             raise NoInstancesError(job.series_instance_uid)
         series = self._store.series.get(job.series_instance_uid)
         if len(instances) < series.n_sources_deleted:
             raise SourcesDeletedError(job.series_instance_uid, len(instances), series.n_sources_deleted)
-        decision = route(facts_of_series(self._store, instances, settings.rules.keywords), settings.rules)
 
         def on_stage(stage: str) -> None:
             if must_stop():
@@ -174,14 +171,9 @@ class Worker:
                 Predecessor(row.sop_class_uid, row.sop_instance_uid, row.result_series_instance_uid)
                 for row in self._store.jobs.predecessors(job)
             ],
-            stacks=decision.stacks if isinstance(decision, Process) else DEFAULT_POLICY,
+            stacks=tuple(StackChoice(step) for step in job.route.stacks),
         )
-        chosen = decision.deliver_to if isinstance(decision, Process) else None
-        return outcome_of(
-            volumes,
-            settings.deliver_to if chosen is None else chosen,
-            series=series,
-        )
+        return outcome_of(volumes, job.route.deliver_to, series=series)
 
     def _fail(self, job: JobRow, error: Exception) -> None:
         kind = classify(error)

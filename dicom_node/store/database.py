@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,9 @@ class _Kind(Protocol):
 
     def become_writer(self, connection: sa.Connection) -> None:
         """Wait, in a transaction that has just begun, until no other writes."""
+
+    def migrating(self, url: sa.URL, engine: sa.Engine) -> AbstractContextManager[sa.Connection]:
+        """Give a write transaction in which tables may be made anew; their references are checked at its end."""
 
     def check_writable(self, url: sa.URL, engine: sa.Engine, timeout_s: float) -> None:
         """Raise what the driver raises unless a write transaction can begin within ``timeout_s``."""
@@ -114,7 +117,7 @@ class Database:
         with self.read() as connection:
             if _revision(connection) == HEAD_REVISION:
                 return
-        with self.write() as connection:
+        with self._migrating() as connection:
             revision = _revision(connection)  # another process may have been faster
             if revision == HEAD_REVISION:
                 return
@@ -128,6 +131,16 @@ class Database:
             if revision is not None and revision not in known:
                 raise DatabaseTooNewError(self.url.render_as_string(), revision, HEAD_REVISION)
             command.upgrade(config, "head")
+
+    @contextmanager
+    def _migrating(self) -> Iterator[sa.Connection]:
+        try:
+            with self._kind.migrating(self.url, self._engine) as connection:
+                yield connection
+        except Exception as error:
+            if isinstance(error, NodeError) or not self._kind.is_outage(error):
+                raise
+            raise self._unavailable(error) from error
 
     def dispose(self) -> None:
         """Close all connections."""

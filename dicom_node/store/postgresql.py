@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import sqlalchemy as sa
@@ -37,6 +39,14 @@ def reading(engine: sa.Engine) -> sa.Engine:
 def become_writer(connection: sa.Connection) -> None:
     """Wait for all other writers; the lock ends with the transaction, which sees what they have committed."""
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
+
+
+@contextmanager
+def migrating(_url: sa.URL, engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Give a write transaction, as for any other writer."""
+    with engine.connect() as connection, connection.begin():
+        become_writer(connection)
+        yield connection
 
 
 def check_writable(_url: sa.URL, engine: sa.Engine, timeout_s: float) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0004"
+HEAD_REVISION = "0005"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -158,10 +158,11 @@ jobs = sa.Table(
     sa.Column("series_instance_uid", UID, sa.ForeignKey("series.series_instance_uid"), nullable=False),
     sa.Column("study_instance_uid", UID, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("stack_policy", sa.String(64), nullable=False),
     sa.Column("pipeline_digest", sa.String(64), nullable=False),
-    sa.Column("priority", sa.Integer, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    # The route, decided once when the series is closed; empty in jobs from before revision 0005.
+    sa.Column("rule_name", sa.Text, nullable=True),
+    sa.Column("stacks", sa.Text, nullable=True),  # JSON list
+    sa.Column("deliver_to", sa.Text, nullable=True),  # JSON list of peer names
     sa.Column("state", WORD, nullable=False),
     sa.Column("attempt_number", sa.Integer, nullable=False),
     sa.Column("owner", sa.Text, nullable=True),
@@ -173,8 +174,8 @@ jobs = sa.Table(
     sa.Column("queued_at", UtcDateTime, nullable=False),
     sa.Column("started_at", UtcDateTime, nullable=True),
     sa.Column("ended_at", UtcDateTime, nullable=True),
-    sa.UniqueConstraint("series_instance_uid", "generation", "stack_policy", "pipeline_digest", name="uq_jobs_work"),
-    sa.Index(None, "state", "priority", "id"),
+    sa.UniqueConstraint("series_instance_uid", "generation", "pipeline_digest", name="uq_jobs_work"),
+    sa.Index(None, "state", "id"),
     sa.Index(None, "study_instance_uid"),
 )
 

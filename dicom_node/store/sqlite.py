@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -34,6 +35,29 @@ def reading(engine: sa.Engine) -> sa.Engine:
 
 def become_writer(_connection: sa.Connection) -> None:
     """Nothing is left to do: the transaction has begun as a writer's."""
+
+
+@contextmanager
+def migrating(url: sa.URL, _engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Give a write transaction without foreign keys, which SQLite wants for making a table anew.
+
+    See sqlite.org/lang_altertable.html, 7. The keys cannot be switched off within a transaction, so the connection is
+    one of its own; what they would have said is checked before the end.
+    """
+    engine = create_engine(url)
+    event.listen(engine, "connect", _without_foreign_keys)
+    try:
+        with engine.connect() as connection, connection.begin():
+            yield connection
+            broken = connection.execute(sa.text("PRAGMA foreign_key_check")).all()
+            if broken:
+                raise sa.exc.IntegrityError(f"{len(broken)} references lead nowhere", None, ValueError(str(broken[0])))
+    finally:
+        engine.dispose()
+
+
+def _without_foreign_keys(connection: DBAPIConnection, _record: object) -> None:
+    connection.cursor().execute("PRAGMA foreign_keys = OFF")
 
 
 def check_writable(url: sa.URL, _engine: sa.Engine, timeout_s: float) -> None:

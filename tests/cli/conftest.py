@@ -11,8 +11,9 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from dicom_node.cli import app
-from dicom_node.store import Arrival, JobPlan, JobRow, Store
+from dicom_node.store import Arrival, JobRow, Store
 from tests.factories import SyntheticSeries, ct_series
+from tests.store.sending import closing
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 DATASET_OFFSET = 132  # preamble and prefix, PS3.10 7.1
@@ -75,7 +76,7 @@ def queued_job(config: Path, series: SyntheticSeries) -> JobRow:
                 ),
             )
         row = store.series.get(series.series_instance_uid)
-        assert store.closing.complete(row, [JobPlan("every-stack", "0" * 64)], NOON)
+        assert store.closing.complete(row, closing(digest="0" * 64), NOON)
         (job,) = store.jobs.list()
         return job
 

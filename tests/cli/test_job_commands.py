@@ -13,9 +13,9 @@ import yaml
 from pydicom.uid import ExplicitVRLittleEndian
 from typer.testing import Result
 
-from dicom_node.store import JobPlan, JobRow, JobState, NewResult, NewVerdict, Outcome, Skip, Store, StudyState
+from dicom_node.store import JobRow, JobState, NewResult, NewVerdict, Outcome, Skip, Store, StudyState
 from tests.factories import SyntheticSeries, mr_series
-from tests.store.sending import encode
+from tests.store.sending import closing, encode
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 
@@ -69,6 +69,13 @@ def test_a_job_is_explained_with_its_history(run: Run, config: Path, dead_job: J
     assert result.exit_code == 0
     assert "slice-gap: step after slice 2 is 6.00 mm, expected 3.00 mm" in result.stdout
     assert [word for word in ("queued", "claimed", "failed") if word not in result.stdout] == []
+    assert [line.split(":")[1].strip() for line in result.stdout.splitlines()[4:8]] == [
+        "1",
+        "everything",
+        "first",
+        "pacs",
+    ]
+    assert "rule everything; quiet" in result.stdout  # why it was queued
 
 
 def test_json_holds_the_same_for_programs(run: Run, config: Path, dead_job: JobRow) -> None:
@@ -178,7 +185,7 @@ def test_a_series_without_a_job_says_where_it_is(run: Run, config: Path, queued_
 
     assert listed(uid) == "no jobs; the series is receiving\n"
     with Store.open(config.parent / "data") as store:
-        assert store.closing.complete(store.series.get(uid), Skip("rule-scout: too few slices"), NOON)
+        assert store.closing.complete(store.series.get(uid), closing(Skip("rule-scout: too few slices")), NOON)
     assert listed(uid) == "no jobs; the series is skipped (rule-scout: too few slices)\n"
     assert listed("1.2.3") == "no jobs; no instance of this series has arrived\n"
 
@@ -187,7 +194,7 @@ def test_a_job_shows_its_own_verdict_and_none_of_a_later_generation(run: Run, co
     with Store.open(config.parent / "data") as store:
         uid = queued_job.series_instance_uid
         store.closing.reopen(uid, NOON)
-        store.closing.complete(store.series.get(uid), [JobPlan("every-stack", "0" * 64)], NOON)
+        store.closing.complete(store.series.get(uid), closing(digest="0" * 64), NOON)
         later = store.jobs.claim("worker-1", NOON, 60.0, pipeline_digest="0" * 64)
         assert later is not None
         store.jobs.succeed(later.id, "worker-1", Outcome(verdicts=(NewVerdict(1, "defaced", 0.9),)), NOON)
@@ -201,7 +208,7 @@ def test_a_result_that_was_replaced_says_by_what(run: Run, config: Path, queued_
     with Store.open(config.parent / "data") as store:
         uid = queued_job.series_instance_uid
         store.closing.reopen(uid, NOON)
-        store.closing.complete(store.series.get(uid), [JobPlan("every-stack", "0" * 64)], NOON)
+        store.closing.complete(store.series.get(uid), closing(digest="0" * 64), NOON)
         later = store.jobs.claim("worker-1", NOON, 60.0, pipeline_digest="0" * 64)
         assert later is not None
         store.jobs.succeed(later.id, "worker-1", Outcome(), NOON)

@@ -14,10 +14,11 @@ from typer.testing import Result
 from dicom_node import app
 from dicom_node.pipeline_digest import pipeline_digest
 from dicom_node.settings import load_settings
-from dicom_node.store import Closing, JobPlan, JobRow, Kept, SeriesRow, SeriesState, Skip, Store
+from dicom_node.store import JobRow, Kept, Route, SeriesRow, SeriesState, Skip, Store
 from inference.segment import load_models
 from tests.arrivals import NOON, receive
 from tests.factories import SyntheticSeries, ct_series
+from tests.store.sending import ROUTE, closing
 from tests.tiny_models import write_tiny_model
 
 Run = Callable[..., Result]
@@ -36,10 +37,10 @@ def stored(config: Path, uid: str) -> SeriesRow:
         return store.series.get(uid)
 
 
-def close(config: Path, uid: str, plan: list[JobPlan] | Skip, digest: str) -> None:
+def close(config: Path, uid: str, decision: Route | Skip, digest: str) -> None:
     with Store.open(config.parent / "data") as store:
-        closing = Closing("no instance for 30 s", pipeline_digest=digest)
-        assert store.closing.complete(store.series.get(uid), plan, NOON, closing)
+        decided = closing(decision, digest=digest, because="no instance for 30 s")
+        assert store.closing.complete(store.series.get(uid), decided, NOON)
 
 
 def test_series_are_listed_with_what_is_known_of_them(run: Run, config: Path, queued_job: JobRow) -> None:
@@ -133,8 +134,8 @@ def test_all_that_other_models_or_rules_closed_start_over_and_nothing_else(
     digest = app.current_pipeline_digest(load_settings(config, {}))
     uids = {}
     for name, closed_for, plan in (
-        ("current", digest, [JobPlan("every-stack", digest)]),
-        ("outdated", "d1", [JobPlan("every-stack", "d1")]),
+        ("current", digest, ROUTE),
+        ("outdated", "d1", ROUTE),
         ("skipped", "d1", Skip("no-rule: no rule takes it")),
     ):
         each = ct_series(n_slices=1, rows=4, columns=4, seed=name)

@@ -12,6 +12,7 @@ from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.store import JobState, SeriesState, Skip, Store, StudyState
 from tests.arrivals import NOON, complete_quiet, receive
 from tests.factories import ct_series, mr_series
+from tests.store.sending import closing
 
 QUIET_S = 30.0
 LATER = NOON + timedelta(seconds=QUIET_S)
@@ -192,7 +193,7 @@ def test_a_study_that_was_closed_by_a_process_that_died_is_judged_later(store: S
     (row,) = store.series.list()
     judge_open_studies(store, DEFAULT)
     assert store.studies.get(series.study_instance_uid).state is StudyState.OPEN  # still receiving
-    store.closing.complete(row, Skip("no-rule: no rule takes it"), LATER)
+    store.closing.complete(row, closing(Skip("no-rule: no rule takes it")), LATER)
     assert store.studies.get(series.study_instance_uid).state is StudyState.OPEN
     judge_open_studies(store, DEFAULT)
     assert store.studies.get(series.study_instance_uid).state is StudyState.REVIEW
@@ -214,7 +215,7 @@ def test_every_study_that_is_due_is_judged_however_many_came_after_it(store: Sto
     early = ct_series(n_slices=1, seed="early")
     receive(store, early)
     (row,) = store.series.list()
-    store.closing.complete(row, Skip("no-rule: no rule takes it"), LATER)
+    store.closing.complete(row, closing(Skip("no-rule: no rule takes it")), LATER)
     for index in range(101):  # still receiving, and newer
         receive(store, ct_series(n_slices=1, rows=4, columns=4, seed=f"late-{index}"), at=LATER)
     judge_open_studies(store, DEFAULT)
@@ -226,6 +227,6 @@ def test_a_tick_judges_no_more_studies_than_it_may(store: Store) -> None:
     for index in range(3):
         receive(store, ct_series(n_slices=1, rows=4, columns=4, seed=f"study-{index}"))
     for row in store.series.list():
-        store.closing.complete(row, Skip("no-rule: no rule takes it"), LATER)
+        store.closing.complete(row, closing(Skip("no-rule: no rule takes it")), LATER)
     judge_open_studies(store, DEFAULT, at_most=2)
     assert len(store.studies.list(state=StudyState.OPEN)) == 1

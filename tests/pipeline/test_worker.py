@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-import numpy as np
 import pytest
 from pydicom import dcmread
 
@@ -23,22 +21,15 @@ from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.pipeline.worker import Worker, WorkerSettings
 from dicom_node.settings import LogSettings
 from dicom_node.store import JobState, Origin, SeriesState, Store, StudyState
-from inference.models import ModelIdentity
-from inference.segment import Segmentation
-from inference.series.volume import SourceVolume
-from inference.verdict.verdict import SeriesVerdict, Verdict
+from inference.verdict.verdict import SeriesVerdict
 from tests.arrivals import NOON, complete_quiet, dataset_bytes, receive, receive_bytes
 from tests.factories import SyntheticSeries, ct_series, drop_slice
 from tests.mosaics import oblique_series, siemens_mosaic
+from tests.threshold import threshold
 
 DIGEST = "d" * 64
-MODELS = (
-    ModelIdentity("foreground", "threshold", "1", "a" * 64),
-    ModelIdentity("anonymized", "threshold", "1", "b" * 64),
-)
 RULES = load_rules(None, peer_names=())
 SKIP_ALL = Rules.model_validate({"series": [{"name": "nothing", "action": "skip", "reason": "not wanted"}]})
-BODY_ABOVE_HU = -300.0
 
 
 class StubbornClock:
@@ -52,27 +43,6 @@ class StubbornClock:
 
     def pass_by(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
-
-
-def threshold(
-    source: SourceVolume,
-    _models: object,
-    *,
-    on_stage: Callable[[str], None] | None = None,
-    verdict: SeriesVerdict = SeriesVerdict.DEFACED,
-) -> Segmentation:
-    """Stands in for the networks: the body is what is denser than air."""
-    if on_stage is not None:
-        on_stage("segment foreground")
-    body = source.volume.array > BODY_ABOVE_HU
-    return Segmentation(
-        foreground=body,
-        anonymized=np.zeros_like(body),
-        verdict=Verdict(verdict, 0.9, ("made up",)),
-        decided_by={"foreground": "network", "anonymized": "network"},
-        models=MODELS,
-        timings_s={},
-    )
 
 
 @pytest.fixture
@@ -103,8 +73,7 @@ def worker(
     settings = WorkerSettings(
         owner=owner,
         pipeline_digest=DIGEST,
-        rules=RULES,
-        deliver_to=("pacs",),
+        study_rules=RULES.study,
         retry=RetryPolicy(max_attempts=3, backoff_s=10.0),
         lease_s=30.0,
     )
@@ -400,7 +369,7 @@ def test_a_job_of_another_pipeline_is_not_done_under_its_name(
 def test_a_rule_can_send_results_elsewhere(store: Store, clock: StubbornClock, series: SyntheticSeries) -> None:
     rules = Rules.model_validate({"series": [{"name": "all", "action": "process", "deliver_to": ["a", "b"]}]})
     queue(store, clock, series, rules=rules)
-    work(worker(store, clock, rules=rules))
+    work(worker(store, clock))
     assert sorted(delivery.peer for delivery in store.deliveries.list()) == ["a", "b"]
 
 

@@ -11,9 +11,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_node.store import Arrival, Kept, SeriesRow, Store
+from dicom_node.store import Arrival, Closing, Kept, Route, SeriesRow, Skip, Store
 from dicom_node.store.objects.files import Spool
 
+ROUTE = Route("everything", ("first",), ("pacs",))
 T0 = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 STUDY, SERIES = "1.2.3", "1.2.3.4"
 
@@ -105,3 +106,8 @@ def received_series(store: Store, *, n_instances: int = 3, series: str = SERIES,
     for number in range(1, n_instances + 1):
         assert keep(store, instance(number, series=series, study=study)) is Kept.STORED
     return store.series.get(series)
+
+
+def closing(decision: Route | Skip = ROUTE, *, digest: str = "d1", because: str = "quiet") -> Closing:
+    """What is decided about a complete series."""
+    return Closing(because, is_doubted=False, pipeline_digest=digest, decision=decision)

@@ -9,14 +9,13 @@ import pytest
 from dicom_node.store import (
     DeliveryRow,
     IllegalTransitionError,
-    JobPlan,
     JobState,
     LeaseLostError,
     NotFoundError,
     Store,
 )
 from tests.store.crashing import outcome
-from tests.store.sending import T0, received_series
+from tests.store.sending import T0, closing, received_series
 
 
 def at(seconds: float) -> datetime:
@@ -26,7 +25,7 @@ def at(seconds: float) -> datetime:
 @pytest.fixture
 def outbox(store: Store) -> Store:
     """A store in which one result waits for two peers."""
-    store.closing.complete(received_series(store, n_instances=1), [JobPlan("each", "d1")], T0)
+    store.closing.complete(received_series(store, n_instances=1), closing(), T0)
     job = store.jobs.claim("w", T0, 60, pipeline_digest="d1")
     assert job is not None
     store.jobs.succeed(job.id, "w", outcome(3), T0)

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dicom_node.store import IllegalTransitionError, JobPlan, JobState, LeaseLostError, Outcome, SeriesState, Store
+from dicom_node.store import IllegalTransitionError, JobState, LeaseLostError, Outcome, SeriesState, Store
 from dicom_node.store.states import TRANSITIONS
-from tests.store.sending import SERIES, T0, instance, keep
+from tests.store.sending import SERIES, T0, closing, instance, keep
 
 OWNERS = st.sampled_from(["w1", "w2"])
 LEASE_S = 60.0
@@ -39,12 +39,11 @@ class JobLife(RuleBasedStateMachine):
         self.n_sent += 1
         keep(self.store, instance(self.n_sent).at(self.now))
 
-    @rule(n_plans=st.integers(1, 2))
-    def complete(self, n_plans: int) -> None:
+    @rule(digest=st.sampled_from(["d0", "d1"]))
+    def complete(self, digest: str) -> None:
         series = self.store.series.get(SERIES)
         is_open = series.state is SeriesState.RECEIVING
-        plan = [JobPlan("each", f"d{number}") for number in range(n_plans)]
-        assert self.store.closing.complete(series, plan, self.now) is is_open
+        assert self.store.closing.complete(series, closing(digest=digest), self.now) is is_open
 
     @rule(owner=OWNERS, digest=st.sampled_from(["d0", "d1"]))
     def claim(self, owner: str, digest: str) -> None:
@@ -119,7 +118,7 @@ class JobLife(RuleBasedStateMachine):
             assert (job.retry_at is None) == (job.state is not JobState.WAITING)
             is_old = job.generation < generation
             assert not is_old or job.state in (JobState.SUPERSEDED, JobState.SUCCEEDED)
-            keys.add((job.generation, job.stack_policy, job.pipeline_digest))
+            keys.add((job.generation, job.pipeline_digest))
         assert len(keys) == len(self.store.jobs.list())
 
 

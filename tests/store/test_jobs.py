@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from pydicom import dcmread
 
 from dicom_node.store import (
     IllegalTransitionError,
-    JobPlan,
     JobRow,
     JobState,
     LeaseLostError,
@@ -28,8 +28,9 @@ from dicom_node.store import (
     Store,
     StudyState,
 )
+from dicom_node.store.schema import jobs
 from tests.store.crashing import outcome
-from tests.store.sending import SERIES, STUDY, T0, instance, keep, received_series
+from tests.store.sending import ROUTE, SERIES, STUDY, T0, closing, instance, keep, received_series
 
 LEASE_S = 60.0
 
@@ -38,9 +39,9 @@ def at(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
 
 
-def queue(store: Store, series: str = SERIES, study: str = STUDY, *, priority: int = 0) -> JobRow:
+def queue(store: Store, series: str = SERIES, study: str = STUDY) -> JobRow:
     row = received_series(store, n_instances=2, series=series, study=study)
-    assert store.closing.complete(row, [JobPlan("each", "d1", priority=priority, reason="head CT")], T0)
+    assert store.closing.complete(row, closing(because="head CT"), T0)
     (job,) = store.jobs.list(series_instance_uid=series)
     return job
 
@@ -60,7 +61,8 @@ def fail(store: Store, job: JobRow, owner: str = "w1", *, retry_at: datetime | N
 def test_a_completed_series_queues_its_job_with_what_it_needs(store: Store) -> None:
     job = queue(store)
     assert (job.state, job.attempt_number, job.generation, job.queued_at) == (JobState.QUEUED, 0, 1, T0)
-    assert (job.study_instance_uid, job.stack_policy, job.pipeline_digest) == (STUDY, "each", "d1")
+    assert (job.study_instance_uid, job.route, job.pipeline_digest) == (STUDY, ROUTE, "d1")
+    assert store.jobs.events(job.id)[0].detail == "rule everything; head CT"
     claimed = claim(store)
     assert claimed == replace(
         job, state=JobState.RUNNING, attempt_number=1, owner="w1", lease_expires_at=at(60), started_at=at(0)
@@ -68,15 +70,19 @@ def test_a_completed_series_queues_its_job_with_what_it_needs(store: Store) -> N
     assert store.jobs.claim("w2", at(1), LEASE_S, pipeline_digest="d1") is None
 
 
-def test_jobs_are_claimed_by_priority_and_then_by_age(store: Store) -> None:
-    old, urgent, young = queue(store, "1.1"), queue(store, "1.2", "1.9", priority=5), queue(store, "1.3", "1.8")
-    assert [claim(store).id for _ in range(3)] == [urgent.id, old.id, young.id]
+def test_jobs_are_claimed_by_age(store: Store) -> None:
+    queued = [queue(store, "1.1"), queue(store, "1.2", "1.9"), queue(store, "1.3", "1.8")]
+    assert [claim(store).id for _ in range(3)] == [job.id for job in queued]
 
 
-def test_a_plan_is_queued_once_for_each_generation_policy_and_pipeline(store: Store) -> None:
-    plan = [JobPlan("each", "d1"), JobPlan("each", "d1"), JobPlan("first", "d1"), JobPlan("each", "d2")]
-    store.closing.complete(received_series(store), plan, T0)
-    assert len(store.jobs.list()) == 3
+def test_a_worker_gets_jobs_of_its_own_pipeline_only(store: Store) -> None:
+    other, own = queue(store, "1.1"), queue(store, "1.2")
+    with store._database.write() as connection:
+        connection.execute(sa.update(jobs).where(jobs.c.id == other.id).values(pipeline_digest="d2"))
+    assert claim(store).id == own.id
+    assert store.jobs.claim("w1", T0, LEASE_S, pipeline_digest="d1") is None
+    assert [job.id for job in store.jobs.queued_for_others("d1")] == [other.id]
+    assert store.jobs.unfinished_by_pipeline() == {"d2": 1}
 
 
 def test_a_failed_job_waits_until_its_time_and_remembers_why(store: Store) -> None:
@@ -244,7 +250,7 @@ def test_a_late_instance_supersedes_the_job_and_opens_the_next_generation(store:
     assert (series.state, series.generation, series.n_instances) == (SeriesState.RECEIVING, 2, 3)
     assert store.studies.get(STUDY).state is StudyState.OPEN
     assert [row.instance_number for row in store.series.instances(SERIES, generation=1)] == [1, 2]
-    assert store.closing.complete(series, [JobPlan("each", "d1")], at(60))
+    assert store.closing.complete(series, closing(), at(60))
     assert claim(store, "w1", 61).generation == 2
 
 
@@ -260,7 +266,7 @@ def test_the_verdict_of_an_older_generation_is_no_evidence(store: Store) -> None
 
 
 def test_a_skipped_series_says_why(store: Store) -> None:
-    assert store.closing.complete(received_series(store), Skip("localizer"), T0)
+    assert store.closing.complete(received_series(store), closing(Skip("localizer")), T0)
     series = store.series.get(SERIES)
     assert (series.state, series.skip_reason, store.jobs.list()) == (SeriesState.SKIPPED, "localizer", ())
 
@@ -279,8 +285,9 @@ with Store.open(Path(sys.argv[1])) as store:
 
 
 def test_two_processes_that_claim_at_once_get_each_job_once(store: Store) -> None:
-    plan = [JobPlan(f"policy {number}", "d1") for number in range(40)]
-    store.closing.complete(received_series(store), plan, T0)
+    for number in range(40):
+        row = received_series(store, n_instances=1, series=f"{SERIES}.{number}")
+        store.closing.complete(row, closing(), T0)
     command = [sys.executable, "-c", CLAIM_ALL, str(store.data_dir)]
     root = Path(__file__).resolve().parents[2]
     workers = [

@@ -34,9 +34,7 @@ def test_migrations_leave_the_schema_that_the_code_uses(store: Store) -> None:
 def test_what_was_closed_and_deleted_before_is_known_by_its_job_and_the_audit_trail(tmp_path: Path) -> None:
     database = Database(sqlite_url(tmp_path / "index.sqlite"))
     with database.write() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(MIGRATIONS))
-        command.upgrade(config, "0001")
+        _upgrade(connection, "0001")
         row = dict.fromkeys(_columns(connection, "studies"), "") | {"study_instance_uid": "1.2", **_TIMES}
         _insert(connection, "studies", row)
         of_series = dict.fromkeys(_columns(connection, "series"), "") | {
@@ -79,8 +77,10 @@ def test_long_texts_of_earlier_versions_are_cut(tmp_path: Path) -> None:
             connection.execute(
                 sa.update(studies).values(attributes=json.dumps(long), study_description="x" * 4_000_000)
             )
-            connection.execute(sa.text("UPDATE alembic_version SET version_num = '0003'"))
             kept = connection.execute(sa.select(instances.c.attributes).order_by(instances.c.id)).scalars().all()
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '0003'"))
+            _upgrade(connection, "0004")
+            connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{HEAD_REVISION}'"))
     with Store.open(tmp_path) as store, store._database.read() as connection:
         row = connection.execute(sa.select(studies)).one()
         assert json.loads(row.attributes) == {
@@ -89,6 +89,12 @@ def test_long_texts_of_earlier_versions_are_cut(tmp_path: Path) -> None:
         }
         assert len(row.study_description) == 8192
         assert connection.execute(sa.select(instances.c.attributes).order_by(instances.c.id)).scalars().all() == kept
+
+
+def _upgrade(connection: sa.Connection, revision: str) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    command.upgrade(config, revision)
 
 
 def _columns(connection: sa.Connection, table: str) -> list[str]:

@@ -15,12 +15,12 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from dicom_node.store import DatabaseUrlError, IndexUnavailableError, JobPlan, Kept, Store
+from dicom_node.store import DatabaseUrlError, IndexUnavailableError, Kept, Store
 from tests.factories import ct_series
 from tests.node_process import RunningNode, start_node, wait_for, write_settings
 from tests.peer_servers import run_tool
 from tests.postgresql_server import PostgresqlServer, start_postgresql
-from tests.store.sending import SERIES, T0, instance, keep, received_series
+from tests.store.sending import SERIES, T0, closing, instance, keep, received_series
 from tests.tiny_models import write_tiny_model
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
@@ -49,8 +49,9 @@ def test_an_index_written_by_one_process_is_read_by_another(url: str, tmp_path: 
 
 def test_claims_at_once_get_each_job_once(url: str, tmp_path: Path) -> None:
     with Store.open(tmp_path, url=url) as first, Store.open(tmp_path, url=url) as second:
-        plan = [JobPlan(f"policy {number}", "d1") for number in range(30)]
-        first.closing.complete(received_series(first), plan, T0)
+        for number in range(30):
+            row = received_series(first, n_instances=1, series=f"{SERIES}.{number}")
+            first.closing.complete(row, closing(), T0)
 
         def claim_all(store: Store) -> list[int]:
             claimed = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from dicom_node.store import Closing, JobPlan, NotFoundError, SeriesState, Skip, Store, StudyState
-from tests.store.sending import SERIES, STUDY, T0, instance, keep, received_series
+from dicom_node.store import NotFoundError, SeriesState, Skip, Store, StudyState
+from tests.store.sending import SERIES, STUDY, T0, closing, instance, keep, received_series
 
 
 def at(seconds: float) -> datetime:
@@ -44,7 +45,7 @@ def test_a_series_that_a_person_calls_complete_need_not_be_quiet(store: Store) -
     assert store.series.force(SERIES, at(1))
     (series,) = store.series.quiet(at(1), 30)
     assert series.forced_at == at(1)
-    store.closing.complete(series, [JobPlan("each", "d1")], at(2), Closing("by hand", True, "d1"))
+    store.closing.complete(series, replace(closing(because="by hand"), is_doubted=True), at(2))
     closed = store.series.get(SERIES)
     assert (closed.forced_at, closed.complete_because, closed.is_doubted) == (None, "by hand", True)
     assert not store.series.force(SERIES, at(3))
@@ -54,12 +55,10 @@ def test_a_series_that_a_person_calls_complete_need_not_be_quiet(store: Store) -
 
 
 def test_series_of_another_pipeline_are_outdated_whether_they_were_processed_or_skipped(store: Store) -> None:
-    for number, (uid, plan) in enumerate(
-        {"1.1": [JobPlan("each", "d1")], "1.2": Skip("no rule"), "1.3": [JobPlan("each", "d2")]}.items()
-    ):
+    decisions = {"1.1": closing(), "1.2": closing(Skip("no rule")), "1.3": closing(digest="d2")}
+    for number, (uid, decided) in enumerate(decisions.items()):
         keep(store, instance(1, series=uid).at(at(number)))
-        digest = plan[0].pipeline_digest if isinstance(plan, list) else "d1"
-        store.closing.complete(store.series.get(uid), plan, at(60), Closing(pipeline_digest=digest))
+        store.closing.complete(store.series.get(uid), decided, at(60))
     keep(store, instance(1, series="1.4"))  # still receiving
     assert [row.series_instance_uid for row in store.series.outdated("d2")] == ["1.1", "1.2"]
     assert store.closing.reopen("1.1", at(70))
@@ -69,36 +68,31 @@ def test_series_of_another_pipeline_are_outdated_whether_they_were_processed_or_
 def test_a_plan_made_before_the_last_instance_is_void(store: Store) -> None:
     series = received_series(store, n_instances=2)
     keep(store, instance(3))
-    assert not store.closing.complete(series, [JobPlan("each", "d1")], at(60))
+    assert not store.closing.complete(series, closing(), at(60))
     assert store.jobs.list() == ()
     assert store.series.get(SERIES).state is SeriesState.RECEIVING
 
 
 def test_a_series_is_closed_once(store: Store) -> None:
     series = received_series(store)
-    assert store.closing.complete(series, [JobPlan("each", "d1")], at(60))
-    assert not store.closing.complete(series, [JobPlan("each", "d1")], at(60))
+    assert store.closing.complete(series, closing(), at(60))
+    assert not store.closing.complete(series, closing(), at(60))
     closed = store.series.get(SERIES)
     assert (closed.state, closed.completed_at, len(store.jobs.list())) == (SeriesState.COMPLETE, at(60), 1)
     assert store.series.quiet(at(1e6), 1) == ()
     assert store.series.counts() == {SeriesState.COMPLETE: 1}
 
 
-def test_an_empty_plan_is_a_defect(store: Store) -> None:
-    with pytest.raises(ValueError, match="say why with Skip"):
-        store.closing.complete(received_series(store), [], at(60))
-
-
 def test_a_duplicate_does_not_open_a_closed_series(store: Store) -> None:
     series = received_series(store)
-    store.closing.complete(series, [JobPlan("each", "d1")], at(60))
+    store.closing.complete(series, closing(), at(60))
     keep(store, instance(1).at(at(70)))
     assert store.series.get(SERIES).state is SeriesState.COMPLETE
     assert store.series.get(SERIES).last_arrival_at == series.last_arrival_at
 
 
 def test_a_late_instance_opens_a_skipped_series_again(store: Store) -> None:
-    store.closing.complete(received_series(store), Skip("too few instances"), at(60))
+    store.closing.complete(received_series(store), closing(Skip("too few instances")), at(60))
     keep(store, instance(9).at(at(70)))
     series = store.series.get(SERIES)
     assert (series.state, series.generation, series.skip_reason) == (SeriesState.RECEIVING, 2, None)

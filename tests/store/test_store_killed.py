@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dicom_node.store import JobPlan, JobState, Kept, Store
+from dicom_node.store import JobState, Kept, Store
 from dicom_node.store.schema import conflicts, instances, series, studies, unproven
 from tests.store.crashing import outcome, sent_in_round
-from tests.store.sending import SERIES, T0, instance, keep, received_series
+from tests.store.sending import SERIES, T0, closing, instance, keep, received_series
 
 pytestmark = pytest.mark.crash
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +80,7 @@ def check_rows_and_objects_belong_together(store: Store) -> None:
 def test_a_job_is_over_with_all_its_results_or_still_running(store: Store) -> None:
     def hold_job(step: int) -> None:
         row = received_series(store, n_instances=1, series=f"1.2.{step}.1", study=f"1.2.{step}")
-        store.closing.complete(row, [JobPlan("each", "d1")], T0)
+        store.closing.complete(row, closing(), T0)
         assert store.jobs.claim(f"w{step}", T0, 60, pipeline_digest="d1") is not None
 
     data_dir = store.data_dir

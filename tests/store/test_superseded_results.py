@@ -9,7 +9,6 @@ import pytest
 from dicom_node.store import (
     DeliveryRow,
     IllegalTransitionError,
-    JobPlan,
     JobRow,
     JobState,
     LeaseLostError,
@@ -17,7 +16,7 @@ from dicom_node.store import (
     Outcome,
     Store,
 )
-from tests.store.sending import SERIES, STUDY, T0, instance, keep, received_series
+from tests.store.sending import SERIES, STUDY, T0, closing, instance, keep, received_series
 
 
 def at(seconds: float) -> datetime:
@@ -33,7 +32,7 @@ def seg(number: int) -> NewResult:
 
 def finish(store: Store, *results: NewResult, seconds: float = 0) -> JobRow:
     """Close the series and finish its job with these results, bound for two peers."""
-    store.closing.complete(store.series.get(SERIES), [JobPlan("each", "d1")], at(seconds))
+    store.closing.complete(store.series.get(SERIES), closing(), at(seconds))
     job = store.jobs.claim("w", at(seconds), 60, pipeline_digest="d1")
     assert job is not None
     store.jobs.succeed(job.id, "w", Outcome(results, deliver_to=("pacs", "archive")), at(seconds))

@@ -1,8 +1,7 @@
-"""Close a series with its jobs in one transaction, or start a closed one over."""
+"""Close a series with its job in one transaction, or start a closed one over."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,32 +10,30 @@ from dicom_node.store.database import Database
 from dicom_node.store.index.rows import SeriesRow
 from dicom_node.store.schema import series, studies
 from dicom_node.store.states import Origin, SeriesState, StudyState
-from dicom_node.store.work.rows import Closing, JobPlan, Skip
-from dicom_node.store.work.transitions import REOPENED, queue_jobs, supersede_work
+from dicom_node.store.work.rows import Closing, Route, Skip
+from dicom_node.store.work.transitions import REOPENED, queue_job, supersede_work
 
 
 class SeriesClosing:
-    """The step from a series that receives to its jobs, and back."""
+    """The step from a series that receives to its job, and back."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def complete(
-        self, series_row: SeriesRow, plan: Sequence[JobPlan] | Skip, now: datetime, closing: Closing | None = None
-    ) -> bool:
-        """Close a generation and queue its jobs; False, and nothing done, when the series is no longer as given.
+    def complete(self, series_row: SeriesRow, closing: Closing, now: datetime) -> bool:
+        """Close a generation and queue its job, unless it is skipped.
 
         Parameters
         ----------
         series_row
-            The series as the plan was made for it; an instance that came since makes the call void.
-        plan
-            The jobs that routing wants, at least one, or why it wants none.
+            The series as the decision was made for it.
+
+        Returns
+        -------
+        bool
+            False, and nothing done, when the series is no longer as given: an instance came since, or it is closed.
         """
-        if not isinstance(plan, Skip) and not plan:
-            raise ValueError(f"series {series_row.series_instance_uid}: an empty plan; say why with Skip")
-        closing = closing or Closing()
-        is_skipped = isinstance(plan, Skip)
+        skip = closing.decision if isinstance(closing.decision, Skip) else None
         close = (
             sa.update(series)
             .where(
@@ -46,12 +43,12 @@ class SeriesClosing:
                 series.c.n_instances == series_row.n_instances,
             )
             .values(
-                state=(SeriesState.SKIPPED if is_skipped else SeriesState.COMPLETE).value,
-                skip_reason=plan.reason if isinstance(plan, Skip) else None,
+                state=(SeriesState.COMPLETE if skip is None else SeriesState.SKIPPED).value,
+                skip_reason=None if skip is None else skip.reason,
                 completed_at=now,
                 forced_at=None,
                 waits_because=None,
-                complete_because=closing.because or None,
+                complete_because=closing.because,
                 is_doubted=closing.is_doubted,
                 pipeline_digest=closing.pipeline_digest,
             )
@@ -59,8 +56,8 @@ class SeriesClosing:
         with self._database.write() as connection:
             if connection.execute(close).rowcount != 1:
                 return False
-            if not isinstance(plan, Skip):
-                queue_jobs(connection, series_row, plan, now)
+            if isinstance(closing.decision, Route):
+                queue_job(connection, series_row, closing, closing.decision, now)
         return True
 
     def reopen(self, series_instance_uid: str, now: datetime) -> bool:

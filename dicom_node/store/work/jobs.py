@@ -28,15 +28,16 @@ class Jobs:
         self._objects = objects
 
     def claim(self, owner: str, now: datetime, lease_s: float, *, pipeline_digest: str) -> JobRow | None:
-        """Take the next queued or due job for one pipeline; two callers never get the same one."""
+        """Take the next queued or due job for one pipeline that has its route; two callers never get the same one."""
         due = (
             sa.select(*JOB_COLUMNS)
             .where(
                 jobs.c.pipeline_digest == pipeline_digest,
+                jobs.c.rule_name.is_not(None),
                 (jobs.c.state == JobState.QUEUED.value)
                 | ((jobs.c.state == JobState.WAITING.value) & (jobs.c.retry_at <= now)),
             )
-            .order_by(jobs.c.priority.desc(), jobs.c.id)
+            .order_by(jobs.c.id)
             .limit(1)
         )
         with self._database.read() as connection:  # most calls find nothing, and need not stop a writer for it
@@ -221,12 +222,12 @@ class Jobs:
             return tuple(job_row(row) for row in connection.execute(statement))
 
     def queued_for_others(self, pipeline_digest: str, *, limit: int = 100) -> tuple[JobRow, ...]:
-        """Return jobs that are queued or wait for another pipeline than this one, the oldest first."""
+        """Return jobs that are queued or wait and are for another pipeline, or have no route; the oldest first."""
         statement = (
             sa.select(*JOB_COLUMNS)
             .where(
                 jobs.c.state.in_((JobState.QUEUED.value, JobState.WAITING.value)),
-                jobs.c.pipeline_digest != pipeline_digest,
+                (jobs.c.pipeline_digest != pipeline_digest) | jobs.c.rule_name.is_(None),
             )
             .order_by(jobs.c.id)
             .limit(limit)

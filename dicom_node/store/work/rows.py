@@ -11,22 +11,12 @@ from dicom_node.store.states import JobState, SeriesState, StudyState
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
-    """Why a series counts as complete, and for which pipeline."""
+class Route:
+    """What is to be done with a series: decided once, when it is closed, and kept with its job."""
 
-    because: str = ""
-    is_doubted: bool = False  # nobody can say that all is there, or somebody that it is not
-    pipeline_digest: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JobPlan:
-    """A job that routing wants for a complete series."""
-
-    stack_policy: str
-    pipeline_digest: str
-    priority: int = 0  # higher is claimed first
-    reason: str = ""  # the rule that asked for it
+    rule_name: str
+    stacks: tuple[str, ...]  # steps that narrow the stacks of the series, taken one after the other
+    deliver_to: tuple[str, ...]  # peer names; each result goes to each
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +27,16 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Closing:
+    """All that is decided when a series is closed: why it counts as complete, and what is to be done with it."""
+
+    because: str
+    is_doubted: bool  # nobody can say that all is there, or somebody that it is not
+    pipeline_digest: str  # of the models and rules that it was decided by
+    decision: Route | Skip
+
+
+@dataclass(frozen=True, slots=True)
 class JobRow:
     """A job as the index has it; times in what it writes are ``queued_at``, so that a retry gives the same bytes."""
 
@@ -44,9 +44,8 @@ class JobRow:
     series_instance_uid: str
     study_instance_uid: str
     generation: int
-    stack_policy: str
     pipeline_digest: str
-    priority: int
+    route: Route | None  # None: queued by a version that did not keep it; its series starts over
     state: JobState
     attempt_number: int  # 0 before the first claim
     owner: str | None

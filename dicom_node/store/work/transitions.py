@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from dicom_node.store.index.rows import SeriesRow
 from dicom_node.store.schema import deliveries, job_events, jobs, results
 from dicom_node.store.states import TRANSITIONS, JobState, check_transition
-from dicom_node.store.work.rows import JobPlan, JobRow
+from dicom_node.store.work.rows import Closing, JobRow, Route
 
 REOPENED = {
     "completed_at": None,
@@ -24,15 +24,19 @@ REOPENED = {
 }
 """What a series loses that starts over."""
 
+ROUTE_COLUMNS = (jobs.c.rule_name, jobs.c.stacks, jobs.c.deliver_to)
 _SUPERSEDED_FROM = [state.value for state, ways in TRANSITIONS.items() if JobState.SUPERSEDED in ways]
-JOB_COLUMNS = [jobs.c[name] for name in JobRow.__dataclass_fields__]
+JOB_COLUMNS = [*(jobs.c[name] for name in JobRow.__dataclass_fields__ if name != "route"), *ROUTE_COLUMNS]
 
 
 def job_row(row: sa.Row[tuple[Any, ...]]) -> JobRow:
     """Value of a row of ``jobs`` that was selected as `JOB_COLUMNS`."""
     values = row._asdict()
     values["state"] = JobState(values["state"])
-    return JobRow(**values)
+    rule_name, stacks, deliver_to = (values.pop(column.name) for column in ROUTE_COLUMNS)
+    is_routed = None not in (rule_name, stacks, deliver_to)
+    route = Route(rule_name, tuple(json.loads(stacks)), tuple(json.loads(deliver_to))) if is_routed else None
+    return JobRow(**values, route=route)
 
 
 def move_job(
@@ -110,42 +114,40 @@ def supersede_jobs(connection: sa.Connection, series_instance_uid: str, generati
         )
 
 
-def queue_jobs(connection: sa.Connection, series_row: SeriesRow, plan: Sequence[JobPlan], now: datetime) -> None:
-    """Queue the jobs of a generation; one that exists already is left as it is."""
-    existing = sa.select(jobs.c.stack_policy, jobs.c.pipeline_digest).where(
-        jobs.c.series_instance_uid == series_row.series_instance_uid, jobs.c.generation == series_row.generation
+def queue_job(connection: sa.Connection, series_row: SeriesRow, closing: Closing, route: Route, now: datetime) -> None:
+    """Queue the job of a generation; one that exists already for this pipeline is left as it is."""
+    existing = sa.select(jobs.c.id).where(
+        jobs.c.series_instance_uid == series_row.series_instance_uid,
+        jobs.c.generation == series_row.generation,
+        jobs.c.pipeline_digest == closing.pipeline_digest,
     )
-    known = {tuple(row) for row in connection.execute(existing)}
-    for job_plan in plan:
-        key = (job_plan.stack_policy, job_plan.pipeline_digest)
-        if key in known:
-            continue
-        known.add(key)
-        job_id = connection.execute(
-            sa.insert(jobs)
-            .values(
-                series_instance_uid=series_row.series_instance_uid,
-                study_instance_uid=series_row.study_instance_uid,
-                generation=series_row.generation,
-                stack_policy=job_plan.stack_policy,
-                pipeline_digest=job_plan.pipeline_digest,
-                priority=job_plan.priority,
-                reason=job_plan.reason,
-                state=JobState.QUEUED.value,
-                attempt_number=0,
-                queued_at=now,
-            )
-            .returning(jobs.c.id)
-        ).scalar_one()
-        connection.execute(
-            sa.insert(job_events).values(
-                job_id=job_id,
-                event="queued",
-                from_state=None,
-                to_state=JobState.QUEUED.value,
-                attempt_number=0,
-                owner=None,
-                detail=job_plan.reason,
-                occurred_at=now,
-            )
+    if connection.execute(existing).first() is not None:
+        return
+    job_id = connection.execute(
+        sa.insert(jobs)
+        .values(
+            series_instance_uid=series_row.series_instance_uid,
+            study_instance_uid=series_row.study_instance_uid,
+            generation=series_row.generation,
+            pipeline_digest=closing.pipeline_digest,
+            rule_name=route.rule_name,
+            stacks=json.dumps(route.stacks),
+            deliver_to=json.dumps(route.deliver_to),
+            state=JobState.QUEUED.value,
+            attempt_number=0,
+            queued_at=now,
         )
+        .returning(jobs.c.id)
+    ).scalar_one()
+    connection.execute(
+        sa.insert(job_events).values(
+            job_id=job_id,
+            event="queued",
+            from_state=None,
+            to_state=JobState.QUEUED.value,
+            attempt_number=0,
+            owner=None,
+            detail=f"rule {route.rule_name}; {closing.because}",
+            occurred_at=now,
+        )
+    )
