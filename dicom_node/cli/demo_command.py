@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,25 +53,33 @@ def demo(
     typer.echo()
     stages = list(dict.fromkeys(stage for result in results for stage in result.report["timings_s"]))
     write_table(
-        ("SERIES", "FOREGROUND mL", "ANONYMISED mL", "VERDICT", *(f"{stage} s" for stage in stages)),
+        ("SERIES", "FOUND", "FOREGROUND mL", "ANONYMISED mL", *(f"{stage} s" for stage in stages)),
         [
             (
                 result.title,
+                finding_in_words(result.report),
                 f"{result.report['foreground_ml']:.0f}",
                 f"{result.report['anonymized_ml']:.1f}",
-                f"{result.report['verdict']} ({result.report['probability']:.2f})",
                 *(f"{result.report['timings_s'].get(stage, 0.0):.1f}" for stage in stages),
             )
             for result in results
         ],
         when_empty="no results",
     )
-    typer.echo()
+    typer.echo("\nWhat it left:")
     for result in results:
-        typer.echo(files_in_words(result.folder))
+        typer.echo(f"  {files_in_words(result.folder)}")
+    typer.echo("\nNext:")
+    for line in next_steps([result.folder for result in results], program=sys.argv[0]):
+        typer.echo(f"  {line}")
     if not all(result.is_seg_as_reported for result in results):
         fail("a SEG that came back does not hold the voxels that its report counts")
         raise typer.Exit(EXIT_FAILED)
+
+
+def finding_in_words(report: Mapping[str, Any]) -> str:
+    """The verdict as people say it, with its probability."""
+    return f"{report['verdict'].replace('_', ' ')} ({report['probability']:.2f})"
 
 
 def files_in_words(folder: Path) -> str:
@@ -77,3 +87,12 @@ def files_in_words(folder: Path) -> str:
     if (folder / "seg.dcm").exists():
         return f"{folder}/: dicom/ (sent), seg.dcm and overlay.png (fetched), report.json"
     return f"{folder}/: dicom/ (sent), overlay.png, report.json; nothing was found, so there is no SEG"
+
+
+def next_steps(folders: Sequence[Path], *, program: str) -> Iterator[str]:
+    """What to look at, and what to type, with the program as it was called here."""
+    command = program if Path(program).name == "dicom-node" else "dicom-node"
+    pictures = [folder / "overlay.png" for folder in folders]
+    yield f"see what was found:    {' '.join(map(str, pictures))}"
+    yield f"your own images:       {command} segment STUDY_FOLDER -o results"
+    yield f"a node next to a PACS: {command} serve -c config/node.yaml   (docs/configure.md says what to set)"
