@@ -20,6 +20,7 @@ from dicom_node.cli.segment_command import segment
 from dicom_node.cli.series_commands import series_app
 from dicom_node.cli.status_command import status
 from dicom_node.cli.store_commands import store_app
+from dicom_node.cli.studies_commands import studies_app
 
 app = typer.Typer(
     name="dicom-node",
@@ -66,6 +67,7 @@ app.command(short_help="Run the scheduler alone.")(schedule)
 app.command(short_help="Run the worker alone.")(work)
 app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
 app.command(short_help="Look at a node: what runs, what waits, what failed.")(status)
+app.add_typer(studies_app, name="studies", short_help="Which studies may leave, and decisions of people.")
 app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel jobs.")
 app.add_typer(series_app, name="series", short_help="List, complete and reprocess series.")
 app.add_typer(deliveries_app, name="deliveries", short_help="List, retry and cancel deliveries.")

@@ -169,9 +169,9 @@ def cancel_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
 def _study_decision(settings: Settings) -> DecideStudy:
     """What the job's new state means for its study, by the rules of the node."""
     from dicom_node import app
-    from dicom_node.pipeline.study_state import study_decision
+    from dicom_node.gate.judging import study_decision
 
-    return study_decision(app.read_rules(settings).study)
+    return study_decision(app.read_rules(settings).study, app.current_pipeline_digest(settings))
 
 
 def _series_in_words(store: Store, series_instance_uid: str) -> str:

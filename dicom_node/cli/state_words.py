@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import typer
 
+from dicom_node.gate.decisions import GateState
 from dicom_node.store import JobState, SeriesState
 
 State = TypeVar("State", bound=StrEnum)
@@ -21,6 +22,11 @@ def job_states(words: Sequence[str] | None) -> tuple[JobState, ...]:
 def series_state(word: str | None) -> SeriesState | None:
     """State of series of this name."""
     return None if word is None else _state(SeriesState, word)
+
+
+def gate_state(word: str | None) -> GateState | None:
+    """State of studies of this name."""
+    return None if word is None else _state(GateState, word)
 
 
 def _state(kind: type[State], word: str) -> State:

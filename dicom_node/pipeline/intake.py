@@ -6,13 +6,14 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
+from dicom_node.gate.judging import study_decision
+from dicom_node.gate.rules import gate_digest
 from dicom_node.pipeline import routing
 from dicom_node.pipeline.completeness import Completeness, Patience, weigh_evidence
 from dicom_node.pipeline.evidence import Witnesses
 from dicom_node.pipeline.routing import Process, route
 from dicom_node.pipeline.rules import Rules
 from dicom_node.pipeline.series_facts import facts_of_series
-from dicom_node.pipeline.study_state import study_decision
 from dicom_node.store import Closing, Route, SeriesRow, Skip, Store
 from inference.series.errors import UnsuitableObjectError
 
@@ -97,7 +98,8 @@ def _close(store: Store, series: SeriesRow, policy: RoutingPolicy, now: datetime
     closing = Closing(completeness.reason, completeness.is_doubted, policy.pipeline_digest, decision)
     is_closed = store.closing.complete(series, closing, now)
     if is_closed:
-        store.studies.decide(series.study_instance_uid, study_decision(policy.rules.study))
+        decide = study_decision(policy.rules.study, policy.pipeline_digest)
+        store.studies.decide(series.study_instance_uid, decide, now)
         log.log(
             logging.WARNING if completeness.is_doubted else logging.INFO,
             "series closed in doubt" if completeness.is_doubted else "series complete",
@@ -142,11 +144,11 @@ def _route(store: Store, series: SeriesRow, rules: Rules) -> Process | routing.S
         return UNREADABLE
 
 
-def judge_open_studies(store: Store, rules: Rules, *, at_most: int = 1000) -> None:
-    """Judge studies of which a series was closed without the study being judged, because the process was killed then.
+def judge_due_studies(store: Store, rules: Rules, *, pipeline_digest: str, now: datetime, at_most: int = 1000) -> None:
+    """Judge studies that nobody judged because a process was killed, and those judged by other rules or models.
 
-    A study that is still receiving stays open; so does one that is never judged, which keeps it in the house.
+    A study that is still receiving stays open; so does one that is never judged, and then it is not exported.
     """
-    decide = study_decision(rules.study)
-    for study in store.studies.due(limit=at_most):
-        store.studies.decide(study.study_instance_uid, decide)
+    decide = study_decision(rules.study, pipeline_digest)
+    for study in store.studies.due(gate_digest(rules.study, pipeline_digest), limit=at_most):
+        store.studies.decide(study.study_instance_uid, decide, now)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from dicom_node.pipeline.rules import StudyRules
-from dicom_node.pipeline.study_state import study_decision
+from dicom_node.gate.judging import study_decision
+from dicom_node.gate.rules import StudyRules
 from dicom_node.store import Store
 
 log = logging.getLogger(__name__)

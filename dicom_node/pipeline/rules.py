@@ -8,12 +8,13 @@ import json
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from dicom_node.gate.rules import StudyRules
 from dicom_node.pipeline.conditions import SENDER_KEYWORD, Condition, Keyword
 from dicom_node.pipeline.errors import RulesError
 from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
@@ -56,19 +57,6 @@ class SeriesRule(BaseModel):
         if self.action is Action.SKIP and not self.reason:
             raise ValueError("a rule that skips says why, in reason")
         return self
-
-
-class StudyRules(BaseModel):
-    """What the series of a study mean for the study. Doubt may be made stricter here, never looser."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    face_present: Literal["blocked", "review"] = "blocked"
-    failed: Literal["review", "blocked"] = "review"
-    unfinished: Literal["review", "blocked"] = "review"
-    indeterminate: Literal["review", "blocked"] = "review"
-    partly_seen: Literal["review", "blocked"] = "review"
-    only_not_applicable: Literal["review", "cleared"] = "review"
 
 
 class Rules(BaseModel):

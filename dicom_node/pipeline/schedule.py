@@ -23,7 +23,7 @@ from dicom_node.pipeline.intake import (
     RoutingPolicy,
     complete_quiet_series,
     hold_quiet_series,
-    judge_open_studies,
+    judge_due_studies,
     start_over_jobs,
 )
 from dicom_node.pipeline.leases import expire_leases
@@ -64,7 +64,7 @@ class Schedule:
         settings = self.settings
         return [
             Tick("quiet-series", self._series_tick(), _tick_s(settings.series.quiet_s)),
-            Tick("open-studies", partial(judge_open_studies, self.store, self.rules), STUDY_TICK_S),
+            Tick("due-studies", self._judge_due_studies, STUDY_TICK_S),
             Tick("leases", self._expire_leases, _tick_s(settings.work.lease_s)),
             Tick("retention", self._delete_old_sources, RETENTION_TICK_S),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
@@ -96,6 +96,16 @@ class Schedule:
             complete_quiet_series(self.store, policy, witnesses, patience=patience, now=now)
 
         return look
+
+    def _judge_due_studies(self) -> None:
+        """Judge what is due; studies wait where the models cannot be described, since a verdict may be outdated."""
+        try:
+            digest = self.pipeline_digest()
+        except Exception as error:
+            if classify(error) is not ErrorKind.REFUSED:
+                raise
+            return
+        judge_due_studies(self.store, self.rules, pipeline_digest=digest, now=self.clock())
 
     def _expire_leases(self) -> None:
         expire_leases(self.store, self.rules.study, max_attempts=self.settings.work.max_attempts, now=self.clock())

@@ -12,13 +12,13 @@ from functools import partial
 from typing import BinaryIO, Protocol
 
 from dicom_node.failures import ErrorKind, classify, discreet_traceback, error_code
+from dicom_node.gate.judging import study_decision
+from dicom_node.gate.rules import StudyRules
 from dicom_node.logs import log_failure
 from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, SourcesDeletedError
 from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.outcome import outcome_of
 from dicom_node.pipeline.retry import RetryPolicy
-from dicom_node.pipeline.rules import StudyRules
-from dicom_node.pipeline.study_state import study_decision
 from dicom_node.processing import ProcessedVolume
 from dicom_node.store import JobRow, LeaseLostError, Outcome, Store
 from inference.series.stack_choice import StackChoice, StackPolicy
@@ -77,7 +77,7 @@ class Worker:
         self._process = process
         self._settings = settings
         self._clock = clock
-        self._decide_study = study_decision(settings.study_rules)
+        self._decide_study = study_decision(settings.study_rules, settings.pipeline_digest)
         self._job: JobRow | None = None
 
     def run(self, stopping: threading.Event) -> None:

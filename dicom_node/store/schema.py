@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0006"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -48,6 +48,10 @@ studies = sa.Table(
     metadata,
     sa.Column("study_instance_uid", UID, primary_key=True),
     sa.Column("state", WORD, nullable=False),
+    sa.Column("reason", sa.Text, nullable=True),  # of the state, as the rules put it
+    sa.Column("judged_at", UtcDateTime, nullable=True),
+    sa.Column("gate_digest", sa.String(64), nullable=True),  # of the rules and the pipeline that it was judged by
+    sa.Column("evidence_fingerprint", sa.String(64), nullable=True),  # of what was known then
     sa.Column("patient_id", sa.Text, nullable=False),
     sa.Column("patient_name_key", sa.Text, nullable=False),  # case-folded alphabetic group
     sa.Column("patient_name_groups_key", sa.Text, nullable=False),  # the other groups, each after a "="
@@ -134,13 +138,16 @@ conflicts = sa.Table(
     sa.Column("reason", WORD, nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("stored_digest", sa.String(64), nullable=True),
+    sa.Column("series_instance_uid", UID, nullable=True),  # that it doubts; NULL in rows of early versions
     sa.Column("transfer_syntax_uid", UID, nullable=False),
     sa.Column("calling_ae_title", sa.Text, nullable=False),
     sa.Column("association_id", sa.Text, nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("settled_at", UtcDateTime, nullable=True),  # a person has chosen
     # A sender that repeats a conflicting instance adds no second row.
     sa.UniqueConstraint("sop_instance_uid", "digest", "transfer_syntax_uid"),
     sa.Index(None, "digest"),
+    sa.Index(None, "series_instance_uid"),
 )
 
 unproven = sa.Table(
@@ -263,4 +270,17 @@ audit = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),  # JSON
     sa.Column("occurred_at", UtcDateTime, nullable=False),
+)
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_instance_uid", UID, sa.ForeignKey("studies.study_instance_uid"), nullable=False),
+    sa.Column("kind", WORD, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("decided_by", sa.Text, nullable=False),
+    sa.Column("evidence_fingerprint", sa.String(64), nullable=False),
+    sa.Column("decided_at", UtcDateTime, nullable=False),
+    sa.Index(None, "study_instance_uid", "decided_at"),
 )

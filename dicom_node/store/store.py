@@ -28,6 +28,7 @@ from dicom_node.store.schema import conflicts, instances
 from dicom_node.store.sqlite import sqlite_url
 from dicom_node.store.work.audit import Audit
 from dicom_node.store.work.closing import SeriesClosing
+from dicom_node.store.work.decisions import Decisions
 from dicom_node.store.work.deliveries import Deliveries
 from dicom_node.store.work.jobs import Jobs
 from dicom_node.store.work.retention import Retention
@@ -42,7 +43,8 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, integrity, series, closing, jobs, deliveries, studies, audit, search, retention, associations
+    objects, inbox, integrity, series, closing, jobs, deliveries, studies, decisions, audit, search,
+    retention, associations
         Its parts, each with its own page of methods.
     """
 
@@ -57,6 +59,7 @@ class Store:
         self.jobs = Jobs(database, self.objects)
         self.deliveries = Deliveries(database)
         self.studies = Studies(database)
+        self.decisions = Decisions(database)
         self.audit = Audit(database)
         self.search = Search(database)
         self.retention = Retention(database, self.objects)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.pipeline.intake import judge_open_studies
+from dicom_node.pipeline.intake import judge_due_studies
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.store import JobState, SeriesState, Skip, Store, StudyState
 from tests.arrivals import NOON, complete_quiet, receive
@@ -191,11 +191,11 @@ def test_a_study_that_was_closed_by_a_process_that_died_is_judged_later(store: S
     series = ct_series(n_slices=2)
     receive(store, series)
     (row,) = store.series.list()
-    judge_open_studies(store, DEFAULT)
+    judge_due_studies(store, DEFAULT, pipeline_digest=DIGEST, now=LATER)
     assert store.studies.get(series.study_instance_uid).state is StudyState.OPEN  # still receiving
     store.closing.complete(row, closing(Skip("no-rule: no rule takes it")), LATER)
     assert store.studies.get(series.study_instance_uid).state is StudyState.OPEN
-    judge_open_studies(store, DEFAULT)
+    judge_due_studies(store, DEFAULT, pipeline_digest=DIGEST, now=LATER)
     assert store.studies.get(series.study_instance_uid).state is StudyState.REVIEW
 
 
@@ -218,7 +218,7 @@ def test_every_study_that_is_due_is_judged_however_many_came_after_it(store: Sto
     store.closing.complete(row, closing(Skip("no-rule: no rule takes it")), LATER)
     for index in range(101):  # still receiving, and newer
         receive(store, ct_series(n_slices=1, rows=4, columns=4, seed=f"late-{index}"), at=LATER)
-    judge_open_studies(store, DEFAULT)
+    judge_due_studies(store, DEFAULT, pipeline_digest=DIGEST, now=LATER)
     assert store.studies.get(early.study_instance_uid).state is StudyState.REVIEW
     assert len(store.studies.list(state=StudyState.OPEN, limit=1000)) == 101
 
@@ -228,5 +228,5 @@ def test_a_tick_judges_no_more_studies_than_it_may(store: Store) -> None:
         receive(store, ct_series(n_slices=1, rows=4, columns=4, seed=f"study-{index}"))
     for row in store.series.list():
         store.closing.complete(row, closing(Skip("no-rule: no rule takes it")), LATER)
-    judge_open_studies(store, DEFAULT, at_most=2)
+    judge_due_studies(store, DEFAULT, pipeline_digest=DIGEST, now=LATER, at_most=2)
     assert len(store.studies.list(state=StudyState.OPEN)) == 1

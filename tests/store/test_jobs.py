@@ -26,6 +26,8 @@ from dicom_node.store import (
     SeriesState,
     Skip,
     Store,
+    StudyEvidence,
+    StudyJudgement,
     StudyState,
 )
 from dicom_node.store.schema import jobs
@@ -175,9 +177,9 @@ def test_success_leaves_results_deliveries_verdicts_tags_and_the_study_state(sto
     claim(store)
     seen: list[tuple[SeriesEvidence, ...]] = []
 
-    def decide(evidence: tuple[SeriesEvidence, ...]) -> StudyState:
-        seen.append(evidence)
-        return StudyState.BLOCKED
+    def decide(evidence: StudyEvidence) -> StudyJudgement:
+        seen.append(evidence.series)
+        return StudyJudgement(StudyState.BLOCKED, "by hand", "0" * 64)
 
     made = outcome(3)
     (result,) = store.jobs.succeed(job.id, "w1", made, at(30), decide_study=decide)
@@ -198,6 +200,7 @@ def test_success_leaves_results_deliveries_verdicts_tags_and_the_study_state(sto
         (JobState.SUCCEEDED,),
         ("face_present",),
         frozenset({"several-stacks"}),
+        pipeline_digests=frozenset({"d1"}),
     )
     assert store.studies.get(STUDY).state is StudyState.BLOCKED
     (row,) = store.series.instances(result_series := "1.2.3.900")
@@ -257,11 +260,13 @@ def test_a_late_instance_supersedes_the_job_and_opens_the_next_generation(store:
 def test_the_verdict_of_an_older_generation_is_no_evidence(store: Store) -> None:
     job = queue(store)
     claim(store)
-    store.jobs.succeed(job.id, "w1", outcome(3), at(1), decide_study=lambda _: StudyState.CLEARED)
+    store.jobs.succeed(
+        job.id, "w1", outcome(3), at(1), decide_study=lambda _: StudyJudgement(StudyState.CLEARED, "by hand", "0" * 64)
+    )
     assert store.studies.get(STUDY).state is StudyState.CLEARED
     keep(store, instance(3).at(at(20)))
     assert store.studies.get(STUDY).state is StudyState.OPEN  # the gate closes with the arrival
-    (evidence,) = store.studies.evidence(STUDY)
+    (evidence,) = store.studies.evidence(STUDY).series
     assert (evidence.state, evidence.job_states, evidence.verdicts) == (SeriesState.RECEIVING, (), ())
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from dicom_node.store import NotFoundError, SeriesState, Skip, Store, StudyState
+from dicom_node.store import NotFoundError, SeriesState, Skip, Store, StudyJudgement, StudyState
 from tests.store.sending import SERIES, STUDY, T0, closing, instance, keep, received_series
 
 
@@ -158,7 +158,13 @@ def test_tags_are_replaced_and_audit_rows_are_added(store: Store) -> None:
 def test_a_study_is_decided_on_what_is_known_now(store: Store) -> None:
     received_series(store, n_instances=1)
     assert (
-        store.studies.decide(STUDY, lambda evidence: StudyState.REVIEW if evidence else StudyState.OPEN)
+        store.studies.decide(
+            STUDY,
+            lambda evidence: StudyJudgement(
+                StudyState.REVIEW if evidence.series else StudyState.OPEN, "by hand", "0" * 64
+            ),
+            at(90),
+        )
         is StudyState.REVIEW
     )
     assert store.studies.get(STUDY).state is StudyState.REVIEW

@@ -86,3 +86,7 @@ class StudyRow:
     state: StudyState
     first_arrival_at: datetime
     last_arrival_at: datetime
+    reason: str | None  # of the state, as the rules put it
+    judged_at: datetime | None
+    gate_digest: str | None  # of the rules and the pipeline that it was judged by
+    evidence_fingerprint: str | None  # of what was known then

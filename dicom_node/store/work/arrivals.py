@@ -34,6 +34,7 @@ def index_arrivals(connection: sa.Connection, batch: Sequence[Filed]) -> list[Ke
     growing: dict[str, _Growth] = {}
     answers = []
     rows = []
+    came_with: dict[str, str] = {}  # series of instances of this batch
     for filed in batch:
         header = filed.header
         uid = header.sop_instance_uid
@@ -41,17 +42,20 @@ def index_arrivals(connection: sa.Connection, batch: Sequence[Filed]) -> list[Ke
         if uid in known:
             kept = Kept.DUPLICATE if known[uid] == mine else Kept.CONFLICT
             if kept is Kept.CONFLICT:
-                _add_conflict(connection, filed, "other-bytes", known[uid][0])
+                _add_conflict(
+                    connection, filed, "other-bytes", known[uid][0], came_with.get(uid) or _series_of(connection, uid)
+                )
             answers.append(kept)
             continue
         growth = growing.get(header.series_instance_uid)
         if growth is None:
             growth = growing[header.series_instance_uid] = _growing_series(connection, filed)
         if growth.study_instance_uid != header.study_instance_uid:
-            _add_conflict(connection, filed, "series-in-other-study", None)
+            _add_conflict(connection, filed, "series-in-other-study", None, header.series_instance_uid)
             answers.append(Kept.CONFLICT)
             continue
         known[uid] = mine
+        came_with[uid] = header.series_instance_uid
         growth.n_instances += 1
         growth.n_dataset_bytes += filed.dataset_bytes
         rows.append(instance_values(filed, Origin.RECEIVED, growth.generation))
@@ -104,24 +108,42 @@ def _grow(connection: sa.Connection, growing: dict[str, _Growth], now: datetime)
         _GROW_STUDY.run(connection, {"uid": growth.study_instance_uid, "now": now})
 
 
-def _add_conflict(connection: sa.Connection, filed: Filed, reason: str, stored_digest: str | None) -> None:
+def _add_conflict(
+    connection: sa.Connection, filed: Filed, reason: str, stored_digest: str | None, series_instance_uid: str | None
+) -> None:
+    """Set a content aside; the study whose series it doubts is open until it is judged with that."""
     arrival = filed.arrival
     key = {
         "sop_instance_uid": filed.header.sop_instance_uid,
         "digest": filed.digest,
         "transfer_syntax_uid": filed.header.transfer_syntax_uid,
     }
-    if connection.execute(sa.select(conflicts.c.id).filter_by(**key)).first() is None:
-        connection.execute(
-            sa.insert(conflicts).values(
-                **key,
-                reason=reason,
-                stored_digest=stored_digest,
-                calling_ae_title=arrival.calling_ae_title,
-                association_id=arrival.association_id,
-                received_at=arrival.received_at,
-            )
+    if connection.execute(sa.select(conflicts.c.id).filter_by(**key)).first() is not None:
+        return
+    connection.execute(
+        sa.insert(conflicts).values(
+            **key,
+            reason=reason,
+            stored_digest=stored_digest,
+            series_instance_uid=series_instance_uid,
+            calling_ae_title=arrival.calling_ae_title,
+            association_id=arrival.association_id,
+            received_at=arrival.received_at,
         )
+    )
+    doubted = sa.select(series.c.study_instance_uid).where(
+        series.c.series_instance_uid == series_instance_uid, series.c.origin == Origin.RECEIVED.value
+    )
+    connection.execute(
+        sa.update(studies).where(studies.c.study_instance_uid.in_(doubted)).values(state=StudyState.OPEN.value)
+    )
+
+
+def _series_of(connection: sa.Connection, sop_instance_uid: str) -> str | None:
+    """Series of an instance that the index has."""
+    statement = sa.select(instances.c.series_instance_uid).where(instances.c.sop_instance_uid == sop_instance_uid)
+    found: str | None = connection.execute(statement).scalar()
+    return found
 
 
 def _later(column: sa.Column[datetime]) -> sa.ColumnElement[datetime]:

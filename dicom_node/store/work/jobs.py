@@ -102,7 +102,7 @@ class Jobs:
                 error_detail=None,
             )
             if decide_study is not None:
-                decide_study_state(connection, job.study_instance_uid, decide_study)
+                decide_study_state(connection, job.study_instance_uid, decide_study, now)
             return result_rows(connection, job_id)
 
     def fail(
@@ -141,7 +141,7 @@ class Jobs:
                 error_detail=detail,
             )
             if decide_study is not None:
-                decide_study_state(connection, job.study_instance_uid, decide_study)
+                decide_study_state(connection, job.study_instance_uid, decide_study, now)
         return wanted
 
     def release(self, job_id: int, owner: str, now: datetime) -> bool:
@@ -176,7 +176,7 @@ class Jobs:
                 failure = {"error_code": "worker-lost", "error_message": message, "error_detail": None}
                 move_job(connection, job, JobState.DEAD, "lease-expired", now, detail=message, ended_at=now, **failure)
                 if decide_study is not None:
-                    decide_study_state(connection, job.study_instance_uid, decide_study)
+                    decide_study_state(connection, job.study_instance_uid, decide_study, now)
             return len(rows)
 
     def retry(self, job_id: int, now: datetime, *, decide_study: DecideStudy | None = None) -> JobRow:
@@ -187,7 +187,7 @@ class Jobs:
                 raise IllegalTransitionError("job", job_id, job.state, JobState.QUEUED, ("cancelled",))
             moved = move_job(connection, job, JobState.QUEUED, "retried", now, attempt_number=0, ended_at=None)
             if decide_study is not None:
-                decide_study_state(connection, job.study_instance_uid, decide_study)
+                decide_study_state(connection, job.study_instance_uid, decide_study, now)
             return moved
 
     def cancel(self, job_id: int, now: datetime, *, decide_study: DecideStudy | None = None) -> JobRow:
@@ -196,7 +196,7 @@ class Jobs:
             job = _job(connection, job_id)
             moved = move_job(connection, job, JobState.CANCELLED, "cancelled", now, ended_at=now)
             if decide_study is not None:
-                decide_study_state(connection, job.study_instance_uid, decide_study)
+                decide_study_state(connection, job.study_instance_uid, decide_study, now)
             return moved
 
     def get(self, job_id: int) -> JobRow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from dicom_node.store.states import JobState, SeriesState, StudyState
@@ -188,10 +189,57 @@ class SeriesEvidence:
     job_states: tuple[JobState, ...]  # of the current generation
     verdicts: tuple[str, ...]  # of the current generation
     remark_codes: frozenset[str] = frozenset()  # of the reports of the current generation
+    generation: int = 1
+    pipeline_digests: frozenset[str] = frozenset()  # that the verdicts were found under
+    n_conflicts: int = 0  # contents that were set aside and that nobody has chosen between
 
 
-DecideStudy = Callable[[tuple[SeriesEvidence, ...]], StudyState]
-"""Pure rule from a study's received series to its state; called inside the transaction that changes the evidence."""
+@dataclass(frozen=True, slots=True)
+class StudyEvidence:
+    """All that a study's state depends on, and a fingerprint of it.
+
+    Attributes
+    ----------
+    fingerprint
+        SHA-256 over series, generations, instances, verdicts, remarks and conflicts: whoever decided on a study
+        decided on this, and on nothing that came later.
+    """
+
+    series: tuple[SeriesEvidence, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyJudgement:
+    """What the rules say of a study, and the digest of the rules that said it."""
+
+    state: StudyState
+    reason: str
+    gate_digest: str
+
+
+DecideStudy = Callable[[StudyEvidence], StudyJudgement]
+"""Pure rule from a study's evidence to its state; called inside the transaction that changes the evidence."""
+
+
+class DecisionKind(StrEnum):
+    """What a person says of a study."""
+
+    RELEASE = "release"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """A person's decision on a study; rows are only ever added."""
+
+    id: int
+    study_instance_uid: str
+    kind: DecisionKind
+    reason: str
+    decided_by: str
+    evidence_fingerprint: str  # of what was known then
+    decided_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

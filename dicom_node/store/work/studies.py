@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
 from dicom_node.store.index.rows import StudyRow
-from dicom_node.store.schema import jobs, series, studies, tags, verdicts
+from dicom_node.store.schema import conflicts, instances, jobs, series, studies, tags, verdicts
 from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
-from dicom_node.store.work.rows import DecideStudy, SeriesEvidence, TagRow, VerdictRow
+from dicom_node.store.work.rows import DecideStudy, SeriesEvidence, StudyEvidence, TagRow, VerdictRow
 
-_STUDY_COLUMNS = [studies.c[name] for name in StudyRow.__dataclass_fields__]
+STUDY_COLUMNS = [studies.c[name] for name in StudyRow.__dataclass_fields__]
 _TAG_COLUMNS = [tags.c[name] for name in TagRow.__dataclass_fields__]
 
 
@@ -27,45 +30,57 @@ class Studies:
 
     def get(self, study_instance_uid: str) -> StudyRow:
         """One study, or `NotFoundError`."""
-        statement = sa.select(*_STUDY_COLUMNS).where(studies.c.study_instance_uid == study_instance_uid)
+        statement = sa.select(*STUDY_COLUMNS).where(studies.c.study_instance_uid == study_instance_uid)
         with self._database.read() as connection:
             row = connection.execute(statement).one_or_none()
         if row is None:
             raise NotFoundError("study", study_instance_uid)
-        return StudyRow(row[0], StudyState(row[1]), *row[2:])
+        return study_row_of(row)
 
     def list(self, *, state: StudyState | None = None, limit: int = 100, offset: int = 0) -> tuple[StudyRow, ...]:
         """Studies, the latest arrival first."""
-        statement = sa.select(*_STUDY_COLUMNS).order_by(studies.c.last_arrival_at.desc(), studies.c.study_instance_uid)
+        statement = sa.select(*STUDY_COLUMNS).order_by(studies.c.last_arrival_at.desc(), studies.c.study_instance_uid)
         if state is not None:
             statement = statement.where(studies.c.state == state.value)
         with self._database.read() as connection:
             rows = connection.execute(statement.limit(limit).offset(offset))
-            return tuple(StudyRow(row[0], StudyState(row[1]), *row[2:]) for row in rows)
+            return tuple(map(study_row_of, rows))
 
-    def due(self, *, limit: int = 100) -> tuple[StudyRow, ...]:
-        """Open studies of which no series is receiving any more, the oldest first."""
+    def due(self, gate_digest: str, *, limit: int = 100) -> tuple[StudyRow, ...]:
+        """Studies to be judged, the oldest first.
+
+        These are open ones with no series that is receiving, and those that were judged by other rules or for another
+        pipeline than ``gate_digest`` names.
+        """
         is_receiving = sa.select(series.c.series_instance_uid).where(
             series.c.study_instance_uid == studies.c.study_instance_uid, series.c.state == SeriesState.RECEIVING.value
         )
         statement = (
-            sa.select(*_STUDY_COLUMNS)
-            .where(studies.c.state == StudyState.OPEN.value, ~is_receiving.exists())
+            sa.select(*STUDY_COLUMNS)
+            .where(
+                sa.or_(
+                    sa.and_(studies.c.state == StudyState.OPEN.value, ~is_receiving.exists()),
+                    sa.and_(
+                        studies.c.state != StudyState.OPEN.value,
+                        sa.or_(studies.c.gate_digest.is_(None), studies.c.gate_digest != gate_digest),
+                    ),
+                )
+            )
             .order_by(studies.c.last_arrival_at, studies.c.study_instance_uid)
             .limit(limit)
         )
         with self._database.read() as connection:
-            return tuple(StudyRow(row[0], StudyState(row[1]), *row[2:]) for row in connection.execute(statement))
+            return tuple(map(study_row_of, connection.execute(statement)))
 
-    def evidence(self, study_instance_uid: str) -> tuple[SeriesEvidence, ...]:
+    def evidence(self, study_instance_uid: str) -> StudyEvidence:
         """What a `DecideStudy` rule gets to see."""
         with self._database.read() as connection:
             return study_evidence(connection, study_instance_uid)
 
-    def decide(self, study_instance_uid: str, decide_study: DecideStudy) -> StudyState:
+    def decide(self, study_instance_uid: str, decide_study: DecideStudy, now: datetime) -> StudyState:
         """Apply a rule to the evidence of now, in one transaction."""
         with self._database.write() as connection:
-            return decide_study_state(connection, study_instance_uid, decide_study)
+            return decide_study_state(connection, study_instance_uid, decide_study, now)
 
     def verdicts(self, study_instance_uid: str) -> tuple[VerdictRow, ...]:
         """Verdicts of the current generations of a study's series."""
@@ -132,8 +147,15 @@ class Studies:
             )
 
 
-def study_evidence(connection: sa.Connection, study_instance_uid: str) -> tuple[SeriesEvidence, ...]:
-    """State, jobs and verdicts of a study's received series, each in its current generation."""
+def study_row_of(row: sa.Row[Any]) -> StudyRow:
+    """Value of a row of ``studies`` that was selected as `STUDY_COLUMNS`."""
+    values = row._asdict()
+    values["state"] = StudyState(values["state"])
+    return StudyRow(**values)
+
+
+def study_evidence(connection: sa.Connection, study_instance_uid: str) -> StudyEvidence:
+    """State, jobs, verdicts and conflicts of a study's received series, each in its current generation."""
     of_current_generation = jobs.c.generation == series.c.generation
     its_jobs = (
         sa.select(jobs.c.series_instance_uid, jobs.c.state)
@@ -142,14 +164,22 @@ def study_evidence(connection: sa.Connection, study_instance_uid: str) -> tuple[
         .order_by(jobs.c.id)
     )
     its_verdicts = (
-        sa.select(jobs.c.series_instance_uid, verdicts.c.verdict, verdicts.c.report)
+        sa.select(
+            jobs.c.series_instance_uid,
+            verdicts.c.verdict,
+            verdicts.c.report,
+            jobs.c.pipeline_digest,
+            verdicts.c.stack_number,
+        )
         .join_from(verdicts, jobs, verdicts.c.job_id == jobs.c.id)
         .join(series, series.c.series_instance_uid == jobs.c.series_instance_uid)
         .where(jobs.c.study_instance_uid == study_instance_uid, of_current_generation)
         .order_by(verdicts.c.id)
     )
     its_series = (
-        sa.select(series.c.series_instance_uid, series.c.modality, series.c.state, series.c.skip_reason)
+        sa.select(
+            series.c.series_instance_uid, series.c.modality, series.c.state, series.c.skip_reason, series.c.generation
+        )
         .where(series.c.study_instance_uid == study_instance_uid, series.c.origin == Origin.RECEIVED.value)
         .order_by(series.c.series_instance_uid)
     )
@@ -158,10 +188,18 @@ def study_evidence(connection: sa.Connection, study_instance_uid: str) -> tuple[
         job_states[uid].append(JobState(state))
     found: defaultdict[str, list[str]] = defaultdict(list)
     codes: defaultdict[str, set[str]] = defaultdict(set)
-    for uid, verdict, report in connection.execute(its_verdicts):
+    digests: defaultdict[str, set[str]] = defaultdict(set)
+    said: list[object] = []
+    for uid, verdict, report, pipeline_digest, stack_number in connection.execute(its_verdicts):
         found[uid].append(verdict)
         codes[uid] |= {remark["code"] for remark in json.loads(report).get("remarks", ())}
-    return tuple(
+        digests[uid].add(pipeline_digest)
+        said.append([uid, stack_number, verdict, pipeline_digest, sorted(codes[uid])])
+    set_aside: Counter[str] = Counter()
+    for uid, digest in connection.execute(_conflicts_of(study_instance_uid)):
+        set_aside[uid] += 1
+        said.append([uid, "conflict", digest])
+    known = tuple(
         SeriesEvidence(
             uid,
             modality,
@@ -170,18 +208,61 @@ def study_evidence(connection: sa.Connection, study_instance_uid: str) -> tuple[
             tuple(job_states[uid]),
             tuple(found[uid]),
             frozenset(codes[uid]),
+            generation,
+            frozenset(digests[uid]),
+            set_aside[uid],
         )
-        for uid, modality, state, skip_reason in connection.execute(its_series)
+        for uid, modality, state, skip_reason, generation in connection.execute(its_series)
+    )
+    said += [[one.series_instance_uid, one.generation, one.state.value, one.skip_reason] for one in known]
+    return StudyEvidence(known, _fingerprint(connection, study_instance_uid, said))
+
+
+def _conflicts_of(study_instance_uid: str) -> sa.Select[Any]:
+    """Contents that were set aside for received series of the study, and that nobody has chosen between."""
+    return (
+        sa.select(conflicts.c.series_instance_uid, conflicts.c.digest)
+        .join(series, series.c.series_instance_uid == conflicts.c.series_instance_uid)
+        .where(
+            series.c.study_instance_uid == study_instance_uid,
+            series.c.origin == Origin.RECEIVED.value,
+            conflicts.c.settled_at.is_(None),
+        )
+        .order_by(conflicts.c.id)
     )
 
 
-def decide_study_state(connection: sa.Connection, study_instance_uid: str, decide_study: DecideStudy) -> StudyState:
+def _fingerprint(connection: sa.Connection, study_instance_uid: str, said: Sequence[object]) -> str:
+    """SHA-256 over what is known of a study, the bytes of its received instances among it."""
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    received = (
+        sa.select(instances.c.sop_instance_uid, instances.c.digest)
+        .where(instances.c.study_instance_uid == study_instance_uid, instances.c.origin == Origin.RECEIVED.value)
+        .order_by(instances.c.sop_instance_uid)
+    )
+    for uid, content in connection.execute(received):
+        digest.update(f"{uid} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def decide_study_state(
+    connection: sa.Connection, study_instance_uid: str, decide_study: DecideStudy, now: datetime
+) -> StudyState:
     """Apply a rule within the caller's write transaction, in which nobody else can change the evidence."""
-    state = decide_study(study_evidence(connection, study_instance_uid))
+    evidence = study_evidence(connection, study_instance_uid)
+    judgement = decide_study(evidence)
     connection.execute(
-        sa.update(studies).where(studies.c.study_instance_uid == study_instance_uid).values(state=state.value)
+        sa.update(studies)
+        .where(studies.c.study_instance_uid == study_instance_uid)
+        .values(
+            state=judgement.state.value,
+            reason=judgement.reason,
+            judged_at=now,
+            gate_digest=judgement.gate_digest,
+            evidence_fingerprint=evidence.fingerprint,
+        )
     )
-    return state
+    return judgement.state
 
 
 def set_tag(

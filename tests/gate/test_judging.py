@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.pipeline.rules import StudyRules
-from dicom_node.pipeline.study_state import Standing, judge_study, standing_of, study_decision
-from dicom_node.store import JobState, SeriesEvidence, SeriesState, StudyState
+from dicom_node.gate.judging import Standing, judge_study, standing_of, study_decision
+from dicom_node.gate.rules import StudyRules
+from dicom_node.store import JobState, SeriesEvidence, SeriesState, StudyEvidence, StudyState
 
 DEFAULT = StudyRules()
 BODIES_MAY_GO = StudyRules(only_not_applicable="cleared")
@@ -47,12 +48,12 @@ def evidence(
     ],
 )
 def test_the_strictest_answer_counts(standings: list[Standing], rules: StudyRules, expected: StudyState) -> None:
-    assert judge_study(standings, rules).state is expected
+    assert judge_study(standings, rules)[0] is expected
 
 
 def test_the_reason_counts_series() -> None:
-    verdict = judge_study([Standing.DEFACED, Standing.FACE_PRESENT, Standing.FACE_PRESENT], DEFAULT)
-    assert verdict.reason == "2 of 3 series face present"
+    _, reason = judge_study([Standing.DEFACED, Standing.FACE_PRESENT, Standing.FACE_PRESENT], DEFAULT)
+    assert reason == "2 of 3 series face present"
 
 
 @pytest.mark.parametrize(
@@ -87,10 +88,25 @@ def test_the_reason_counts_series() -> None:
         (evidence(job_states=(JobState.SUPERSEDED, JobState.SUCCEEDED)), Standing.DEFACED),
         (evidence(state=SeriesState.RECEIVING), Standing.UNFINISHED),
         (evidence(state=SeriesState.SKIPPED, job_states=(), verdicts=()), Standing.SKIPPED),
+        # Retention deleted its sources: a verdict stays a verdict, a scout stays a scout.
+        (evidence(state=SeriesState.DELETED), Standing.DEFACED),
+        (replace(evidence(SeriesState.DELETED, (), ()), skip_reason="rule-scout: few slices"), Standing.SKIPPED),
+        (replace(evidence(), n_conflicts=1), Standing.CONFLICT),
+        (replace(evidence(verdicts=("face_present",)), n_conflicts=1), Standing.FACE_PRESENT),
+        (replace(evidence(SeriesState.SKIPPED, (), ()), n_conflicts=1), Standing.CONFLICT),
     ],
 )
 def test_where_a_series_stands(series: SeriesEvidence, expected: Standing) -> None:
     assert standing_of(series) is expected
+
+
+def test_a_verdict_of_an_earlier_pipeline_counts_as_doubt() -> None:
+    found = replace(evidence(), pipeline_digests=frozenset({"old"}))
+    assert standing_of(found, "new") is Standing.EARLIER_PIPELINE
+    assert standing_of(found, "old") is standing_of(found) is Standing.DEFACED
+    known = StudyEvidence((found,), "f")
+    assert study_decision(DEFAULT, "new")(known).state is StudyState.REVIEW
+    assert study_decision(StudyRules(earlier_pipeline="accepted"), "new")(known).state is StudyState.CLEARED
 
 
 @given(st.lists(st.sampled_from(list(Standing)), max_size=6), st.sampled_from([DEFAULT, BODIES_MAY_GO]))
@@ -98,10 +114,10 @@ def test_doubt_never_clears_a_study_and_more_series_never_do_so_by_being_doubtfu
     standings: list[Standing], rules: StudyRules
 ) -> None:
     doubts = set(Standing) - {Standing.DEFACED, Standing.NOT_APPLICABLE, Standing.SKIPPED}
-    if judge_study(standings, rules).state is StudyState.CLEARED:
+    if judge_study(standings, rules)[0] is StudyState.CLEARED:
         assert not set(standings) & doubts
     for doubt in doubts:
-        assert judge_study([*standings, doubt], rules).state is not StudyState.CLEARED
+        assert judge_study([*standings, doubt], rules)[0] is not StudyState.CLEARED
 
 
 def test_the_order_of_the_series_does_not_matter() -> None:
@@ -110,4 +126,6 @@ def test_the_order_of_the_series_does_not_matter() -> None:
         evidence(job_states=(JobState.DEAD,)),
         evidence(verdicts=("not_applicable",)),
     ]
-    assert {study_decision(DEFAULT)(order) for order in itertools.permutations(entries)} == {StudyState.REVIEW}
+    decide = study_decision(DEFAULT)
+    judged = {decide(StudyEvidence(order, "f")).state for order in itertools.permutations(entries)}
+    assert judged == {StudyState.REVIEW}

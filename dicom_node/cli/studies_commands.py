@@ -1,0 +1,197 @@
+"""``studies``: which may leave, why not the others, and what people decide."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
+from dicom_node.cli.tables import write_fields, write_json, write_table
+
+if TYPE_CHECKING:
+    from dicom_node.gate.decisions import Standpoint
+    from dicom_node.gate.rules import StudyRules
+    from dicom_node.settings import Settings
+    from dicom_node.store import Store
+
+studies_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Which studies may leave, why not the others, and decisions of people.",
+)
+
+StudyUid = Annotated[str, typer.Argument(metavar="UID", help="Study Instance UID.")]
+
+
+@studies_app.command("list")
+def list_studies(
+    config: ConfigOption = None,
+    state: Annotated[
+        str | None,
+        typer.Option("--state", metavar="STATE", help="Only this state: open, blocked, review, cleared or held."),
+    ] = None,
+    limit: LimitOption = 1000,
+    as_json: JsonOption = False,
+) -> None:
+    """List studies, the latest arrival first, with their state and the reason for it.
+
+    Only a study that is cleared may leave. One that a person released is cleared, and the reason names the person.
+
+    \b
+    Example:
+      dicom-node studies list -c config/node.yaml --state review
+    """
+    from dicom_node.cli.state_words import gate_state
+    from dicom_node.gate.decisions import list_standpoints
+
+    settings = read_settings(config)
+    wanted = gate_state(state)
+    digest, rules = _gate(settings)
+    with open_existing_store(settings) as store:
+        found = list_standpoints(store, digest, rules, state=wanted, limit=limit)
+        if as_json:
+            write_json([_document(store, one, digest_of_pipeline=_pipeline(settings, rules)) for one in found])
+            return
+    write_table(
+        ("STUDY", "STATE", "LAST ARRIVAL", "WHY"),
+        [(one.study.study_instance_uid, one.state, one.study.last_arrival_at, one.reason) for one in found],
+        when_empty="no studies",
+    )
+
+
+@studies_app.command("show")
+def show_study(study_instance_uid: StudyUid, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show one study: its state, every series with its verdicts, and the newest decision.
+
+    \b
+    Example:
+      dicom-node studies show 1.2.840.1 -c config/node.yaml
+    """
+    from dicom_node.gate.decisions import standpoints
+
+    settings = read_settings(config)
+    digest, rules = _gate(settings)
+    with open_existing_store(settings) as store:
+        (found,) = standpoints(store, [store.studies.get(study_instance_uid)], digest, rules)
+        document = _document(store, found, digest_of_pipeline=_pipeline(settings, rules))
+    if as_json:
+        write_json(document)
+        return
+    write_fields({name: value for name, value in document.items() if name not in ("series", "decision")})
+    if found.decision is not None:
+        write_fields({"decision": f"{found.decision.kind} by {found.decision.decided_by}: {found.decision.reason}"})
+    typer.echo("")
+    write_table(
+        ("SERIES", "MODALITY", "STANDING", "VERDICTS"),
+        [
+            (one["series_instance_uid"], one["modality"], one["standing"], ", ".join(one["verdicts"]))
+            for one in document["series"]
+        ],
+        when_empty="no received series",
+    )
+
+
+@studies_app.command("decide")
+def decide_study(
+    study_instance_uid: StudyUid,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept for ever.")],
+    name: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; it is kept for ever.")],
+    config: ConfigOption = None,
+    release: Annotated[bool, typer.Option("--release", help="The study may leave, as it is known now.")] = False,
+    hold: Annotated[bool, typer.Option("--hold", help="The study stays in, whatever comes.")] = False,
+) -> None:
+    """Release a study or hold it. Decisions are never changed; a later one takes the place of an earlier one.
+
+    A release counts for what is known at this moment: when anything arrives, the study is judged again. A hold
+    outlives what arrives, and ends with a release.
+
+    \b
+    Example:
+      dicom-node studies decide 1.2.840.1 --release --reason "phantom" --by "A. Example" -c config/node.yaml
+    """
+    from dicom_node.gate.decisions import decide
+    from dicom_node.store import DecisionKind
+
+    if release == hold:
+        raise typer.BadParameter("say one of the two", param_hint="--release or --hold")
+    settings = read_settings(config)
+    digest, rules = _gate(settings)
+    with open_existing_store(settings) as store:
+        decision = decide(
+            store,
+            study_instance_uid,
+            DecisionKind.RELEASE if release else DecisionKind.HOLD,
+            reason=reason,
+            decided_by=name,
+            now=datetime.now(UTC),
+            gate_digest=digest,
+            rules=rules,
+        )
+    typer.echo(f"study {study_instance_uid}: {decision.kind} by {decision.decided_by}, kept as decision {decision.id}")
+
+
+@studies_app.command("history")
+def show_history(study_instance_uid: StudyUid, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List every decision on a study, the newest first.
+
+    \b
+    Example:
+      dicom-node studies history 1.2.840.1 -c config/node.yaml
+    """
+    with open_existing_store(read_settings(config)) as store:
+        store.studies.get(study_instance_uid)
+        rows = store.decisions.of(study_instance_uid)
+    if as_json:
+        write_json(rows)
+        return
+    write_table(
+        ("DECIDED", "WHAT", "BY", "REASON", "EVIDENCE"),
+        [(row.decided_at, row.kind, row.decided_by, row.reason, row.evidence_fingerprint[:12]) for row in rows],
+        when_empty="no decisions",
+    )
+
+
+def _gate(settings: Settings) -> tuple[str, StudyRules]:
+    """Digest of the rules and the pipeline that studies must have been judged by, and the rules."""
+    from dicom_node import app
+    from dicom_node.gate.rules import gate_digest
+
+    rules = app.read_rules(settings).study
+    return gate_digest(rules, app.current_pipeline_digest(settings)), rules
+
+
+def _pipeline(settings: Settings, rules: StudyRules) -> str | None:
+    from dicom_node import app
+
+    return None if rules.earlier_pipeline == "accepted" else app.current_pipeline_digest(settings)
+
+
+def _document(store: Store, found: Standpoint, *, digest_of_pipeline: str | None) -> dict[str, Any]:
+    """A study as JSON; the same for every program that asks."""
+    from dicom_node.gate.judging import standing_of
+
+    study = found.study
+    return {
+        "study_instance_uid": study.study_instance_uid,
+        "state": found.state.value,
+        "reason": found.reason,
+        "is_released": found.is_released,
+        "last_arrival_at": study.last_arrival_at,
+        "judged_at": study.judged_at,
+        "evidence_fingerprint": study.evidence_fingerprint,
+        "decision": found.decision,
+        "series": [
+            {
+                "series_instance_uid": series.series_instance_uid,
+                "modality": series.modality,
+                "state": series.state.value,
+                "standing": standing_of(series, digest_of_pipeline).value,
+                "verdicts": list(series.verdicts),
+                "skip_reason": series.skip_reason,
+                "n_conflicts": series.n_conflicts,
+            }
+            for series in store.studies.evidence(study.study_instance_uid).series
+        ],
+    }

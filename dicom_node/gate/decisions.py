@@ -1,0 +1,149 @@
+"""Whether a study may leave: the rules' state and the newest decision of a person, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from dicom_node.gate.errors import DecisionRefusedError
+from dicom_node.gate.rules import StudyRules
+from dicom_node.store import DecisionKind, DecisionRow, Store, StudyRow, StudyState
+
+MAX_REASON = 1000  # characters
+MAX_NAME = 100
+
+
+class GateState(StrEnum):
+    """Whether a study may leave; everything but ``cleared`` keeps it in."""
+
+    OPEN = "open"
+    BLOCKED = "blocked"
+    REVIEW = "review"
+    CLEARED = "cleared"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Standpoint:
+    """Where a study stands, and why.
+
+    Attributes
+    ----------
+    decision
+        The newest decision of a person, also where it counts no more.
+    is_released
+        Cleared by a person, not by the rules.
+    """
+
+    study: StudyRow
+    state: GateState
+    reason: str
+    decision: DecisionRow | None
+    is_released: bool = False
+
+
+def standpoint_of(study: StudyRow, decision: DecisionRow | None, gate_digest: str, rules: StudyRules) -> Standpoint:
+    """Put the rules' state and a decision together.
+
+    A hold outlives new evidence. A release counts only for the evidence that it was given for, and overrules a visible
+    face only where the rules allow it. A study that was judged by other rules, or for another pipeline, is open.
+
+    Parameters
+    ----------
+    gate_digest
+        Of the rules and the pipeline that the node has now.
+    """
+    if decision is not None and decision.kind is DecisionKind.HOLD:
+        return Standpoint(study, GateState.HELD, f"held by {decision.decided_by}: {decision.reason}", decision)
+    if study.state is StudyState.OPEN:
+        return Standpoint(study, GateState.OPEN, "still receiving, or not judged yet", decision)
+    if study.gate_digest != gate_digest:
+        return Standpoint(study, GateState.OPEN, "rules or models have changed; it will be judged again", decision)
+    state, reason = GateState(study.state.value), study.reason or ""
+    if decision is None or state is GateState.CLEARED:
+        return Standpoint(study, state, reason, decision)
+    if decision.evidence_fingerprint != study.evidence_fingerprint:
+        return Standpoint(
+            study, state, f"{reason}; a release by {decision.decided_by} was for earlier evidence", decision
+        )
+    if state is GateState.BLOCKED and rules.release_of_blocked != "allowed":
+        return Standpoint(study, state, f"{reason}; the rules allow no release of a blocked study", decision)
+    told = f"released by {decision.decided_by}: {decision.reason} ({reason})"
+    return Standpoint(study, GateState.CLEARED, told, decision, is_released=True)
+
+
+def standpoints(
+    store: Store, studies: Iterable[StudyRow], gate_digest: str, rules: StudyRules
+) -> tuple[Standpoint, ...]:
+    """Standpoints of studies, in their order."""
+    rows = tuple(studies)
+    newest = store.decisions.newest([row.study_instance_uid for row in rows])
+    return tuple(standpoint_of(row, newest.get(row.study_instance_uid), gate_digest, rules) for row in rows)
+
+
+_PAGE = 1000
+
+
+def list_standpoints(
+    store: Store, gate_digest: str, rules: StudyRules, *, state: GateState | None = None, limit: int = 1000
+) -> tuple[Standpoint, ...]:
+    """The latest studies in a state, or of all states, at most ``limit``."""
+    found: list[Standpoint] = []
+    offset = 0
+    while len(found) < limit:
+        page = store.studies.list(limit=_PAGE if state is not None else min(limit, _PAGE), offset=offset)
+        found += [one for one in standpoints(store, page, gate_digest, rules) if state in (None, one.state)]
+        offset += len(page)
+        if len(page) < _PAGE:
+            break
+    return tuple(found[:limit])
+
+
+def decide(
+    store: Store,
+    study_instance_uid: str,
+    kind: DecisionKind,
+    *,
+    reason: str,
+    decided_by: str,
+    now: datetime,
+    gate_digest: str,
+    rules: StudyRules,
+) -> DecisionRow:
+    """Take a person's decision on a study.
+
+    Raises
+    ------
+    DecisionRefusedError
+        Reason or name are missing or too long; or a release of a study that is open, or blocked where the rules do not
+        allow that.
+    NotFoundError
+        The index has no such study.
+    """
+    words = {"reason": (reason.strip(), MAX_REASON), "name": (decided_by.strip(), MAX_NAME)}
+    for what, (text, longest) in words.items():
+        if not text:
+            raise DecisionRefusedError(study_instance_uid, f"the {what} is empty; say it")
+        if len(text) > longest:
+            raise DecisionRefusedError(study_instance_uid, f"the {what} has {len(text)} characters, at most {longest}")
+
+    def check(study: StudyRow) -> None:
+        if kind is DecisionKind.HOLD:
+            return
+        if study.state is StudyState.OPEN or study.gate_digest != gate_digest:
+            finding = "is open, and nothing is complete that could be released; wait until it is judged"
+            raise DecisionRefusedError(study_instance_uid, finding)
+        if study.state is StudyState.BLOCKED and rules.release_of_blocked != "allowed":
+            finding = f"is blocked ({study.reason}), and the rules allow no release of a blocked study"
+            raise DecisionRefusedError(study_instance_uid, f"{finding} (study.release_of_blocked)")
+
+    return store.decisions.add(
+        study_instance_uid,
+        kind,
+        reason=words["reason"][0],
+        decided_by=words["name"][0],
+        now=now,
+        check=check,
+    )

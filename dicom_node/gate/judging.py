@@ -1,0 +1,127 @@
+"""What the series of a study mean for the study: blocked, review or cleared, and why. Doubt closes the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from dicom_node.gate.rules import StudyRules, gate_digest
+from dicom_node.store import (
+    DecideStudy,
+    JobState,
+    SeriesEvidence,
+    SeriesState,
+    StudyEvidence,
+    StudyJudgement,
+    StudyState,
+)
+
+
+class Standing(StrEnum):
+    """Where one series stands; of several stacks the one that asks for the most care counts."""
+
+    FACE_PRESENT = "face_present"
+    FAILED = "failed"
+    UNFINISHED = "unfinished"
+    CONFLICT = "conflict"  # other content came under a SOP Instance UID of it, and nobody has chosen yet
+    EARLIER_PIPELINE = "earlier_pipeline"  # found by models or rules that the node no longer has
+    INDETERMINATE = "indeterminate"
+    PARTLY_SEEN = "partly_seen"  # fine in what was looked at; there is more of the series, or may be
+    DEFACED = "defaced"
+    NOT_APPLICABLE = "not_applicable"
+    SKIPPED = "skipped"  # no model saw it: it neither clears a study nor is exported with it
+
+
+# Remarks of the report on what no model saw. Repeats show the same field of view again, in which there is no face or a
+# face that may have been left in one of them; other stacks, and slices that did not come, may show another place.
+ELSEWHERE_IS_UNSEEN = frozenset({"stacks-not-run", "completeness-doubted"})
+PART_IS_UNSEEN = {
+    Standing.DEFACED: ELSEWHERE_IS_UNSEEN | {"repeats-not-run"},
+    Standing.NOT_APPLICABLE: ELSEWHERE_IS_UNSEEN,
+}
+
+
+def standing_of(evidence: SeriesEvidence, pipeline_digest: str | None = None) -> Standing:
+    """Where a series stands; whatever is unknown or contradictory counts as failed or unfinished, never as fine.
+
+    Parameters
+    ----------
+    pipeline_digest
+        Of the models and rules that the node has now; None where they are not known, and then not compared.
+    """
+    was_skipped = evidence.state is SeriesState.DELETED and evidence.skip_reason is not None
+    if evidence.state is SeriesState.SKIPPED or was_skipped:
+        return Standing.CONFLICT if evidence.n_conflicts else Standing.SKIPPED
+    if evidence.state is SeriesState.RECEIVING:
+        return Standing.UNFINISHED
+    states = [state for state in evidence.job_states if state is not JobState.SUPERSEDED]
+    if any(state in (JobState.DEAD, JobState.CANCELLED) for state in states):
+        return Standing.FAILED
+    if not states or any(state is not JobState.SUCCEEDED for state in states):
+        return Standing.UNFINISHED
+    verdicts = set(evidence.verdicts)
+    for standing in (Standing.FACE_PRESENT, Standing.INDETERMINATE, Standing.DEFACED, Standing.NOT_APPLICABLE):
+        if standing.value in verdicts:
+            if not verdicts <= set(Standing):
+                return Standing.FAILED
+            return _doubted(standing, evidence, pipeline_digest)
+    return Standing.FAILED  # a job succeeded and left no verdict that this version knows
+
+
+def _doubted(standing: Standing, evidence: SeriesEvidence, pipeline_digest: str | None) -> Standing:
+    """The standing of a verdict, unless something about it is in doubt; a face that is present stays one."""
+    if standing is Standing.FACE_PRESENT:
+        return standing
+    if evidence.n_conflicts:
+        return Standing.CONFLICT
+    if pipeline_digest is not None and not evidence.pipeline_digests <= {pipeline_digest}:
+        return Standing.EARLIER_PIPELINE
+    is_partly_seen = PART_IS_UNSEEN.get(standing, frozenset()) & evidence.remark_codes
+    return Standing.PARTLY_SEEN if is_partly_seen else standing
+
+
+def judge_study(standings: Sequence[Standing], rules: StudyRules) -> tuple[StudyState, str]:
+    """State of a study and its reason: the strictest answer that any of its series asks for.
+
+    A study is cleared only when a model has seen at least one series, none is in doubt, and either one of them is
+    defaced or the rules let studies without a face go.
+    """
+    asked = {
+        Standing.FACE_PRESENT: rules.face_present,
+        Standing.FAILED: rules.failed,
+        Standing.UNFINISHED: rules.unfinished,
+        Standing.CONFLICT: rules.conflict,
+        Standing.EARLIER_PIPELINE: rules.earlier_pipeline,
+        Standing.INDETERMINATE: rules.indeterminate,
+        Standing.PARTLY_SEEN: rules.partly_seen,
+    }
+    for strictest in (StudyState.BLOCKED, StudyState.REVIEW):
+        reasons = [
+            _phrase(standings, standing)
+            for standing, state in asked.items()
+            if state == strictest.value and standing in standings
+        ]
+        if reasons:
+            return strictest, "; ".join(reasons)
+    if Standing.DEFACED in standings:
+        return StudyState.CLEARED, _phrase(standings, Standing.DEFACED)
+    if Standing.NOT_APPLICABLE in standings:
+        phrase = _phrase(standings, Standing.NOT_APPLICABLE)
+        return StudyState(rules.only_not_applicable), f"no face field of view: {phrase}"
+    return StudyState.REVIEW, "no model has seen any series of it"
+
+
+def study_decision(rules: StudyRules, pipeline_digest: str | None = None) -> DecideStudy:
+    """The rules as the function that the store calls wherever the evidence of a study changes."""
+    compared = None if rules.earlier_pipeline == "accepted" else pipeline_digest
+    digest = gate_digest(rules, pipeline_digest)
+
+    def decide(evidence: StudyEvidence) -> StudyJudgement:
+        state, reason = judge_study([standing_of(series, compared) for series in evidence.series], rules)
+        return StudyJudgement(state, reason, digest)
+
+    return decide
+
+
+def _phrase(standings: Sequence[Standing], standing: Standing) -> str:
+    return f"{standings.count(standing)} of {len(standings)} series {standing.value.replace('_', ' ')}"

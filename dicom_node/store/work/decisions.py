@@ -1,0 +1,97 @@
+"""What people decide on studies; rows are only ever added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from dicom_node.store.database import Database
+from dicom_node.store.errors import NotFoundError
+from dicom_node.store.index.rows import StudyRow
+from dicom_node.store.schema import decisions, studies
+from dicom_node.store.work.rows import DecisionKind, DecisionRow
+from dicom_node.store.work.studies import STUDY_COLUMNS, study_evidence, study_row_of
+
+_COLUMNS = [decisions.c[name] for name in DecisionRow.__dataclass_fields__]
+# Of two decisions at one moment the one that keeps the study in counts.
+_NEWEST_FIRST = (decisions.c.decided_at.desc(), decisions.c.kind == DecisionKind.RELEASE.value, decisions.c.id.desc())
+
+
+class Decisions:
+    """Decisions of people on studies."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self,
+        study_instance_uid: str,
+        kind: DecisionKind,
+        *,
+        reason: str,
+        decided_by: str,
+        now: datetime,
+        check: Callable[[StudyRow], None],
+    ) -> DecisionRow:
+        """Add a decision on what is known at this moment.
+
+        Parameters
+        ----------
+        check
+            Called with the study inside the transaction; what it raises keeps the decision out.
+
+        Raises
+        ------
+        NotFoundError
+            The index has no such study.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(
+                sa.select(*STUDY_COLUMNS).where(studies.c.study_instance_uid == study_instance_uid)
+            ).one_or_none()
+            if row is None:
+                raise NotFoundError("study", study_instance_uid)
+            check(study_row_of(row))
+            added = connection.execute(
+                sa.insert(decisions)
+                .values(
+                    study_instance_uid=study_instance_uid,
+                    kind=kind.value,
+                    reason=reason,
+                    decided_by=decided_by,
+                    evidence_fingerprint=study_evidence(connection, study_instance_uid).fingerprint,
+                    decided_at=now,
+                )
+                .returning(*_COLUMNS)
+            ).one()
+            return _decision_row(added)
+
+    def of(self, study_instance_uid: str) -> tuple[DecisionRow, ...]:
+        """Decisions on a study, the newest first."""
+        statement = (
+            sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*_NEWEST_FIRST)
+        )
+        with self._database.read() as connection:
+            return tuple(map(_decision_row, connection.execute(statement)))
+
+    def newest(self, study_instance_uids: Sequence[str]) -> Mapping[str, DecisionRow]:
+        """The newest decision on each of the studies that have one."""
+        statement = sa.select(*_COLUMNS).order_by(*(column for column in _NEWEST_FIRST))
+        found: dict[str, DecisionRow] = {}
+        with self._database.read() as connection:
+            for start in range(0, len(study_instance_uids), _UIDS_AT_ONCE):
+                some = study_instance_uids[start : start + _UIDS_AT_ONCE]
+                for row in connection.execute(statement.where(decisions.c.study_instance_uid.in_(some))):
+                    found.setdefault(row.study_instance_uid, _decision_row(row))
+        return found
+
+
+_UIDS_AT_ONCE = 500
+
+
+def _decision_row(row: sa.Row[tuple[object, ...]]) -> DecisionRow:
+    values = row._asdict()
+    values["kind"] = DecisionKind(values["kind"])
+    return DecisionRow(**values)
