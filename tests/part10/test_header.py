@@ -221,6 +221,12 @@ def test_elements_in_items_are_no_sequences_unless_they_look_so(
     assert found.elements[0x00081140].value == items
 
 
+def test_a_group_length_as_older_files_have_it_is_an_element_like_others() -> None:
+    found = read(element(0x00080000, b"UL", len(UID).to_bytes(4, "little")) + UID)
+    assert found is not None
+    assert [int(tag) for tag in found.elements] == [0x00080000, 0x00080018]
+
+
 def test_any_beginning_of_a_file_is_read_or_left_to_pydicom() -> None:
     inner = item(sequence(0x00081140, item(UID), is_defined=False), is_defined=False)
     data = part10(UID + sequence(0x00081140, inner, is_defined=False) + ROWS)
