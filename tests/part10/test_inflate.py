@@ -57,6 +57,32 @@ def test_it_can_be_read_in_parts_from_anywhere() -> None:
     assert file.read(10) == file.read() == b""
 
 
+def test_nothing_is_read_before_it_is_asked_for() -> None:
+    raw = DEFLATED + deflate(DATASET)
+    source = io.BytesIO(raw)
+    start = source.read(len(DEFLATED) + 50)
+    file = InflatedFile(source, start=start, max_bytes=1000)
+    file.seek(0)
+    file.seek(5, io.SEEK_CUR)
+    assert source.tell() == len(start)
+    assert file.read(0) == b""
+    assert source.tell() == len(start)
+    with pytest.raises(InflatesTooLargeError):  # only the end cannot be found without inflating
+        file.seek(0, io.SEEK_END)
+    with pytest.raises(InflatesTooLargeError):
+        InflatedFile(io.BytesIO(raw), max_bytes=1000).seek(0, io.SEEK_END)
+
+
+def test_a_read_of_nothing_is_no_read_of_everything() -> None:
+    for data in (PLAIN, DEFLATED + deflate(DATASET)):
+        file = bounded_for_pydicom(io.BytesIO(data), max_inflated_bytes=len(DATASET))
+        assert file.read(0) == b""
+        assert file.read(132)[128:] == b"DICM"
+    assert len(file.read(len(DATASET))) == len(DATASET)
+    with pytest.raises(NotADatasetError, match="deflated"):
+        bounded_for_pydicom(io.BytesIO(PLAIN), max_inflated_bytes=MB).read()
+
+
 def test_one_byte_more_than_allowed_is_refused() -> None:
     raw = DEFLATED + deflate(DATASET)
     assert len(InflatedFile(io.BytesIO(raw), max_bytes=len(DATASET)).read()) == len(DEFLATED) + len(DATASET)
