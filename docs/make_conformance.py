@@ -22,6 +22,7 @@ from dicom_node.dimse import status
 from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from dicom_node.offline.survey import NOT_MEANT_CODES
 from dicom_node.pipeline.rules import Action, load_rules
+from inference.input_checks import LARGEST_VIEW_MM, LARGEST_WIDTH_MM, SMALLEST_VIEW_MM
 from inference.series import (
     divide,
     errors,
@@ -30,6 +31,7 @@ from inference.series import (
     nifti_header,
     nifti_space,
     objects,
+    odd_planes,
     planes,
     slice_grid,
     stacks,
@@ -59,12 +61,14 @@ EXAMPLES: Mapping[str, tuple[object, ...]] = {
     "spacing-not-uniform": (16, 30.0, 0.1),
     "gantry-tilt": (60.0, geometry.MAX_TILT_DEG),
     "slices-not-aligned": (16, 140.0),
-    "duplicate-positions": (40, 20),
+    "duplicate-positions": (40, 20, "7.8.9", "7.8.10"),
     "concatenation-incomplete": ("4.5.6", 2, 3),
     "multiple-time-points": (40, limits.MAX_STACKS),
     "mixed-orientations": (3,),
     "mixed-sizes": ("256 x 256, 512 x 512",),
     "mixed-frames-of-reference": (2,),
+    "mixed-photometric-interpretations": (4, 40),
+    "rescale-differs": (16, "1 and -1024", "1 and 0"),
     "series-too-large": ("voxels", 2 * limits.MAX_VOXELS, limits.MAX_VOXELS),
     "field-of-view": ("10.2 x 11.4 x 8.9", "0.12 x 0.12 x 0.12", 30.0, 3000.0, 1500.0),
     "nifti-unreadable": ("vox_offset is 100 and the voxels (...) ..., or damaged, or another format; copy it again",),
@@ -192,7 +196,8 @@ def _run() -> Iterator[str]:
     )
     yield "\nInstances of all other SOP classes are kept and found by QIDO-RS, and no model sees them. A series of"
     yield "them alone is *skipped* (`not-a-ct-or-mr-image`); beside images of their series they are remarked on"
-    yield "(`objects-left-out`). The offline command names them in `summary.json`:\n"
+    yield "(`objects-left-out`, or `pictures-left-out` where they may show a face, which keeps their study for"
+    yield "review). The offline command names them in `summary.json`:\n"
     yield from _table(("code", "SOP classes"), _class_rows())
 
 
@@ -276,7 +281,9 @@ def _geometry() -> Iterator[str]:
     yield "## Geometry and pixels\n"
     yield "Positions decide (Image Position and Orientation, Patient); Spacing Between Slices, Slice Thickness,"
     yield "Instance Number and Gantry/Detector Tilt never do. What results lie on is always the frames as they were"
-    yield "received.\n"
+    yield "received. Numbers count whatever VR they came with (text, UN, a decimal comma). MR that is stored to be"
+    yield "shown inverted (MONOCHROME1) is inverted for the models; CT is not. Pixel Padding, and voxels without a"
+    yield "finite number, are air.\n"
     yield from _table(
         ("what", "bound", "beyond it"),
         (
@@ -311,8 +318,29 @@ def _geometry() -> Iterator[str]:
             ("of those, inflated or in an unusual encoding", _gib(limits.MAX_HELD_BYTES), "`series-too-large`"),
             ("one instance", _gib(limits.MAX_OBJECT_BYTES), "`object-too-large`"),
             ("sequences inside each other", str(MAX_SEQUENCE_DEPTH), "`nested-too-deeply`"),
-            ("bits", "8, 16 or 32 allocated, any number stored, signed or not; 32 bit float", "`pixel-format`"),
+            (
+                "direction cosines: length 1 and a right angle",
+                f"{planes.ROUNDED_TOLERANCE:g} off; beyond {planes.DIRECTION_TOLERANCE:g} made exact, with a remark",
+                "`geometry-missing`",
+            ),
+            (
+                "planes unlike all others, one or two of a kind",
+                f"one, or {odd_planes.MOST_ODD_SHARE:.0%} of all; left out, with a remark",
+                "`mixed-sizes`, `mixed-orientations`",
+            ),
+            ("bits", "8, 16 or 32 allocated, any number stored, signed or not; 32 or 64 bit float", "`pixel-format`"),
             ("rescale", "slope and intercept, for each frame; no Modality LUT Sequence", "`rescale`"),
+            ("rescale that differs between slices", "values go on from slice to slice", "`rescale-differs`"),
+            (
+                "pixel data behind the last frame",
+                "less than a frame, zeros, or the frames again",
+                "`pixel-data-too-long`",
+            ),
+            (
+                "size of a volume",
+                f"{SMALLEST_VIEW_MM:g} to {LARGEST_VIEW_MM:g} mm, at most {LARGEST_WIDTH_MM:g} mm along two sides",
+                "`field-of-view`",
+            ),
         ),
     )
 

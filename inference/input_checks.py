@@ -39,7 +39,7 @@ def with_numbers(source: SourceVolume) -> SourceVolume:
         return source
     voxels = voxels.copy()
     missing = fill_missing(voxels, air=LOWEST_AIR_HU if source.modality == "CT" else None)
-    remarks = (*source.remarks, *missing_remarks(missing))
+    remarks = (*source.remarks, *missing_remarks(0 if missing is None else int(np.count_nonzero(missing))))
     return replace(source, volume=source.volume.with_array(voxels), missing=missing, remarks=remarks)
 
 

@@ -3,4 +3,4 @@
 from typing import Final
 
 # Raised whenever the same volume and models would give other masks or another verdict; part of the pipeline digest.
-SEGMENTATION_VERSION: Final = "8"
+SEGMENTATION_VERSION: Final = "9"

@@ -33,10 +33,11 @@ class Standing(StrEnum):
 
 
 # Remarks of the report on what no model saw. Repeats show the same field of view again, in which there is no face or a
-# face that may have been left in one of them; other stacks, and slices that did not come, may show another place.
-ELSEWHERE_IS_UNSEEN = frozenset({"stacks-not-run", "completeness-doubted"})
+# face that may have been left in one of them, and so do single planes within it. Other stacks, planes and pictures, and
+# slices that did not come, may show another place.
+ELSEWHERE_IS_UNSEEN = frozenset({"stacks-not-run", "completeness-doubted", "planes-not-run", "pictures-left-out"})
 PART_IS_UNSEEN = {
-    Standing.DEFACED: ELSEWHERE_IS_UNSEEN | {"repeats-not-run"},
+    Standing.DEFACED: ELSEWHERE_IS_UNSEEN | {"repeats-not-run", "planes-within-not-run"},
     Standing.NOT_APPLICABLE: ELSEWHERE_IS_UNSEEN,
 }
 

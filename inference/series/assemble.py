@@ -7,35 +7,40 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import highdicom as hd
-import numpy as np
 from pydicom import Dataset
 
 from inference.series.concatenations import check_concatenations
 from inference.series.errors import (
     ConflictingInstanceError,
+    GeometryMissingError,
     MixedSeriesError,
     MultipleTimePointsError,
     NoImagesError,
     SeriesTooLargeError,
     UnsuitableObjectError,
 )
-from inference.series.filling import fill_between_frames
 from inference.series.geometry import StackGeometry, stack_geometry
 from inference.series.instances import Instance, InstanceSource, read_instance, reading
 from inference.series.limits import MAX_ENCODED_BYTES, MAX_HELD_BYTES, MAX_STACKS, MAX_VOXELS
-from inference.series.objects import CT_CLASSES, check_suitable, sop_class_uid_of
-from inference.series.pixels import check_pixel_data, write_measured_values
-from inference.series.planes import Plane, planes_of, value_remarks
+from inference.series.measured import measure_stack
+from inference.series.numbers import numbers_at
+from inference.series.objects import check_suitable, sop_class_uid_of
+from inference.series.odd_planes import MOST_ODD_SHARE
+from inference.series.pixels import check_pixel_data
+from inference.series.planes import Plane, planes_of
 from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
 from inference.series.stack_policy import choose_stacks, repeats_stack
 from inference.series.stacks import Stack, stacks_of
-from inference.series.tile_pixels import EncodedPlane, encoded_planes, plane_values
+from inference.series.tile_pixels import EncodedPlane, encoded_planes
 from inference.series.volume import FrameReference, Remark, SourceVolume
 
 N_DECODERS = min(8, os.cpu_count() or 1)
 MAX_NAMED_STACKS = 5  # in one remark
+# Objects of another kind that may show a face all the same: a scout from the side, a rendering on a screen.
+PICTURES = frozenset({"localizer", "secondary-capture", "colour-image"})
 
 
 def assemble_volumes(
@@ -70,11 +75,12 @@ def assemble_volumes(
         series_instance_uid = str(instances[0].header.SeriesInstanceUID)
     check_concatenations(instances, series_instance_uid)
     planes = _planes(instances, series_instance_uid)
-    found = stacks_of(planes, series_instance_uid)
-    chosen = choose_stacks(found, stacks)
+    remarks = (*remarks, *planes.remarks, *_unplaced_remarks(planes))
+    division = stacks_of(planes.placed, series_instance_uid)
+    found, chosen = division.stacks, choose_stacks(division.stacks, stacks)
     if len(chosen) > MAX_STACKS:
         raise MultipleTimePointsError(series_instance_uid, len(chosen), MAX_STACKS)
-    remarks = (*remarks, *_stack_remarks(found, chosen, stacks))
+    remarks = (*remarks, *division.remarks, *_stack_remarks(found, chosen, stacks))
     geometries = [stack_geometry(stack.planes, series_instance_uid) for stack in chosen]
     n_voxels = sum(math.prod(geometry.shape) for geometry in geometries)
     if n_voxels > MAX_VOXELS:
@@ -112,24 +118,61 @@ def _named(stacks: Sequence[Stack]) -> str:
     return f"{names} and {len(stacks) - MAX_NAMED_STACKS} more" if len(stacks) > MAX_NAMED_STACKS else names
 
 
-def _planes(instances: Sequence[Instance], series_instance_uid: str) -> list[Plane]:
-    """All planes of one series, once their pixel data can hold them."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Planes:
+    """Planes of a series, instances that have no place in the patient, and what was noticed."""
+
+    placed: list[Plane]
+    unplaced: list[tuple[Instance, GeometryMissingError]]
+    remarks: tuple[Remark, ...]
+
+
+def _planes(instances: Sequence[Instance], series_instance_uid: str) -> _Planes:
+    """All planes of one series, once their pixel data hold them and nothing more that counts."""
     planes: list[Plane] = []
+    unplaced: list[tuple[Instance, GeometryMissingError]] = []
     n_voxels = 0
+    surplus: list[int] = []
     for instance in instances:
         with reading(instance.name):
             uid = str(instance.header.SeriesInstanceUID)
             if uid != series_instance_uid:
                 raise MixedSeriesError(series_instance_uid, uid)
-            of_instance = list(planes_of(instance))
+            try:
+                of_instance = list(planes_of(instance))
+            except GeometryMissingError as error:
+                unplaced.append((instance, error))
+                continue
             pixel_format = of_instance[0].pixel_format
             if of_instance[0].tiles is None:  # of mosaics, hundreds of repetitions, only what is run is ever decoded
                 n_voxels += pixel_format.rows * pixel_format.columns * pixel_format.n_frames
             if n_voxels > MAX_VOXELS:
                 raise SeriesTooLargeError(series_instance_uid, "voxels", n_voxels, MAX_VOXELS)
-            check_pixel_data(instance, pixel_format)
+            surplus.append(check_pixel_data(instance, pixel_format))
             planes.extend(of_instance)
-    return planes
+    if len(unplaced) > max(1, MOST_ODD_SHARE * len(planes)):
+        raise unplaced[0][1]
+    n_longer = sum(n_bytes > 0 for n_bytes in surplus)
+    if not n_longer:
+        return _Planes(planes, unplaced, ())
+    text = (
+        f"Pixel Data of {n_longer} instances are up to {max(surplus)} bytes longer than their frames; that is left out"
+    )
+    return _Planes(planes, unplaced, (Remark("pixel-data-longer", text),))
+
+
+def _unplaced_remarks(planes: _Planes) -> tuple[Remark, ...]:
+    """Leave out a few thumbnails without a place; one of the stack's own size is a hole in it, and is refused."""
+    if not planes.unplaced:
+        return ()
+    sizes = {(float(plane.pixel_format.rows), float(plane.pixel_format.columns)) for plane in planes.placed}
+    for instance, error in planes.unplaced:
+        with reading(instance.name):
+            size = (*numbers_at(instance.header, "Rows"), *numbers_at(instance.header, "Columns"))
+            if not sizes or size in sizes or "PerFrameFunctionalGroupsSequence" in instance.header:
+                raise error
+    text = f"{len(planes.unplaced)} pictures without a position left out, of other sizes than all slices"
+    return (Remark("pictures-left-out", f"{text}; a face may be seen there"),)
 
 
 def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instance], tuple[Remark, ...]]:
@@ -164,7 +207,11 @@ def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instanc
         raise refusals[0] if refusals else NoImagesError("")
     remarks = []
     for code, number in sorted(Counter(refusal.code for refusal in refusals).items()):
-        remarks.append(Remark("objects-left-out", f"{number} of the series' objects left out: {code}"))
+        if code in PICTURES:
+            text = f"{number} pictures of the series left out, in which a face may be seen: {code}"
+            remarks.append(Remark("pictures-left-out", text))
+        else:
+            remarks.append(Remark("objects-left-out", f"{number} of the series' objects left out: {code}"))
     if n_duplicates:
         remarks.append(Remark("duplicate-instances", f"{n_duplicates} instances came twice with the same content"))
     return [kept[uid] for uid in sorted(kept)], tuple(remarks)
@@ -190,19 +237,10 @@ def _source_volume(
 ) -> SourceVolume:
     """Decode the planes of a stack into their places."""
     first = stack.planes[0]
-    windows = stack.layout.windows()
-    voxels = np.empty(stack.shape, np.float32)
-
-    def place(frame: int, plane: Plane) -> None:
-        encoded = frames[id(plane.instance)][plane.frame_index]
-        write_measured_values(plane_values(encoded, plane), plane, voxels[windows[frame]])
-        frames[id(plane.instance)][plane.frame_index] = b""  # each frame is in one stack: free it
-
-    for _ in pool.map(lambda pair: place(*pair), enumerate(stack.planes)):
-        pass
-    fill_between_frames(voxels, stack.layout)
+    uid = str(first.instance.header.SeriesInstanceUID)
+    measured = measure_stack(stack, frames, uid, pool)
     volume = hd.Volume(
-        voxels,
+        measured.voxels,
         stack.affine,
         coordinate_system="PATIENT",
         frame_of_reference_uid=first.frame_of_reference_uid,
@@ -211,12 +249,13 @@ def _source_volume(
         volume=volume,
         plane_sources=tuple(_frame_reference(plane) for plane in stack.planes),
         headers=_headers(stack.planes),
-        modality="CT" if sop_class_uid_of(first.instance.header) in CT_CLASSES else "MR",
-        series_instance_uid=str(first.instance.header.SeriesInstanceUID),
+        modality="CT" if first.is_ct else "MR",
+        series_instance_uid=uid,
         stack_number=stack_number,
         stack_name=stack_name,
-        remarks=(*series_remarks, *stack.remarks, *value_remarks(first)),
+        remarks=(*series_remarks, *stack.remarks, *measured.remarks),
         frames=stack.layout,
+        missing=measured.missing,
     )
 
 

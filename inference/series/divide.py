@@ -41,8 +41,14 @@ class Part:
     shared: tuple[tuple[str, str], ...]
 
 
-def divide(planes: Sequence[Plane]) -> list[Part] | None:
-    """Parts in the order of their contrast, then of time; None where nothing divides the planes into whole images."""
+def divide(planes: Sequence[Plane], *, is_complete_only: bool = False) -> list[Part] | None:
+    """Parts in the order of their contrast, then of time; None where nothing divides the planes into whole images.
+
+    Parameters
+    ----------
+    is_complete_only
+        Whether each part must have a plane at every position.
+    """
     if any(plane.tiles is not None for plane in planes):
         return _divide_mosaics(planes)
     positions = position_indices(planes)
@@ -53,7 +59,7 @@ def divide(planes: Sequence[Plane]) -> list[Part] | None:
     if is_once:
         labels = table.interleaved()
         return table.parts(np.zeros(len(planes), np.intp) if labels is None else labels)
-    for is_complete in (True, False):
+    for is_complete in (True,) if is_complete_only else (True, False):
         for labels in table.by_traits():
             if table.is_clean(labels, is_complete=is_complete):
                 return table.parts(labels)

@@ -206,6 +206,14 @@ class PixelDataTruncatedError(UnsuitableObjectError):
     way_out = "ask the sender to send it again"
 
 
+class PixelDataTooLongError(UnsuitableObjectError):
+    """A frame more than the header says, which would be lost."""
+
+    code = "pixel-data-too-long"
+    what = "Pixel Data hold more frames than the header says"
+    way_out = "ask the sender to correct Number of Frames, Rows, Columns or Bits Allocated"
+
+
 class PixelDataUndecodableError(UnsuitableObjectError):
     """A compressed frame that cannot be decoded, or not to what the header says."""
 
@@ -355,15 +363,20 @@ class SlicesNotAlignedError(StackError):
 
 
 class DuplicatePositionsError(StackError):
-    """Several planes at one position, and nothing tells the stacks apart; facts: uid, planes, positions."""
+    """Several planes at one position, and nothing tells the stacks apart.
+
+    Facts: uid, planes, positions, and SOP Instance UIDs of the first two planes that share a position.
+    """
 
     code = "duplicate-positions"
 
     def __str__(self) -> str:
-        uid, n_planes, n_positions = self.args
+        uid, n_planes, n_positions, one, other = self.args
+        instances = f"instance {one}" if one == other else f"instances {one} and {other}"
         return (
-            f"series {uid}: {n_planes} planes lie at {n_positions} positions and no attribute divides them into "
-            "whole stacks, expected one plane at each position; not processed, send each stack as a series"
+            f"series {uid}: {n_planes} planes with different values lie at {n_positions} positions and no attribute "
+            f"divides them into whole stacks, expected one plane at each position; not processed, the first that share "
+            f"one are of {instances}: delete what is wrong or superfluous, or ask the sender for one series a stack"
         )
 
 
@@ -417,6 +430,32 @@ class MixedSizeError(StackError):
         return (
             f"series {uid}: planes of several sizes ({sizes}), and not each is a whole stack; expected one; "
             "not processed, send each size as a series"
+        )
+
+
+class RescaleDiffersError(StackError):
+    """Slices whose rescale does not fit that of their neighbours; facts: uid, slice number, its rescale, the next."""
+
+    code = "rescale-differs"
+
+    def __str__(self) -> str:
+        uid, number, one, other = self.args
+        return (
+            f"series {uid}: values jump after slice {number} because Rescale Slope and Intercept change from {one} to "
+            f"{other}, expected values that go on from slice to slice; not processed, ask the sender to correct them"
+        )
+
+
+class MixedPhotometricError(StackError):
+    """MR slices of which some are stored inverted; facts: uid, number of MONOCHROME1, number of slices."""
+
+    code = "mixed-photometric-interpretations"
+
+    def __str__(self) -> str:
+        uid, n_inverted, n_slices = self.args
+        return (
+            f"series {uid}: {n_inverted} of {n_slices} slices have Photometric Interpretation MONOCHROME1, expected "
+            "all or none; not processed, ask the sender for a series of one kind"
         )
 
 

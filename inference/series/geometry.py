@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from inference.series.errors import (
     TooFewSlicesError,
 )
 from inference.series.limits import MAX_VOXELS, MIN_SLICES
-from inference.series.planes import Plane
+from inference.series.planes import ROUNDED_TOLERANCE, Plane
 from inference.series.slice_grid import SliceGrid, slice_grid
 from inference.series.volume import FrameLayout, Remark
 
@@ -78,6 +78,16 @@ def n_positions(planes: Sequence[Plane]) -> int:
     return int(position_indices(planes).max()) + 1
 
 
+def twins_of(planes: Sequence[Plane]) -> tuple[Plane, Plane]:
+    """The first two planes that share a position; the first and the last where none do."""
+    first_at: dict[int, Plane] = {}
+    for plane, position in zip(planes, position_indices(planes).tolist(), strict=True):
+        if position in first_at:
+            return first_at[position], plane
+        first_at[position] = plane
+    return planes[0], planes[-1]
+
+
 def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGeometry:
     """Order parallel planes of one size along their normal and find their places in a volume.
 
@@ -100,13 +110,15 @@ def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGe
     spaces = {plane.frame_of_reference_uid for plane in planes}
     if len(spaces) > 1:
         raise MixedFrameOfReferenceError(uid, len(spaces))
+    planes, cosine_remarks = _with_exact_normal(planes)
     normal = planes[0].normal
     # Equal positions keep a stable order, whatever order the instances arrived in.
     ordered = sorted(planes, key=lambda p: (float(p.position_mm @ normal), p.instance.name, p.frame_index))
     positions = np.array([plane.position_mm for plane in ordered])
     n_different = n_positions(ordered)
     if n_different < len(ordered):
-        raise DuplicatePositionsError(uid, len(ordered), n_different)
+        uids = [str(plane.instance.header.SOPInstanceUID) for plane in twins_of(ordered)]
+        raise DuplicatePositionsError(uid, len(ordered), n_different, *uids)
     first = ordered[0]
     along_mm = (positions - positions[0]) @ normal
     grid = slice_grid(along_mm)
@@ -124,8 +136,40 @@ def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGe
     affine[:3, 2] = first.row_direction * first.spacing_mm[1]
     affine[:3, 3] = positions[0] - affine[:3, :3] @ first_indices[0]
     layout = FrameLayout(positions, first_indices, rows, columns)
-    remarks = (*_spacing_remarks(ordered, along_mm, grid), *shift_remarks, *_space_remarks(first))
+    remarks = (*cosine_remarks, *_spacing_remarks(ordered, along_mm, grid), *shift_remarks, *_space_remarks(first))
     return StackGeometry(tuple(ordered), affine, shape, layout, remarks)
+
+
+def _with_exact_normal(planes: Sequence[Plane]) -> tuple[Sequence[Plane], tuple[Remark, ...]]:
+    """Turn planes with rounded cosines so that their normal is the line of their positions, where it nearly is.
+
+    Cosines of two decimals are off by up to 0.5 degrees. Positions have more digits, so that the stack would seem to
+    lean where it is straight.
+    """
+    if not any(plane.are_cosines_rounded for plane in planes):
+        return planes, ()
+    first = planes[0]
+    text = "direction cosines are rounded: lengths and the right angle are off by more than 0.001; made exact"
+    remarks = (Remark("cosines-rounded", text),)
+    positions = np.array([plane.position_mm for plane in planes])
+    along_mm = positions @ first.normal
+    line = positions[int(np.argmax(along_mm))] - positions[int(np.argmin(along_mm))]
+    length = float(np.linalg.norm(line))
+    if not length or float(line @ first.normal) < math.cos(ROUNDED_TOLERANCE) * length:
+        return planes, remarks
+    turn = _rotation_between(first.normal, line / length)
+    turned = [
+        replace(plane, row_direction=turn @ plane.row_direction, column_direction=turn @ plane.column_direction)
+        for plane in planes
+    ]
+    return turned, remarks
+
+
+def _rotation_between(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The smallest rotation that takes one unit vector to another near it (Rodrigues)."""
+    x, y, z = np.cross(one, other)
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.asarray(np.eye(3) + cross + cross @ cross / (1.0 + float(one @ other)))
 
 
 def _check_gaps(grid: SliceGrid, along_mm: NDArray[np.float64], uid: str) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import Tag
 from pydicom.values import convert_SQ
+
+from inference.series.numbers import numbers_at, tag_of
 
 Places = tuple[Dataset, ...]  # where a frame's attributes stand, the nearer first
 
@@ -20,14 +21,9 @@ Places = tuple[Dataset, ...]  # where a frame's attributes stand, the nearer fir
 MANUFACTURERS: Mapping[str, tuple[str, ...]] = MappingProxyType({"Image Private Header": ("UIH", "UNITED IMAGING")})
 
 
-@cache
-def _tag(keyword: str) -> BaseTag:
-    return Tag(keyword)
-
-
 def first_value(places: Places, keyword: str) -> Any:  # noqa: ANN401  # whatever the VR says
     """Value of ``keyword`` in the first place that has one."""
-    tag = _tag(keyword)
+    tag = tag_of(keyword)
     for ds in places:
         if tag in ds:
             value = ds[tag].value
@@ -36,9 +32,18 @@ def first_value(places: Places, keyword: str) -> Any:  # noqa: ANN401  # whateve
     return None
 
 
+def first_numbers(places: Places, keyword: str) -> tuple[float, ...]:
+    """Numbers in the first place that has a value, whatever its VR; raises ValueError where it holds something else."""
+    return next((numbers for ds in places if (numbers := numbers_at(ds, keyword))), ())
+
+
 def first_number(places: Places, keyword: str) -> float | None:
     """One finite number, or None."""
-    return finite_number(first_value(places, keyword))
+    try:
+        numbers = first_numbers(places, keyword)
+    except ValueError:
+        return None
+    return numbers[0] if len(numbers) == 1 and math.isfinite(numbers[0]) else None
 
 
 def finite_number(value: Any) -> float | None:  # noqa: ANN401  # whatever the VR says

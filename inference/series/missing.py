@@ -45,13 +45,11 @@ def fill_missing(
     return missing
 
 
-def missing_remarks(missing: NDArray[np.bool_] | None) -> tuple[Remark, ...]:
+def missing_remarks(n_missing: int) -> tuple[Remark, ...]:
     """Say how many voxels were filled, where there were any."""
-    if missing is None:
+    if not n_missing:
         return ()
-    return (
-        Remark("voxels-not-finite", f"{np.count_nonzero(missing)} voxels hold no finite number; they count as air"),
-    )
+    return (Remark("voxels-not-finite", f"{n_missing} voxels hold no finite number; they count as air"),)
 
 
 def is_missing_any(voxels: NDArray[np.float32]) -> bool:

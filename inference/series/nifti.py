@@ -42,7 +42,11 @@ def read_nifti(path: Path) -> SourceVolume:
     affine, space_remarks = ras_affine(header)
     voxels, voxel_remarks = read_voxels(_voxels_path(header), header)
     missing = fill_missing(voxels)
-    remarks = (*space_remarks, *voxel_remarks, *missing_remarks(missing))
+    remarks = (
+        *space_remarks,
+        *voxel_remarks,
+        *missing_remarks(0 if missing is None else int(np.count_nonzero(missing))),
+    )
     volume = hd.Volume(voxels, lps_affine_from_ras(affine), coordinate_system="PATIENT")
     return SourceVolume(volume, (), (), "", None, remarks=remarks, missing=missing)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydicom import Dataset
 from pydicom.uid import (
     UID,
@@ -39,6 +41,7 @@ from inference.series.errors import (
     UidMissingError,
     UnsuitableObjectError,
 )
+from inference.series.numbers import BLANK, numbers_at
 
 MULTI_FRAME_CLASSES = frozenset(
     {
@@ -72,6 +75,7 @@ REFUSED_CLASSES: tuple[tuple[str, type[UnsuitableObjectError]], ...] = (
 
 MOSAIC, VFRAME = "MOSAIC", "VFRAME"  # in Image Type: many slices in one picture, of Siemens and United Imaging
 MAP_IMAGE_TYPES = frozenset({"METABOLITE_MAP"})
+GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 IDENTIFYING_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
 
@@ -100,8 +104,23 @@ def check_suitable(ds: Dataset, name: str) -> None:
     if missing:
         raise UidMissingError(name, ", ".join(missing))
     _check_image_type(ds, name)
-    photometric_interpretation = str(ds.get("PhotometricInterpretation") or "MONOCHROME2")
-    if ds.get("SamplesPerPixel") not in (1, None) or not photometric_interpretation.startswith("MONOCHROME"):
+    _check_samples(ds, name)
+
+
+def photometric_interpretation_of(ds: Dataset) -> str:
+    """Photometric Interpretation, upper case and without padding; MONOCHROME2 where nothing is said."""
+    value = ds.get("PhotometricInterpretation")
+    return str(value).strip(BLANK).upper() if value else "MONOCHROME2"
+
+
+def _check_samples(ds: Dataset, name: str) -> None:
+    """Refuse colours: several samples a pixel, or samples that are no grey values."""
+    try:
+        samples = numbers_at(ds, "SamplesPerPixel")
+    except ValueError:
+        samples = (math.nan,)
+    photometric_interpretation = photometric_interpretation_of(ds)
+    if samples not in ((), (1.0,)) or photometric_interpretation not in GREY:
         raise ColourImageError(name, f"Photometric Interpretation {photometric_interpretation}")
 
 

@@ -1,4 +1,4 @@
-"""Encoded frames → stored values → measured values.
+"""Encoded frames → decoded words, and whether an instance holds as many frames as its header says.
 
 Decoding is done by imagecodecs (BSD; libjpeg-turbo, CharLS, OpenJPEG), which releases the interpreter lock, so that
 threads decode in parallel; docs/decisions/0020.
@@ -6,6 +6,7 @@ threads decode in parallel; docs/decisions/0020.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Literal
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.encaps import generate_frames
+from pydicom.encaps import generate_fragments, generate_frames, parse_basic_offsets
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -35,20 +36,22 @@ from pydicom.uid import (
 from inference.series.encoded import PixelData
 from inference.series.errors import (
     NoPixelDataError,
+    PixelDataTooLongError,
     PixelDataTruncatedError,
     PixelDataUndecodableError,
     PixelFormatError,
-    RescaleError,
     TransferSyntaxUnsupportedError,
     UnreadableError,
 )
 from inference.series.instances import Instance
-from inference.series.planes import PixelFormat, Plane
+from inference.series.pixel_format import PixelFormat
+from inference.series.planes import Plane
 
-Stored = NDArray[np.integer] | NDArray[np.floating]
+Words = NDArray[np.integer] | NDArray[np.floating]
 
 FLOAT_PIXEL_DATA, DOUBLE_FLOAT_PIXEL_DATA, PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
-LARGEST_FLOAT32 = 1e38  # a third of it, so that a sum stays below
+CODESTREAM_HEAD_BYTES = 3  # SOI and a marker; SOC and a marker
+SURPLUS_STEP_BYTES = 2**24  # read at once
 
 # Retired, but still in archives (PS3.5-2004): spectral selection and full progression, 8 and 12 bit.
 RETIRED_JPEG = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
@@ -64,26 +67,54 @@ DECODERS: Mapping[str, Callable[[bytes], NDArray[np.integer]]] = {
 }
 
 
-def check_pixel_data(instance: Instance, pixel_format: PixelFormat) -> None:
-    """Refuse what cannot hold the frames that the header promises, before anything is allocated for them."""
+def check_pixel_data(instance: Instance, pixel_format: PixelFormat) -> int:
+    """Refuse what does not hold the frames that the header promises, before anything is allocated for them.
+
+    Returns
+    -------
+    int
+        Bytes behind the last frame that hold nothing, beyond the one that makes the length even (PS3.5 8.1.1).
+
+    Raises
+    ------
+    UnsuitableObjectError
+        There are fewer bytes, another frame behind the last one, or no way to decode them.
+    """
     pixel_data = instance.pixel_data
     if not pixel_data:
         raise NoPixelDataError(instance.name)
     uid = UID(instance.transfer_syntax_uid)
     is_compressed = uid in DECODERS or uid == RLELossless
     if pixel_data.tag != PIXEL_DATA and (
-        is_compressed or pixel_data.tag == DOUBLE_FLOAT_PIXEL_DATA or pixel_format.bits_allocated != 32
+        is_compressed or pixel_format.bits_allocated != (32 if pixel_data.tag == FLOAT_PIXEL_DATA else 64)
     ):
         raise PixelFormatError(instance.name, f"{pixel_format.bits_allocated} bits of floating point, {uid.name}")
     if is_compressed:
-        return
+        return 0
     if not uid.is_transfer_syntax or uid.is_private or uid.is_compressed:
         raise TransferSyntaxUnsupportedError(instance.name, uid.name)
     if pixel_data.is_encapsulated:
         raise PixelDataUndecodableError(instance.name, f"fragments, though the transfer syntax is {uid.name}")
     expected = frame_bytes(pixel_format) * pixel_format.n_frames
-    if len(pixel_data) < expected:
+    n_surplus = len(pixel_data) - expected
+    if n_surplus < 0:
         raise PixelDataTruncatedError(instance.name, f"{len(pixel_data)} bytes, expected {expected}")
+    if n_surplus >= frame_bytes(pixel_format) and not _is_repeated_or_empty(pixel_data, expected):
+        detail = f"{len(pixel_data)} bytes, expected {expected} for {pixel_format.n_frames} frames"
+        raise PixelDataTooLongError(instance.name, detail)
+    return n_surplus if n_surplus > expected % 2 else 0
+
+
+def _is_repeated_or_empty(pixel_data: PixelData, n_expected: int) -> bool:
+    """Whether what lies behind the expected bytes is them again, or zeros: nothing that is lost when it is left out."""
+    near = pixel_data.held_if_far()
+    for start in range(n_expected, len(near), n_expected):
+        for begin in range(0, n_expected, SURPLUS_STEP_BYTES):
+            n_bytes = min(SURPLUS_STEP_BYTES, n_expected - begin)
+            surplus = near.read_part(start + begin, n_bytes)
+            if surplus.strip(b"\0") and surplus != near.read_part(begin, len(surplus)):
+                return False
+    return True
 
 
 def frame_bytes(pixel_format: PixelFormat) -> int:
@@ -137,17 +168,30 @@ def _frames_in(data: bytes, n_frames: int, name: str) -> list[bytes]:
     """Put the fragments of encapsulated frames together."""
     try:
         frames = list(generate_frames(data, number_of_frames=n_frames))
+        n_begun = _n_begun(data) if n_frames == 1 else n_frames
     except (ValueError, struct.error, EOFError, OSError, IndexError) as error:
         raise PixelDataUndecodableError(name, "damaged fragments") from error
     if len(frames) < n_frames:
         raise PixelDataTruncatedError(name, f"{len(frames)} frames, expected {n_frames}")
-    return frames
+    if len(frames) > n_frames and any(frame != frames[0] for frame in frames[n_frames:]):
+        raise PixelDataTooLongError(name, f"{len(frames)} frames, expected {n_frames}")
+    if n_begun > n_frames and len(frames) == n_frames:
+        raise PixelDataTooLongError(name, f"{n_begun} codestreams, expected {n_frames}")
+    return frames[:n_frames]
 
 
-def stored_values(frame: Encoded, plane: Plane) -> Stored:
-    """Decode one frame to (row, column) numbers, integers free of the bits that are not stored (PS3.5 8.1.1)."""
+def _n_begun(data: bytes) -> int:
+    """Number of fragments that begin as a codestream does: without offsets, one frame is all fragments together."""
+    buffer = io.BytesIO(data)
+    parse_basic_offsets(buffer)
+    heads = [fragment[:CODESTREAM_HEAD_BYTES] for fragment in generate_fragments(buffer)]
+    return sum(head == heads[0] for head in heads)
+
+
+def decoded_words(frame: Encoded, plane: Plane) -> Words:
+    """Decode one frame to (row, column): floats, or unsigned words as they were stored, with all their bits."""
     encoded = frame.fetch() if isinstance(frame, EncodedFrame) else frame
-    pixel_format = plane.pixel_format
+    pixel_format, pixel_data = plane.pixel_format, plane.instance.pixel_data
     uid, name = plane.instance.transfer_syntax_uid, plane.instance.name
     shape = (pixel_format.rows, pixel_format.columns)
     unsigned = np.dtype(f"u{pixel_format.bits_allocated // 8}")
@@ -156,14 +200,13 @@ def stored_values(frame: Encoded, plane: Plane) -> Stored:
         if words.dtype.itemsize > unsigned.itemsize:
             bits = f"codestream of more than {pixel_format.bits_allocated} bits, which are allocated"
             raise PixelDataUndecodableError(name, bits)
-        return _stored_bits(words.astype(unsigned, copy=False), pixel_format)
+        return words.astype(unsigned, copy=False)
     if uid == RLELossless:
-        return _stored_bits(_decoded_rle(encoded, shape, unsigned, name), pixel_format)
+        return _decoded_rle(encoded, shape, unsigned, name)
     order: Literal["<", ">"] = ">" if uid == ExplicitVRBigEndian else "<"
-    if plane.instance.pixel_data is not None and plane.instance.pixel_data.tag == FLOAT_PIXEL_DATA:
-        return np.frombuffer(encoded, np.dtype(np.float32).newbyteorder(order)).reshape(shape)
-    words = np.frombuffer(encoded, unsigned.newbyteorder(order)).reshape(shape).astype(unsigned, copy=False)
-    return _stored_bits(words, pixel_format)
+    if pixel_data is not None and pixel_data.tag != PIXEL_DATA:
+        return np.frombuffer(encoded, np.dtype(f"{order}f{pixel_format.bits_allocated // 8}")).reshape(shape)
+    return np.frombuffer(encoded, unsigned.newbyteorder(order)).reshape(shape).astype(unsigned, copy=False)
 
 
 def _decoded(encoded: bytes, uid: str, shape: tuple[int, int], name: str) -> NDArray[np.integer]:
@@ -176,7 +219,7 @@ def _decoded(encoded: bytes, uid: str, shape: tuple[int, int], name: str) -> NDA
         raise PixelDataTruncatedError(name, "codestream without its end marker")
     try:
         words = DECODERS[uid](encoded)
-    except (RuntimeError, ValueError, MemoryError) as error:  # imagecodecs' errors are RuntimeErrors
+    except (RuntimeError, ValueError) as error:  # imagecodecs' errors are RuntimeErrors
         raise PixelDataUndecodableError(name, UID(uid).name) from error
     if words.shape != shape:
         raise PixelDataUndecodableError(name, f"decodes to shape {words.shape}, expected {shape}")
@@ -211,34 +254,8 @@ def _decoded_rle(
     out = np.zeros(n_pixels + RLE_SLACK_PIXELS, unsigned.newbyteorder("<"))
     try:
         octets = imagecodecs.dicomrle_decode(encoded, out.dtype, out=out.view(np.uint8))  # type: ignore[arg-type]  # stub
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except (RuntimeError, ValueError) as error:
         raise PixelDataUndecodableError(name, "RLE Lossless") from error
     if len(octets) < n_pixels * unsigned.itemsize:
         raise PixelDataTruncatedError(name, f"{len(octets)} bytes, expected {n_pixels * unsigned.itemsize}")
     return out[:n_pixels].reshape(shape).astype(unsigned, copy=False)
-
-
-def _stored_bits(words: NDArray[np.integer], pixel_format: PixelFormat) -> Stored:
-    """Take the low bits, with their sign."""
-    unused = pixel_format.bits_allocated - pixel_format.bits_stored
-    if pixel_format.is_signed:
-        signed = words.view(np.dtype(f"i{pixel_format.bits_allocated // 8}"))
-        return np.right_shift(np.left_shift(signed, unused), unused) if unused else signed
-    return np.bitwise_and(words, (1 << pixel_format.bits_stored) - 1) if unused else words
-
-
-def write_measured_values(stored: Stored, plane: Plane, target: NDArray[np.float32]) -> None:
-    """Rescale one plane into its place; in float64 where float32 could round twice.
-
-    Values outside the field of view, whatever they are padded with, are rescaled like all others; docs/decisions/0028.
-    """
-    slope, intercept = plane.rescale_slope, plane.rescale_intercept
-    is_float = stored.dtype.kind == "f"
-    with np.errstate(over="ignore", invalid="ignore"):
-        if slope == 1.0 and stored.dtype.itemsize <= 2:
-            np.add(stored, np.float32(intercept), out=target, dtype=np.float32)
-        else:
-            target[...] = stored * slope + intercept if not is_float else stored.astype(np.float64) * slope + intercept
-        largest = max(abs(slope) * 2.0**plane.pixel_format.bits_allocated, abs(intercept))
-        if (is_float or largest > LARGEST_FLOAT32) and not np.isfinite(target).all():
-            raise RescaleError(plane.instance.name, "some values are not finite numbers once they are rescaled")

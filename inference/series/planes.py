@@ -11,35 +11,33 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from inference.series.errors import GeometryMissingError, MosaicError, PixelFormatError, RescaleError
-from inference.series.header_values import Places, first_number, first_value, private_items, private_value
-from inference.series.instances import Instance, reading
-from inference.series.limits import MAX_COORDINATE_MM, MAX_PLANE_PIXELS, MAX_VOXELS, PIXEL_SPACINGS_MM
+from inference.series.header_values import (
+    Places,
+    first_number,
+    first_numbers,
+    first_value,
+    private_items,
+    private_value,
+)
+from inference.series.instances import Instance
+from inference.series.limits import MAX_COORDINATE_MM, PIXEL_SPACINGS_MM
 from inference.series.objects import (
     CT_CLASSES,
     MOSAIC,
     MULTI_FRAME_CLASSES,
     VFRAME,
     image_type_of,
+    photometric_interpretation_of,
     sop_class_uid_of,
 )
+from inference.series.pixel_format import PixelFormat, bounded, read_pixel_format
 from inference.series.siemens_mosaic import csa_header_of, siemens_tile_grid, siemens_tile_positions
 from inference.series.tile_grid import TileGrid
 from inference.series.united_imaging import united_imaging_tiles
-from inference.series.volume import Remark
 
 DIRECTION_TOLERANCE = 1e-3  # of length 1 and of a right angle: coarser rounding than any modality writes
-
-
-@dataclass(frozen=True, slots=True)
-class PixelFormat:
-    """How the frames of an instance are stored (PS3.3 C.7.6.3)."""
-
-    rows: int
-    columns: int
-    n_frames: int
-    bits_allocated: int
-    bits_stored: int
-    is_signed: bool
+ROUNDED_TOLERANCE = 0.02  # the same for cosines of two decimals, which some anonymisers and converters leave
+RIGHT_ANGLE_DEG = math.degrees(ROUNDED_TOLERANCE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +51,11 @@ class Plane:
     position_mm: NDArray[np.float64]
     row_direction: NDArray[np.float64]  # along which the column index grows
     column_direction: NDArray[np.float64]
+    are_cosines_rounded: bool  # no unit vectors at a right angle as received, but nearly
     spacing_mm: tuple[float, float]  # between rows, between columns
     rescale_slope: float
     rescale_intercept: float
+    is_rescale_given: bool  # else slope 1 and intercept 0 are assumed
     spacing_between_slices_mm: float | None
     slice_thickness_mm: float | None
     frame_of_reference_uid: str | None
@@ -77,6 +77,21 @@ class Plane:
         """Unit vector across the plane."""
         return np.cross(self.row_direction, self.column_direction)
 
+    @property
+    def is_ct(self) -> bool:
+        """Whether the values are meant to be Hounsfield units."""
+        return sop_class_uid_of(self.instance.header) in CT_CLASSES
+
+    @property
+    def is_inverted(self) -> bool:
+        """Whether large values are meant to be shown dark (PS3.3 C.7.6.3.1.2)."""
+        return photometric_interpretation_of(self.instance.header) == "MONOCHROME1"
+
+    @property
+    def rescale_type(self) -> str:
+        """Unit of the rescaled values of a CT; HU where nothing is said (PS3.3 C.11.1.1.2)."""
+        return str(first_value(self.places, "RescaleType") or "HU").strip().upper()
+
 
 def planes_of(instance: Instance) -> Iterator[Plane]:
     """Describe every frame of a CT or MR image, or every tile of a mosaic.
@@ -88,10 +103,11 @@ def planes_of(instance: Instance) -> Iterator[Plane]:
     """
     ds = instance.header
     is_multi_frame = sop_class_uid_of(ds) in MULTI_FRAME_CLASSES
-    pixel_format = _pixel_format(ds, instance.name)
+    pixel_format = read_pixel_format(instance)
     if not is_multi_frame:
-        if pixel_format.n_frames != 1:
+        if pixel_format.n_frames not in (0, 1):
             raise PixelFormatError(instance.name, f"{pixel_format.n_frames} frames in a single-frame class")
+        pixel_format = replace(pixel_format, n_frames=1)
         image_type = image_type_of(ds)
         if VFRAME in image_type:
             yield from _united_imaging_tiles(instance, pixel_format)
@@ -101,6 +117,7 @@ def planes_of(instance: Instance) -> Iterator[Plane]:
             yield _plane(instance, pixel_format, 0, None, (ds,))
         return
     shared, per_frame = _functional_groups(ds, pixel_format, instance.name)
+    pixel_format = bounded(replace(pixel_format, n_frames=len(per_frame)), instance.name)
     if pixel_format.n_frames == 1:
         _check_frame_is_no_mosaic(ds, instance.name)
     for frame_index, groups in enumerate(per_frame):
@@ -144,25 +161,12 @@ def _check_frame_is_no_mosaic(ds: Dataset, name: str) -> None:
         raise MosaicError(name, "the only frame of a multi-frame image, which has no CSA header")
 
 
-def value_remarks(plane: Plane) -> tuple[Remark, ...]:
-    """What is odd about the values of a CT plane: models expect Hounsfield units."""
-    if sop_class_uid_of(plane.instance.header) not in CT_CLASSES:
-        return ()
-    with reading(plane.instance.name):
-        if first_value(plane.places, "RescaleIntercept") is None:
-            return (Remark("rescale-missing", "CT without Rescale Intercept; stored values are taken as they are"),)
-        rescale_type = str(first_value(plane.places, "RescaleType") or "HU").strip().upper()
-    if rescale_type != "HU":
-        return (Remark("not-hounsfield-units", f"CT values are of Rescale Type {rescale_type}, not HU"),)
-    return ()
-
-
 def _functional_groups(ds: Dataset, pixel_format: PixelFormat, name: str) -> tuple[Dataset, list[Dataset]]:
     """Shared and per-frame functional groups, flattened to the attributes of their macros (PS3.3 C.7.6.16)."""
     per_frame = ds.get("PerFrameFunctionalGroupsSequence")
     if not per_frame:
         raise GeometryMissingError(name, "no Per-frame Functional Groups Sequence")
-    if len(per_frame) != pixel_format.n_frames:
+    if pixel_format.n_frames and len(per_frame) != pixel_format.n_frames:
         raise GeometryMissingError(name, f"{len(per_frame)} functional groups for {pixel_format.n_frames} frames")
     shared = ds.get("SharedFunctionalGroupsSequence")
     return _flattened(shared[0]) if shared else Dataset(), [_flattened(item) for item in per_frame]
@@ -189,14 +193,16 @@ def _plane(
     position = _numbers(places, "ImagePositionPatient", 3, name)
     if max(map(abs, position)) > MAX_COORDINATE_MM:
         raise GeometryMissingError(name, f"ImagePositionPatient {position}, expected at most {MAX_COORDINATE_MM:g} mm")
-    row_direction, column_direction = _directions(_numbers(places, "ImageOrientationPatient", 6, name), name)
+    row_direction, column_direction, are_rounded = _directions(
+        _numbers(places, "ImageOrientationPatient", 6, name), name
+    )
     spacing = _numbers(places, "PixelSpacing", 2, name)
     smallest, largest = PIXEL_SPACINGS_MM
     if not all(smallest <= value <= largest for value in spacing):
         raise GeometryMissingError(
             name, f"Pixel Spacing {spacing}, expected two values of {smallest:g} to {largest:g} mm"
         )
-    slope, intercept = _rescale(places, name)
+    slope, intercept, is_rescale_given = _rescale(places, name)
     between = first_number(places, "SpacingBetweenSlices")
     return Plane(
         instance=instance,
@@ -206,9 +212,11 @@ def _plane(
         position_mm=np.array(position),
         row_direction=row_direction,
         column_direction=column_direction,
+        are_cosines_rounded=are_rounded,
         spacing_mm=(spacing[0], spacing[1]),
         rescale_slope=slope,
         rescale_intercept=intercept,
+        is_rescale_given=is_rescale_given,
         spacing_between_slices_mm=abs(between) if between else None,
         slice_thickness_mm=first_number(places, "SliceThickness"),
         frame_of_reference_uid=str(instance.header.get("FrameOfReferenceUID") or "") or None,
@@ -219,70 +227,53 @@ def _plane(
 def _numbers(places: Places, keyword: str, n_values: int, name: str) -> tuple[float, ...]:
     """Exactly ``n_values`` finite numbers."""
     try:
-        value = first_value(places, keyword)
-        numbers = tuple(float(v) for v in value) if value is not None else ()
-    except (ValueError, TypeError, OverflowError) as error:
+        numbers = first_numbers(places, keyword)
+    except ValueError as error:
         raise GeometryMissingError(name, f"{keyword} is not a list of numbers") from error
     if len(numbers) != n_values or not all(math.isfinite(v) for v in numbers):
         raise GeometryMissingError(name, f"{keyword} has {len(numbers)} usable values, expected {n_values}")
     return numbers
 
 
-def _directions(cosines: tuple[float, ...], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Row and column direction, freed from rounding: length 1 and at a right angle."""
+def _directions(cosines: tuple[float, ...], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
+    """Row and column direction, freed from rounding, and whether it was coarse: length 1 and at a right angle."""
     row, column = np.array(cosines).reshape(2, 3)
-    if (
-        abs(np.linalg.norm(row) - 1) > DIRECTION_TOLERANCE
-        or abs(np.linalg.norm(column) - 1) > DIRECTION_TOLERANCE
-        or abs(row @ column) > DIRECTION_TOLERANCE
-    ):
-        raise GeometryMissingError(name, f"ImageOrientationPatient {cosines}, expected two unit vectors at 90 degrees")
+    lengths = float(np.linalg.norm(row)), float(np.linalg.norm(column))
+    error = max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(row @ column)))
+    if not error <= ROUNDED_TOLERANCE:
+        angle_deg = _angle_deg(float(row @ column), math.prod(lengths))
+        found = f"vectors of length {lengths[0]:.3g} and {lengths[1]:.3g} at {angle_deg:.1f} degrees"
+        expected = f"length 1 to within {ROUNDED_TOLERANCE:g} and 90 degrees to within {RIGHT_ANGLE_DEG:.1f}"
+        raise GeometryMissingError(name, f"ImageOrientationPatient {cosines}, {found}, expected {expected}")
+    if error > DIRECTION_TOLERANCE:  # the nearest right-angled pair, which favours neither
+        left, _, right = np.linalg.svd(np.column_stack((row, column)), full_matrices=False)
+        row, column = (left @ right).T
+        return row, column, True
     row = row / np.linalg.norm(row)
     column = column - (row @ column) * row
-    return row, column / np.linalg.norm(column)
+    return row, column / np.linalg.norm(column), False
 
 
-def _rescale(places: Places, name: str) -> tuple[float, float]:
-    """Slope and intercept; 1 and 0 where there are none (PS3.3 C.11.1)."""
+def _angle_deg(product: float, lengths: float) -> float:
+    return math.degrees(math.acos(max(-1.0, min(1.0, product / lengths)))) if lengths else 0.0
+
+
+def _rescale(places: Places, name: str) -> tuple[float, float, bool]:
+    """Slope and intercept, 1 and 0 where there are none, and whether both were given (PS3.3 C.11.1)."""
     if first_value(places, "ModalityLUTSequence"):
         raise RescaleError(name, "a Modality LUT Sequence in place of slope and intercept")
     values = []
+    is_given = True
     for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
-        value = default if first_value(places, keyword) is None else first_number(places, keyword)
-        if value is None:
+        try:
+            numbers = first_numbers(places, keyword)
+        except ValueError as error:
+            raise RescaleError(name, f"{keyword} is not a finite number") from error
+        is_given = is_given and bool(numbers)
+        value = numbers[0] if numbers else default
+        if len(numbers) > 1 or not math.isfinite(value):
             raise RescaleError(name, f"{keyword} is not a finite number")
         values.append(value)
     if values[0] == 0:
         raise RescaleError(name, "RescaleSlope is 0")
-    return values[0], values[1]
-
-
-def _pixel_format(ds: Dataset, name: str) -> PixelFormat:
-    """Check sizes and bits before anything is allocated."""
-    values = {}
-    for keyword in ("Rows", "Columns", "BitsAllocated"):
-        values[keyword] = _whole_number(ds, keyword, None, name)
-    bits_allocated = values["BitsAllocated"]
-    bits_stored = _whole_number(ds, "BitsStored", bits_allocated, name)
-    n_frames = _whole_number(ds, "NumberOfFrames", 1, name)
-    n_pixels = values["Rows"] * values["Columns"]
-    if not 0 < n_pixels <= MAX_PLANE_PIXELS or n_pixels * n_frames > MAX_VOXELS or n_frames < 1:
-        raise PixelFormatError(name, f"{values['Rows']} x {values['Columns']} pixels, {n_frames} frames")
-    if bits_allocated not in (8, 16, 32) or not 0 < bits_stored <= bits_allocated:
-        raise PixelFormatError(name, f"{bits_stored} bits stored in {bits_allocated}")
-    high_bit = _whole_number(ds, "HighBit", bits_stored - 1, name)
-    if high_bit != bits_stored - 1:
-        raise PixelFormatError(name, f"High Bit {high_bit}, expected {bits_stored - 1}")
-    is_signed = _whole_number(ds, "PixelRepresentation", 0, name) == 1
-    return PixelFormat(values["Rows"], values["Columns"], n_frames, bits_allocated, bits_stored, is_signed)
-
-
-def _whole_number(ds: Dataset, keyword: str, default: int | None, name: str) -> int:
-    """A whole number; ``default`` where the attribute is absent or empty."""
-    try:
-        value = first_value((ds,), keyword)
-        if value is None and default is not None:
-            return default
-        return int(value)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise PixelFormatError(name, f"{keyword} is not a whole number") from error
+    return values[0], values[1], is_given

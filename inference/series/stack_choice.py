@@ -6,7 +6,7 @@ from enum import StrEnum
 
 # Raised whenever the same series and policy would give other stacks, or say other things of those that are not run;
 # part of the pipeline digest.
-STACKS_VERSION = "3"
+STACKS_VERSION = "4"
 
 
 class StackChoice(StrEnum):

@@ -9,6 +9,7 @@ import numpy as np
 
 from inference.series.contrast import TRAITS, as_name
 from inference.series.divide import Part, divide
+from inference.series.duplicates import without_duplicates
 from inference.series.errors import (
     DuplicatePositionsError,
     MixedOrientationError,
@@ -16,9 +17,11 @@ from inference.series.errors import (
     StackError,
     TooFewSlicesError,
 )
-from inference.series.geometry import n_positions
-from inference.series.limits import MAX_STACKS, MIN_SLICES
+from inference.series.geometry import n_positions, twins_of
+from inference.series.limits import MIN_SLICES
+from inference.series.odd_planes import MOST_GROUPS, odd_plane_remarks, without_odd_planes
 from inference.series.planes import Plane
+from inference.series.volume import Remark
 
 # Direction cosines of parallel planes differ by rounding only; 0.001 rad moves a voxel 250 mm away by 0.25 mm.
 PARALLEL_TOLERANCE = 1e-3
@@ -64,10 +67,19 @@ class Stack:
         return dict(self.traits).get(trait, "")
 
 
-def stacks_of(planes: Sequence[Plane], series_instance_uid: str) -> tuple[Stack, ...]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Division:
+    """All stacks of a series, and what was noticed while its planes were divided."""
+
+    stacks: tuple[Stack, ...]
+    remarks: tuple[Remark, ...] = ()
+
+
+def stacks_of(planes: Sequence[Plane], series_instance_uid: str) -> Division:
     """Divide the planes of a series into stacks, in an order that doesn't depend on their own.
 
-    Every plane is in exactly one stack, and no stack has two planes at one position.
+    Every plane is in exactly one stack, and no stack has two planes at one position; but for a plane that repeats
+    another one, and for a few that are unlike all others, which are left out with a remark.
 
     Raises
     ------
@@ -77,23 +89,41 @@ def stacks_of(planes: Sequence[Plane], series_instance_uid: str) -> tuple[Stack,
     uid = series_instance_uid
     groups = _alike(planes)
     if len(groups) == 1:
-        return tuple(_as_stacks(_divided(groups[0], uid), ()))
+        parts, remarks = _divided(groups[0], uid)
+        return Division(tuple(_as_stacks(parts, ())), remarks)
+    whole, odd = without_odd_planes(groups)
     try:
-        parts = [_divided(group, uid) for group in groups]
+        divided = [_divided(group, uid) for group in whole]
     except StackError as error:
         raise _mixed(groups, uid) from error
-    names = _names_of_groups(groups)
-    order = sorted(range(len(groups)), key=lambda index: (names[index], index))
-    return tuple(stack for index in order for stack in _as_stacks(parts[index], names[index]))
+    remarks = (*(remark for _, of_group in divided for remark in of_group), *odd_plane_remarks(odd, whole))
+    names = _names_of_groups(whole) if len(whole) > 1 else [()]
+    order = sorted(range(len(whole)), key=lambda index: (names[index], index))
+    return Division(tuple(stack for index in order for stack in _as_stacks(divided[index][0], names[index])), remarks)
 
 
-def _divided(planes: list[Plane], uid: str) -> list[Part]:
-    if len(planes) < MIN_SLICES:
-        raise TooFewSlicesError(uid, len(planes), MIN_SLICES)
-    parts = divide(planes)
-    if parts is None:
-        raise DuplicatePositionsError(uid, len(planes), n_positions(planes))
-    return parts
+def _divided(planes: Sequence[Plane], uid: str) -> tuple[list[Part], tuple[Remark, ...]]:
+    """Parts of planes that are alike, and whether planes were left out because they repeat others."""
+    n_different = n_positions(planes)
+    if n_different < MIN_SLICES:
+        raise TooFewSlicesError(uid, n_different, MIN_SLICES)
+    parts = divide(planes, is_complete_only=True)
+    if parts is not None:
+        return parts, ()
+    for with_blank in (False, True):
+        different = without_duplicates(planes, with_blank=with_blank)
+        parts = divide(different)
+        if parts is not None:
+            break
+    else:
+        one, other = twins_of(different)
+        uids = [str(plane.instance.header.SOPInstanceUID) for plane in (one, other)]
+        raise DuplicatePositionsError(uid, len(different), n_positions(different), *uids)
+    n_repeats = len(planes) - len(different)
+    if not n_repeats:
+        return parts, ()
+    text = f"{n_repeats} slices are there twice, with the same values under another SOP Instance UID; each counts once"
+    return parts, (Remark("repeated-slices", text),)
 
 
 def _as_stacks(parts: Sequence[Part], group_name: tuple[tuple[str, str], ...]) -> Iterable[Stack]:
@@ -134,7 +164,7 @@ def _alike(planes: Iterable[Plane]) -> list[list[Plane]]:
                 break
         else:
             groups.append([plane])
-            if len(groups) > MAX_STACKS * MIN_SLICES:  # a radial or rotating acquisition, not stacks
+            if len(groups) > MOST_GROUPS:  # a radial or rotating acquisition, not stacks
                 break
     return groups
 

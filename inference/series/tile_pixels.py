@@ -1,4 +1,4 @@
-"""Stored values of planes: a frame's own, or those of one tile of a mosaic, which is decoded once for all its tiles."""
+"""Words of planes: a frame's own, or those of one tile of a mosaic, which is decoded once for all its tiles."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from pydicom.uid import (
 
 from inference.series.errors import MosaicError
 from inference.series.instances import Instance
-from inference.series.pixels import Encoded, Stored, encoded_frames, stored_values
+from inference.series.pixels import Encoded, Words, decoded_words, encoded_frames
 from inference.series.planes import Plane
+from inference.series.stored import Values, stored_plane
 from inference.series.tile_grid import TileGrid
 
 LOSSLESS = frozenset(
@@ -34,14 +35,14 @@ class EncodedMosaic:
         self._frame = frame
         self._tiles = tiles
         self._lock = Lock()
-        self._picture: Stored | None = None
+        self._picture: Words | None = None
 
-    def stored_values(self, plane: Plane) -> Stored:
-        """(row, column) values of the tile that ``plane`` is."""
+    def decoded_words(self, plane: Plane) -> Words:
+        """(row, column) words of the tile that ``plane`` is."""
         with self._lock:
             if self._picture is None:
-                self._picture = stored_values(self._frame, plane)
-                _check_empty_places(self._picture, self._tiles, plane.instance)
+                self._picture = decoded_words(self._frame, plane)
+                _check_empty_places(stored_plane(self._picture, plane).values, self._tiles, plane.instance)
         return self._picture[self._tiles.window(plane.frame_index)]
 
 
@@ -56,14 +57,14 @@ def encoded_planes(plane: Plane) -> list[EncodedPlane]:
     return [EncodedMosaic(frames[0], plane.tiles)] * plane.tiles.n_tiles
 
 
-def plane_values(encoded: EncodedPlane, plane: Plane) -> Stored:
-    """Decode the stored values of one plane, (row, column); raises as ``stored_values`` does, or ``MosaicError``."""
+def plane_words(encoded: EncodedPlane, plane: Plane) -> Words:
+    """Decode the words of one plane, (row, column); raises as ``decoded_words`` does, or ``MosaicError``."""
     if isinstance(encoded, EncodedMosaic):
-        return encoded.stored_values(plane)
-    return stored_values(encoded, plane)
+        return encoded.decoded_words(plane)
+    return decoded_words(encoded, plane)
 
 
-def _check_empty_places(picture: Stored, tiles: TileGrid, instance: Instance) -> None:
+def _check_empty_places(picture: Values, tiles: TileGrid, instance: Instance) -> None:
     """Refuse a mosaic with an image where no tile should be: the number of tiles is too small."""
     uid = UID(instance.transfer_syntax_uid)
     if (uid.is_compressed and uid not in LOSSLESS) or str(instance.header.get("LossyImageCompression") or "") == "01":

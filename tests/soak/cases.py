@@ -135,11 +135,15 @@ def _stacks() -> Made:
         [*mr("orientations-2"), *_of_series("orientations-2", mr("o2", orientation=(1, 0, 0, 0, 1, 0)))],
         2,
     )
-    yield "orientations-and-one", [*mr("o-and-one"), *_of_series("o-and-one", ct("o1", 1))], "mixed-orientations"
+    yield "orientations-and-one", [*mr("o-and-one"), *_of_series("o-and-one", ct("o1", 1))], 1
     yield "sizes-2", [*ct("sizes-2"), *_of_series("sizes-2", ct("s2", rows=30, columns=28))], 2
-    yield "sizes-and-one", [*ct("sizes-and-one"), *_of_series("sizes-and-one", ct("s1", 1, rows=30))], "mixed-sizes"
+    yield "sizes-and-one", [*ct("sizes-and-one"), *_of_series("sizes-and-one", ct("s1", 1, rows=30))], 1
     yield "twice-the-same", [*ct("twice"), *ct("twice")[2:5]], 1
-    yield "positions-twice", [*ct("positions-twice"), *_other_uids(ct("positions-twice"))[2:4]], "duplicate-positions"
+    yield "sizes-and-two", [*ct("sizes-and-two"), *_of_series("sizes-and-two", ct("s1", 2, rows=30))], "mixed-sizes"
+    yield "orientations-and-two", [*mr("o-and-two"), *_of_series("o-and-two", ct("o1", 2))], "mixed-orientations"
+    yield "slices-twice", [*ct("slices-twice"), *_other_uids(ct("slices-twice"))[2:4]], 1
+    changed = ct("positions-twice", edit=lambda ds, _: setattr(ds, "PixelData", ds.PixelData[::-1]))
+    yield "positions-twice", [*ct("positions-twice"), *_other_uids(changed)[2:4]], "duplicate-positions"
     yield (
         "frames-of-reference",
         ct("frames-of-reference", edit=_frame_of_reference_by_slice),
@@ -187,9 +191,20 @@ def _encodings() -> Made:
     )
 
 
+def _lose_rescale(ds: Dataset) -> None:
+    del ds.RescaleSlope, ds.RescaleIntercept
+
+
+def _wrong_rescale(ds: Dataset, index: int) -> None:
+    ds.RescaleIntercept = 0 if index == 4 else -1024
+
+
 def _pixels() -> Made:
     yield "monochrome1", ct("monochrome1", edit=_with(PhotometricInterpretation="MONOCHROME1")), 1
+    yield "monochrome1-mr", mr("monochrome1-mr", edit=_with(PhotometricInterpretation="MONOCHROME1")), 1
     yield "padding", ct("padding", edit=_with(PixelPaddingValue=24)), 1
+    yield "rescale-lost", ct("rescale-lost", edit=lambda ds, n: _lose_rescale(ds) if n == 4 else None), 1
+    yield "rescale-wrong", ct("rescale-wrong", edit=_wrong_rescale), "rescale-differs"
     yield "slope-by-slice", ct("slope-by-slice", edit=lambda ds, n: ds.update({"RescaleSlope": n + 1})), 1
     yield "no-rescale", ct("no-rescale", edit=_without("RescaleSlope", "RescaleIntercept")), 1
     yield "bits-12", ct("bits-12", edit=_with(BitsStored=12, HighBit=11)), 1

@@ -29,7 +29,7 @@ from pydicom.uid import (
 )
 
 from inference.series.assemble import assemble_volumes
-from inference.series.errors import PixelDataUndecodableError, PixelFormatError, RescaleError, UnsuitableObjectError
+from inference.series.errors import PixelDataUndecodableError, RescaleError, UnsuitableObjectError
 from inference.series.files import PathSource
 from tests.factories import EncodedInstance, SyntheticSeries, ct_series
 
@@ -233,13 +233,13 @@ def test_what_dcmtk_writes_is_read(tmp_path: Path, option: str, lengths: str) ->
     assert source.headers[0].PatientName == "Phantom^Åsa"
 
 
-def test_monochrome1_changes_nothing_but_the_display() -> None:
+def test_monochrome1_changes_nothing_but_the_display_of_a_ct() -> None:
     series = ct_series(N_SLICES)
     inverted = series.edited(lambda ds, _: ds.update({"PhotometricInterpretation": "MONOCHROME1"}))
     np.testing.assert_array_equal(voxels_of(inverted), series.voxels)
 
 
-def test_padding_is_rescaled_like_every_other_value() -> None:
+def test_padding_that_is_air_is_rescaled_like_every_other_value() -> None:
     def pad(ds: Dataset, _: int) -> None:
         ds.add_new("PixelPaddingValue", "US", 0)
         ds.add_new("PixelPaddingRangeLimit", "US", 40)
@@ -311,21 +311,27 @@ def test_floating_point_pixels_are_rescaled_too() -> None:
     np.testing.assert_array_equal(voxels_of(floats(values)), expected)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
-def test_floating_point_pixels_that_are_no_numbers_are_refused(value: float) -> None:
-    values = np.zeros((N_SLICES, ROWS, COLUMNS), np.float32)
-    values[1, 2, 3] = value
-    with pytest.raises(RescaleError, match="not finite"):
-        voxels_of(floats(values))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("size", [4, 8])
+def test_floating_point_pixels_that_are_no_numbers_become_air(value: float, size: int) -> None:
+    values = np.full((N_SLICES, ROWS, COLUMNS), -20.0, f"f{size}")
+    values[1, 2, 3], values[0, 5, 6] = value, 700.0
+    (source,) = assemble_volumes(floats(values))
+    expected = np.full(values.shape, -39.0)
+    expected[1, 2, 3], expected[0, 5, 6] = -1024.0, 1401.0
+    np.testing.assert_array_equal(source.volume.array, expected)
+    assert source.missing is not None
+    assert np.argwhere(source.missing).tolist() == [[1, 2, 3]]
+    assert [remark.code for remark in source.remarks] == ["voxels-not-finite"]
 
 
-def test_double_floating_point_pixels_are_refused_by_name() -> None:
-    with pytest.raises(PixelFormatError, match="64"):
-        voxels_of(floats(np.zeros((N_SLICES, ROWS, COLUMNS), np.float64)))
+def test_double_floating_point_pixels_are_rounded_once() -> None:
+    values = np.random.default_rng(3).normal(0, 1000, (N_SLICES, ROWS, COLUMNS))
+    np.testing.assert_array_equal(voxels_of(floats(values)), (values * 2.0 + 1.0).astype(np.float32))
 
 
 def test_a_rescale_beyond_all_numbers_is_refused() -> None:
-    with pytest.raises(RescaleError, match="not finite"):
+    with pytest.raises(RescaleError, match=r"beyond 1e\+18"):
         voxels_of(ct_series(N_SLICES).edited(lambda ds, _: ds.update({"RescaleSlope": 1e36})))
 
 

@@ -14,9 +14,10 @@ from inference.errors import SeriesError
 from inference.series.assemble import assemble_volumes
 from inference.series.files import Inputs, PathSource, find_inputs
 from inference.series.instances import read_instance, reading
-from inference.series.pixels import encoded_frames, stored_values
+from inference.series.pixels import decoded_words, encoded_frames
 from inference.series.planes import planes_of
 from inference.series.stack_choice import StackChoice
+from inference.series.stored import stored_plane
 from inference.series.volume import SourceVolume
 
 pytestmark = pytest.mark.data
@@ -229,6 +230,8 @@ def test_every_transfer_syntax_gives_the_stored_values_that_simpleitk_reads(real
         with reading(instance.name):
             plane = next(planes_of(instance))  # of a mosaic the first tile, whose frame is the whole picture
         (encoded,) = encoded_frames(instance, plane.pixel_format)
-        measured = stored_values(encoded, plane) * plane.rescale_slope + plane.rescale_intercept
+        measured = (
+            stored_plane(decoded_words(encoded, plane), plane).values * plane.rescale_slope + plane.rescale_intercept
+        )
         expected = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0]
         np.testing.assert_array_equal(measured, expected, err_msg=path.name)
