@@ -22,10 +22,12 @@ from training.judge.cases import SHARES, draw_case
 from training.judge.export import export_judge
 from training.judge.heads import Heads, map_scene, scan_scene, sort_heads
 from training.judge.loop import Settings, draw_batch, loss_of, make_learner, patch_names, resume, take_away, train
+from training.judge.measure import measure_case, tables
 from training.judge.patches import PATCH, draw_centres, first_answer, read_patch, write_patches
 from training.judge.simulate import MOST_UNUSED, WAITING_FILE, has_room
 from training.judge.tools import TOOLS, half_space
 from training.judge.untouched import dark_neck, ghosts, low_field, vary_ct
+from training.judge.val_cases import _write, kept_cases
 from training.samples import IGNORE, anonymized_target
 
 
@@ -267,3 +269,37 @@ def test_a_run_without_a_checkpoint_goes_on_from_exported_weights(tmp_path: Path
     weights.write_bytes(weights.read_bytes() + b" ")
     with pytest.raises(ModelError, match=r"weights\.pth"):
         resume(tmp_path / "work", Settings(), tmp_path / "weights")
+
+
+class Everything(torch.nn.Module):
+    """Finds `removed` in every voxel."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        answer = torch.full((1, 4, *values.shape[2:]), -9.0)
+        answer[:, 1] = 9.0
+        return answer
+
+
+def test_the_judge_is_measured_against_the_truth_and_beside_todays_result(tmp_path: Path) -> None:
+    from training.evaluation.cases import Case
+
+    shape = (40, 40, 40)
+    voxels = np.random.default_rng(0).normal(100, 9, shape).astype(np.float32)
+    body, changed, half = (np.zeros(shape, bool) for _ in range(3))
+    body[:, 10:], changed[:20, :20], half[:20, :15] = True, True, True
+    spacing = (2.0, 2.0, 2.0)
+    context = np.full((4, 8, 8, 8), 0.25, np.float32)
+    masks = {"body": body, "network": half, "today": half, "truth": changed, "intact_body": body}
+    for condition, own in (("box", masks), ("intact", {name: masks[name] for name in ("body", "network", "today")})):
+        case = Case(condition, "MR", voxels, spacing, "face", body)
+        _write(tmp_path / f"{condition}.npz", ("head", "MR", condition), case, voxels, context, own)
+    cut, untouched = (measure_case(case, Everything()) for case in kept_cases(tmp_path))
+    # In the body: 20 x 10 x 40 voxels were cut, today has 20 x 5 x 40 of them. The judge
+    # paints its whole region, which ends 28 mm below a vertex at 88 mm: 30 slices, in the body 30 x 30 x 40.
+    assert cut.dice_today == pytest.approx(2 * 4000 / (8000 + 4000), abs=1e-4)
+    assert cut.dice_judge == pytest.approx(2 * 8000 / (8000 + 36000), abs=1e-4)
+    assert cut.false_ml == pytest.approx((48000 - 16000) * 0.008)
+    assert untouched.dice_judge is None
+    assert untouched.false_today_ml == pytest.approx(20 * 15 * 40 * 0.008)
+    assert untouched.false_in_body_ml == pytest.approx(36000 * 0.008)
+    assert "| box, MR | 1 | 0.667 / 0.667 | 0.364 / 0.364 | 256.0 / 256.0 |" in tables([cut, untouched])

@@ -1,12 +1,14 @@
 """Measure the judge on ``val``: ``python -m training.judge.measure --data DATA --cohort COHORT --work WORK``.
 
 The cases are those of ``training.evaluate``, kept in ``WORK/val`` with what the pipeline without a judge makes of them.
-Printed is a table of each condition: Dice in the head today and with the judge, and what is painted outside the truth.
+Rows go to ``WORK/val-STEPS.jsonl``. Printed is a table of each condition: Dice in the head today and with the judge,
+and what is painted outside the truth.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -114,7 +116,12 @@ def main() -> None:
         keep_cases(cohort, load_measured(arguments.models), arguments.work / "val")
     learner = resume(arguments.work, Settings())
     network = learner.average.eval().to(memory_format=torch.channels_last_3d)
-    rows = [measure_case(case, network) for case in kept_cases(arguments.work / "val")]
+    rows = []
+    with (arguments.work / f"val-{learner.steps}.jsonl").open("w", encoding="utf-8") as lines:
+        for case in kept_cases(arguments.work / "val"):
+            rows.append(measure_case(case, network))
+            lines.write(json.dumps(asdict(rows[-1])) + "\n")
+            lines.flush()
     print(f"{learner.steps} steps, {learner.core_s / 3600:.2f} core-hours of training\n\n{tables(rows)}")
 
 
