@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 import warnings
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from dicom_node.failures import ErrorKind, classify, discreet_traceback
+from dicom_node.failures import ErrorKind, classify, discreet_traceback, error_code
 from dicom_node.settings import LogSettings
 
+REMIND_S = 3600.0
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _QUIET_LIBRARIES = ("alembic", "dicomweb_client", "httpcore", "httpx", "PIL", "urllib3", "uvicorn")
 # Their warnings quote values of a dataset, or say that a tick was still running, which is as it should be.
@@ -65,6 +67,41 @@ def log_failure(logger: logging.Logger, message: str, error: Exception, **fields
         logger.error(message, extra={**fields, "reason": str(error)})
     else:
         logger.error(message, extra=fields, exc_info=error)
+
+
+class RepeatedFailure:
+    """Logs something that fails again and again once, once more every hour, and its end.
+
+    Parameters
+    ----------
+    message
+        What failed; ``recovered`` is logged when it works again.
+    fields
+        Of every line.
+    """
+
+    def __init__(self, logger: logging.Logger, message: str, recovered: str, **fields: object) -> None:
+        self._logger = logger
+        self._message = message
+        self._recovered = recovered
+        self._fields = fields
+        self._failing: tuple[str, str] | None = None  # type and code of the failure that was logged
+        self._logged_at = 0.0
+        self._n_times = 0
+
+    def failed(self, error: Exception) -> None:
+        """Log a failure unless it is the one that was logged last."""
+        kind = (type(error).__name__, error_code(error))
+        self._n_times += 1
+        if kind != self._failing or time.monotonic() - self._logged_at > REMIND_S:
+            self._failing, self._logged_at = kind, time.monotonic()
+            log_failure(self._logger, self._message, error, **self._fields)
+
+    def worked(self) -> None:
+        """Log the end of a failure, if there was one."""
+        if self._failing is not None:
+            self._logger.info(self._recovered, extra={**self._fields, "n_failures": self._n_times})
+            self._failing, self._n_times = None, 0
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class Completeness:
 def judge_silence(last_arrival_at: datetime, now: datetime, *, quiet_s: float) -> Completeness:
     """Whether no instance has arrived for ``quiet_s`` seconds.
 
-    A clock that was set back makes the last arrival lie in the future; the series then waits until the clock is past
-    it again, which is late but never too early.
+    A last arrival in the future never makes a series complete; `count_as_arrived_after_step` sees to it that none stays
+    there.
     """
     silent_s = (now - last_arrival_at).total_seconds()
     if now >= last_arrival_at + timedelta(seconds=quiet_s):

@@ -67,6 +67,11 @@ class PeerCounts:
         keys = {(each.series_instance_uid, each.n_instances) for each in series}
         self._asked = {key: asked for key, asked in self._asked.items() if key in keys}
 
+    def forget(self) -> None:
+        """Keep no answer, and let no peer rest."""
+        self._asked.clear()
+        self._rests_until.clear()
+
     def _ask_again_at(self, now: datetime) -> datetime:
         """A while after ``now``, or as soon as a peer that did not answer is rested."""
         rested_at = (until for until, _ in self._rests_until.values() if until > now)

@@ -60,6 +60,11 @@ class Witnesses:
         self._claims = {key: claims for key, claims in self._claims.items() if key in keys}
         self._peers.forget_others(series)
 
+    def forget(self) -> None:
+        """Keep nothing, also no time of when to ask a peer again; the clock was set."""
+        self._claims.clear()
+        self._peers.forget()
+
     def _is_sender_pausing(self, series: SeriesRow) -> bool:
         """Whether an association that brought the series is open and brings nothing at all.
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from dicom_node.logs import RepeatedFailure
+
 log = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 3  # two beats may fail before the lease runs out
@@ -49,13 +51,15 @@ class Heartbeat:
 
     def _run(self) -> None:
         extended_at = time.monotonic()
+        failure = RepeatedFailure(log, "heartbeat missed", "heartbeat is there again")
         while not self._done.wait(self._lease_s / BEATS_PER_LEASE):
             try:
                 is_ours = self._extend()
-            except Exception:
-                log.warning("heartbeat missed", exc_info=True)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on until the lease is over
+                failure.failed(error)
                 is_ours = time.monotonic() - extended_at < self._lease_s
             else:
+                failure.worked()
                 extended_at = time.monotonic()
             if not is_ours:
                 self._lost.set()

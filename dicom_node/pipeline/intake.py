@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from dicom_node.gate.judging import study_decision
 from dicom_node.gate.rules import gate_digest
 from dicom_node.pipeline import routing
+from dicom_node.pipeline.clock_steps import CLOCK_WAS_SET, MIN_STEP_S, in_words
 from dicom_node.pipeline.completeness import Completeness, Patience, weigh_evidence
 from dicom_node.pipeline.evidence import Witnesses
 from dicom_node.pipeline.routing import Process, route
@@ -56,12 +57,31 @@ def complete_quiet_series(
             is_forced = series.forced_at is not None
             completeness = weigh_evidence(series.last_arrival_at, now, patience, evidence, is_forced=is_forced)
             if completeness.is_complete:
+                completeness = _with_clock_step(completeness, series)
                 n_closed += _close(store, series, policy, now, completeness)
             elif store.series.note_wait(series, "; ".join(evidence.doubts)):
                 log.info("series waits: %s", completeness.reason, extra=_fields(series))
         looked_at += page
     witnesses.forget_others(looked_at)
     return n_closed
+
+
+def count_as_arrived_after_step(store: Store, *, now: datetime, step_s: float) -> bool:
+    """Have series that receive begin their quiet period anew where the clock was set; return whether it was.
+
+    After a step forward every series looks quiet, also one that is being sent; after a step back, before this process
+    began too, its last instance lies in the future, and nothing would happen until then.
+    """
+    if step_s:
+        because = f"{in_words(step_s)}; its last instance counts as arrived then"
+        n_series = store.series.count_as_arrived(now, because)
+    else:
+        because = f"{CLOCK_WAS_SET} back; its last instance, in the future, counts as arrived at {now:%H:%M:%S} UTC"
+        n_series = store.series.count_as_arrived(now, because, beyond=now + timedelta(seconds=MIN_STEP_S))
+        if not n_series:
+            return False
+    log.warning("series wait: %s", because, extra={"n_series": n_series})
+    return True
 
 
 def hold_quiet_series(store: Store, reason: str, *, quiet_s: float, now: datetime) -> None:
@@ -91,6 +111,13 @@ def start_over_jobs(store: Store, *, pipeline_digest: str, now: datetime) -> int
                 },
             )
     return n_reopened
+
+
+def _with_clock_step(completeness: Completeness, series: SeriesRow) -> Completeness:
+    """Keep in the reason of a series that the clock was set while it was received."""
+    if series.waits_because is None or not series.waits_because.startswith(CLOCK_WAS_SET):
+        return completeness
+    return replace(completeness, reason=f"{completeness.reason}; {series.waits_because}")
 
 
 def _close(store: Store, series: SeriesRow, policy: RoutingPolicy, now: datetime, completeness: Completeness) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime
 
 from dicom_node.gate.judging import study_decision
@@ -12,11 +13,34 @@ from dicom_node.store import Store
 log = logging.getLogger(__name__)
 
 
-def expire_leases(store: Store, rules: StudyRules, *, max_attempts: int, now: datetime) -> None:
-    """Requeue jobs and deliveries of which the lease ran out.
+@dataclass(frozen=True, slots=True)
+class LeasePolicy:
+    """How long leases and waits last, and how often a job may take its worker down.
 
-    A job that takes its worker down every time (memory, a crash in native code) is dead after ``max_attempts``.
+    Attributes
+    ----------
+    longest_wait_s
+        Before another attempt of a job or a delivery.
+    max_attempts
+        A job that takes its worker down every time (memory, a crash in native code) is dead after so many.
     """
+
+    lease_s: float
+    longest_wait_s: float
+    max_attempts: int
+
+
+def correct_times(store: Store, policy: LeasePolicy, *, now: datetime, step_s: float) -> None:
+    """Bring leases and waits into bounds after the clock was set, by ``step_s`` or before this process began."""
+    n_changed = store.times.bound(
+        now, lease_s=policy.lease_s, longest_wait_s=policy.longest_wait_s, renew_leases=step_s != 0.0
+    )
+    if n_changed:
+        log.warning("leases and waits begin anew, because the clock was set", extra={"n_changed": n_changed})
+
+
+def expire_leases(store: Store, rules: StudyRules, *, max_attempts: int, now: datetime) -> None:
+    """Requeue jobs and deliveries of which the lease ran out; dead is a job that used up its attempts."""
     n_jobs = store.jobs.expire_leases(now, max_attempts=max_attempts, decide_study=study_decision(rules))
     n_deliveries = store.deliveries.expire_leases(now)
     if n_jobs or n_deliveries:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from dicom_node.failures import ErrorKind
 
+MAX_BACKOFF_S = 3600.0
 DEFECT_ATTEMPTS = 2  # a defect of ours rarely goes away by itself; once more tells a hiccup from a defect
 
 
@@ -16,7 +17,7 @@ class RetryPolicy:
 
     max_attempts: int
     backoff_s: float
-    max_backoff_s: float = 3600.0
+    max_backoff_s: float = MAX_BACKOFF_S
 
     def retry_at(self, kind: ErrorKind, attempt_number: int, now: datetime) -> datetime | None:
         """When to try again after attempt ``attempt_number`` (from 1) failed; ``None`` when it is over."""

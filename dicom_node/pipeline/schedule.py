@@ -7,6 +7,7 @@ and everything else goes on.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from functools import partial
 from dicom_node.failures import ErrorKind, classify
 from dicom_node.peers import count_instances, deliver
 from dicom_node.pipeline.clock import Tick
+from dicom_node.pipeline.clock_steps import ClockSteps
 from dicom_node.pipeline.completeness import Patience
 from dicom_node.pipeline.counting import PeerCounts
 from dicom_node.pipeline.delivery import Outbox
@@ -22,13 +24,14 @@ from dicom_node.pipeline.evidence import Witnesses
 from dicom_node.pipeline.intake import (
     RoutingPolicy,
     complete_quiet_series,
+    count_as_arrived_after_step,
     hold_quiet_series,
     judge_due_studies,
     start_over_jobs,
 )
-from dicom_node.pipeline.leases import expire_leases
+from dicom_node.pipeline.leases import LeasePolicy, correct_times, expire_leases
 from dicom_node.pipeline.retention import delete_old_sources
-from dicom_node.pipeline.retry import RetryPolicy
+from dicom_node.pipeline.retry import MAX_BACKOFF_S, RetryPolicy
 from dicom_node.pipeline.rules import Rules
 from dicom_node.settings import Peer, Settings
 from dicom_node.store import Store
@@ -58,6 +61,7 @@ class Schedule:
     pipeline_digest: Callable[[], str]
     owner: str
     clock: Callable[[], datetime]
+    monotonic: Callable[[], float] = time.monotonic
 
     def ticks(self, *, must_stop: Callable[[], bool]) -> list[Tick]:
         """Return the ticks; a delivery tick ends after the batch under way once ``must_stop`` says so."""
@@ -65,7 +69,7 @@ class Schedule:
         return [
             Tick("quiet-series", self._series_tick(), _tick_s(settings.series.quiet_s)),
             Tick("due-studies", self._judge_due_studies, STUDY_TICK_S),
-            Tick("leases", self._expire_leases, _tick_s(settings.work.lease_s)),
+            Tick("leases", self._lease_tick(), _tick_s(settings.work.lease_s)),
             Tick("retention", self._delete_old_sources, RETENTION_TICK_S),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
         ]
@@ -79,10 +83,14 @@ class Schedule:
             partial(count_instances, calling_ae_title=settings.node.ae_title),
         )
         witnesses = Witnesses(self.store, peers, quiet_s=patience.quiet_s)
+        steps = ClockSteps(self.clock, self.monotonic)
         pipeline_digest = functools.cache(self.pipeline_digest)  # keeps no exception
 
         def look() -> None:
             now = self.clock()
+            if count_as_arrived_after_step(self.store, now=now, step_s=steps.pending_s()):
+                witnesses.forget()
+            steps.handled()
             try:
                 digest = pipeline_digest()
             except Exception as error:
@@ -107,8 +115,18 @@ class Schedule:
             return
         judge_due_studies(self.store, self.rules, pipeline_digest=digest, now=self.clock())
 
-    def _expire_leases(self) -> None:
-        expire_leases(self.store, self.rules.study, max_attempts=self.settings.work.max_attempts, now=self.clock())
+    def _lease_tick(self) -> Callable[[], None]:
+        work, delivery = self.settings.work, self.settings.delivery
+        policy = LeasePolicy(work.lease_s, max(MAX_BACKOFF_S, delivery.max_backoff_s), work.max_attempts)
+        steps = ClockSteps(self.clock, self.monotonic)
+
+        def look() -> None:
+            now = self.clock()
+            correct_times(self.store, policy, now=now, step_s=steps.pending_s())
+            steps.handled()
+            expire_leases(self.store, self.rules.study, max_attempts=policy.max_attempts, now=now)
+
+        return look
 
     def _delete_old_sources(self) -> None:
         delete_old_sources(self.store, sources_days=self.settings.retention.sources_days, now=self.clock())

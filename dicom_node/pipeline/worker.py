@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 from dicom_node.failures import ErrorKind, classify, discreet_traceback, error_code
 from dicom_node.gate.judging import study_decision
 from dicom_node.gate.rules import StudyRules
-from dicom_node.logs import log_failure
+from dicom_node.logs import RepeatedFailure
 from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, SourcesDeletedError
 from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.outcome import outcome_of
@@ -82,13 +82,15 @@ class Worker:
 
     def run(self, stopping: threading.Event) -> None:
         """Work until ``stopping`` is set; a job that is under way then is given back."""
+        failure = RepeatedFailure(log, "store failed; the worker goes on", "store works again")
         while not stopping.is_set():
             try:
                 has_worked = self.work_once(stopping)
             except Exception as error:  # noqa: BLE001 - the worker outlives whatever it was
-                log_failure(log, "store failed; the worker goes on", error)
+                failure.failed(error)
                 stopping.wait(TROUBLE_WAIT_S)
             else:
+                failure.worked()
                 if not has_worked:
                     stopping.wait(IDLE_WAIT_S)
 

@@ -33,6 +33,7 @@ from dicom_node.store.work.deliveries import Deliveries
 from dicom_node.store.work.jobs import Jobs
 from dicom_node.store.work.retention import Retention
 from dicom_node.store.work.studies import Studies
+from dicom_node.store.work.times import WorkTimes
 
 INDEX_FILE = "index.sqlite"
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, integrity, series, closing, jobs, deliveries, studies, decisions, audit, search,
+    objects, inbox, integrity, series, closing, jobs, deliveries, studies, decisions, times, audit, search,
     retention, associations
         Its parts, each with its own page of methods.
     """
@@ -60,6 +61,7 @@ class Store:
         self.deliveries = Deliveries(database)
         self.studies = Studies(database)
         self.decisions = Decisions(database)
+        self.times = WorkTimes(database)
         self.audit = Audit(database)
         self.search = Search(database)
         self.retention = Retention(database, self.objects)

@@ -72,6 +72,24 @@ class SeriesIndex:
         with self._database.write() as connection:
             return connection.execute(force).rowcount == 1
 
+    def count_as_arrived(self, now: datetime, because: str, *, beyond: datetime | None = None) -> int:
+        """Have receiving series begin their quiet period anew, with the reason; return how many.
+
+        Parameters
+        ----------
+        beyond
+            Only those whose last instance arrived after this moment.
+        """
+        conditions = [series.c.state == SeriesState.RECEIVING.value]
+        if beyond is not None:
+            conditions.append(series.c.last_arrival_at > beyond)
+        with self._database.read() as connection:  # most calls find nothing, and need not stop a writer for it
+            if connection.execute(sa.select(series.c.series_instance_uid).where(*conditions).limit(1)).first() is None:
+                return 0
+        restart = sa.update(series).where(*conditions).values(last_arrival_at=now, waits_because=because)
+        with self._database.write() as connection:
+            return connection.execute(restart).rowcount
+
     def note_wait(self, series_row: SeriesRow, because: str) -> bool:
         """Keep why a quiet series waits, for people; False, and nothing written, when that is known already."""
         if series_row.waits_because == because:

@@ -96,10 +96,14 @@ class Deliveries:
         return wanted
 
     def expire_leases(self, now: datetime) -> int:
-        """Requeue deliveries of which the lease ran out; gives their number."""
+        """Requeue deliveries of which the lease ran out, and return their number."""
+        is_expired = (deliveries.c.state == JobState.RUNNING.value) & (deliveries.c.lease_expires_at < now)
+        with self._database.read() as connection:  # most calls find nothing, and need not stop a writer for it
+            if connection.execute(sa.select(deliveries.c.id).where(is_expired).limit(1)).first() is None:
+                return 0
         requeue = (
             sa.update(deliveries)
-            .where(deliveries.c.state == JobState.RUNNING.value, deliveries.c.lease_expires_at < now)
+            .where(is_expired)
             .values(state=JobState.QUEUED.value, owner=None, lease_expires_at=None)
         )
         with self._database.write() as connection:
