@@ -25,6 +25,7 @@ class Reason(Enum):
 
     NOTHING_READ = "reads nothing of it"
     NOT_THIS_SERIES = "reads other series of the group, not this one"
+    PICTURE = "it takes the picture of a mosaic for one slice"
     TILT_DROPPED = "the slices lean, and it puts them straight above each other"
     TILT_INTERPOLATED = "the slices lean, and it interpolates new ones that do not"
     ONE_DISTANCE = "the distances between slices change, and it writes one for all"
@@ -147,7 +148,7 @@ def reason_for(source: SourceVolume, agreement: Agreement) -> Reason | None:
         return Reason.ONE_DISTANCE
     n_frames, n_rows, n_columns = frames_of(source).shape
     if not {n_rows, n_columns} <= set(other.voxels.shape):
-        return Reason.NOT_THIS_SERIES
+        return Reason.PICTURE if any(one.is_tile for one in source.plane_sources) else Reason.NOT_THIS_SERIES
     spacing_mm = np.linalg.norm(other.affine[:3, :3], axis=0)
     along = int(np.argmax(np.abs((other.affine[:3, :3] / spacing_mm).T @ source.volume.affine[:3, 0])))
     if np.allclose(spacing_mm, 1.0) and not np.allclose(source.volume.spacing, 1.0):
