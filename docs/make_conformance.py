@@ -258,20 +258,21 @@ def _stacks() -> Iterator[str]:
     yield "The planes of a series are divided into stacks; each plane is in exactly one, and no stack has two"
     yield "planes at one position:\n"
     yield "1. by matrix size, pixel spacing and orientation (direction cosines within"
-    yield f"   {stacks.PARALLEL_TOLERANCE:g});"
+    yield f"   {stacks.PARALLEL_TOLERANCE:g}, of mosaics {stacks.MOTION_TOLERANCE:g}, which follow the head's motion);"
     yield f"2. where planes share positions, by the fewest of these attributes (at most {divide.MAX_TRAITS} at once)"
     yield "   that leave whole images: first by contrast, then by repetition;"
     yield "3. where no attribute tells, by the order of Instance Number or of times, if it is the same at every"
     yield "   position;"
     yield "4. images that were pushed into each other (every second slice of another contrast) are taken apart"
-    yield "   too.\n"
+    yield "   too;"
+    yield "5. each mosaic is an image by itself, which these attributes only name.\n"
     yield from _table(
         ("attribute", "it makes"),
         ((f"`{trait.name}`", "another contrast" if trait.is_contrast else "a repetition") for trait in TRAITS),
     )
     yield "\nVendors' private attributes are read where the standard's are missing: diffusion (Siemens, GE,"
-    yield "Philips), phase images (GE). Results name their stack (`stack_name` of the report, Content Description"
-    yield "of the SEG).\n"
+    yield "Philips, United Imaging), phase images (GE). Results name their stack (`stack_name` of the report, Content"
+    yield "Description of the SEG).\n"
     yield "Which stacks are run, the key `stacks` of a rule says; left out, it is"
     yield f"`[{', '.join(DEFAULT_POLICY)}]`:\n"
     yield from _table(("word", "what is run"), ((f"`{choice}`", CHOICES[choice]) for choice in StackChoice))
@@ -280,10 +281,10 @@ def _stacks() -> Iterator[str]:
 def _geometry() -> Iterator[str]:
     yield "## Geometry and pixels\n"
     yield "Positions decide (Image Position and Orientation, Patient); Spacing Between Slices, Slice Thickness,"
-    yield "Instance Number and Gantry/Detector Tilt never do. What results lie on is always the frames as they were"
-    yield "received. Numbers count whatever VR they came with (text, UN, a decimal comma). MR that is stored to be"
-    yield "shown inverted (MONOCHROME1) is inverted for the models; CT is not. Pixel Padding, and voxels without a"
-    yield "finite number, are air.\n"
+    yield "Instance Number and Gantry/Detector Tilt never do, but for the tiles of mosaics (above). What results lie on"
+    yield "is always the frames as they were received. Numbers count whatever VR they came with (text, UN, a decimal"
+    yield "comma). MR that is stored to be shown inverted (MONOCHROME1) is inverted for the models; CT is not. Pixel"
+    yield "Padding, and voxels without a finite number, are air.\n"
     yield from _table(
         ("what", "bound", "beyond it"),
         (
@@ -313,7 +314,8 @@ def _geometry() -> Iterator[str]:
             ("steps that count as even", f"{slice_grid.STEP_TOLERANCE:.0%} of the step", "a remark"),
             ("stacks that are run", str(limits.MAX_STACKS), "`multiple-time-points`"),
             ("pixels of a frame", f"{limits.MAX_PLANE_PIXELS:,}", "`pixel-format`"),
-            ("voxels of a series", f"{limits.MAX_VOXELS:,}", "`series-too-large`"),
+            ("tiles of a mosaic", str(limits.MAX_TILES), "`mosaic`"),
+            ("voxels of a series; of mosaics, those that are run", f"{limits.MAX_VOXELS:,}", "`series-too-large`"),
             ("pixel data of a series as received", _gib(limits.MAX_ENCODED_BYTES), "`series-too-large`"),
             ("of those, inflated or in an unusual encoding", _gib(limits.MAX_HELD_BYTES), "`series-too-large`"),
             ("one instance", _gib(limits.MAX_OBJECT_BYTES), "`object-too-large`"),

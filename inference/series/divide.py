@@ -71,14 +71,17 @@ def divide(planes: Sequence[Plane], *, is_complete_only: bool = False) -> list[P
 
 def _divide_mosaics(planes: Sequence[Plane]) -> list[Part] | None:
     """Each mosaic is a part, whatever place motion correction gave it; planes among them are divided as usual."""
-    tiles = [plane for plane in planes if plane.tiles is not None]
-    others = [plane for plane in planes if plane.tiles is None]
-    numbers = {id(plane.instance): 0 for plane in tiles}  # in the order of the instances
-    numbers.update(zip(numbers, range(len(numbers)), strict=True))
-    labels = np.array([numbers[id(plane.instance)] for plane in tiles], np.intp)
-    known: dict[int, tuple[str, ...]] = {}  # traits of tiles that have no header of their own
-    values = [known.get(id(plane.places)) or known.setdefault(id(plane.places), traits_of(plane)) for plane in tiles]
-    parts = _Table(tiles, labels, values).parts(labels)
+    mosaics: dict[int, list[Plane]] = {}
+    others = []
+    for plane in planes:
+        if plane.tiles is None:
+            others.append(plane)
+        else:
+            mosaics.setdefault(id(plane.instance), []).append(plane)
+    first_tiles = [tiles[0] for tiles in mosaics.values()]  # which speak for all: reading traits takes its time
+    labels = np.arange(len(first_tiles))
+    parts = _Table(first_tiles, labels, [traits_of(tile) for tile in first_tiles]).parts(labels)
+    parts = [replace(part, planes=mosaics[id(part.planes[0].instance)]) for part in parts]
     if len(parts) > 1 and not any(part.differing for part in parts):
         parts = _numbered(parts)
     if not others:

@@ -144,8 +144,10 @@ def _united_imaging_tiles(instance: Instance, pixel_format: PixelFormat) -> Iter
     """The tiles of a United Imaging mosaic, each with its own position."""
     ds, size = instance.header, (pixel_format.rows, pixel_format.columns)
     grid, items = united_imaging_tiles(ds, size, instance.name)
+    first = replace(_plane(instance, pixel_format, 0, None, (items[0], ds)), tiles=grid)
     for index, item in enumerate(items):
-        yield replace(_plane(instance, pixel_format, index, None, (item, ds)), tiles=grid)
+        position_mm = _position((item,), instance.name)
+        yield replace(first, frame_index=index, position_mm=position_mm, places=(item, ds))
 
 
 def _check_frame_is_no_mosaic(ds: Dataset, name: str) -> None:
@@ -190,9 +192,6 @@ def _plane(
 ) -> Plane:
     """Read one frame's attributes from ``places``, the nearer first."""
     name = instance.name
-    position = _numbers(places, "ImagePositionPatient", 3, name)
-    if max(map(abs, position)) > MAX_COORDINATE_MM:
-        raise GeometryMissingError(name, f"ImagePositionPatient {position}, expected at most {MAX_COORDINATE_MM:g} mm")
     row_direction, column_direction, are_rounded = _directions(
         _numbers(places, "ImageOrientationPatient", 6, name), name
     )
@@ -209,7 +208,7 @@ def _plane(
         pixel_format=pixel_format,
         frame_index=frame_index,
         frame_number=frame_number,
-        position_mm=np.array(position),
+        position_mm=_position(places, name),
         row_direction=row_direction,
         column_direction=column_direction,
         are_cosines_rounded=are_rounded,
@@ -222,6 +221,14 @@ def _plane(
         frame_of_reference_uid=str(instance.header.get("FrameOfReferenceUID") or "") or None,
         places=places if frame_number is None else (*places, instance.header),
     )
+
+
+def _position(places: Places, name: str) -> NDArray[np.float64]:
+    """Position of the first pixel, not absurdly far away."""
+    position = _numbers(places, "ImagePositionPatient", 3, name)
+    if max(map(abs, position)) > MAX_COORDINATE_MM:
+        raise GeometryMissingError(name, f"ImagePositionPatient {position}, expected at most {MAX_COORDINATE_MM:g} mm")
+    return np.array(position)
 
 
 def _numbers(places: Places, keyword: str, n_values: int, name: str) -> tuple[float, ...]:
