@@ -26,7 +26,7 @@ from inference.models import (
     read_model_spec,
     text_for_results,
 )
-from inference.nnunet.document import Node
+from inference.nnunet.document import Node, check_no_link
 from inference.nnunet.errors import ModelArchiveError, ModelFileMissingError, ModelKeyError
 from inference.nnunet.labels import read_labels
 from inference.nnunet.trained_model import CHECKPOINT_NAME, checkpoint_paths, load_trained_model
@@ -149,6 +149,7 @@ def _copy(folder: Path, staged: Path) -> None:
     if (folder / MODEL_FILE).is_file():
         files.append(folder / MODEL_FILE)
     for file in files:
+        check_no_link(folder, file)
         place = staged / file.relative_to(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place)

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from inference.nnunet.channels import CHANNELS
-from inference.nnunet.document import Node, read_yaml
+from inference.nnunet.document import Node, check_no_link, read_yaml
 from inference.nnunet.errors import ModelFileMissingError, ModelKeyError
 
 MODEL_FILE = "model.yaml"
@@ -88,8 +88,13 @@ class ModelSpec:
         return tuple(sorted({value for name in chosen for value in self.labels[name]}))
 
 
-def read_model_spec(folder: Path) -> ModelSpec:
+def read_model_spec(folder: Path, *, may_link: bool = False) -> ModelSpec:
     """Read the ``model.yaml`` of a folder; the files that it names must exist, their content is not looked at.
+
+    Parameters
+    ----------
+    may_link
+        Whether files may be reached through links inside the folder, as installers of Python packages make them.
 
     Raises
     ------
@@ -97,6 +102,8 @@ def read_model_spec(folder: Path) -> ModelSpec:
         A file is missing, or a key of model.yaml is missing or wrong.
     """
     path = folder / MODEL_FILE
+    if not may_link:
+        check_no_link(folder, path)
     document = read_yaml(path, needed_for="the role and labels of the model")
     role = document["role"].text(*ROLES)
     labels = {name: _values(node) for name, node in document["labels"].nodes()}
@@ -104,6 +111,9 @@ def read_model_spec(folder: Path) -> ModelSpec:
     if unknown or not labels:
         raise document["labels"].wrong(f"labels named {', '.join(ROLE_LABELS[role])}")
     sha256 = _checksums(folder, document["sha256"])
+    if not may_link:
+        for name in sha256:
+            check_no_link(folder, folder / name)
     identity = ModelIdentity(
         role, text_for_results(document["name"]), text_for_results(document["version"]), _digest(sha256, path)
     )
@@ -124,7 +134,7 @@ def read_model_spec(folder: Path) -> ModelSpec:
 
 def reference_model(role: str) -> ModelSpec:
     """Give the model that comes with the package for a role."""
-    return read_model_spec(Path(str(resources.files("inference"))) / "reference" / role)
+    return read_model_spec(Path(str(resources.files("inference"))) / "reference" / role, may_link=True)
 
 
 def file_sha256(path: Path) -> str:

@@ -16,7 +16,6 @@ PYDICOM_ERRORS: Final = (
     EOFError,
     InvalidDicomError,
     LookupError,
-    MemoryError,
     OSError,  # "No tag to read"; see `is_about_the_disk`
     RuntimeError,  # with RecursionError and NotImplementedError
     TypeError,
@@ -24,7 +23,7 @@ PYDICOM_ERRORS: Final = (
     struct.error,
     zlib.error,
 )
-"""They have no base in common."""
+"""They have no base in common. ``MemoryError`` is not among them: the machine was short, and the bytes may be sound."""
 
 
 def is_about_the_disk(error: BaseException) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 
 from inference.nnunet.document import Node
 from inference.nnunet.errors import UnsupportedModelError
+from inference.nnunet.plans import MAX_STAGES
 
 NETWORKS: Mapping[str, type[nn.Module]] = MappingProxyType(
     {"PlainConvUNet": PlainConvUNet, "ResidualEncoderUNet": ResidualEncoderUNet}
@@ -28,8 +29,8 @@ OPERATIONS: Mapping[str, Mapping[str, type[nn.Module]]] = MappingProxyType(
 PER_STAGE = ("features_per_stage", "n_conv_per_stage", "n_blocks_per_stage", "n_conv_per_stage_decoder")
 PLAIN = ("conv_bias", "nonlin_first", "stem_channels", "bottleneck_channels")
 KEYWORD_MAPPINGS = ("norm_op_kwargs", "dropout_op_kwargs", "nonlin_kwargs")
-MAX_STAGES = 12
 MAX_FEATURES = 4096
+BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def build_network(architecture: Node, patch_size: tuple[int, int, int], n_channels: int, n_heads: int) -> nn.Module:
@@ -49,7 +50,7 @@ def build_network(architecture: Node, patch_size: tuple[int, int, int], n_channe
     _check_strides(node["strides"], patch_size)
     try:
         return network_class(input_channels=n_channels, num_classes=n_heads, deep_supervision=False, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError, IndexError) as error:
+    except BUILD_ERRORS as error:
         raise node.wrong(f"arguments of {network_class.__name__} ({error})") from error
 
 
@@ -67,9 +68,7 @@ def _argument(key: str, node: Node) -> object:
         return _keywords(node)
     if key in PLAIN:
         return node.value if isinstance(node.value, bool) or node.value is None else _counts(node)
-    raise UnsupportedModelError(
-        node.file, f"{node.key} = {str(node.value)[:80]!r}", "the arguments of nnU-Net's planners"
-    )
+    raise UnsupportedModelError(node.file, f"{node.key} = {node.shown}", "the arguments of nnU-Net's planners")
 
 
 def _operation(key: str, node: Node) -> type[nn.Module] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,23 @@ SAFE_GLOBALS: list[Any] = [
     np.dtype,
     *{type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")},
 ]
+# What the unpickler, torch and zipfile raise on damaged or hostile bytes. MemoryError is the machine's.
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,  # with RecursionError
+    TypeError,
+    ValueError,
+    pickle.PickleError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+N_AXES = 3
 WRAPPER_PREFIXES = ("_orig_mod.", "module.")  # left by torch.compile and DistributedDataParallel
 
 
@@ -55,9 +74,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
     if not isinstance(configuration, str):
         raise CheckpointError(str(path), "no text under init_args['configuration']")
+    try:
+        widened = {_plain_name(str(name)): value.float() for name, value in weights.items()}
+    except DAMAGE as error:
+        _raise_if_out_of_memory(error)
+        raise CheckpointError(str(path), f"weights that are no plain numbers ({_first_line(error)})") from error
     return Checkpoint(
         file=str(path),
-        weights={_plain_name(str(name)): value.float() for name, value in weights.items()},
+        weights=widened,
         configuration=configuration,
         mirroring_axes=_mirroring_axes(path, content.get("inference_allowed_mirroring_axes")),
     )
@@ -67,7 +91,8 @@ def load_weights(network: torch.nn.Module, checkpoint: Checkpoint) -> None:
     """Put the weights into ``network``; every one must fit."""
     try:
         network.load_state_dict(dict(checkpoint.weights))
-    except RuntimeError as error:
+    except DAMAGE as error:
+        _raise_if_out_of_memory(error)
         reasons = " ".join(str(error).split())[:300]
         raise CheckpointError(checkpoint.file, f"weights do not fit the architecture ({reasons})") from error
     for name, parameter in network.named_parameters():
@@ -81,11 +106,18 @@ def _load(path: Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsafeCheckpointError(str(path), _first_line(error)) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except DAMAGE as error:
+        _raise_if_out_of_memory(error)
         raise CheckpointError(str(path), f"cannot be read ({_first_line(error)})") from error
     if not isinstance(content, dict):
         raise CheckpointError(str(path), f"holds a {type(content).__name__}, not a mapping")
     return content
+
+
+def _raise_if_out_of_memory(error: BaseException) -> None:
+    """Tell apart what torch raises as ``RuntimeError`` where the machine has no memory left."""
+    if isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "not enough memory" in str(error)):
+        raise MemoryError from error
 
 
 def _first_line(error: Exception) -> str:
@@ -106,6 +138,10 @@ def _mirroring_axes(path: Path, found: object) -> tuple[int, ...]:
     """Axes along which training mirrored; none where the trainer recorded none."""
     if found is None:
         return ()
-    if not isinstance(found, list | tuple) or not all(axis in (0, 1, 2) for axis in found):
-        raise CheckpointError(str(path), f"inference_allowed_mirroring_axes is {found!r}, expected axes out of 0, 1, 2")
-    return tuple(sorted({int(axis) for axis in found}))
+    if not isinstance(found, list | tuple) or len(found) > N_AXES:
+        shown = type(found).__name__
+    elif all(isinstance(axis, int | np.integer) and 0 <= axis < N_AXES for axis in found):
+        return tuple(sorted({int(axis) for axis in found}))
+    else:
+        shown = repr(found)[:80]
+    raise CheckpointError(str(path), f"inference_allowed_mirroring_axes is {shown}, expected axes out of 0, 1, 2")

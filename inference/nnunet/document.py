@@ -12,6 +12,8 @@ import yaml
 
 from inference.nnunet.errors import ModelFileMissingError, ModelKeyError
 
+# What PyYAML raises on hostile text beside its own errors: tags with values that they do not take, and deep nesting.
+YAML_ERRORS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 MAX_FILE_BYTES = 64 * 2**20  # plans.json is some kilobytes; anything near this is not one
 
 
@@ -25,8 +27,20 @@ class Node:
 
     def wrong(self, expected: str) -> ModelKeyError:
         """Error that says what was found here and what belongs here."""
-        found = "nothing" if self.value is None else f"{type(self.value).__name__} {str(self.value)[:80]!r}"
-        return ModelKeyError(self.file, self.key, found, expected)
+        return ModelKeyError(self.file, self.key, self.shown, expected)
+
+    @property
+    def shown(self) -> str:
+        """The value in few words; lists and mappings are counted, because aliases of YAML can make them endless."""
+        kind = type(self.value).__name__
+        if self.value is None:
+            return "nothing"
+        if isinstance(self.value, list | tuple | dict | set):
+            return f"{kind} of {len(self.value)}"
+        try:
+            return f"{kind} {str(self.value)[:80]!r}"
+        except ValueError:  # Python writes out no whole number of more than 4300 digits
+            return f"{kind} of very many digits"
 
     def __getitem__(self, key: str | int) -> Node:
         """Return the value below, which must exist."""
@@ -79,7 +93,10 @@ class Node:
             raise self.wrong("a number")
         if above is not None and not found > above:
             raise self.wrong(f"a number above {above:g}")
-        return float(found)
+        try:
+            return float(found)
+        except OverflowError as error:
+            raise self.wrong("a number that fits into 64 bits") from error
 
     def flag(self) -> bool:
         """Return the value as true or false."""
@@ -95,6 +112,8 @@ def read_json(path: Path, *, needed_for: str) -> Node:
     """Parse a JSON file."""
     try:
         return Node(str(path), "", json.loads(_text(path, needed_for)))
+    except RecursionError as error:
+        raise ModelKeyError(str(path), "(file)", "JSON nested too deeply", "a JSON object") from error
     except ValueError as error:
         raise ModelKeyError(str(path), "(file)", f"no JSON ({error})", "a JSON object") from error
 
@@ -103,8 +122,18 @@ def read_yaml(path: Path, *, needed_for: str) -> Node:
     """Parse a YAML file, plain values only."""
     try:
         return Node(str(path), "", yaml.safe_load(_text(path, needed_for)))
-    except (yaml.YAMLError, ValueError) as error:
+    except YAML_ERRORS as error:
         raise ModelKeyError(str(path), "(file)", f"no YAML ({type(error).__name__})", "a YAML mapping") from error
+
+
+def check_no_link(folder: Path, file: Path) -> None:
+    """Refuse a file of a model that is reached through a link inside the model's folder: it may lead anywhere."""
+    for part in (file, *file.parents):
+        if part == folder:
+            return
+        if part.is_symlink():
+            expected = "a file or folder of its own; copy the files into the model's folder"
+            raise ModelKeyError(str(part), "(file)", "a symbolic link", expected)
 
 
 def _text(path: Path, needed_for: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from inference.nnunet.document import Node, read_json
 from inference.nnunet.errors import ModelKeyError, UnsupportedModelError
 
+MAX_STAGES = 12
 MAX_PATCH_VOXELS = 2**27  # 512 cubed; larger ones are not trainable, so a mistake or malice
 NORMALIZATIONS = (
     "ZScoreNormalization",
@@ -186,6 +187,8 @@ def _old_architecture(node: Node) -> Node:
     base, most = node["UNet_base_num_features"].integer(1, 4096), node["unet_max_num_features"].integer(1, 4096)
     per_stage = node["n_conv_per_stage_encoder"]
     n_stages = len(per_stage.items())
+    if n_stages > MAX_STAGES:
+        raise per_stage.wrong(f"at most {MAX_STAGES} stages")
     arguments: Mapping[str, Any] = {
         "n_stages": n_stages,
         "features_per_stage": [min(base * 2**stage, most) for stage in range(n_stages)],

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from dicom_node.failures import ErrorKind, classify
 from inference.errors import SeriesError
 from inference.series import assemble, instances
 from inference.series.assemble import assemble_volumes
@@ -169,3 +170,15 @@ SERIES = {
     uid: ct_series(4, **({} if uid is None else {"transfer_syntax_uid": uid}))
     for uid in (None, RLELossless, JPEG2000Lossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian)
 }
+
+
+@pytest.mark.parametrize("target", ["instances.scan_header", "pixels._decoded_rle"])
+def test_a_machine_without_memory_is_no_damage_of_the_object(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_args: object) -> None:
+        raise MemoryError
+
+    series = list(ct_series(3, transfer_syntax_uid=RLELossless))
+    monkeypatch.setattr(f"inference.series.{target}", exhausted)
+    with pytest.raises(MemoryError) as raised:
+        assemble_volumes(series)
+    assert classify(raised.value) is ErrorKind.TRANSIENT
