@@ -37,7 +37,7 @@ class Item:
 
 
 def list_items(inputs: Inputs) -> tuple[Item, ...]:
-    """Items in a stable order, the series first; two of one name are told apart by ``-2`` and so on."""
+    """Items in a stable order, the series first; a name that is taken already gets ``-2`` and so on."""
     give_name = _NameGiver()
     items = [Item(give_name(series.series_instance_uid), series.sources) for series in sorted(inputs.series, key=_key)]
     for path in sorted(inputs.nifti):
@@ -52,7 +52,7 @@ def safe_name(text: str) -> str:
 
 
 class _NameGiver:
-    """Gives every name once; a file system that ignores case must not join two."""
+    """Return every name once; a file system that ignores case must not merge two folders."""
 
     def __init__(self) -> None:
         self._given: set[str] = {"summary.json"}

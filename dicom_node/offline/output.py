@@ -33,13 +33,13 @@ class OutputFolder:
         root.mkdir(parents=True, exist_ok=True)
 
     def finished_reports(self, item: Item, input_sha256: str, pipeline_digest: str) -> tuple[dict[str, Any], ...]:
-        """Reports of the item's volumes where all of them were finished by an earlier run; else nothing.
+        """Reports of the item's volumes if an earlier run finished all of them; else an empty tuple.
 
         Raises
         ------
         OutputTakenError
-            The folder holds the results of another NIfTI file of the same name. A series is told by its UID, so
-            other contents under its name are a newer state of it.
+            The folder holds the results of another NIfTI file of the same name. A series is identified by its
+            UID, so other contents under its name are a newer state of it.
         """
         first = self._read_report(item.name)
         if first is None:
@@ -91,7 +91,7 @@ class OutputFolder:
 
     @contextmanager
     def _replacing(self, folder: Path) -> Iterator[Path]:
-        """A folder beside ``folder`` that takes its place when all of it is on disk."""
+        """Yield an empty folder that replaces ``folder`` once all of it is on disk."""
         partial = folder.with_name(f"{_PARTIAL_PREFIX}{folder.name}")
         old = folder.with_name(f"{_OLD_PREFIX}{folder.name}")
         for left_over in (partial, old):  # of a run that was killed

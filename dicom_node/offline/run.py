@@ -1,4 +1,4 @@
-"""An offline run: every item read while the one before it is segmented, every failure named, none stops the rest."""
+"""An offline run: read one item while the one before it is segmented, name every failure, and go on."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def summarise(
 
 
 def describe(error: BaseException) -> str:
-    """One sentence for a person; a defect of ours gives its type only, since its text may quote the headers."""
+    """One sentence for a person; of a defect of ours only its type, since its text may quote the headers."""
     if isinstance(error, MemoryError):
         return "the memory does not suffice for this volume"
     if isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""What the inputs of an offline run hold: items to do, inputs that failed already, and what was never meant for it."""
+"""What the inputs of an offline run hold: items to segment, inputs that failed already, and what is not used."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _files(inputs: Inputs) -> Iterable[Path]:
 
 
 def _barren(paths: Sequence[Path], files: Sequence[Path]) -> list[Path]:
-    """Paths at and below which none of the files lies; where the names don't say it, links are followed."""
+    """Inputs that hold none of ``files``; links are resolved where the names alone do not tell."""
     places = _with_parents(files)
     doubtful = [path for path in paths if path not in places]
     if not doubtful:

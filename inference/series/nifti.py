@@ -1,4 +1,4 @@
-"""Read NIfTI: the one place where axes are (x, y, z) and affines point right, anterior, superior."""
+"""Read NIfTI. Only in the modules of this name are axes (x, y, z) and affines point right, anterior, superior."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.series.errors import NiftiAffineError, NiftiUnitsError
+from inference.series.limits import MAX_COORDINATE_MM, PIXEL_SPACINGS_MM
 from inference.series.nifti_header import NiftiHeader
 from inference.series.volume import Remark
 
@@ -22,6 +23,7 @@ MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # spatial codes of xyzt_units; any 
 UNIT_NAMES = {1: "metres", 3: "micrometres"}
 SPATIAL_BITS = 0x07
 LONGEST_SIDE_MM = (30.0, 3000.0)  # of a volume that shows a person or a part of one
+SIZES = (1e-9, 1e9)  # of a voxel in the header's unit, beyond any of the three
 MAX_SHEAR_VOXELS = 0.25  # how far straightening the axes may move the farthest voxel
 REMARKED_SHEAR_VOXELS = 0.01
 MIN_SINGULAR = 1e-3  # of directions of length 1: below it two axes point in one direction
@@ -54,17 +56,23 @@ def ras_affine(header: NiftiHeader) -> tuple[Affine, tuple[Remark, ...]]:
     NiftiUnitsError
         In the unit that the header names, the volume has a size that no person has.
     """
-    sform = _sform(header) if header.code("sform_code") > 0 else None
-    qform = _qform(header) if header.code("qform_code") > 0 else None
     remarks: list[Remark] = []
-    affine = _chosen(header, sform, qform, remarks)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # version 2 has numbers of 64 bits
+        sform = _sform(header) if header.code("sform_code") > 0 else None
+        qform = _qform(header) if header.code("qform_code") > 0 else None
+        affine = _chosen(header, sform, qform, remarks)
     if sform is not None and affine is sform.affine and sform.shear_voxels > REMARKED_SHEAR_VOXELS:
         text = f"axes of the sform were off a right angle by {sform.shear_voxels:.3f} voxels"
         remarks.append(Remark("affine-straightened", text))
     if (sform is None or affine is not sform.affine) and (header.fields["pixdim"][1:4] < 0).any():
         told = _told(header.fields["pixdim"][1:4])
         remarks.append(Remark("pixdim-negative", f"pixdim is {told}; signs are dropped, sides may be swapped"))
-    return _in_mm(affine, header), tuple(remarks)
+    affine_mm = _in_mm(affine, header)
+    distance_mm = float(np.abs(affine_mm[:3, 3]).max())
+    if distance_mm > MAX_COORDINATE_MM:
+        problem = f"its first voxel lies {distance_mm:.6g} mm from the origin, expected at most {MAX_COORDINATE_MM:.0f}"
+        raise NiftiAffineError(header.name, f"{problem}; correct the header or export it again")
+    return affine_mm, tuple(remarks)
 
 
 def _chosen(header: NiftiHeader, sform: _Form | None, qform: _Form | None, remarks: list[Remark]) -> Affine:
@@ -131,7 +139,7 @@ def _sform(header: NiftiHeader) -> _Form:
         if not np.isfinite(row).all():
             return _Form(None, f"the sform has {_listed(row)} in {field}, expected numbers")
     sizes = _sizes(affine)
-    if not (sizes > 0).all():
+    if not _are_sizes(sizes):
         return _Form(None, f"the sform has voxels of {_told(sizes)}, expected sizes above 0")
     left, singular_values, right = np.linalg.svd(affine[:3, :3] / sizes)
     if singular_values[-1] < MIN_SINGULAR:
@@ -187,26 +195,37 @@ def _in_mm(affine: Affine, header: NiftiHeader) -> Affine:
     sizes_mm = _sizes(scaled)
     lowest_mm, highest_mm = LONGEST_SIDE_MM
     longest_mm = float((sizes_mm * header.shape).max())
-    if code in UNIT_NAMES and not lowest_mm <= longest_mm <= highest_mm:
+    smallest_mm, largest_mm = PIXEL_SPACINGS_MM
+    is_possible = (sizes_mm >= smallest_mm).all() and (sizes_mm <= largest_mm).all()
+    if not is_possible or (code in UNIT_NAMES and not lowest_mm <= longest_mm <= highest_mm):
         problem = (
-            f"xyzt_units has code {code} ({UNIT_NAMES[code]}), which makes voxels of {_told(sizes_mm)} mm and a volume "
-            f"of {longest_mm:.6g} mm, expected {lowest_mm:.0f} to {highest_mm:.0f} mm; set the code to 2 "
-            "if sizes are in millimetres"
+            f"xyzt_units has code {code} ({UNIT_NAMES.get(code, 'millimetres')}), which makes voxels of "
+            f"{_told(sizes_mm)} mm and a volume of {longest_mm:.6g} mm, expected voxels of {smallest_mm:g} to "
+            f"{largest_mm:g} mm and a volume of {lowest_mm:g} to {highest_mm:g} mm; "
         )
-        raise NiftiUnitsError(header.name, problem)
+        way_out = (
+            "set the code to 2 if sizes are in millimetres" if code in UNIT_NAMES else "correct pixdim and the sform"
+        )
+        raise NiftiUnitsError(header.name, problem + way_out)
     return scaled
 
 
 def _pixdim(header: NiftiHeader) -> NDArray[np.float64] | None:
     """Sizes of voxels, signs dropped; None where one is no size."""
     pixdim = np.abs(np.asarray(header.fields["pixdim"][1:4], np.float64))
-    return pixdim if np.isfinite(pixdim).all() and (pixdim > 0).all() else None
+    return pixdim if _are_sizes(pixdim) else None
 
 
 def _sizes(affine: Affine) -> NDArray[np.float64]:
     """Lengths of the columns."""
     sizes: NDArray[np.float64] = np.linalg.norm(affine[:3, :3], axis=0)
     return sizes
+
+
+def _are_sizes(sizes: NDArray[np.float64]) -> bool:
+    """Whether the numbers can be sizes of a voxel, in whichever unit."""
+    smallest, largest = SIZES
+    return bool(((sizes >= smallest) & (sizes <= largest)).all())  # false for what is no number
 
 
 def _are_unset(sizes: NDArray[np.float64]) -> bool:

@@ -212,6 +212,25 @@ def test_units_that_contradict_the_sizes_are_refused_with_both(
     assert "set the code to 2" in str(caught.value)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("size", [1e-4, 2000.0, 1e-30, 1e30])
+def test_a_voxel_of_a_size_that_no_scanner_has_is_refused(tmp_path: Path, version: int, size: float) -> None:
+    with pytest.raises((NiftiUnitsError, NiftiAffineError)) as caught:
+        read(tmp_path, version=version, sform_code=0, pixdim=[1, size, 3, 4, 0, 0, 0, 0])
+    assert f"{size:.4g} x 3 x 4" in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+def test_numbers_of_64_bits_are_no_reason_to_overflow(tmp_path: Path, size: float) -> None:
+    for fields in ({"pixdim": [1, size, 3, 4, 0, 0, 0, 0]}, {"rows": sform((size, 3, 4))}, {"quatern_b": size}):
+        read(tmp_path, version=2, **fields)  # the other form is good
+
+
+def test_a_first_voxel_that_lies_a_kilometre_away_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NiftiAffineError, match=r"its first voxel lies 2e\+06 mm from the origin"):
+        read(tmp_path, sform_code=0, qoffset_y=2e6)
+
+
 def test_what_lies_in_space_keeps_its_offset(tmp_path: Path) -> None:
     source = read(tmp_path)
     np.testing.assert_allclose(source.volume.affine[:3, 3], np.array(OFFSET) * (-1, -1, 1))
