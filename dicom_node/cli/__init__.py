@@ -12,6 +12,7 @@ from dicom_node.cli.deidentify_command import deidentify
 from dicom_node.cli.deliveries_commands import deliveries_app
 from dicom_node.cli.demo_command import demo
 from dicom_node.cli.errors import NodeGroup
+from dicom_node.cli.export_command import export
 from dicom_node.cli.jobs_commands import jobs_app
 from dicom_node.cli.models_commands import models_app
 from dicom_node.cli.peers_commands import peers_app
@@ -59,6 +60,7 @@ def _top(
 
 app.command(short_help="Segment folders, zips and NIfTI files.")(segment)
 app.command(short_help="De-identify folders and zips of DICOM files.")(deidentify)
+app.command(short_help="Export the studies that may leave, de-identified.")(export)
 app.command(short_help="See the node at work on synthetic series.")(demo)
 app.command(short_help="Run the whole node beside a PACS.")(serve)
 app.command(short_help="Run the receiver alone.")(receive)

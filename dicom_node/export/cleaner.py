@@ -79,7 +79,9 @@ class Cleaner:
         self.profile = profile
         self._rules: dict[str, Rules] = {}
 
-    def clean(self, source: Dataset, patient: PatientKey, own_words: frozenset[str]) -> tuple[Dataset, Report]:
+    def clean(
+        self, source: Dataset, patient: PatientKey, own_words: frozenset[str], *, is_face_gone: bool = False
+    ) -> tuple[Dataset, Report]:
         """De-identified copy of a dataset.
 
         Parameters
@@ -88,6 +90,8 @@ class Cleaner:
             As it was read; its elements are not changed.
         own_words
             Words of the patient's own names and numbers, in capitals; a code string that holds one is not kept.
+        is_face_gone
+            A verdict or a person says so of this image; nothing else may set (0028,0302) to NO.
         """
         sop_class_uid = str(source.get("SOPClassUID", ""))
         rules = self._rules.setdefault(sop_class_uid, Rules(self.profile, sop_class_uid))
@@ -96,7 +100,7 @@ class Cleaner:
         pseudonym = self.pseudonyms.patient(patient.patient_id, patient.issuer)
         copy.PatientID = pseudonym
         copy.PatientName = pseudonym
-        state_what_was_done(source, copy, self.profile, run.carried_out)
+        state_what_was_done(source, copy, self.profile, run.carried_out, is_face_gone=is_face_gone)
         return copy, run.report
 
 

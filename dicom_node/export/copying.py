@@ -72,7 +72,7 @@ def read_source(file: BinaryIO) -> tuple[Dataset, str]:
     return ds, hashlib.sha256(content).hexdigest()
 
 
-def write_copy(file: BinaryIO, staging: Path, cleaner: Cleaner) -> Copied:
+def write_copy(file: BinaryIO, staging: Path, cleaner: Cleaner, *, is_face_gone: bool = False) -> Copied:
     """Write the de-identified copy of one file under ``staging``, verified against its source.
 
     Raises
@@ -85,7 +85,7 @@ def write_copy(file: BinaryIO, staging: Path, cleaner: Cleaner) -> Copied:
         check_object(source, cleaner.profile)
         own = own_values(source)
         patient = PatientKey(str(source.PatientID).strip(), str(source.get("IssuerOfPatientID") or "").strip())
-        copy, report = cleaner.clean(source, patient, own.capitals)
+        copy, report = cleaner.clean(source, patient, own.capitals, is_face_gone=is_face_gone)
         encoded = _encode(source, copy)
     except PYDICOM_ERRORS as error:
         raise NotExportableError(

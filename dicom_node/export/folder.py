@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +18,8 @@ from pydicom import Dataset, dcmread
 from dicom_node.export.cleaner import Cleaner, Report
 from dicom_node.export.copying import Copied, write_copy
 from dicom_node.export.errors import NotExportableError, OutputFolderError
-from dicom_node.export.manifest import MANIFEST_FILE, Manifest, Refusal, read_fingerprint
+from dicom_node.export.manifest import MANIFEST_FILE, Manifest, Refusal
+from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output, publish
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from inference.series.instances import InstanceSource
@@ -28,8 +27,6 @@ from part10.damage import PYDICOM_ERRORS
 from part10.inflate import bounded_for_pydicom
 from part10.limits import MAX_INFLATED_BYTES
 
-STAGING_FOLDER: Final = ".staging"
-LOCK_FILE: Final = ".lock"
 _CHUNK: Final = 8
 _IDENTITY_KEYWORDS: Final = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SOPInstanceUID")
 
@@ -77,8 +74,8 @@ def deidentify(
     OutputFolderError
         ``output`` belongs to another key or project, or cannot be written.
     """
-    _check_output(output, pseudonyms)
-    with _alone_in(output):
+    check_output(output, pseudonyms)
+    with alone_in(output):
         return _deidentify(sources, output, profile, pseudonyms, workers, on_file)
 
 
@@ -105,45 +102,13 @@ def _deidentify(
             else:
                 run.refused.append(Refusal(number + 1, *result))
     for folder in sorted({one.relative_path.parents[1] for one in run.copied}):
-        _publish(staging / folder, output / folder)
+        publish(staging / folder, output / folder)
     shutil.rmtree(staging, ignore_errors=True)
     manifest = Manifest.of(
         run.copied, run.refused, run.report, run.n_duplicates, run.n_not_used, len(sources), profile, pseudonyms
     )
     manifest.write(output / MANIFEST_FILE)
     return manifest
-
-
-def _check_output(output: Path, pseudonyms: Pseudonyms) -> None:
-    """Make the folder, or see that it was made with the same key and project."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        fingerprint = read_fingerprint(output / MANIFEST_FILE)
-    except OSError as error:
-        raise OutputFolderError(
-            f"cannot be used ({type(error).__name__})", "name a folder that can be written"
-        ) from error
-    if fingerprint is None:
-        if any(entry.name not in (STAGING_FOLDER, LOCK_FILE) for entry in output.iterdir()):
-            raise OutputFolderError("holds files, but no manifest.json of this command", "name an empty folder")
-    elif fingerprint != pseudonyms.fingerprint():
-        raise OutputFolderError(
-            "was made with another key or for another project",
-            "use the same --key-file and --project, or another folder: a changed key is a new project",
-        )
-
-
-@contextmanager
-def _alone_in(output: Path) -> Iterator[None]:
-    """Hold the folder against another run."""
-    descriptor = os.open(output / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise OutputFolderError("another run writes into it", "wait for its end, or name another folder") from error
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,17 +233,3 @@ def _copy_one(item: tuple[int, InstanceSource]) -> Copied | tuple[str, str]:
 def _take(copied: Copied, run: Run) -> None:
     run.copied.append(copied)
     run.report.add(copied.report)
-
-
-def _publish(staged: Path, target: Path) -> None:
-    """Put a whole study in its place; one of an earlier run is replaced."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        old = staged.with_name(f"{staged.name}.old")
-        target.replace(old)
-    staged.replace(target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

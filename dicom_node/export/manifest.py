@@ -19,7 +19,6 @@ from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.export.standard_table import EDITION, OPTION_CODES
 
 MANIFEST_FILE: Final = "manifest.json"
-_MAX_MANIFEST_BYTES: Final = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,9 @@ class Manifest:
         n_in: int,
         profile: Profile,
         pseudonyms: Pseudonyms,
+        **more: object,
     ) -> Self:
-        """Manifest of a run."""
+        """Manifest of a run; ``more`` is what else it says, in plain JSON types."""
         codes = ["113100", *(OPTION_CODES[option][0] for option in profile.options)]
         content: dict[str, Any] = {
             "project": pseudonyms.project,
@@ -76,6 +76,7 @@ class Manifest:
                 for one in sorted(refused, key=lambda one: one.number)
             ],
         }
+        content.update(more)
         head = hashlib.sha256(_canonical(content)).hexdigest()
         content["instances"] = list(_chained(copied, head))
         last = content["instances"][-1]["chain"] if content["instances"] else head
@@ -90,18 +91,6 @@ class Manifest:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-
-
-def read_fingerprint(path: Path) -> str | None:
-    """Fingerprint of the key that an earlier run used; None where there is no manifest, "" where it says none."""
-    try:
-        with path.open("rb") as file:
-            content = json.loads(file.read(_MAX_MANIFEST_BYTES))
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError):
-        return ""
-    return str(content.get("key_fingerprint", "")) if isinstance(content, dict) else ""
 
 
 def is_unbroken(content: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from dicom_node.export.standard_table import EDITION, OPTION_CODES, Option
 from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME
 
 _BASIC_PROFILE: Final = ("113100", "Basic Application Confidentiality Profile")
+_FACE_OPTION: Final = ("113102", "Clean Recognizable Visual Features Option")
 _METHOD_CODES: Final = dict((_BASIC_PROFILE, *OPTION_CODES.values()))
 _FIXED_OPTIONS: Final = (Option.PATIENT_CHARACTERISTICS, Option.DEVICE_IDENTITY, Option.INSTITUTION_IDENTITY)
 
@@ -23,7 +24,9 @@ CODE_SEQUENCE_KEYWORDS: Final = frozenset(
 )
 
 
-def state_what_was_done(source: Dataset, copy: Dataset, profile: Profile, carried_out: Collection[Option]) -> None:
+def state_what_was_done(
+    source: Dataset, copy: Dataset, profile: Profile, carried_out: Collection[Option], *, is_face_gone: bool = False
+) -> None:
     """Set (0012,0062), (0012,0063), (0012,0064), (0028,0303) and the equipment that did it.
 
     Parameters
@@ -31,6 +34,8 @@ def state_what_was_done(source: Dataset, copy: Dataset, profile: Profile, carrie
     carried_out
         Options that changed this object: dates that were moved, structured content that was cleaned, descriptors
         that were kept.
+    is_face_gone
+        A verdict or a person says so: Recognizable Visual Features becomes NO, and 113102 is among the codes.
 
     References
     ----------
@@ -48,11 +53,13 @@ def state_what_was_done(source: Dataset, copy: Dataset, profile: Profile, carrie
         for item in source.get("DeidentificationMethodCodeSequence") or ()
         if item.get("CodingSchemeDesignator") == "DCM" and str(item.get("CodeValue", "")).startswith("1131")
     }
-    codes = [code for code in earlier if code in _METHOD_CODES or code == "113102"]
+    codes = [code for code in earlier if code in _METHOD_CODES or code == _FACE_OPTION[0]]
     codes += [_BASIC_PROFILE[0], *(OPTION_CODES[option][0] for option in Option if option in done)]
+    if is_face_gone:
+        copy.RecognizableVisualFeatures = "NO"
+        codes.append(_FACE_OPTION[0])
     copy.DeidentificationMethodCodeSequence = [
-        _code(code, _METHOD_CODES.get(code, "Clean Recognizable Visual Features Option"))
-        for code in dict.fromkeys(codes)
+        _code(code, _METHOD_CODES.get(code, _FACE_OPTION[1])) for code in dict.fromkeys(codes)
     ]
     is_moved = profile.dates is Dates.MODIFIED
     copy.LongitudinalTemporalInformationModified = "MODIFIED" if is_moved else "REMOVED"

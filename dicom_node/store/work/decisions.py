@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -67,6 +68,30 @@ class Decisions:
                 .returning(*_COLUMNS)
             ).one()
             return _decision_row(added)
+
+    @contextmanager
+    def while_unchanged(self, study_instance_uid: str) -> Iterator[tuple[StudyRow, str, DecisionRow | None]]:
+        """Hold the study, the fingerprint of its evidence and the newest decision still, under the write lock.
+
+        Nothing arrives and nobody decides meanwhile; keep it short.
+
+        Raises
+        ------
+        NotFoundError
+            The index has no such study.
+        """
+        newest = (
+            sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*_NEWEST_FIRST)
+        )
+        with self._database.write() as connection:
+            row = connection.execute(
+                sa.select(*STUDY_COLUMNS).where(studies.c.study_instance_uid == study_instance_uid)
+            ).one_or_none()
+            if row is None:
+                raise NotFoundError("study", study_instance_uid)
+            decision = connection.execute(newest.limit(1)).one_or_none()
+            evidence = study_evidence(connection, study_instance_uid)
+            yield study_row_of(row), evidence.fingerprint, None if decision is None else _decision_row(decision)
 
     def of(self, study_instance_uid: str) -> tuple[DecisionRow, ...]:
         """Decisions on a study, the newest first."""

@@ -1,0 +1,260 @@
+"""``export``: which studies leave a node, whole or not at all, and what the manifest says of the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from dicom_node.export import studies as exporting
+from dicom_node.export.manifest import is_unbroken
+from dicom_node.export.profile import read_profile
+from dicom_node.export.pseudonyms import Pseudonyms
+from dicom_node.export.studies import GateTerms, export_studies
+from dicom_node.gate.decisions import decide
+from dicom_node.gate.judging import study_decision
+from dicom_node.gate.rules import StudyRules, gate_digest
+from dicom_node.store import DecisionKind, NewResult, NewVerdict, Outcome, Skip, Store
+from tests.arrivals import receive
+from tests.factories import SyntheticSeries, ct_series
+from tests.sr_writer.writing import headers_of, masks_on, write
+from tests.store.sending import closing
+
+DIGEST = "d" * 64
+RULES = StudyRules()
+TERMS = GateTerms(RULES, DIGEST, gate_digest(RULES, DIGEST))
+NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+NAMES = Pseudonyms("HEADS", bytes(range(32)))
+
+
+def patient(ds: Dataset, _: int) -> None:
+    ds.PatientID, ds.PatientName = "MRN-123456", "Zyxwvut^Qrstu"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "node") as opened:
+        yield opened
+
+
+def looked_at(store: Store, verdict: str, seed: str = "a", *, with_seg: bool = True) -> SyntheticSeries:
+    """A study of one series that was received, closed, looked at and given a SEG."""
+    series = ct_series(n_slices=3, seed=seed, edit=patient)
+    receive(store, series, at=NOW)
+    row = store.series.get(series.series_instance_uid)
+    store.closing.complete(row, closing(digest=DIGEST), NOW)
+    job = store.jobs.claim("w", NOW, 60, pipeline_digest=DIGEST)
+    assert job is not None
+    written = write(headers_of(series), series.truth.get_geometry(), *masks_on(series.voxels.shape))
+    assert written is not None
+    result = NewResult(
+        "seg", 1, written.sop_class_uid, written.sop_instance_uid, written.transfer_syntax_uid, written.encoded_dataset
+    )
+    outcome = Outcome(results=(result,) if with_seg else (), verdicts=(NewVerdict(1, verdict, 0.9),))
+    store.jobs.succeed(job.id, "w", outcome, NOW, decide_study=study_decision(RULES, DIGEST))
+    return series
+
+
+def export(store: Store, output: Path, **options: object) -> dict[str, object]:
+    manifest = export_studies(
+        store, output, TERMS, profile=read_profile(None), pseudonyms=NAMES, now=lambda: NOW, **options
+    )
+    assert is_unbroken(manifest.content)
+    return manifest.content
+
+
+def outcomes(content: dict[str, object]) -> dict[str, str]:
+    return {one["study"]: one["outcome"] for one in content["studies"]}  # type: ignore[index]
+
+
+def copies(output: Path) -> list[Path]:
+    return sorted(output.rglob("*.dcm"))
+
+
+def test_exactly_the_cleared_studies_leave_with_their_seg_and_the_others_have_a_reason(
+    store: Store, tmp_path: Path
+) -> None:
+    cleared = looked_at(store, "defaced", "a")
+    blocked = looked_at(store, "face_present", "b")
+    doubtful = looked_at(store, "indeterminate", "c")
+    content = export(store, tmp_path / "out")
+    assert outcomes(content) == {
+        NAMES.mapped_uid(cleared.study_instance_uid): "exported",
+        NAMES.mapped_uid(blocked.study_instance_uid): "not-cleared",
+        NAMES.mapped_uid(doubtful.study_instance_uid): "not-cleared",
+    }
+    found = [dcmread(path) for path in copies(tmp_path / "out")]
+    assert {str(ds.StudyInstanceUID) for ds in found} == {NAMES.mapped_uid(cleared.study_instance_uid)}
+    assert sorted(ds.Modality for ds in found) == ["CT", "CT", "CT", "SEG"]
+    images = {str(ds.SOPInstanceUID) for ds in found if ds.Modality == "CT"}
+    (seg,) = (ds for ds in found if ds.Modality == "SEG")
+    references = {
+        str(item.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
+        for item in seg.PerFrameFunctionalGroupsSequence
+    }
+    assert references <= images
+    assert {ds.get("RecognizableVisualFeatures") for ds in found if ds.Modality == "CT"} == {"NO"}
+    text = json.dumps(content)
+    for secret in ("MRN-123456", "Zyxwvut", cleared.study_instance_uid, blocked.study_instance_uid):
+        assert secret not in text
+
+
+def test_a_manifest_is_written_when_nothing_may_go(store: Store, tmp_path: Path) -> None:
+    looked_at(store, "face_present")
+    content = export(store, tmp_path / "out")
+    assert content["counts"]["copied"] == 0  # type: ignore[index]
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == content
+    assert copies(tmp_path / "out") == []
+
+
+def test_a_dry_run_says_the_same_and_publishes_nothing(store: Store, tmp_path: Path) -> None:
+    looked_at(store, "defaced")
+    content = export(store, tmp_path / "out", is_dry_run=True)
+    assert list(outcomes(content).values()) == ["would-be-exported"]
+    assert content["counts"]["copied"] == 4  # type: ignore[index]
+    assert copies(tmp_path / "out") == []
+    assert store.audit.list() == ()
+
+
+def test_a_late_slice_while_it_is_de_identified_keeps_the_study_in(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = looked_at(store, "defaced")
+    late = ct_series(n_slices=1, seed="late", edit=patient)
+    copy = exporting.write_copy
+
+    def slow(*arguments: object, **options: object) -> object:
+        monkeypatch.setattr(exporting, "write_copy", copy)
+        (one,) = late
+        receive(store, [one.edited(lambda ds: setattr(ds, "StudyInstanceUID", series.study_instance_uid))], at=NOW)
+        return copy(*arguments, **options)
+
+    monkeypatch.setattr(exporting, "write_copy", slow)
+    content = export(store, tmp_path / "out")
+    assert list(outcomes(content).values()) == ["changed-meanwhile"]
+    assert copies(tmp_path / "out") == []
+
+
+def test_a_hold_that_comes_while_it_is_de_identified_keeps_the_study_in(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = looked_at(store, "defaced")
+    copy = exporting.write_copy
+
+    def slow(*arguments: object, **options: object) -> object:
+        monkeypatch.setattr(exporting, "write_copy", copy)
+        say(store, series, DecisionKind.HOLD)
+        return copy(*arguments, **options)
+
+    monkeypatch.setattr(exporting, "write_copy", slow)
+    assert list(outcomes(export(store, tmp_path / "out")).values()) == ["changed-meanwhile"]
+    assert copies(tmp_path / "out") == []
+
+
+def say(store: Store, series: SyntheticSeries, kind: DecisionKind) -> None:
+    decide(
+        store,
+        series.study_instance_uid,
+        kind,
+        reason="looked at",
+        decided_by="Ann",
+        now=NOW + timedelta(seconds=5),
+        gate_digest=TERMS.digest,
+        rules=RULES,
+    )
+
+
+def test_a_release_lets_a_study_go_and_the_manifest_names_nobody(store: Store, tmp_path: Path) -> None:
+    series = looked_at(store, "indeterminate")
+    say(store, series, DecisionKind.RELEASE)
+    content = export(store, tmp_path / "out")
+    assert list(outcomes(content).values()) == ["exported"]
+    assert "Ann" not in json.dumps(content)
+
+
+def test_a_scout_is_not_exported_with_a_cleared_study(store: Store, tmp_path: Path) -> None:
+    series = looked_at(store, "defaced")
+    scout = ct_series(n_slices=1, seed="scout", edit=patient)
+    (one,) = scout
+    receive(store, [one.edited(lambda ds: setattr(ds, "StudyInstanceUID", series.study_instance_uid))], at=NOW)
+    row = store.series.get(scout.series_instance_uid)
+    store.closing.complete(row, closing(Skip("rule-scout: few slices")), NOW)
+    store.studies.decide(series.study_instance_uid, study_decision(RULES, DIGEST), NOW)
+    export(store, tmp_path / "out")
+    exported = {str(dcmread(path).SeriesInstanceUID) for path in copies(tmp_path / "out")}
+    assert NAMES.mapped_uid(scout.series_instance_uid) not in exported
+    assert NAMES.mapped_uid(series.series_instance_uid) in exported
+
+
+def test_a_study_whose_sources_retention_deleted_is_named(store: Store, tmp_path: Path) -> None:
+    series = looked_at(store, "defaced")
+    assert store.retention.delete_sources(store.series.get(series.series_instance_uid), NOW)
+    store.studies.decide(series.study_instance_uid, study_decision(RULES, DIGEST), NOW)
+    assert list(outcomes(export(store, tmp_path / "out")).values()) == ["sources-deleted"]
+
+
+def test_a_study_whose_copy_still_holds_something_of_the_patient_is_quarantined_and_the_others_go(
+    store: Store, tmp_path: Path
+) -> None:
+    looked_at(store, "defaced", "good")
+
+    def numbered_like_the_series(ds: Dataset, index: int) -> None:
+        patient(ds, index)
+        ds.PatientID, ds.SeriesNumber = "480123", 480123
+
+    bad = ct_series(n_slices=2, seed="bad", edit=numbered_like_the_series)
+    receive(store, bad, at=NOW)
+    store.closing.complete(store.series.get(bad.series_instance_uid), closing(digest=DIGEST), NOW)
+    job = store.jobs.claim("w", NOW, 60, pipeline_digest=DIGEST)
+    assert job is not None
+    outcome = Outcome(verdicts=(NewVerdict(1, "defaced", 0.9),))
+    store.jobs.succeed(job.id, "w", outcome, NOW, decide_study=study_decision(RULES, DIGEST))
+    content = export(store, tmp_path / "out")
+    assert sorted(outcomes(content).values()) == ["exported", "quarantined"]
+    studies = {str(dcmread(path).StudyInstanceUID) for path in copies(tmp_path / "out")}
+    assert NAMES.mapped_uid(bad.study_instance_uid) not in studies
+
+
+def test_a_cohort_names_what_it_asks_for_and_an_unknown_study_has_a_reason(store: Store, tmp_path: Path) -> None:
+    wanted = looked_at(store, "defaced", "a")
+    looked_at(store, "defaced", "b")
+    content = export(store, tmp_path / "out", cohort=[wanted.study_instance_uid, "1.2.3.404"])
+    assert outcomes(content) == {
+        NAMES.mapped_uid(wanted.study_instance_uid): "exported",
+        NAMES.mapped_uid("1.2.3.404"): "unknown-study",
+    }
+
+
+def test_the_same_cohort_again_makes_the_same_bytes_and_no_second_object(store: Store, tmp_path: Path) -> None:
+    looked_at(store, "defaced")
+    export(store, tmp_path / "out")
+    first = {path: path.read_bytes() for path in copies(tmp_path / "out")}
+    export(store, tmp_path / "out")
+    assert {path: path.read_bytes() for path in copies(tmp_path / "out")} == first
+
+
+def test_a_run_that_was_killed_before_its_manifest_is_completed_by_the_next(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at(store, "defaced", "a")
+    looked_at(store, "defaced", "b")
+    publish = exporting.publish
+
+    def killed(staged: Path, target: Path) -> None:
+        publish(staged, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export(store, tmp_path / "out")
+    whole = len(copies(tmp_path / "out"))
+    assert whole == 4
+    monkeypatch.setattr(exporting, "publish", publish)
+    content = export(store, tmp_path / "out")
+    assert list(outcomes(content).values()) == ["exported", "exported"]
+    assert len(copies(tmp_path / "out")) == 8
