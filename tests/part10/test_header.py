@@ -111,6 +111,8 @@ def test_implicit_pixel_data_have_the_representation_of_their_tag(tag: int, name
 
 
 def test_where_no_pixel_data_begin_nothing_is_found() -> None:
+    no_value = read_pixel_data_location(io.BytesIO(PIXELS[:12]), is_implicit_vr=False, is_little_endian=True)
+    assert no_value == PixelDataLocation(0x7FE00010, "OW", 12, 8)
     for data in (b"", UID, PIXELS[:11]):
         assert read_pixel_data_location(io.BytesIO(data), is_implicit_vr=False, is_little_endian=True) is None
     found = read(UID)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.store import Kept, ObjectDamagedError, ObjectMissingError, Store
+from dicom_node.store import Kept, ObjectDamagedError, ObjectMissingError, Store, integrity
 from dicom_node.store.integrity import N_FOLDERS, Fault, Finding, Pace, Tally
 from part10.file_meta import START_BYTES, dataset_offset
 from tests.store.sending import SERIES, instance, keep
@@ -128,6 +128,27 @@ def test_what_retention_deletes_meanwhile_is_no_finding(store: Store, path: Path
     assert [
         finding for digest in listed for finding in integrity._verify(digest, listed[digest], Pace(), Tally())
     ] == []
+
+
+def test_a_file_that_goes_while_it_is_looked_at_is_not_extra(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stray = store.objects.folder / "ab" / f"{'ab' * 32}.dcm"
+    stray.write_bytes(path.read_bytes())
+
+    def remove_and_ask(_digest: str) -> bool:
+        stray.unlink()
+        return False
+
+    monkeypatch.setattr(store.integrity, "_is_named", remove_and_ask)
+    assert verify(store) == []
+
+
+def test_a_fault_of_one_read_is_not_the_objects(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = iter(["0" * 64])  # as a faulty cable has it, once
+    read = integrity._sha256
+    monkeypatch.setattr(integrity, "_sha256", lambda *arguments: next(digests, None) or read(*arguments))
+    assert verify(store) == []
 
 
 def test_conflicts_are_verified_too(store: Store, path: Path) -> None:
