@@ -1,4 +1,4 @@
-# `make demo` shows the node at work, `make serve` runs it, `make test` and `make check` keep it honest.
+# `make demo` does the main job once, `make test` runs all tests, `make serve` runs the node. README.md says how long.
 # A CPU-only machine saves several GB with: make TORCH_INDEX=https://download.pytorch.org/whl/cpu demo
 
 PYTHON ?= python3
@@ -40,7 +40,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt $(VENV)/.torch
 peers:  ## the real DICOM peers that tests talk to (Debian and Ubuntu)
 	@sh tests/install_peers.sh
 
-demo: install  ## start a node, send it three series, fetch the results
+demo: install  ## the main job: start a node, send it three series, fetch the results
 	$(BIN)/dicom-node demo --out demo-out
 
 serve: install  ## run the node with $(CONFIG)
