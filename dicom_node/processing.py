@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from dicom_node.overlay import draw_overlay
-from dicom_node.report import build_report, caption
+from dicom_node.report import Report, build_report, caption
 from inference.models import ModelIdentity
 from inference.segment import Models, Segmentation, segment
 from inference.series.assemble import assemble_volumes
@@ -38,7 +37,7 @@ class ProcessedVolume:
     source: SourceVolume
     segmentation: Segmentation
     objects: tuple[WrittenObject, ...]
-    report: dict[str, Any]
+    report: Report
     overlay_png: bytes
 
 
@@ -136,7 +135,7 @@ def process_volume(
         segmentation.foreground,
         segmentation.anonymized,
         modality=source.modality,
-        caption=caption(report),
+        caption=caption(report.as_json()),
     )
     return ProcessedVolume(name, source, segmentation, objects, report, overlay_png)
 

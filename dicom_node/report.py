@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import dicom_node
+from inference.models import ModelIdentity
 from inference.segment import Segmentation
+from inference.series.remarks import Remark, RemarkCode
 from inference.series.volume import SourceVolume
-from inference.verdict.verdict import SeriesVerdict
+from inference.verdict.verdict import SeriesVerdict, Verdict
 from sr_writer.objects import ROLES, WrittenObject
 
 ML_DIGITS = 3
@@ -31,6 +34,106 @@ _VERDICT_WORDS: Mapping[SeriesVerdict, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class FoundSegment:
+    """What was found of one role.
+
+    Attributes
+    ----------
+    segment_number
+        In the SEG, counting from 1; None where the segment is empty and left out.
+    n_voxels
+        As the SEG holds them, frame by frame.
+    decided_by
+        What drew the mask; None where nothing was decided.
+    """
+
+    role: str
+    is_found: bool
+    segment_number: int | None
+    n_voxels: int
+    volume_ml: float
+    decided_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found in one volume.
+
+    Attributes
+    ----------
+    shape
+        (slice, row, column) of the volume.
+    n_frames
+        Of the source; volumes made of leaning or uneven frames have another number of slices.
+    spacing_mm
+        In array-axis order: between slices, rows, columns.
+    complete_because
+        Why the series counted as complete; None where nobody waited for it, as in an offline run.
+    """
+
+    name: str
+    series_instance_uid: str | None
+    generation: int
+    stack_number: int
+    stack_name: str
+    n_stacks: int
+    modality: str | None
+    shape: tuple[int, ...]
+    n_frames: int
+    spacing_mm: tuple[float, ...]
+    verdict: Verdict
+    segments: tuple[FoundSegment, ...]  # one for each of `ROLES`, in their order
+    remarks: tuple[Remark, ...]
+    models: tuple[ModelIdentity, ...]
+    objects: tuple[WrittenObject, ...]
+    pipeline_digest: str
+    timings_s: Mapping[str, float]
+    complete_because: str | None = None
+
+    @property
+    def remark_codes(self) -> frozenset[RemarkCode]:
+        """What was remarked on, without the words."""
+        return frozenset(remark.code for remark in self.remarks)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as ``report.json`` holds it; plain JSON types only."""
+        ml = {f"{segment.role}_ml": segment.volume_ml for segment in self.segments}
+        because = {} if self.complete_because is None else {"complete_because": self.complete_because}
+        return {
+            "name": self.name,
+            "series_instance_uid": self.series_instance_uid,
+            "generation": self.generation,
+            "stack_number": self.stack_number,
+            "stack_name": self.stack_name,
+            "n_stacks": self.n_stacks,
+            "modality": self.modality,
+            "shape": list(self.shape),
+            "n_frames": self.n_frames,
+            "spacing_mm": list(self.spacing_mm),
+            "verdict": str(self.verdict.verdict),
+            "probability": round(float(self.verdict.probability), PROBABILITY_DIGITS),
+            "reasons": list(self.verdict.reasons),
+            **ml,
+            "segments": [asdict(segment) for segment in self.segments],
+            "decided_by": {segment.role: segment.decided_by for segment in self.segments if segment.decided_by},
+            "remarks": [{"code": str(remark.code), "text": remark.text} for remark in self.remarks],
+            "models": [asdict(model) for model in self.models],
+            "objects": [
+                {
+                    "sop_class_uid": written.sop_class_uid,
+                    "sop_instance_uid": written.sop_instance_uid,
+                    "series_instance_uid": written.series_instance_uid,
+                }
+                for written in self.objects
+            ],
+            "pipeline_digest": self.pipeline_digest,
+            "node_version": dicom_node.__version__,
+            "timings_s": {stage: round(seconds, SECONDS_DIGITS) for stage, seconds in self.timings_s.items()},
+            **because,
+        }
+
+
 def build_report(
     source: SourceVolume,
     segmentation: Segmentation,
@@ -41,61 +144,44 @@ def build_report(
     n_stacks: int,
     pipeline_digest: str,
     timings_s: Mapping[str, float],
-) -> dict[str, Any]:
-    """Report of one volume; plain JSON types only."""
+) -> Report:
+    """Return the report of one volume."""
     found = {"foreground": segmentation.foreground, "anonymized": segmentation.anonymized}
-    ml = {role: mask_ml(mask, source) for role, mask in found.items()}
     frames = source.frames
     n_voxels = {
         role: int(np.count_nonzero(mask if frames is None else frames.on_frames(mask))) for role, mask in found.items()
-    }  # as the SEG holds them, frame by frame
-    in_seg = [role for role in ROLES if n_voxels[role]]
-    remarks = {(remark.code, remark.text): None for remark in (*source.remarks, *segmentation.remarks)}
-    return {
-        "name": name,
-        "series_instance_uid": source.series_instance_uid,
-        "generation": generation,
-        "stack_number": source.stack_number,
-        "stack_name": source.stack_name,
-        "n_stacks": n_stacks,
-        "modality": source.modality,
-        "shape": list(source.volume.spatial_shape),
-        "n_frames": source.volume.spatial_shape[0] if frames is None else len(frames.first_indices),
-        "spacing_mm": [round(float(spacing), 6) for spacing in source.volume.spacing],
-        "verdict": str(segmentation.verdict.verdict),
-        "probability": round(float(segmentation.verdict.probability), PROBABILITY_DIGITS),
-        "reasons": list(segmentation.verdict.reasons),
-        "foreground_ml": ml["foreground"],
-        "anonymized_ml": ml["anonymized"],
-        "segments": [
-            {
-                "role": role,
-                "is_found": bool(found[role].any()),
-                "segment_number": in_seg.index(role) + 1 if role in in_seg else None,
-                "n_voxels": n_voxels[role],
-                "volume_ml": ml[role],
-                "decided_by": segmentation.decided_by.get(role),
-            }
-            for role in ROLES
-        ],
-        "decided_by": dict(segmentation.decided_by),
-        "remarks": [{"code": code, "text": text} for code, text in remarks],
-        "models": [
-            {"role": model.role, "name": model.name, "version": model.version, "sha256": model.sha256}
-            for model in segmentation.models
-        ],
-        "objects": [
-            {
-                "sop_class_uid": written.sop_class_uid,
-                "sop_instance_uid": written.sop_instance_uid,
-                "series_instance_uid": written.series_instance_uid,
-            }
-            for written in objects
-        ],
-        "pipeline_digest": pipeline_digest,
-        "node_version": dicom_node.__version__,
-        "timings_s": {stage: round(seconds, SECONDS_DIGITS) for stage, seconds in timings_s.items()},
     }
+    in_seg = [role for role in ROLES if n_voxels[role]]
+    remarks = dict.fromkeys((*source.remarks, *segmentation.remarks))
+    return Report(
+        name=name,
+        series_instance_uid=source.series_instance_uid,
+        generation=generation,
+        stack_number=source.stack_number,
+        stack_name=source.stack_name,
+        n_stacks=n_stacks,
+        modality=source.modality,
+        shape=tuple(source.volume.spatial_shape),
+        n_frames=source.volume.spatial_shape[0] if frames is None else len(frames.first_indices),
+        spacing_mm=tuple(round(float(spacing), 6) for spacing in source.volume.spacing),
+        verdict=segmentation.verdict,
+        segments=tuple(
+            FoundSegment(
+                role=role,
+                is_found=bool(found[role].any()),
+                segment_number=in_seg.index(role) + 1 if role in in_seg else None,
+                n_voxels=n_voxels[role],
+                volume_ml=mask_ml(found[role], source),
+                decided_by=segmentation.decided_by.get(role),
+            )
+            for role in ROLES
+        ),
+        remarks=tuple(remarks),
+        models=tuple(segmentation.models),
+        objects=tuple(objects),
+        pipeline_digest=pipeline_digest,
+        timings_s=timings_s,
+    )
 
 
 def mask_ml(mask: NDArray[np.bool_], source: SourceVolume) -> float:

@@ -42,6 +42,7 @@ from inference.series.files import PathSource
 from inference.series.instances import Instance
 from inference.series.pixels import check_pixel_data
 from inference.series.rejected import FILE_CODES
+from inference.series.remarks import RemarkCode
 from inference.series.stack_choice import DEFAULT_POLICY, StackChoice
 from part10.limits import MAX_SEQUENCE_DEPTH
 from sr_writer.codes import SEGMENT_TERMS
@@ -463,14 +464,15 @@ def _remarks() -> Iterator[str]:
 
 def remark_texts() -> dict[str, str]:
     """Every remark that the code can make, by its code."""
-    found = {"completeness-doubted": "why the series counted as complete, although something spoke against it"}
+    found: dict[str, str] = {}
     for package in (inference, dicom_node):
         for path in sorted(Path(package.__path__[0]).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for function in ast.walk(tree):
                 if isinstance(function, ast.FunctionDef):
                     found.update(_remarks_in(function))
-    return found
+    doubted = "why the series counted as complete, although something spoke against it"
+    return found | {RemarkCode.COMPLETENESS_DOUBTED.value: doubted}
 
 
 def _remarks_in(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
@@ -481,9 +483,9 @@ def _remarks_in(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Remark":
             code, text = node.args
-            if not isinstance(code, ast.Constant):
-                raise TypeError(f"{ast.unparse(node)}: the code of a remark is no literal")
-            yield str(code.value), _text_of(text, assigned, node.lineno)
+            if not isinstance(code, ast.Attribute):
+                raise TypeError(f"{ast.unparse(node)}: the code of a remark is no member of RemarkCode")
+            yield RemarkCode[code.attr].value, _text_of(text, assigned, node.lineno)
 
 
 def _text_of(node: ast.expr, assigned: Mapping[str, list[tuple[int, ast.expr]]], line: int) -> str:

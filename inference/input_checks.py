@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from inference.series.errors import FieldOfViewError, SeriesTooLargeError
 from inference.series.limits import MAX_VOXELS
 from inference.series.missing import LOWEST_AIR_HU, fill_missing, is_missing_any, missing_remarks
-from inference.series.volume import Remark, SourceVolume
+from inference.series.remarks import Remark, RemarkCode
+from inference.series.volume import SourceVolume
 
 # No scanner sees less of a person: a finger in a small coil has 40 mm, a mouse 25 mm.
 SMALLEST_VIEW_MM: Final = 30.0
@@ -90,7 +91,7 @@ def check_field_of_view(source: SourceVolume) -> tuple[Remark, ...]:
         doubts.append(f"the finest side of a voxel is {finest_mm:.3g} mm, expected {lowest_mm:g} to {highest_mm:g} mm")
     if not doubts:
         return ()
-    return (Remark("scale-doubtful", f"{' and '.join(doubts)}: its scale or unit may be wrong"),)
+    return (Remark(RemarkCode.SCALE_DOUBTFUL, f"{' and '.join(doubts)}: its scale or unit may be wrong"),)
 
 
 def check_model_grid(source: SourceVolume, role: str, shape: Sequence[int]) -> None:

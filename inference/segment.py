@@ -26,7 +26,8 @@ from inference.nnunet.orientation import CANONICAL, RAS, Reorientation, reorient
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel, choose_device
 from inference.refine.masks import DecidedBy, refine_masks
-from inference.series.volume import Remark, SourceVolume
+from inference.series.remarks import Remark, RemarkCode
+from inference.series.volume import SourceVolume
 from inference.verdict.verdict import (
     LARGEST_HEAD_ML,
     SegmentationFacts,
@@ -184,7 +185,7 @@ def _nothing_seen(source: SourceVolume, models: Models, remarks: tuple[Remark, .
         decided_by=dict.fromkeys(("foreground", "anonymized"), "no-signal"),
         models=models.identities,
         timings_s={},
-        remarks=(*remarks, Remark("no-signal", text)),
+        remarks=(*remarks, Remark(RemarkCode.NO_SIGNAL, text)),
     )
 
 
@@ -219,7 +220,7 @@ def _leave_out_missing_area(masks: dict[str, Mask], source: SourceVolume) -> tup
     left_out_ml = np.count_nonzero(masks["anonymized"] & source.missing) * source.volume.voxel_volume / 1000.0
     masks["anonymized"] = masks["anonymized"] & ~source.missing
     text = f"{left_out_ml:.1f} mL proposed as anonymised area were left out: air without numbers around the whole body"
-    return (Remark("anonymized-area-without-numbers", text),)
+    return (Remark(RemarkCode.ANONYMIZED_AREA_WITHOUT_NUMBERS, text),)
 
 
 def is_area_without_face(verdict: Verdict, facts: SegmentationFacts) -> bool:
@@ -244,7 +245,7 @@ def _leave_out_area_without_face(masks: dict[str, Mask], source: SourceVolume) -
         return ()
     masks["anonymized"] = np.zeros_like(masks["anonymized"])
     text = f"{left_out_ml:.1f} mL proposed as anonymised area were left out: a body without a face in view"
-    return (Remark("anonymized-area-without-face", text),)
+    return (Remark(RemarkCode.ANONYMIZED_AREA_WITHOUT_FACE, text),)
 
 
 def _refine(

@@ -183,11 +183,11 @@ def test_a_network_finds_the_sphere_in_place(
     )
     assert_on_the_sphere(volume.objects[0].part10(), instances, sphere)
     # A sphere of 24 mm is doubted for its scale; that is not what this test is about.
-    assert {remark["code"] for remark in volume.report["remarks"]} - {"scale-doubtful"} == codes
-    assert volume.report["n_frames"] == len(instances)
+    assert {remark["code"] for remark in volume.report.as_json()["remarks"]} - {"scale-doubtful"} == codes
+    assert volume.report.as_json()["n_frames"] == len(instances)
     in_seg = sum(map(len, segment_points(volume.objects[0].part10()).values()))
-    assert volume.report["segments"][0]["n_voxels"] == in_seg
-    assert volume.report["foreground_ml"] == pytest.approx(4 / 3 * np.pi * 12.0**3 / 1000, rel=0.03)
+    assert volume.report.as_json()["segments"][0]["n_voxels"] == in_seg
+    assert volume.report.as_json()["foreground_ml"] == pytest.approx(4 / 3 * np.pi * 12.0**3 / 1000, rel=0.03)
 
 
 @pytest.mark.peers

@@ -121,5 +121,5 @@ def test_a_network_finds_the_sphere_in_a_mosaic(tmp_path: Path):
     assert uid == mosaics[0].dataset().SOPInstanceUID
     offset_mm = found.mean(axis=0) - SPHERE.centre_mm
     assert np.abs(np.linalg.solve(SERIES.affine[:3, :3], offset_mm)).max() < 0.1
-    assert {remark["code"] for remark in volume.report["remarks"]} >= {"several-stacks", "repeats-not-run"}
-    assert volume.report["n_frames"] == SHAPE[0]
+    assert {remark["code"] for remark in volume.report.as_json()["remarks"]} >= {"several-stacks", "repeats-not-run"}
+    assert volume.report.as_json()["n_frames"] == SHAPE[0]

@@ -83,33 +83,33 @@ def test_the_same_job_gives_the_same_bytes(series: SyntheticSeries, models: Mode
 
     assert [written.part10() for written in first.objects] == [written.part10() for written in again.objects]
     assert first.overlay_png == again.overlay_png
-    assert {**first.report, "timings_s": 0} == {**again.report, "timings_s": 0}
+    assert {**first.report.as_json(), "timings_s": 0} == {**again.report.as_json(), "timings_s": 0}
 
 
 def test_another_generation_gives_other_objects(series: SyntheticSeries, models: Models) -> None:
     first, second = processed(series, models), processed(series, models, generation=2)
 
     assert first.objects[0].sop_instance_uid != second.objects[0].sop_instance_uid
-    assert second.report["generation"] == 2
+    assert second.report.as_json()["generation"] == 2
 
 
 def test_both_segments_are_named_also_when_one_was_not_found(series: SyntheticSeries, models: Models) -> None:
     volume = processed(series, models)
 
-    foreground, anonymized = volume.report["segments"]
+    foreground, anonymized = volume.report.as_json()["segments"]
     assert (foreground["role"], foreground["is_found"], foreground["segment_number"]) == ("foreground", True, 1)
     assert (anonymized["role"], anonymized["is_found"], anonymized["segment_number"]) == ("anonymized", False, None)
-    assert volume.report["foreground_ml"] == pytest.approx(
+    assert volume.report.as_json()["foreground_ml"] == pytest.approx(
         np.count_nonzero(volume.segmentation.foreground) * 2.0 * 1.5 * 1.8 / 1000.0, abs=1e-3
     )
-    assert volume.report["anonymized_ml"] == 0.0
-    assert "no anonymised area found" in caption(volume.report)[1]
+    assert volume.report.as_json()["anonymized_ml"] == 0.0
+    assert "no anonymised area found" in caption(volume.report.as_json())[1]
 
 
 def test_the_report_is_plain_json_and_names_no_patient(series: SyntheticSeries, models: Models) -> None:
     named = series.edited(lambda ds, _: setattr(ds, "PatientName", "Secret^Person"))
 
-    encoded = encode_report(processed(named, models).report)
+    encoded = encode_report(processed(named, models).report.as_json())
 
     assert json.loads(encoded)["series_instance_uid"] == series.series_instance_uid
     assert b"Secret" not in encoded
@@ -142,9 +142,11 @@ def test_a_nifti_file_gets_a_report_and_no_objects(series: SyntheticSeries, mode
     )
 
     assert volume.objects == ()
-    assert volume.report["series_instance_uid"] is None
+    assert volume.report.as_json()["series_instance_uid"] is None
     from_dicom = processed(series, models)
-    assert volume.report["foreground_ml"] == pytest.approx(from_dicom.report["foreground_ml"], rel=0.01)
+    assert volume.report.as_json()["foreground_ml"] == pytest.approx(
+        from_dicom.report.as_json()["foreground_ml"], rel=0.01
+    )
 
 
 def test_results_name_the_stack_that_they_belong_to(models: Models) -> None:
@@ -159,7 +161,7 @@ def test_results_name_the_stack_that_they_belong_to(models: Models) -> None:
     ]
     options = {"generation": 1, "pipeline_digest": pipeline_digest(models.identities), "written_at": JOB_QUEUED_AT}
     volumes = process_series(instances, models, **options)
-    assert [volume.report["stack_name"] for volume in volumes] == ["KVP 80", "KVP 140"]
+    assert [volume.report.as_json()["stack_name"] for volume in volumes] == ["KVP 80", "KVP 140"]
     written = [dcmread(DicomBytesIO(volume.objects[0].part10())) for volume in volumes]
     assert [ds.ContentDescription for ds in written] == [
         "Foreground, altered area: KVP 80",
@@ -167,8 +169,11 @@ def test_results_name_the_stack_that_they_belong_to(models: Models) -> None:
     ]
     assert len({ds.SOPInstanceUID for ds in written}) == 2
     (only,) = process_series(instances, models, stacks=(StackChoice.FIRST,), **options)
-    assert only.report["n_stacks"] == 1
-    assert "1 of 2 stacks" in {remark["code"]: remark["text"] for remark in only.report["remarks"]}["stacks-not-run"]
+    assert only.report.as_json()["n_stacks"] == 1
+    assert (
+        "1 of 2 stacks"
+        in {remark["code"]: remark["text"] for remark in only.report.as_json()["remarks"]}["stacks-not-run"]
+    )
 
 
 def test_stages_are_announced_in_order_and_timed(series: SyntheticSeries, models: Models) -> None:
@@ -185,7 +190,7 @@ def test_stages_are_announced_in_order_and_timed(series: SyntheticSeries, models
 
     assert stages[0] == "reading"
     assert stages[-1] == "writing"
-    assert stages == list(volume.report["timings_s"])
+    assert stages == list(volume.report.as_json()["timings_s"])
 
 
 def test_the_pipeline_digest_changes_with_models_and_rules(models: Models, tmp_path: Path) -> None:

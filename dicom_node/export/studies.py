@@ -22,8 +22,9 @@ from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output, pub
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.gate.decisions import GateState, Standpoint, list_standpoints, standpoint_of, standpoints
-from dicom_node.gate.judging import Standing, standing_of
+from dicom_node.gate.judging import standing_of
 from dicom_node.gate.rules import StudyRules
+from dicom_node.gate.severity import Standing
 from dicom_node.store import InstanceRow, JobState, NotFoundError, SeriesEvidence, SeriesState, Store
 
 _SEEN: Final = frozenset(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 from dicom_node.gate.rules import StudyRules, gate_digest
+from dicom_node.gate.severity import VERDICTS, Standing, most_severe
 from dicom_node.store import (
     DecideStudy,
     JobState,
@@ -15,29 +15,21 @@ from dicom_node.store import (
     StudyJudgement,
     StudyState,
 )
-
-
-class Standing(StrEnum):
-    """Where one series stands; of several stacks the one that asks for the most care counts."""
-
-    FACE_PRESENT = "face_present"
-    FAILED = "failed"
-    UNFINISHED = "unfinished"
-    CONFLICT = "conflict"  # other content came under a SOP Instance UID of it, and nobody has chosen yet
-    EARLIER_PIPELINE = "earlier_pipeline"  # found by models or rules that the node no longer has
-    INDETERMINATE = "indeterminate"
-    PARTLY_SEEN = "partly_seen"  # fine in what was looked at; there is more of the series, or may be
-    DEFACED = "defaced"
-    NOT_APPLICABLE = "not_applicable"
-    SKIPPED = "skipped"  # no model saw it: it neither clears a study nor is exported with it
-
+from inference.series.remarks import RemarkCode
 
 # Remarks of the report on what no model saw. Repeats show the same field of view again, in which there is no face or a
 # face that may have been left in one of them, and so do single planes within it. Other stacks, planes and pictures, and
 # slices that did not come, may show another place.
-ELSEWHERE_IS_UNSEEN = frozenset({"stacks-not-run", "completeness-doubted", "planes-not-run", "pictures-left-out"})
+ELSEWHERE_IS_UNSEEN = frozenset(
+    {
+        RemarkCode.STACKS_NOT_RUN,
+        RemarkCode.COMPLETENESS_DOUBTED,
+        RemarkCode.PLANES_NOT_RUN,
+        RemarkCode.PICTURES_LEFT_OUT,
+    }
+)
 PART_IS_UNSEEN = {
-    Standing.DEFACED: ELSEWHERE_IS_UNSEEN | {"repeats-not-run", "planes-within-not-run"},
+    Standing.DEFACED: ELSEWHERE_IS_UNSEEN | {RemarkCode.REPEATS_NOT_RUN, RemarkCode.PLANES_WITHIN_NOT_RUN},
     Standing.NOT_APPLICABLE: ELSEWHERE_IS_UNSEEN,
 }
 
@@ -60,13 +52,9 @@ def standing_of(evidence: SeriesEvidence, pipeline_digest: str | None = None) ->
         return Standing.FAILED
     if not states or any(state is not JobState.SUCCEEDED for state in states):
         return Standing.UNFINISHED
-    verdicts = set(evidence.verdicts)
-    for standing in (Standing.FACE_PRESENT, Standing.INDETERMINATE, Standing.DEFACED, Standing.NOT_APPLICABLE):
-        if standing.value in verdicts:
-            if not verdicts <= set(Standing):
-                return Standing.FAILED
-            return _doubted(standing, evidence, pipeline_digest)
-    return Standing.FAILED  # a job succeeded and left no verdict that this version knows
+    if not evidence.verdicts or not set(evidence.verdicts) <= VERDICTS:
+        return Standing.FAILED  # a job succeeded and left no verdict, or one that this version does not know
+    return _doubted(most_severe({Standing(verdict) for verdict in evidence.verdicts}), evidence, pipeline_digest)
 
 
 def _doubted(standing: Standing, evidence: SeriesEvidence, pipeline_digest: str | None) -> Standing:

@@ -183,7 +183,7 @@ def _finish_item(
                 reading_s=prepared.reading_s / len(prepared.volumes),
                 on_stage=lambda stage, name=name: progress.stage(name, stage),  # type: ignore[misc]
             )
-            report = {**volume.report, "input_sha256": prepared.input_sha256}
+            report = {**volume.report.as_json(), "input_sha256": prepared.input_sha256}
             output.write_volume(volume, report, template=item.nifti)
         except Exception as error:  # noqa: BLE001 - the one place where a volume's failure is recorded
             _record_failure(result, name, error, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from pydicom.uid import (
     UID,
@@ -14,9 +14,11 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from dicom_node.gate.severity import Standing, most_severe
 from dicom_node.processing import ProcessedVolume
+from dicom_node.report import Report
 from dicom_node.store import NewResult, NewVerdict, Outcome, SeriesRow
-from inference.verdict.verdict import SeriesVerdict
+from inference.series.remarks import Remark, RemarkCode
 
 KINDS = {
     SegmentationStorage: "seg",
@@ -25,13 +27,6 @@ KINDS = {
     EnhancedSRStorage: "sr",
     KeyObjectSelectionDocumentStorage: "kos",
 }
-# Of several stacks the one that asks for the most care speaks for the series.
-CARE = (
-    SeriesVerdict.FACE_PRESENT,
-    SeriesVerdict.INDETERMINATE,
-    SeriesVerdict.DEFACED,
-    SeriesVerdict.NOT_APPLICABLE,
-)
 
 
 def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...], *, series: SeriesRow) -> Outcome:
@@ -39,7 +34,8 @@ def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...], 
 
     The reports say why the series counted as complete, and remark on it where that is in doubt.
     """
-    verdicts = {volume.segmentation.verdict.verdict for volume in volumes}
+    reports = [_with_completeness(volume.report, series) for volume in volumes]
+    standings = {Standing(report.verdict.verdict.value) for report in reports}
     return Outcome(
         results=tuple(
             NewResult(
@@ -55,22 +51,21 @@ def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...], 
         ),
         verdicts=tuple(
             NewVerdict(
-                stack_number=volume.source.stack_number,
-                verdict=volume.segmentation.verdict.verdict.value,
-                probability=volume.segmentation.verdict.probability,
-                reasons=volume.segmentation.verdict.reasons,
-                report=_report(volume, series),
+                stack_number=report.stack_number,
+                verdict=report.verdict.verdict.value,
+                probability=report.verdict.probability,
+                reasons=report.verdict.reasons,
+                remark_codes=frozenset(str(code) for code in report.remark_codes),
+                report=report.as_json(),
             )
-            for volume in volumes
+            for report in reports
         ),
-        tags={"verdict": next(verdict for verdict in CARE if verdict in verdicts).value},
+        tags={"verdict": most_severe(standings).value},
         deliver_to=deliver_to,
     )
 
 
-def _report(volume: ProcessedVolume, series: SeriesRow) -> dict[str, Any]:
-    report = {**volume.report, "complete_because": series.complete_because}
-    if series.is_doubted:
-        remark = {"code": "completeness-doubted", "text": str(series.complete_because)}
-        report["remarks"] = [*report.get("remarks", ()), remark]
-    return report
+def _with_completeness(report: Report, series: SeriesRow) -> Report:
+    """Add why the series counted as complete, and a remark where that is in doubt."""
+    doubt = (Remark(RemarkCode.COMPLETENESS_DOUBTED, str(series.complete_because)),) if series.is_doubted else ()
+    return replace(report, complete_because=series.complete_because, remarks=(*report.remarks, *doubt))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0006"
+HEAD_REVISION = "0007"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -243,6 +243,7 @@ verdicts = sa.Table(
     sa.Column("verdict", WORD, nullable=False),
     sa.Column("probability", sa.Float, nullable=False),
     sa.Column("reasons", sa.Text, nullable=False),  # JSON
+    sa.Column("remark_codes", sa.Text, nullable=False, server_default="[]"),  # JSON list
     sa.Column("report", sa.Text, nullable=False),  # JSON
     sa.Column("found_at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("job_id", "stack_number"),

@@ -31,11 +31,12 @@ from inference.series.objects import check_suitable, sop_class_uid_of
 from inference.series.odd_planes import MOST_ODD_SHARE
 from inference.series.pixels import check_pixel_data
 from inference.series.planes import Plane, planes_of
+from inference.series.remarks import Remark, RemarkCode
 from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
 from inference.series.stack_policy import choose_stacks, repeats_stack
 from inference.series.stacks import Stack, stacks_of
 from inference.series.tile_pixels import EncodedPlane, encoded_planes
-from inference.series.volume import FrameReference, Remark, SourceVolume
+from inference.series.volume import FrameReference, SourceVolume
 
 N_DECODERS = min(8, os.cpu_count() or 1)
 MAX_NAMED_STACKS = 5  # in one remark
@@ -98,18 +99,18 @@ def _stack_remarks(found: Sequence[Stack], chosen: Sequence[Stack], policy: Stac
     """Say that there are several stacks, and which of them are not looked at."""
     if len(found) == 1:
         return ()
-    remarks = [Remark("several-stacks", f"the series holds {len(found)} stacks")]
+    remarks = [Remark(RemarkCode.SEVERAL_STACKS, f"the series holds {len(found)} stacks")]
     repeats = [stack for stack in found if stack not in chosen and any(repeats_stack(stack, run) for run in chosen)]
     unseen = [stack for stack in found if stack not in chosen and stack not in repeats]
     if unseen:
         words = f"{len(unseen)} of {len(found)} stacks are not looked at ({' '.join(policy)}): {_named(unseen)}"
-        remarks.append(Remark("stacks-not-run", words))
+        remarks.append(Remark(RemarkCode.STACKS_NOT_RUN, words))
     if repeats:
         words = (
             f"{len(repeats)} of {len(found)} stacks are not looked at, they repeat others "
             f"({' '.join(policy)}): {_named(repeats)}"
         )
-        remarks.append(Remark("repeats-not-run", words))
+        remarks.append(Remark(RemarkCode.REPEATS_NOT_RUN, words))
     return tuple(remarks)
 
 
@@ -158,7 +159,7 @@ def _planes(instances: Sequence[Instance], series_instance_uid: str) -> _Planes:
     text = (
         f"Pixel Data of {n_longer} instances are up to {max(surplus)} bytes longer than their frames; that is left out"
     )
-    return _Planes(planes, unplaced, (Remark("pixel-data-longer", text),))
+    return _Planes(planes, unplaced, (Remark(RemarkCode.PIXEL_DATA_LONGER, text),))
 
 
 def _unplaced_remarks(planes: _Planes) -> tuple[Remark, ...]:
@@ -172,7 +173,7 @@ def _unplaced_remarks(planes: _Planes) -> tuple[Remark, ...]:
             if not sizes or size in sizes or "PerFrameFunctionalGroupsSequence" in instance.header:
                 raise error
     text = f"{len(planes.unplaced)} pictures without a position left out, of other sizes than all slices"
-    return (Remark("pictures-left-out", f"{text}; a face may be seen there"),)
+    return (Remark(RemarkCode.PICTURES_LEFT_OUT, f"{text}; a face may be seen there"),)
 
 
 def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instance], tuple[Remark, ...]]:
@@ -209,11 +210,13 @@ def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instanc
     for code, number in sorted(Counter(refusal.code for refusal in refusals).items()):
         if code in PICTURES:
             text = f"{number} pictures of the series left out, in which a face may be seen: {code}"
-            remarks.append(Remark("pictures-left-out", text))
+            remarks.append(Remark(RemarkCode.PICTURES_LEFT_OUT, text))
         else:
-            remarks.append(Remark("objects-left-out", f"{number} of the series' objects left out: {code}"))
+            remarks.append(Remark(RemarkCode.OBJECTS_LEFT_OUT, f"{number} of the series' objects left out: {code}"))
     if n_duplicates:
-        remarks.append(Remark("duplicate-instances", f"{n_duplicates} instances came twice with the same content"))
+        remarks.append(
+            Remark(RemarkCode.DUPLICATE_INSTANCES, f"{n_duplicates} instances came twice with the same content")
+        )
     return [kept[uid] for uid in sorted(kept)], tuple(remarks)
 
 

@@ -21,8 +21,9 @@ from inference.series.errors import (
 )
 from inference.series.limits import MAX_VOXELS, MIN_SLICES
 from inference.series.planes import ROUNDED_TOLERANCE, Plane
+from inference.series.remarks import Remark, RemarkCode
 from inference.series.slice_grid import SliceGrid, slice_grid
-from inference.series.volume import FrameLayout, Remark
+from inference.series.volume import FrameLayout
 
 # A slice may lie this fraction of a pixel beside the straight stack; a tilt of 1 degree over 100 mm is 1.7 mm.
 SHIFT_TOLERANCE = 0.25
@@ -150,7 +151,7 @@ def _with_exact_normal(planes: Sequence[Plane]) -> tuple[Sequence[Plane], tuple[
         return planes, ()
     first = planes[0]
     text = "direction cosines are rounded: lengths and the right angle are off by more than 0.001; made exact"
-    remarks = (Remark("cosines-rounded", text),)
+    remarks = (Remark(RemarkCode.COSINES_ROUNDED, text),)
     positions = np.array([plane.position_mm for plane in planes])
     along_mm = positions @ first.normal
     line = positions[int(np.argmax(along_mm))] - positions[int(np.argmin(along_mm))]
@@ -207,12 +208,12 @@ def _whole_pixel_shifts(
         raise TiltError(uid, angle_deg, MAX_TILT_DEG)
     how = "put right by whole pixels for the models, results lie on the slices as received"
     if off_line[worst] <= tolerance_mm:
-        return shifts, (Remark("tilted", f"slices lean by {angle_deg:.1f} degrees (a gantry tilt); {how}"),)
+        return shifts, (Remark(RemarkCode.TILTED, f"slices lean by {angle_deg:.1f} degrees (a gantry tilt); {how}"),)
     size = np.array([first.rows, first.columns])
     if np.any(np.ptp(_pixels_of(off_line_mm, first), axis=0) > MAX_SHIFT_FRACTION * size):
         raise SlicesNotAlignedError(uid, worst + 1, float(off_line[worst]))
     text = f"slice {worst + 1} lies {off_line[worst]:.2f} mm beside the line through the others; {how}"
-    return shifts, (Remark("shifted-slices", text),)
+    return shifts, (Remark(RemarkCode.SHIFTED_SLICES, text),)
 
 
 def _pixels_of(vectors_mm: NDArray[np.float64], first: Plane) -> NDArray[np.float64]:
@@ -228,7 +229,7 @@ def _spacing_remarks(planes: Sequence[Plane], along_mm: NDArray[np.float64], gri
     if grid.is_even:
         if np.max(np.abs(steps - usual_mm)) > REMARKED_STEP_FRACTION * usual_mm:
             text = f"steps between slices are {steps.min():.3f} to {steps.max():.3f} mm; {usual_mm:.3f} mm is used"
-            remarks.append(Remark("uneven-slice-positions", text))
+            remarks.append(Remark(RemarkCode.UNEVEN_SLICE_POSITIONS, text))
     elif grid.has_one_distance:
         gap = int(np.argmax(steps > 1.5 * usual_mm))
         n_missing = grid.n_slices - along_mm.size
@@ -237,27 +238,27 @@ def _spacing_remarks(planes: Sequence[Plane], along_mm: NDArray[np.float64], gri
             f"where the step is {steps[gap]:.2f} mm, expected {usual_mm:.2f} mm; filled in for the models, results lie "
             "on the slices that are there"
         )
-        remarks.append(Remark("missing-slices", text))
+        remarks.append(Remark(RemarkCode.MISSING_SLICES, text))
     else:
         usual_mm = float(np.median(steps))
         text = (
             f"distances between slices change from {steps.min():.2f} to {steps.max():.2f} mm; the models saw a volume "
             f"of one spacing, {grid.step_mm:.2f} mm, results lie on the slices that are there"
         )
-        remarks.append(Remark("changing-slice-distances", text))
+        remarks.append(Remark(RemarkCode.CHANGING_SLICE_DISTANCES, text))
     stated = planes[0].spacing_between_slices_mm
     if stated is not None and abs(stated - usual_mm) > REMARKED_SPACING_FRACTION * usual_mm:
         text = f"SpacingBetweenSlices says {stated:.3f} mm, the positions say {usual_mm:.3f} mm, which is used"
-        remarks.append(Remark("spacing-between-slices-contradicts", text))
+        remarks.append(Remark(RemarkCode.SPACING_BETWEEN_SLICES_CONTRADICTS, text))
     thickness_mm = planes[0].slice_thickness_mm
     # Slices that overlap, or have room between them, are common; nothing is wrong with twice the distance.
     if thickness_mm is not None and not 0 < thickness_mm <= MAX_THICKNESS_RATIO * usual_mm:
         text = f"SliceThickness says {thickness_mm:.3f} mm, the positions are {usual_mm:.3f} mm apart, which is used"
-        remarks.append(Remark("slice-thickness-contradicts", text))
+        remarks.append(Remark(RemarkCode.SLICE_THICKNESS_CONTRADICTS, text))
     return tuple(remarks)
 
 
 def _space_remarks(first: Plane) -> tuple[Remark, ...]:
     if first.frame_of_reference_uid is None:
-        return (Remark("frame-of-reference-missing", "the source names no frame of reference"),)
+        return (Remark(RemarkCode.FRAME_OF_REFERENCE_MISSING, "the source names no frame of reference"),)
     return ()

@@ -20,10 +20,10 @@ from inference.series.header_values import first_value
 from inference.series.instances import reading
 from inference.series.missing import LARGEST_VALUE, LOWEST_AIR_HU, fill_missing, missing_remarks
 from inference.series.planes import Plane
+from inference.series.remarks import Remark, RemarkCode
 from inference.series.rescale_agreement import agree_on_rescale
 from inference.series.stored import StoredPlane, stored_plane
 from inference.series.tile_pixels import EncodedPlane, plane_words
-from inference.series.volume import Remark
 
 # Of the range between the values' 1st and 99th percentile: air at the frame's edge is this near to the lowest.
 DARK_SHARE = 0.1
@@ -118,13 +118,16 @@ def _put_upright(parts: Sequence[NDArray[np.float32]], planes: Sequence[Plane], 
         raise MixedPhotometricError(uid, n_inverted, len(planes))
     if _is_edge_dark(parts):
         text = "Photometric Interpretation is MONOCHROME1, but the air is dark as stored; the values are not inverted"
-        return (Remark("monochrome1-contradicted", text),)
+        return (Remark(RemarkCode.MONOCHROME1_CONTRADICTED, text),)
     numbers = [part[np.abs(part) <= LARGEST_VALUE] for part in parts]
     highest = max((float(one.max()) for one in numbers if one.size), default=0.0)
     for part in parts:
         np.subtract(np.float32(highest), part, out=part)
     return (
-        Remark("inverted", "Photometric Interpretation is MONOCHROME1; the values were inverted, so that air is dark"),
+        Remark(
+            RemarkCode.INVERTED,
+            "Photometric Interpretation is MONOCHROME1; the values were inverted, so that air is dark",
+        ),
     )
 
 
@@ -149,18 +152,22 @@ def _units_of(planes: Sequence[Plane]) -> tuple[bool, tuple[Remark, ...]]:
     with reading(planes[0].instance.name):
         if all(first_value(plane.places, "RescaleIntercept") is None for plane in planes):
             text = "CT without Rescale Intercept; stored values are taken as they are"
-            remarks.append(Remark("rescale-missing", text))
+            remarks.append(Remark(RemarkCode.RESCALE_MISSING, text))
         types = {plane.rescale_type for plane in planes}
     if types != {"HU"}:
         others = ", ".join(sorted(types - {"HU"}))
-        remarks.append(Remark("not-hounsfield-units", f"CT values are of Rescale Type {others}, not HU"))
+        remarks.append(Remark(RemarkCode.NOT_HOUNSFIELD_UNITS, f"CT values are of Rescale Type {others}, not HU"))
     return not remarks, tuple(remarks)
 
 
 def _padding_remarks(n_padding: int) -> tuple[Remark, ...]:
     if not n_padding:
         return ()
-    return (Remark("padding-is-air", f"{n_padding} pixels are padding that would have been tissue; they count as air"),)
+    return (
+        Remark(
+            RemarkCode.PADDING_IS_AIR, f"{n_padding} pixels are padding that would have been tissue; they count as air"
+        ),
+    )
 
 
 def _bit_remarks(found: Sequence[_Found], planes: Sequence[Plane]) -> tuple[Remark, ...]:
@@ -171,7 +178,10 @@ def _bit_remarks(found: Sequence[_Found], planes: Sequence[Plane]) -> tuple[Rema
     bits_stored = planes[0].pixel_format.bits_stored
     if n_short:
         text = f"values of {n_short} slices need more than Bits Stored ({bits_stored}); all bits are read there"
-        return (Remark("bits-stored-too-few", text),)
+        return (Remark(RemarkCode.BITS_STORED_TOO_FEW, text),)
     return (
-        Remark("unused-bits-set", f"{n_odd} pixels have bits set above Bits Stored ({bits_stored}); they are ignored"),
+        Remark(
+            RemarkCode.UNUSED_BITS_SET,
+            f"{n_odd} pixels have bits set above Bits Stored ({bits_stored}); they are ignored",
+        ),
     )

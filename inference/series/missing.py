@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.series.volume import Remark
+from inference.series.remarks import Remark, RemarkCode
 
 LOWEST_AIR_HU: Final = -1024.0  # stored values of a CT begin here; air is -1000
 LARGEST_VALUE: Final = 1e18  # its square still fits into float32; -3.4e38 and 1e30 are marks for "nothing here"
@@ -49,7 +49,7 @@ def missing_remarks(n_missing: int) -> tuple[Remark, ...]:
     """Say how many voxels were filled, where there were any."""
     if not n_missing:
         return ()
-    return (Remark("voxels-not-finite", f"{n_missing} voxels hold no finite number; they count as air"),)
+    return (Remark(RemarkCode.VOXELS_NOT_FINITE, f"{n_missing} voxels hold no finite number; they count as air"),)
 
 
 def is_missing_any(voxels: NDArray[np.float32]) -> bool:

@@ -22,7 +22,7 @@ from inference.series.errors import (
     NiftiUnreadableError,
 )
 from inference.series.limits import MAX_VOXELS, MIN_SLICES
-from inference.series.volume import Remark
+from inference.series.remarks import Remark, RemarkCode
 
 MAGIC_AT: Mapping[int, int] = MappingProxyType({1: 344, 2: 4})  # by version
 MAGICS: Mapping[bytes, tuple[int, bool]] = MappingProxyType(
@@ -144,7 +144,7 @@ def scaling(header: NiftiHeader) -> tuple[float, float, tuple[Remark, ...]]:
     if math.isnan(slope) or slope == 0.0:
         if math.isfinite(intercept) and intercept != 0.0:
             text = f"scl_inter is {intercept:g} but scl_slope is {slope:g}: values are taken as they are stored"
-            return 1.0, 0.0, (Remark("intercept-not-used", text),)
+            return 1.0, 0.0, (Remark(RemarkCode.INTERCEPT_NOT_USED, text),)
         return 1.0, 0.0, ()
     if not math.isfinite(intercept):
         problem = f"scl_inter is {intercept}, with scl_slope {slope:g}, expected a number; set it, 0 where unscaled"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from inference.series.errors import NiftiAffineError, NiftiUnitsError
 from inference.series.limits import MAX_COORDINATE_MM, PIXEL_SPACINGS_MM
 from inference.series.nifti_header import NiftiHeader
-from inference.series.volume import Remark
+from inference.series.remarks import Remark, RemarkCode
 
 MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # spatial codes of xyzt_units; any other code is read as millimetres
 UNIT_NAMES = {1: "metres", 3: "micrometres"}
@@ -63,10 +63,10 @@ def ras_affine(header: NiftiHeader) -> tuple[Affine, tuple[Remark, ...]]:
         affine = _chosen(header, sform, qform, remarks)
     if sform is not None and affine is sform.affine and sform.shear_voxels > REMARKED_SHEAR_VOXELS:
         text = f"axes of the sform were off a right angle by {sform.shear_voxels:.3f} voxels"
-        remarks.append(Remark("affine-straightened", text))
+        remarks.append(Remark(RemarkCode.AFFINE_STRAIGHTENED, text))
     if (sform is None or affine is not sform.affine) and (header.fields["pixdim"][1:4] < 0).any():
         told = _told(header.fields["pixdim"][1:4])
-        remarks.append(Remark("pixdim-negative", f"pixdim is {told}; signs are dropped, sides may be swapped"))
+        remarks.append(Remark(RemarkCode.PIXDIM_NEGATIVE, f"pixdim is {told}; signs are dropped, sides may be swapped"))
     affine_mm = _in_mm(affine, header)
     distance_mm = float(np.abs(affine_mm[:3, 3]).max())
     if distance_mm > MAX_COORDINATE_MM:
@@ -79,14 +79,14 @@ def _chosen(header: NiftiHeader, sform: _Form | None, qform: _Form | None, remar
     """The affine that is believed; remarks say why it is not simply the sform, or the qform where there is no sform."""
     if sform is None and qform is None:
         text = "neither sform nor qform is set (codes 0): sizes are from pixdim, axes are guessed as left, front, head"
-        remarks.append(Remark("orientation-unknown", text))
+        remarks.append(Remark(RemarkCode.ORIENTATION_UNKNOWN, text))
         return _from_pixdim(header)
     if sform is None or sform.affine is None:
         if qform is None or qform.affine is None:
             problems = "; ".join(form.problem for form in (sform, qform) if form is not None)
             raise NiftiAffineError(header.name, f"{problems}; correct the header or export it again")
         if sform is not None:
-            remarks.append(Remark("sform-not-used", f"{sform.problem}; the qform is used"))
+            remarks.append(Remark(RemarkCode.SFORM_NOT_USED, f"{sform.problem}; the qform is used"))
         return qform.affine
     return _sform_or_other(header, sform.affine, qform, remarks)
 
@@ -96,7 +96,7 @@ def _sform_or_other(header: NiftiHeader, affine: Affine, qform: _Form | None, re
     sizes, pixdim = _sizes(affine), _pixdim(header)
     if pixdim is None:
         text = f"pixdim is {_told(header.fields['pixdim'][1:4])}, no size of voxels; the sform is used"
-        remarks.append(Remark("pixdim-not-used", text))
+        remarks.append(Remark(RemarkCode.PIXDIM_NOT_USED, text))
         return affine
     ratio = float(np.abs(sizes / pixdim - 1.0).max())
     if ratio <= SIZE_TOLERANCE:
@@ -104,15 +104,21 @@ def _sform_or_other(header: NiftiHeader, affine: Affine, qform: _Form | None, re
         return affine
     contradiction = f"the sform has voxels of {_told(sizes)}, pixdim says {_told(pixdim)}"
     if qform is not None and qform.affine is not None:
-        remarks.append(Remark("sform-not-used", f"{contradiction}; the qform is used, which agrees with pixdim"))
+        remarks.append(
+            Remark(RemarkCode.SFORM_NOT_USED, f"{contradiction}; the qform is used, which agrees with pixdim")
+        )
         return qform.affine
     if _are_unset(sizes):
-        remarks.append(Remark("sform-scaled", f"{contradiction}; its directions are used with the sizes of pixdim"))
+        remarks.append(
+            Remark(RemarkCode.SFORM_SCALED, f"{contradiction}; its directions are used with the sizes of pixdim")
+        )
         scaled = affine.copy()
         scaled[:3, :3] *= pixdim / sizes
         return scaled
     if _are_unset(pixdim) or ratio <= MAX_DOUBT:
-        remarks.append(Remark("pixdim-not-used", f"{contradiction}; the sform is used, there is no usable qform"))
+        remarks.append(
+            Remark(RemarkCode.PIXDIM_NOT_USED, f"{contradiction}; the sform is used, there is no usable qform")
+        )
         return affine
     problem = f"{contradiction}, and no qform says which of them is right; correct the header or export it again"
     raise NiftiAffineError(header.name, problem)
@@ -123,12 +129,12 @@ def _compare_directions(affine: Affine, qform: _Form | None, remarks: list[Remar
     if qform is None:
         return
     if qform.affine is None:
-        remarks.append(Remark("qform-not-used", f"{qform.problem}; the sform is used"))
+        remarks.append(Remark(RemarkCode.QFORM_NOT_USED, f"{qform.problem}; the sform is used"))
         return
     towards, other = ("".join(_axis_codes(one)) for one in (affine, qform.affine))
     if towards != other:
         text = f"axes point to {towards} in the sform and to {other} in the qform; the sform is used"
-        remarks.append(Remark("sform-qform-differ", text))
+        remarks.append(Remark(RemarkCode.SFORM_QFORM_DIFFER, text))
 
 
 def _sform(header: NiftiHeader) -> _Form:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from inference.series.errors import NiftiUnreadableError
 from inference.series.nifti_header import EXTENDER_BYTES, HEADER_BYTES, NiftiHeader, scaling
+from inference.series.remarks import Remark, RemarkCode
 from inference.series.unpacking import UNPACKING_ERRORS, unpacked
-from inference.series.volume import Remark
 
 CHUNK_BYTES = 1 << 22  # a multiple of every voxel's size
 EXTENSION_STEP = 16  # sizes of extensions are multiples of it
@@ -46,7 +46,7 @@ def read_voxels(path: Path, header: NiftiHeader) -> tuple[NDArray[np.float32], t
         if read is None:
             offset = _fitting_begin(path, header, begins)
             text = f"vox_offset is {header.number('vox_offset'):g}; by the file's size the voxels begin at {offset}"
-            remarks = (*remarks, Remark("vox-offset-corrected", text))
+            remarks = (*remarks, Remark(RemarkCode.VOX_OFFSET_CORRECTED, text))
             read = _read_at(path, header, offset, slope, intercept)
     except EOFError as error:
         raise NiftiUnreadableError(
@@ -60,10 +60,10 @@ def read_voxels(path: Path, header: NiftiHeader) -> tuple[NDArray[np.float32], t
     voxels, n_left_over = read
     if header.n_volumes > 1:
         text = f"{header.n_volumes - 1} of {header.n_volumes} volumes (time points) are not looked at, only the first"
-        remarks = (*remarks, Remark("volumes-not-run", text))
+        remarks = (*remarks, Remark(RemarkCode.VOLUMES_NOT_RUN, text))
     elif n_left_over >= header.n_volume_bytes // header.shape[2]:
         text = f"more bytes follow the {header.told_shape} voxels than a slice has; they are not looked at"
-        remarks = (*remarks, Remark("voxels-left-over", text))
+        remarks = (*remarks, Remark(RemarkCode.VOXELS_LEFT_OVER, text))
     return voxels.reshape(header.shape[::-1]), remarks
 
 

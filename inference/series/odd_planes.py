@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from inference.series.limits import MAX_STACKS, MIN_SLICES
 from inference.series.planes import Plane
-from inference.series.volume import Remark
+from inference.series.remarks import Remark, RemarkCode
 
 MOST_GROUPS = MAX_STACKS * MIN_SLICES
 MOST_ODD_SHARE = 0.1  # of all planes; one is always few
@@ -43,13 +43,13 @@ def odd_plane_remarks(odd: Sequence[Plane], whole: Groups) -> tuple[Remark, ...]
     remarks = []
     if elsewhere:
         text = f"{_named(elsewhere)} left out, unlike all others of the series; a face may be seen there"
-        remarks.append(Remark("planes-not-run", text))
+        remarks.append(Remark(RemarkCode.PLANES_NOT_RUN, text))
     if within:
         text = f"{_named(within)} left out, unlike all others of the series, which show the same place"
-        remarks.append(Remark("planes-within-not-run", text))
+        remarks.append(Remark(RemarkCode.PLANES_WITHIN_NOT_RUN, text))
     if harmless:
         text = f"{_named(harmless)} left out, unlike all others of the series; no face can be seen there"
-        remarks.append(Remark("planes-left-out", text))
+        remarks.append(Remark(RemarkCode.PLANES_LEFT_OUT, text))
     return tuple(remarks)
 
 

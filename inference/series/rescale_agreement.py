@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from inference.series.errors import RescaleDiffersError
 from inference.series.missing import LARGEST_VALUE
 from inference.series.planes import Plane
-from inference.series.volume import Remark
+from inference.series.remarks import Remark, RemarkCode
 
 SAMPLES_PER_AXIS = 64  # of a plane
 # Mean step between two planes, as a share of the stack's spread. Neighbours in a head differ by 0.05 to 0.3, water for
@@ -54,12 +54,16 @@ def agree_on_rescale(parts: Sequence[NDArray[np.float32]], planes: Sequence[Plan
     if len(set(rescales)) <= OWN_SHARE * len(planes):
         _refuse_jumps(at_given & (as_said > FAR_CLEARLY * as_stored + FAR_SLACK), rescales, uid)
     if not at_missing.any():
-        return (Remark("rescale-changes", f"the slices have {len(set(rescales))} different rescales, each its own"),)
+        return (
+            Remark(
+                RemarkCode.RESCALE_CHANGES, f"the slices have {len(set(rescales))} different rescales, each its own"
+            ),
+        )
     n_missing = len(planes) - int(np.count_nonzero(is_given))
     jumps = at_missing & (as_said > CLEARLY * as_stored + SLACK)
     if not jumps.any():
         text = f"{n_missing} of {len(planes)} slices have no rescale; their stored values go on from slice to slice"
-        return (Remark("rescale-incomplete", text),)
+        return (Remark(RemarkCode.RESCALE_INCOMPLETE, text),)
     given = Counter(rescale for rescale, is_one in zip(rescales, is_given, strict=True) if is_one)
     if len(given) != 1 or (at_missing & (as_stored > CLEARLY * as_said + SLACK)).any():
         _refuse_jumps(jumps, rescales, uid)
@@ -71,7 +75,7 @@ def agree_on_rescale(parts: Sequence[NDArray[np.float32]], planes: Sequence[Plan
         f"{n_missing} of {len(planes)} slices have no rescale; that of the others ({slope:g}, {intercept:g}) is used, "
         "with which alone their values go on from slice to slice"
     )
-    return (Remark("rescale-completed", text),)
+    return (Remark(RemarkCode.RESCALE_COMPLETED, text),)
 
 
 def _refuse_jumps(jumps: NDArray[np.bool_], rescales: Sequence[tuple[float, float]], uid: str) -> None:

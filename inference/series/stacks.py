@@ -21,7 +21,7 @@ from inference.series.geometry import n_positions, twins_of
 from inference.series.limits import MIN_SLICES
 from inference.series.odd_planes import MOST_GROUPS, odd_plane_remarks, without_odd_planes
 from inference.series.planes import Plane
-from inference.series.volume import Remark
+from inference.series.remarks import Remark, RemarkCode
 
 # Direction cosines of parallel planes differ by rounding only; 0.001 rad moves a voxel 250 mm away by 0.25 mm.
 PARALLEL_TOLERANCE = 1e-3
@@ -123,7 +123,7 @@ def _divided(planes: Sequence[Plane], uid: str) -> tuple[list[Part], tuple[Remar
     if not n_repeats:
         return parts, ()
     text = f"{n_repeats} slices are there twice, with the same values under another SOP Instance UID; each counts once"
-    return parts, (Remark("repeated-slices", text),)
+    return parts, (Remark(RemarkCode.REPEATED_SLICES, text),)
 
 
 def _as_stacks(parts: Sequence[Part], group_name: tuple[tuple[str, str], ...]) -> Iterable[Stack]:

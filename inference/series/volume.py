@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from inference.series.remarks import Remark
+
 
 @dataclass(frozen=True, slots=True)
 class FrameReference:
@@ -25,14 +27,6 @@ class FrameReference:
     sop_instance_uid: str
     frame_number: int | None = None
     is_tile: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """Something noticed on the way that did not stop the series; ``code`` is stable."""
-
-    code: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

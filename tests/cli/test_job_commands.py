@@ -197,7 +197,9 @@ def test_a_job_shows_its_own_verdict_and_none_of_a_later_generation(run: Run, co
         store.closing.complete(store.series.get(uid), closing(digest="0" * 64), NOON)
         later = store.jobs.claim("worker-1", NOON, 60.0, pipeline_digest="0" * 64)
         assert later is not None
-        store.jobs.succeed(later.id, "worker-1", Outcome(verdicts=(NewVerdict(1, "defaced", 0.9),)), NOON)
+        store.jobs.succeed(
+            later.id, "worker-1", Outcome(verdicts=(NewVerdict(1, "defaced", 0.9, (), frozenset(), {}),)), NOON
+        )
 
     assert "verdict defaced" in run("jobs", "show", later.id, "-c", config).stdout
     assert "verdict" not in run("jobs", "show", queued_job.id, "-c", config).stdout

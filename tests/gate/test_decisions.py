@@ -39,7 +39,7 @@ def found(
     store.closing.complete(row, closing(digest=digest), at(10))
     job = store.jobs.claim("w", at(11), 60, pipeline_digest=digest)
     assert job is not None
-    outcome = Outcome(verdicts=(NewVerdict(1, verdict, 0.9),))
+    outcome = Outcome(verdicts=(NewVerdict(1, verdict, 0.9, (), frozenset(), {}),))
     store.jobs.succeed(job.id, "w", outcome, at(12), decide_study=study_decision(rules, digest))
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.gate.judging import Standing, judge_study, standing_of, study_decision
+from dicom_node.gate.judging import judge_study, standing_of, study_decision
 from dicom_node.gate.rules import StudyRules
+from dicom_node.gate.severity import Standing
 from dicom_node.store import JobState, SeriesEvidence, SeriesState, StudyEvidence, StudyState
 
 DEFAULT = StudyRules()

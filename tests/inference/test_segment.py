@@ -14,7 +14,8 @@ from inference.models import read_model_spec
 from inference.nnunet.errors import ModelKeyError, ResourcesExhaustedError
 from inference.segment import Models, load_models, segment
 from inference.series.errors import FieldOfViewError, SeriesTooLargeError
-from inference.series.volume import Remark, SourceVolume
+from inference.series.remarks import Remark, RemarkCode
+from inference.series.volume import SourceVolume
 from inference.verdict.verdict import SeriesVerdict
 from tests.tiny_models import write_tiny_model
 
@@ -57,7 +58,7 @@ def source_volume(
         coordinate_system="PATIENT",
     )
     volume = canonical.to_patient_orientation(orientation)
-    return SourceVolume(volume, (), (), "CT", "1.2.3", remarks=(Remark("a-code", "something noticed"),))
+    return SourceVolume(volume, (), (), "CT", "1.2.3", remarks=(Remark(RemarkCode.TILTED, "something noticed"),))
 
 
 def noise(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -103,7 +104,7 @@ def test_stages_are_announced_and_measured_in_order(models: Models) -> None:
     assert all(seconds >= 0.0 for seconds in found.timings_s.values())
     assert [model.role for model in found.models] == ["foreground", "anonymized"]
     assert found.decided_by == {"foreground": "network", "anonymized": "network"}
-    assert found.remarks == (Remark("a-code", "something noticed"),)
+    assert found.remarks == (Remark(RemarkCode.TILTED, "something noticed"),)
 
 
 def test_a_head_with_a_filled_face_is_defaced_and_a_whole_one_is_not(tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def test_nothing_is_lost_and_no_reference_leads_nowhere(upgraded: Store) -> None
     ]
     (verdict,) = upgraded.studies.verdicts(sent("done").study_instance_uid)
     assert (verdict.verdict, verdict.report["foreground_ml"]) == ("defaced", 4000.5)
+    codes = {
+        row.series_instance_uid: row.remark_codes for row in upgraded.studies.evidence(done.study_instance_uid).series
+    }
+    assert codes[done.series_instance_uid] == {"repeats-not-run", "tilted"}
     skipped = upgraded.series.get(sent("skipped").series_instance_uid)
     assert (skipped.state, str(skipped.skip_reason).split(":")[0]) == (SeriesState.SKIPPED, "rule-localiser")
     with upgraded._database.read() as connection:

@@ -91,6 +91,7 @@ def outcome(step: int) -> Outcome:
         verdict="face_present",
         probability=0.9,
         reasons=("face found",),
+        remark_codes=frozenset({"several-stacks"}),
         report={"remarks": [{"code": "several-stacks", "text": "the series holds 2 stacks"}]},
     )
     return Outcome(results=(result,), verdicts=(verdict,), tags={"face": "present"}, deliver_to=("pacs", "archive"))

@@ -92,6 +92,7 @@ def record_outcome(
                 verdict=verdict.verdict,
                 probability=verdict.probability,
                 reasons=json.dumps(verdict.reasons, ensure_ascii=False),
+                remark_codes=json.dumps(sorted(verdict.remark_codes)),
                 report=json.dumps(dict(verdict.report), ensure_ascii=False),
                 found_at=now,
             )

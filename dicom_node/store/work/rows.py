@@ -94,8 +94,9 @@ class NewVerdict:
     stack_number: int
     verdict: str  # "defaced", "face_present", "indeterminate", "not_applicable"
     probability: float
-    reasons: tuple[str, ...] = ()
-    report: Mapping[str, Any] = field(default_factory=dict)  # volumes, timings, models: JSON
+    reasons: tuple[str, ...]
+    remark_codes: frozenset[str]  # what the gate goes by; the texts are in the report
+    report: Mapping[str, Any]  # volumes, timings, models: JSON, for people
 
 
 @dataclass(frozen=True, slots=True)

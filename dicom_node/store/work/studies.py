@@ -167,7 +167,7 @@ def study_evidence(connection: sa.Connection, study_instance_uid: str) -> StudyE
         sa.select(
             jobs.c.series_instance_uid,
             verdicts.c.verdict,
-            verdicts.c.report,
+            verdicts.c.remark_codes,
             jobs.c.pipeline_digest,
             verdicts.c.stack_number,
         )
@@ -190,9 +190,9 @@ def study_evidence(connection: sa.Connection, study_instance_uid: str) -> StudyE
     codes: defaultdict[str, set[str]] = defaultdict(set)
     digests: defaultdict[str, set[str]] = defaultdict(set)
     said: list[object] = []
-    for uid, verdict, report, pipeline_digest, stack_number in connection.execute(its_verdicts):
+    for uid, verdict, remark_codes, pipeline_digest, stack_number in connection.execute(its_verdicts):
         found[uid].append(verdict)
-        codes[uid] |= {remark["code"] for remark in json.loads(report).get("remarks", ())}
+        codes[uid] |= set(json.loads(remark_codes))
         digests[uid].add(pipeline_digest)
         said.append([uid, stack_number, verdict, pipeline_digest, sorted(codes[uid])])
     set_aside: Counter[str] = Counter()
