@@ -1,1 +1,1 @@
-"""Trained nnU-Net v2 folders: loaded without running their code, applied tile by tile, back on the source grid."""
+"""Load trained nnU-Net v2 folders without running code from them, and predict label maps on the source grid."""

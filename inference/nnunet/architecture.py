@@ -1,4 +1,7 @@
-"""The network that a plans.json describes, from a short list of classes; a name outside it is refused, not imported."""
+"""Build the network that a plans.json describes.
+
+Only classes of a fixed list are used; another class name is refused, never imported.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +37,22 @@ BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, Ru
 
 
 def build_network(architecture: Node, patch_size: tuple[int, int, int], n_channels: int, n_heads: int) -> nn.Module:
-    """Build the network without weights.
+    """Build the network with random weights.
+
+    Parameters
+    ----------
+    architecture
+        Entry ``architecture`` of a plans.json configuration.
+    patch_size
+        Voxels along the network's axes (z, y, x).
+    n_channels, n_heads
+        Number of input channels and of output channels. The network takes (tile, channel, z, y, x) and returns
+        (tile, head, z, y, x).
 
     Raises
     ------
     ModelError
-        A class outside the list, an unknown argument, or strides that do not divide the patch.
+        A class is not in the list, an argument is unknown, or the strides do not divide the patch.
     """
     full_name = architecture["network_class_name"].text()
     network_class = NETWORKS.get(full_name.rpartition(".")[2])
@@ -55,7 +68,7 @@ def build_network(architecture: Node, patch_size: tuple[int, int, int], n_channe
 
 
 def _argument(key: str, node: Node) -> object:
-    """One argument of the network, checked."""
+    """Return the value of one constructor argument after checking it."""
     if key in OPERATIONS:
         return _operation(key, node)
     if key in PER_STAGE:
@@ -97,7 +110,7 @@ def _keywords(node: Node) -> dict[str, Any] | None:
 
 
 def _check_strides(node: Node, patch_size: tuple[int, int, int]) -> None:
-    """Each side of the patch is divided by the product of its strides, or skip connections would not fit."""
+    """Raise unless the product of the strides divides the patch along each axis, as skip connections need."""
     for axis, side in enumerate(patch_size):
         product = math.prod(stage.items(3)[axis].integer(1, 64) for stage in node.items())
         if side % product:

@@ -1,8 +1,9 @@
-"""Input channels that a model may ask for beside the image itself.
+"""Input channels that a model may use in addition to the image.
 
-Each is a pure function of the raw stored values on the source grid, (slice, row, column) float32, taken before any
-normalisation and resampled like the image afterwards. None depends on the scale or offset of the values. A model's
-``model.yaml`` names the channels it was trained with; the first is always ``image``.
+Each channel is a pure function of the values on the source grid, (slice, row, column) float32. It is computed before
+any normalisation and is resampled afterwards like the image. Apart from ``image`` itself, no channel depends on the
+scale or offset of the values. A model's ``model.yaml`` names the channels it was trained with; the first is always
+``image``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Voxels = NDArray[np.float32]
 Region = tuple[slice, slice, slice]
 Reader = Callable[[Region], Voxels]
 
-SAMPLES_PER_AXIS = 64  # at least so many places along each axis are looked at for a volume's own unevenness
+SAMPLES_PER_AXIS = 64  # the median roughness of a volume is taken from at least this many voxels per axis, where it has
 
 
 def image(voxels: Voxels) -> Voxels:
@@ -26,18 +27,18 @@ def image(voxels: Voxels) -> Voxels:
 
 
 def field_of_view(voxels: Voxels) -> Voxels:
-    """One everywhere: after padding with zeros it tells the network what was scanned and what was not.
+    """Return ones in the shape of ``voxels``, so that the network can distinguish scanned voxels from zero padding.
 
-    A volume of ones is nowhere zero, so nnU-Net's crop to nonzero voxels keeps the whole grid for such a model.
+    The channel is non-zero everywhere, so nnU-Net's crop to non-zero voxels keeps the whole grid for such a model.
     """
     return np.ones_like(voxels)
 
 
 def constancy(voxels: Voxels) -> Voxels:
-    """Share of the six face neighbours that hold exactly the same value, from 0 to 1.
+    """Return the fraction of the six face neighbours that hold exactly the same value, from 0 to 1.
 
-    Tools that remove a face write one value; scanners write noise. At the edge of the array only the neighbours that
-    exist are counted.
+    Defacing tools write one value, scanners write noise. At the edge of the array only the neighbours that exist are
+    counted. Shape and axis order are those of ``voxels``.
     """
     matches = np.zeros(voxels.shape, np.uint8)
     for axis in range(voxels.ndim):
@@ -49,16 +50,17 @@ def constancy(voxels: Voxels) -> Voxels:
 
 
 def roughness(voxels: Voxels) -> Voxels:
-    """Local unevenness against the volume's own, from 0 (flat) to 1 (much rougher than the median).
+    """Return the local roughness relative to the volume's median, from 0 (flat) to 1 (much rougher than the median).
 
-    The mean absolute step to the six face neighbours, divided by itself plus the volume's median non-zero step. Blurred
-    and synthesised surfaces are smoother than what surrounds them.
+    With s the mean absolute difference to the six face neighbours and m the volume's median non-zero s, the value is
+    s / (s + m). Blurred and synthesised surfaces are smoother than their surroundings. Shape and axis order are those
+    of ``voxels``.
     """
     return _against_median(_steps(voxels), _median_step(voxels))
 
 
 def _steps(voxels: Voxels) -> Voxels:
-    """Mean absolute step to the face neighbours."""
+    """Return the mean absolute difference to the face neighbours."""
     steps = np.zeros(voxels.shape, np.float32)
     for axis in range(voxels.ndim):
         lower, upper = _pairs(voxels.ndim, axis)
@@ -70,13 +72,13 @@ def _steps(voxels: Voxels) -> Voxels:
 
 
 def _median_step(voxels: Voxels) -> np.float32 | None:
-    """Median of the steps that are not zero, at evenly spread places; None in a flat volume."""
+    """Return the median of the non-zero steps of evenly spaced voxels; None if the volume is constant."""
     strides = [max(1, size // SAMPLES_PER_AXIS) for size in voxels.shape]
     rows, columns = (slice(None, None, stride) for stride in strides[1:])
     planes = []
     for index in range(0, voxels.shape[0], strides[0]):
         plane = _with_neighbours(_steps, voxels, (slice(index, index + 1), slice(None), slice(None)))
-        planes.append(plane[0, rows, columns].copy())  # a view would keep the plane, and those beside it
+        planes.append(plane[0, rows, columns].copy())  # a view would keep the whole slab in memory
     sample = np.stack(planes)
     uneven = sample[sample > 0]
     return np.median(uneven) if uneven.size else None
@@ -87,7 +89,7 @@ def _against_median(steps: Voxels, median: np.float32 | None) -> Voxels:
 
 
 def _pairs(n_axes: int, axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Index of every voxel that has a next one along ``axis``, and of those next ones."""
+    """Return the indices of all voxels with a successor along ``axis``, and of these successors."""
     lower = [slice(None)] * n_axes
     upper = [slice(None)] * n_axes
     lower[axis], upper[axis] = slice(None, -1), slice(1, None)
@@ -95,7 +97,7 @@ def _pairs(n_axes: int, axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]
 
 
 def _neighbour_count(shape: tuple[int, ...]) -> Voxels:
-    """How many face neighbours each voxel has, never less than one."""
+    """Return the number of face neighbours of each voxel, at least one to allow division."""
     count = np.zeros([1] * len(shape), np.float32)
     for axis, size in enumerate(shape):
         along = np.full(size, 2.0 if size > 1 else 0.0, np.float32)
@@ -106,7 +108,7 @@ def _neighbour_count(shape: tuple[int, ...]) -> Voxels:
 
 
 def _with_neighbours(function: Callable[[Voxels], Voxels], voxels: Voxels, region: Region) -> Voxels:
-    """What ``function``, which looks at face neighbours only, gives in a region of the volume."""
+    """Return the result of ``function`` in a region of the volume; it may depend on face neighbours only."""
     around, inside = [], []
     for part, size in zip(region, voxels.shape, strict=True):
         start, stop, _ = part.indices(size)
@@ -129,7 +131,7 @@ CHANNELS: Mapping[str, Callable[[Voxels], Voxels]] = MappingProxyType(
     {"image": image, "field_of_view": field_of_view, "constancy": constancy, "roughness": roughness}
 )
 
-# The same values region by region, so that no channel of a long scan is ever held as a whole.
+# The same channels, computed region by region, so that no channel of a long scan is ever in memory as a whole.
 READERS: Mapping[str, Callable[[Voxels], Reader]] = MappingProxyType(
     {
         "image": lambda voxels: lambda region: voxels[region],

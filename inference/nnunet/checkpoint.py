@@ -1,4 +1,4 @@
-"""Weights out of an nnU-Net checkpoint, read by torch's restricted unpickler: no code from the file is ever run."""
+"""Read the weights of an nnU-Net checkpoint with torch's restricted unpickler, which never runs code from the file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 
 from inference.nnunet.errors import CheckpointError, ModelFileMissingError, UnsafeCheckpointError
 
-# nnU-Net logs NumPy scalars beside the weights. They unpickle through these three kinds of names and nothing else; the
-# scalar's module was renamed in NumPy 2, and checkpoints carry either name.
+# nnU-Net stores its log, which contains NumPy scalars, in the checkpoint. Unpickling them needs these names only. NumPy
+# 2 renamed the scalar's module, so checkpoints contain either name.
 _NUMPY_SCALAR = np.float64(0.0).__reduce__()[0]
 SAFE_GLOBALS: list[Any] = [
     (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
@@ -24,7 +24,8 @@ SAFE_GLOBALS: list[Any] = [
     np.dtype,
     *{type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")},
 ]
-# What the unpickler, torch and zipfile raise on damaged or hostile bytes. MemoryError is the machine's.
+# What the unpickler, torch and zipfile raise on damaged or hostile bytes. MemoryError is missing on purpose: it says
+# something about the machine, not about the file.
 DAMAGE = (
     ArithmeticError,
     AssertionError,
@@ -33,7 +34,7 @@ DAMAGE = (
     ImportError,
     LookupError,
     OSError,
-    RuntimeError,  # with RecursionError
+    RuntimeError,  # includes RecursionError
     TypeError,
     ValueError,
     pickle.PickleError,
@@ -46,23 +47,25 @@ WRAPPER_PREFIXES = ("_orig_mod.", "module.")  # left by torch.compile and Distri
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """What of a checkpoint prediction needs."""
+    """The entries of a checkpoint that prediction needs."""
 
     file: str
-    weights: Mapping[str, torch.Tensor]
-    configuration: str
-    mirroring_axes: tuple[int, ...]
+    weights: Mapping[str, torch.Tensor]  # float32 on the CPU, by parameter name
+    configuration: str  # of plans.json, such as 3d_fullres
+    mirroring_axes: tuple[int, ...]  # axes of the patch, 0 to 2, that training mirrored
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read the weights of one fold to the CPU as float32.
+    """Read the weights of one fold into CPU memory as float32.
 
     Raises
     ------
+    ModelFileMissingError
+        The file does not exist.
     UnsafeCheckpointError
-        The pickle names anything beyond tensors, plain containers and NumPy scalars.
+        The pickle needs more than tensors, plain containers and NumPy scalars.
     CheckpointError
-        It is no checkpoint, or lacks what nnU-Net's trainer writes.
+        The file is not a checkpoint, or lacks an entry that nnU-Net's trainer writes.
     """
     if not path.is_file():
         raise ModelFileMissingError(str(path), "the weights")
@@ -88,7 +91,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_weights(network: torch.nn.Module, checkpoint: Checkpoint) -> None:
-    """Put the weights into ``network``; every one must fit."""
+    """Copy the weights into ``network``.
+
+    Raises
+    ------
+    CheckpointError
+        Names or shapes differ from those of the network, or a weight is not finite.
+    """
     try:
         network.load_state_dict(dict(checkpoint.weights))
     except DAMAGE as error:
@@ -115,27 +124,27 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _raise_if_out_of_memory(error: BaseException) -> None:
-    """Tell apart what torch raises as ``RuntimeError`` where the machine has no memory left."""
+    """Raise ``MemoryError`` if ``error`` is the ``RuntimeError`` that torch raises when memory runs out."""
     if isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "not enough memory" in str(error)):
         raise MemoryError from error
 
 
 def _first_line(error: Exception) -> str:
-    """First sentence of torch's message that says what was found, without its advice."""
+    """Return the line of torch's message that names the problem, without torch's advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line or "operand" in line]
     return (telling or lines or [type(error).__name__])[0][:200]
 
 
 def _plain_name(name: str) -> str:
-    """Name of a weight without the wrappers that the network was trained in, however nested."""
+    """Return a weight's name without the prefixes of the wrappers used in training."""
     while name.startswith(WRAPPER_PREFIXES):
         name = name.split(".", 1)[1]
     return name
 
 
 def _mirroring_axes(path: Path, found: object) -> tuple[int, ...]:
-    """Axes along which training mirrored; none where the trainer recorded none."""
+    """Return the axes that training mirrored; empty if the trainer recorded none."""
     if found is None:
         return ()
     if not isinstance(found, list | tuple) or len(found) > N_AXES:

@@ -1,8 +1,8 @@
-"""The same network in the memory layout that a CPU computes fastest, channels last.
+"""Replace the layers of a network by faster ones for the CPU, with channels last in memory.
 
-Narrow 3D U-Nets spend most of their time in layers that PyTorch runs through slow general code on a CPU: convolutions
-with few channels, 1 x 1 x 1 convolutions, transposed convolutions. With channels last they are plain matrix products
-or reach oneDNN. The arithmetic is the same; only the order of sums differs (docs/decisions/0031).
+Narrow 3D U-Nets spend most of their time in layers for which PyTorch uses slow general code on a CPU: convolutions
+with few channels, 1 x 1 x 1 convolutions and transposed convolutions. With channels last they become plain matrix
+products or use oneDNN. The arithmetic is the same; only the order of summation differs (docs/decisions/0031).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torch.nn import functional
 
 
 def optimise_for_cpu(network: nn.Module) -> nn.Module:
-    """Replace the layers of ``network`` by faster ones with the same weights, in place, and give it back."""
+    """Replace the layers of ``network`` in place by faster ones with the same weights, and return it."""
     _replace_layers(network, {})
     return network
 
 
 def _replace_layers(module: nn.Module, known: dict[int, nn.Module]) -> None:
-    """Walk the tree; a layer that is registered under several names stays one layer."""
+    """Replace layers recursively; a layer registered under several names is replaced by one shared layer."""
     for name, child in list(module.named_children()):
         if id(child) not in known:
             known[id(child)] = _replacement(child)
@@ -29,7 +29,7 @@ def _replace_layers(module: nn.Module, known: dict[int, nn.Module]) -> None:
 
 
 def _replacement(layer: nn.Module) -> nn.Module:
-    """The faster layer, or the same one."""
+    """Return the faster equivalent of a layer, or the layer itself if there is none."""
     if isinstance(layer, nn.Conv3d) and layer.groups == 1 and layer.padding_mode == "zeros":
         if torch.backends.mkldnn.is_available() and not isinstance(layer.padding, str):  # type: ignore[no-untyped-call]
             return ChannelsLastConvolution(layer)
@@ -41,13 +41,13 @@ def _replacement(layer: nn.Module) -> nn.Module:
 
 
 def _does_not_overlap(layer: nn.ConvTranspose3d) -> bool:
-    """Whether every output voxel comes from one input voxel."""
+    """Whether every output voxel depends on exactly one input voxel."""
     is_plain = layer.groups == 1 and set(layer.padding) == set(layer.output_padding) == {0}
     return is_plain and layer.kernel_size == layer.stride and set(layer.dilation) == {1}
 
 
 class ChannelsLastConvolution(nn.Module):
-    """``nn.Conv3d`` that always goes through oneDNN, or a matrix product for single voxels."""
+    """``nn.Conv3d`` computed by oneDNN, or as a matrix product if the kernel is a single voxel."""
 
     def __init__(self, layer: nn.Conv3d) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class ChannelsLastConvolution(nn.Module):
         self._is_single_voxel = set(layer.kernel_size) == set(layer.stride) == {1} and set(layer.padding) == {0}
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Convolve (tile, channel, z, y, x)."""
+        """Convolve float32 values (tile, channel, z, y, x)."""
         if self._is_single_voxel:
             rows = values.permute(0, 2, 3, 4, 1)
             return functional.linear(rows, self.weight.flatten(1), self.bias).permute(0, 4, 1, 2, 3)
@@ -68,7 +68,7 @@ class ChannelsLastConvolution(nn.Module):
 
 
 class ChannelsLastUpsampling(nn.Module):
-    """``nn.ConvTranspose3d`` whose kernel is its stride: one matrix product, and each row laid out as a block."""
+    """``nn.ConvTranspose3d`` with kernel size equal to stride: one matrix product whose rows become blocks."""
 
     def __init__(self, layer: nn.ConvTranspose3d) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class ChannelsLastUpsampling(nn.Module):
         self._n_out = layer.weight.shape[1]
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Upsample (tile, channel, z, y, x)."""
+        """Upsample float32 values (tile, channel, z, y, x)."""
         tiles, _, depth, height, width = values.shape
         up_z, up_y, up_x = self._block
         rows = functional.linear(values.permute(0, 2, 3, 4, 1), self.weight)
@@ -93,7 +93,7 @@ class ChannelsLastUpsampling(nn.Module):
 
 
 class ChannelsLastInstanceNorm(nn.Module):
-    """``nn.InstanceNorm3d`` of channels-last values."""
+    """``nn.InstanceNorm3d`` for values with channels last in memory."""
 
     def __init__(self, layer: nn.InstanceNorm3d) -> None:
         super().__init__()
@@ -102,11 +102,11 @@ class ChannelsLastInstanceNorm(nn.Module):
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Normalise each channel of each tile by its own mean and variance."""
+        """Normalise each channel of each tile (tile, channel, z, y, x) by its own mean and variance."""
         last = values.contiguous(memory_format=torch.channels_last_3d).permute(0, 2, 3, 4, 1)
         rows = last.flatten(1, 3)
         mean = rows.mean(1, keepdim=True)
-        # Squares of centred values: the faster kernels of batch and group normalisation are off by 1e-3 here.
+        # Squares of centred values: the faster kernels of batch and group normalisation have errors of 1e-3 here.
         variance = (rows - mean).square_().mean(1, keepdim=True)
         scale = torch.rsqrt(variance + self._eps)
         if self.weight is not None:

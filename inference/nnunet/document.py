@@ -1,4 +1,4 @@
-"""Values out of parsed JSON and YAML, where every wrong one is an error with file and key."""
+"""Read checked values from JSON and YAML; a wrong value raises an error that names the file and the key."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import yaml
 
 from inference.nnunet.errors import ModelFileMissingError, ModelKeyError
 
-# What PyYAML raises on hostile text beside its own errors: tags with values that they do not take, and deep nesting.
+# PyYAML's own errors, and what else it raises on hostile text: tags with unsuitable values, deep nesting.
 YAML_ERRORS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-MAX_FILE_BYTES = 64 * 2**20  # plans.json is some kilobytes; anything near this is not one
+MAX_FILE_BYTES = 64 * 2**20  # a plans.json has a few kilobytes
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One value of a document and where it stands."""
+    """One value of a document, with its file and key for error messages."""
 
     file: str
-    key: str
+    key: str  # path of keys joined by dots; empty for the whole document
     value: Any
 
     def wrong(self, expected: str) -> ModelKeyError:
-        """Error that says what was found here and what belongs here."""
+        """Return an error that names the value found and what was expected."""
         return ModelKeyError(self.file, self.key, self.shown, expected)
 
     @property
     def shown(self) -> str:
-        """The value in few words; lists and mappings are counted, because aliases of YAML can make them endless."""
+        """The value in a few words; lists and mappings by length only, because YAML aliases can make them endless."""
         kind = type(self.value).__name__
         if self.value is None:
             return "nothing"
@@ -39,18 +39,18 @@ class Node:
             return f"{kind} of {len(self.value)}"
         try:
             return f"{kind} {str(self.value)[:80]!r}"
-        except ValueError:  # Python writes out no whole number of more than 4300 digits
+        except ValueError:  # Python refuses to convert an integer of more than 4300 digits to text
             return f"{kind} of very many digits"
 
     def __getitem__(self, key: str | int) -> Node:
-        """Return the value below, which must exist."""
+        """Return the entry under ``key``; raise ModelKeyError if it is absent."""
         node = self.get(key)
         if node is None:
             raise ModelKeyError(self.file, self._below(key), "nothing", "a value")
         return node
 
     def get(self, key: str | int) -> Node | None:
-        """Return the value below, None where the key is absent."""
+        """Return the entry under ``key``, None if it is absent."""
         if isinstance(key, int):
             items = self.items()
             return items[key] if key < len(items) else None
@@ -64,18 +64,18 @@ class Node:
         return self.value
 
     def nodes(self) -> Iterator[tuple[str, Node]]:
-        """Give all entries of a mapping, in order."""
+        """Yield all entries of a mapping, in order."""
         for key in self.mapping():
             yield key, self[key]
 
     def items(self, length: int | None = None) -> list[Node]:
-        """Return the entries of a list, of the given length."""
+        """Return the entries of a list, which must have ``length`` if it is given."""
         if not isinstance(self.value, list | tuple) or (length is not None and len(self.value) != length):
             raise self.wrong("a list" if length is None else f"a list of {length}")
         return [Node(self.file, self._below(index), item) for index, item in enumerate(self.value)]
 
     def text(self, *choices: str) -> str:
-        """Return the value as text, one of ``choices`` where given."""
+        """Return the value as text, which must be one of ``choices`` if any are given."""
         if not isinstance(self.value, str) or (choices and self.value not in choices):
             raise self.wrong(f"one of {', '.join(choices)}" if choices else "text")
         return self.value
@@ -87,7 +87,7 @@ class Node:
         return self.value
 
     def number(self, *, above: float | None = None) -> float:
-        """Return the value as a finite number."""
+        """Return the value as a finite number, greater than ``above`` if it is given."""
         found = self.value
         if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) < float("inf"):
             raise self.wrong("a number")
@@ -109,7 +109,7 @@ class Node:
 
 
 def read_json(path: Path, *, needed_for: str) -> Node:
-    """Parse a JSON file."""
+    """Parse a JSON file; ``needed_for`` completes the error message if it is missing."""
     try:
         return Node(str(path), "", json.loads(_text(path, needed_for)))
     except RecursionError as error:
@@ -119,7 +119,7 @@ def read_json(path: Path, *, needed_for: str) -> Node:
 
 
 def read_yaml(path: Path, *, needed_for: str) -> Node:
-    """Parse a YAML file, plain values only."""
+    """Parse a YAML file with plain values only; ``needed_for`` completes the error message if it is missing."""
     try:
         return Node(str(path), "", yaml.safe_load(_text(path, needed_for)))
     except YAML_ERRORS as error:
@@ -127,7 +127,7 @@ def read_yaml(path: Path, *, needed_for: str) -> Node:
 
 
 def check_no_link(folder: Path, file: Path) -> None:
-    """Refuse a file of a model that is reached through a link inside the model's folder: it may lead anywhere."""
+    """Raise ModelKeyError if ``file`` is reached through a symbolic link in ``folder``, which could lead anywhere."""
     for part in (file, *file.parents):
         if part == folder:
             return
@@ -137,7 +137,7 @@ def check_no_link(folder: Path, file: Path) -> None:
 
 
 def _text(path: Path, needed_for: str) -> str:
-    """Content of a small text file."""
+    """Return the content of a small UTF-8 text file."""
     if not path.is_file():
         raise ModelFileMissingError(str(path), needed_for)
     size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""What can be wrong with a trained-model folder, and what runs out while it is used."""
+"""Errors of a trained-model folder, and of running out of memory while a model is used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from inference.errors import ModelError, Transient
 
 
 class ModelFileMissingError(ModelError):
-    """A file that the model needs is not there."""
+    """A file that the model needs is missing."""
 
     code: ClassVar[str] = "model-file-missing"
 
@@ -34,7 +34,7 @@ class ModelKeyError(ModelError):
 
 
 class UnsafeCheckpointError(ModelError):
-    """A checkpoint asks for code that a file of weights has no reason to name; nothing of it was run."""
+    """A checkpoint asks for code that weights do not need; none of it was run."""
 
     code: ClassVar[str] = "model-unsafe-checkpoint"
 
@@ -63,7 +63,7 @@ class CheckpointError(ModelError):
 
 
 class UnsupportedModelError(ModelError):
-    """The model is sound, but of a kind that is not supported."""
+    """The model is valid, but of a kind that is not supported."""
 
     code: ClassVar[str] = "model-unsupported"
 
@@ -76,7 +76,7 @@ class UnsupportedModelError(ModelError):
 
 
 class ChecksumMismatchError(ModelError):
-    """A file of the model is not the one that model.yaml names."""
+    """The checksum of a model file differs from the one in model.yaml."""
 
     code: ClassVar[str] = "model-checksum"
 
@@ -89,7 +89,7 @@ class ChecksumMismatchError(ModelError):
 
 
 class ModelArchiveError(ModelError):
-    """A zip with a model is broken or holds what a model has no reason to hold."""
+    """A zip archive of a model is damaged or contains an entry that does not belong in a model."""
 
     code: ClassVar[str] = "model-archive"
 

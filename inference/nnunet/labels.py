@@ -1,4 +1,4 @@
-"""dataset.json: which output of the network means what, and how logits become labels."""
+"""Read the labels of a dataset.json, and turn the network's logits into labels."""
 
 from __future__ import annotations
 
@@ -15,20 +15,29 @@ MAX_LABEL = 254  # labels are kept as uint8
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Heads of a network and the labels that they write.
+    """The labels of a dataset, and how the heads (output channels) of a network decide among them.
 
-    ``region_order`` is None where one softmax chooses among all labels, else the label that each head writes, in order:
-    a later one writes over an earlier one.
+    ``region_order`` is None if one softmax chooses among all labels. Otherwise the heads are independent regions, and
+    it holds the label that each head writes, in order; a later head overwrites an earlier one.
     """
 
-    values: Mapping[str, tuple[int, ...]]
+    values: Mapping[str, tuple[int, ...]]  # label values by name; a region has several
     n_heads: int
     region_order: tuple[int, ...] | None
 
     def choose(self, logits: torch.Tensor) -> torch.Tensor:
-        """Labels, uint8, of logits with the heads first.
+        """Return the labels of logits.
 
-        Two heads may come as one: the second minus the first, of which only the sign matters.
+        Parameters
+        ----------
+        logits
+            (head, z, y, x) floats. If ``is_binary``, a single head is accepted too: the difference of the second and
+            the first logit, whose sign decides.
+
+        Returns
+        -------
+        torch.Tensor
+            (z, y, x) uint8 on the same device.
         """
         if self.region_order is not None:
             labels = torch.zeros(logits.shape[1:], dtype=torch.uint8, device=logits.device)
@@ -47,12 +56,12 @@ class Labels:
 
     @property
     def is_binary(self) -> bool:
-        """Whether background and one label are all there is, so that one difference of logits decides."""
+        """Whether there are only background and one label, so that the difference of two logits decides."""
         return self.region_order is None and self.n_heads == 2
 
 
 def read_labels(path: Path) -> Labels:
-    """Read the labels of a dataset.json."""
+    """Read the labels of a dataset.json; raise ModelError if they are missing or wrong."""
     document = read_json(path, needed_for="the meaning of the labels")
     node = document["labels"]
     node["background"].integer(0, 0)
@@ -68,7 +77,7 @@ def read_labels(path: Path) -> Labels:
 
 
 def channel_names(path: Path) -> tuple[str, ...]:
-    """Names of the input channels in a dataset.json, in the order of their numbers."""
+    """Return the names of the input channels in a dataset.json, in the order of their numbers."""
     document = read_json(path, needed_for="the names of the channels")
     node = document.get("channel_names") or document["modality"]  # the name before nnU-Net 2
     entries = {key: value.text() for key, value in node.nodes()}

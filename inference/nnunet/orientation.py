@@ -1,7 +1,7 @@
-"""Turning a volume to the orientation that a network saw in training, and masks back, by swaps and flips only.
+"""Reorient a volume to the orientation a network was trained on, and masks back, by axis swaps and flips only.
 
-The canonical array has its axes towards head, posterior and left: what SimpleITK calls LPS, whose arrays come in the
-order z, y, x. Oblique volumes go to the nearest such orientation and stay oblique.
+The axes of the canonical array point to head, posterior and left. This is SimpleITK's LPS, whose arrays have the axis
+order z, y, x. An oblique volume is reoriented to the nearest such orientation and stays oblique.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ OPPOSITE = {"H": "F", "F": "H", "A": "P", "P": "A", "L": "R", "R": "L"}
 
 @dataclass(frozen=True, slots=True)
 class Reorientation:
-    """Source axis and whether it is reversed, for each canonical axis."""
+    """For each canonical axis, the source axis and whether it is reversed."""
 
     axes: tuple[int, int, int]
     is_flipped: tuple[bool, bool, bool]
 
     def to_canonical(self, array: NDArray[Any]) -> NDArray[Any]:
-        """View of a source-grid array with canonical axes."""
+        """Return a view of a 3D source-grid array with canonical axes."""
         return np.transpose(array, self.axes)[self._steps()]
 
     def to_source(self, array: NDArray[Any]) -> NDArray[Any]:
-        """View of a canonical array with the source's axes; the exact inverse."""
+        """Return a view of a 3D canonical array with the source's axes; the exact inverse of ``to_canonical``."""
         return np.transpose(array[self._steps()], np.argsort(self.axes))
 
     def spacing_mm(self, geometry: hd.VolumeGeometry) -> tuple[float, float, float]:
-        """Spacing along the canonical axes."""
+        """Return the spacing of a source grid along the canonical axes, in mm."""
         first, second, third = (float(geometry.spacing[axis]) for axis in self.axes)
         return first, second, third
 
@@ -46,7 +46,7 @@ class Reorientation:
 
 
 def reorientation_of(geometry: hd.VolumeGeometry, directions: Directions = CANONICAL) -> Reorientation:
-    """How a grid is turned to the canonical orientation, or another one."""
+    """Return the reorientation from a grid to the canonical orientation, or to ``directions``."""
     found = [direction.value for direction in geometry.get_closest_patient_orientation()]
     axes, flips = [], []
     for direction in directions:

@@ -1,6 +1,11 @@
-"""plans.json: what one configuration of a trained nnU-Net expects of its input, checked once.
+"""Read and check one configuration of a plans.json: what a trained nnU-Net expects of its input.
 
 Names are nnU-Net's. All triples are in the order of the network's axes, that is after ``transpose_forward``.
+
+References
+----------
+F. Isensee et al., nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation, Nature
+Methods 18 (2021); file format of nnU-Net version 2.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from inference.nnunet.document import Node, read_json
 from inference.nnunet.errors import ModelKeyError, UnsupportedModelError
 
 MAX_STAGES = 12
-MAX_PATCH_VOXELS = 2**27  # 512 cubed; larger ones are not trainable, so a mistake or malice
+MAX_PATCH_VOXELS = 2**27  # 512 cubed; a larger patch cannot be trained, so it is a mistake or an attack
 NORMALIZATIONS = (
     "ZScoreNormalization",
     "CTNormalization",
@@ -23,7 +28,7 @@ NORMALIZATIONS = (
     "RescaleTo01Normalization",
     "RGBTo01Normalization",
 )
-# Readers that turn every image to right-anterior-superior before training; all others take the array as it is stored.
+# Readers that reorient every image to right-anterior-superior before training; all others use the stored array.
 RAS_READERS = frozenset({"SimpleITKIOWithReorient", "NibabelIOWithReorient"})
 
 Triple = tuple[float, float, float]
@@ -31,7 +36,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """How one channel is scaled; the intensity values are those of the training data, used by CTNormalization."""
+    """How one channel is normalised; the statistics are those of the training data and used by CTNormalization only."""
 
     scheme: str
     use_mask: bool = False
@@ -43,11 +48,11 @@ class Normalization:
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """Spline order in general, along the thick axis, and whether that axis is treated apart (None: by its spacing)."""
+    """How values are interpolated."""
 
-    order: int
-    order_z: int
-    force_separate_z: bool | None
+    order: int  # of the spline
+    order_z: int  # of the spline along the thick axis, if that axis is resampled separately
+    force_separate_z: bool | None  # None: decided by the spacing
     is_clipped: bool  # to the range of the input, as scikit-image does
 
 
@@ -67,7 +72,7 @@ class Plans:
 
     @property
     def n_channels(self) -> int:
-        """How many input channels the network has."""
+        """Number of input channels of the network."""
         return len(self.normalizations)
 
 
@@ -100,7 +105,7 @@ def read_plans(path: Path, configuration: str) -> Plans:
 
 
 def _with_inherited(configurations: Node, name: str) -> Node:
-    """The configuration with what it inherits filled in."""
+    """Return the configuration, completed with the entries it inherits."""
     merged: dict[str, Any] = {}
     seen: list[str] = []
     current: str | None = name
@@ -164,7 +169,7 @@ def _normalizations(document: Node, node: Node) -> tuple[Normalization, ...]:
 
 
 def _resampling(node: Node, key: str) -> Resampling:
-    """The kind of interpolation behind the name of nnU-Net's function."""
+    """Return the interpolation that nnU-Net's resampling function of this name does."""
     name = node[key].text("resample_data_or_seg_to_shape", "resample_torch_fornnunet")
     options = node[f"{key}_kwargs"]
     force = options.get("force_separate_z")
@@ -182,7 +187,7 @@ def _resampling(node: Node, key: str) -> Resampling:
 
 
 def _old_architecture(node: Node) -> Node:
-    """The ``architecture`` entry that plans before nnU-Net 2.4 spell out in other words."""
+    """Return an ``architecture`` entry made from the keys that plans had before nnU-Net 2.4."""
     name = node["UNet_class_name"].text("PlainConvUNet", "ResidualEncoderUNet")
     base, most = node["UNet_base_num_features"].integer(1, 4096), node["unet_max_num_features"].integer(1, 4096)
     per_stage = node["n_conv_per_stage_encoder"]

@@ -1,4 +1,4 @@
-"""A volume as a network wants it: cropped, normalised and resampled as nnU-Net does, once for all models that agree."""
+"""Crop, normalise and resample a volume as nnU-Net does; models with the same preprocessing share the result."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ Slab = Callable[[Voxels], Voxels]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelInput:
-    """What a network is given, and what is needed to bring its answer back.
+    """Input of a network, and what is needed to bring its output back to the source grid.
 
-    All in the order of the network's axes (after ``transpose_forward``).
+    All axes are in the order of the network (after ``transpose_forward``).
     """
 
     values: torch.Tensor  # (channel, z, y, x) float32 on the model grid
-    box: Box  # the part of the source grid that was not cropped away
+    box: Box  # half-open bounds of the cropped part in the source grid
     source_shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]  # of the source grid
 
 
 class Preprocessing:
-    """One volume and everything that was already computed from it.
+    """Prepare one volume for several models, and keep what was computed for the next one.
 
     Parameters
     ----------
     voxels
-        (z, y, x) float32 in the orientation of the model, raw values (Hounsfield units for CT). Never written to.
+        (z, y, x) float32 in the orientation of the model, not normalised (Hounsfield units for CT). Never changed.
     spacing_mm
-        In the same order.
+        Along z, y and x.
     device
-        Where resampling runs and where the results lie.
+        Where resampling runs and where the results are kept; None for the CPU.
     """
 
     def __init__(self, voxels: Voxels, spacing_mm: Sequence[float], *, device: torch.device | None = None) -> None:
@@ -58,14 +58,20 @@ class Preprocessing:
         self._resampled: dict[object, torch.Tensor] = {}
 
     def prepare(self, plans: Plans, channels: Sequence[str]) -> ModelInput:
-        """Give the input for one model; channels that another model had prepared alike are shared."""
+        """Return the input for one model; channels already prepared in the same way for another model are shared.
+
+        Parameters
+        ----------
+        channels
+            Names in ``channels.CHANNELS``, in the order of ``plans.normalizations``.
+        """
         axes = plans.transpose_forward
         box = self._crop_box(tuple(channels))
         box = (box[axes[0]], box[axes[1]], box[axes[2]])
         shape = self._voxels.shape
         parts = []
         for name, normalization in zip(channels, plans.normalizations, strict=True):
-            # Values of ours (shares, masks) must not overshoot; only the image gets nnU-Net's spline.
+            # Our own channels (fractions, masks) must not overshoot; only the image uses nnU-Net's spline.
             how = plans.data_resampling if name == "image" else LINEAR
             mask_channels = frozenset(channels) if normalization.use_mask else None
             key = (name, axes, box, normalization, mask_channels, how, plans.spacing_mm)
@@ -87,7 +93,7 @@ class Preprocessing:
         )
 
     def model_shape(self, plans: Plans) -> list[int]:
-        """Size of the volume, before anything is cropped, on the grid of a model."""
+        """Return the shape of the uncropped volume on the grid of a model, in the order of the network's axes."""
         axes = plans.transpose_forward
         shape = [self._voxels.shape[axis] for axis in axes]
         return resampled_shape(shape, self._transposed_spacing(axes), plans.spacing_mm)
@@ -96,13 +102,13 @@ class Preprocessing:
         return self._spacing_mm[axes[0]], self._spacing_mm[axes[1]], self._spacing_mm[axes[2]]
 
     def _reader(self, name: str) -> Reader:
-        """How values of a channel on the source grid are had."""
+        """Return the function that computes a channel in a region of the source grid."""
         if name not in self._readers:
             self._readers[name] = READERS[name](self._voxels)
         return self._readers[name]
 
     def _crop_box(self, names: tuple[str, ...]) -> Box:
-        """Bounding box of what is not zero in at least one channel; the whole grid where nothing is."""
+        """Return the bounding box of voxels that are non-zero in any channel; the whole grid if there are none."""
         if names not in self._boxes:
             first, second, third = ((0, size) for size in self._voxels.shape)
             whole: Box = (first, second, third)
@@ -130,14 +136,16 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True)
 class ChannelPart:
-    """The cropped part of a channel, in the order of the network's axes, computed a slab at a time.
+    """The cropped part of a channel, in the order of the network's axes, computed slab by slab.
 
     Attributes
     ----------
+    read
+        Returns the channel in a region of the volume, in the axis order of the volume.
     axes
-        Of the volume, for each axis of the network.
+        Axis of the volume for each axis of the network.
     box
-        In the order of the network's axes.
+        Half-open bounds in the order of the network's axes.
     """
 
     read: Reader
@@ -151,7 +159,7 @@ class ChannelPart:
         return first, second, third
 
     def slab(self, axis: int, start: int, stop: int) -> Voxels:
-        """Planes ``start`` to ``stop`` along one axis."""
+        """Return the planes from ``start`` to before ``stop`` along one axis, as (z, y, x) float32."""
         parts = [slice(low, high) for low, high in self.box]
         low = self.box[axis][0]
         parts[axis] = slice(low + start, low + stop)
@@ -159,27 +167,27 @@ class ChannelPart:
         return np.transpose(self.read((first, second, third)), self.axes)
 
     def __iter__(self) -> Iterator[Voxels]:
-        """Planes along the first axis."""
+        """Yield the planes along the first axis, each (y, x) float32."""
         n_planes, rows, columns = self.shape
         step = slab_planes(rows * columns)
         for start in range(0, n_planes, step):
             yield from self.slab(0, start, min(start + step, n_planes))
 
     def whole(self) -> Voxels:
-        """All of it at once."""
+        """Return the whole part as one array (z, y, x)."""
         return self.slab(0, 0, self.shape[0])
 
 
 def part_of_array(array: Voxels) -> ChannelPart:
-    """An array that is at hand, seen as a channel."""
+    """Return an array (z, y, x) that is already in memory as a channel part."""
     first, second, third = ((0, size) for size in array.shape)
     return ChannelPart(lambda region: array[region], (0, 1, 2), (first, second, third))
 
 
 def nonzero_box(part: ChannelPart) -> Box | None:
-    """Half-open bounds of what is not zero; None where all is.
+    """Return the half-open bounds of the non-zero voxels; None if there are none.
 
-    nnU-Net fills holes before it takes the bounds, which cannot change them.
+    nnU-Net fills holes before it takes the bounds; this does not change them.
     """
     n_planes, n_rows, n_columns = part.shape
     planes, rows, columns = (np.zeros(size, bool) for size in (n_planes, n_rows, n_columns))
@@ -192,7 +200,7 @@ def nonzero_box(part: ChannelPart) -> Box | None:
 
 
 def _joined(box: Box | None, other: Box | None) -> Box | None:
-    """Smallest box around both."""
+    """Return the smallest box that contains both."""
     if box is None or other is None:
         return box or other
     first, second, third = ((min(one[0], two[0]), max(one[1], two[1])) for one, two in zip(box, other, strict=True))
@@ -205,7 +213,10 @@ def _bounds(used: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def normalizer(values: ChannelPart, normalization: Normalization) -> Slab | None:
-    """Function that normalises any part of ``values``, with the statistics of the whole; None where nothing changes."""
+    """Return a function that normalises any part of ``values`` with the statistics of the whole.
+
+    None if the values stay as they are.
+    """
     scheme = normalization.scheme
     if scheme == "NoNormalization":
         return None
@@ -224,7 +235,7 @@ def normalizer(values: ChannelPart, normalization: Normalization) -> Slab | None
 
 
 def _mean_and_std(values: ChannelPart) -> tuple[float, float]:
-    """Mean and standard deviation in double precision, plane by plane."""
+    """Return mean and standard deviation, computed plane by plane in double precision."""
     count = math.prod(values.shape)
     mean = sum(float(plane.sum(dtype=np.float64)) for plane in values) / count
     square = sum(float(np.square(plane - mean, dtype=np.float64).sum()) for plane in values) / count
@@ -232,7 +243,7 @@ def _mean_and_std(values: ChannelPart) -> tuple[float, float]:
 
 
 def _zscore_inside(values: Voxels, nonzero: NDArray[np.bool_]) -> Voxels:
-    """Values normalised by those inside the non-zero region, holes filled; outside they stay as they are."""
+    """Return the values, normalised inside the non-zero region with its holes filled and unchanged outside."""
     inside = np.asarray(ndimage.binary_fill_holes(nonzero))
     result = np.array(values, dtype=np.float32)
     chosen = result[inside]
@@ -244,10 +255,15 @@ def _zscore_inside(values: Voxels, nonzero: NDArray[np.bool_]) -> Voxels:
 def resample(
     values: ChannelPart, change: GridChange, normalize: Slab | None, *, is_clipped: bool, device: torch.device
 ) -> torch.Tensor:
-    """Normalise and resample, a slab of planes at a time.
+    """Normalise and resample a channel slab by slab.
 
-    Spline overshoot is clipped to the range of the input as scikit-image does: of the volume, or, where one axis is
-    treated apart, of each of its slices.
+    With ``is_clipped``, spline overshoot is clipped to the range of the input, as scikit-image does: to the range of
+    the volume or, if one axis is resampled separately, to that of each of its slices.
+
+    Returns
+    -------
+    torch.Tensor
+        (z, y, x) float32 on ``device``, in the shape that ``change`` leads to.
     """
     leading = change.separate_axis or 0
     order = (leading, *(axis for axis in range(3) if axis != leading))

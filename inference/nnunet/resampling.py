@@ -1,8 +1,8 @@
 """Spline resampling as one small banded matrix per axis.
 
-nnU-Net resamples with ``skimage.transform.resize`` and ``scipy.ndimage.map_coordinates``. Both are linear and work on
-each axis by itself, so that the same numbers come out of three matrix products, several times faster and in slabs. The
-matrices are taken from scipy itself: each column is what scipy makes of one unit vector.
+nnU-Net resamples with ``skimage.transform.resize`` and ``scipy.ndimage.map_coordinates``. Both are linear and
+separable, so three matrix products return the same numbers several times faster and slab by slab. The matrices come
+from scipy itself: each column is scipy's result for one unit vector.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from scipy import ndimage
 
 from inference.nnunet.plans import Resampling
 
-ANISOTROPY_THRESHOLD = 3.0  # largest spacing over smallest, from which nnU-Net treats the thick axis apart
-NEGLIGIBLE_WEIGHT = 1e-8  # below float32's resolution; cubic spline weights fall under it after 14 samples
+ANISOTROPY_THRESHOLD = (
+    3.0  # above this ratio of largest to smallest spacing nnU-Net resamples the thick axis separately
+)
+NEGLIGIBLE_WEIGHT = 1e-8  # below float32's resolution; cubic spline weights are smaller beyond 14 samples
 BLOCK = 64  # output samples per matrix: small enough for a narrow band, large enough for a fast product
 
 
@@ -36,7 +38,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AxisOperator:
-    """Resampling along one axis."""
+    """Resampling along one axis, from ``n_in`` to ``n_out`` samples."""
 
     n_in: int
     n_out: int
@@ -44,11 +46,11 @@ class AxisOperator:
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing changes."""
+        """Whether values stay as they are."""
         return self.n_in == self.n_out
 
     def apply(self, values: torch.Tensor, axis: int) -> torch.Tensor:
-        """Resample ``values`` along one of its axes."""
+        """Return ``values`` resampled along ``axis``, which must have ``n_in`` samples."""
         if self.is_identity:
             return values
         shape = list(values.shape)
@@ -61,7 +63,7 @@ class AxisOperator:
 
 
 def apply_block(block: Block, part: torch.Tensor, axis: int) -> torch.Tensor:
-    """Samples of one block, from exactly the input samples that it names."""
+    """Return the output samples of a block; ``part`` holds samples ``source_start:source_stop`` along ``axis``."""
     weights = block.weights.to(part.device)
     axis %= part.ndim
     if axis == part.ndim - 1:
@@ -72,14 +74,14 @@ def apply_block(block: Block, part: torch.Tensor, axis: int) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class GridChange:
-    """From one grid to another: how each axis is resampled, and which one apart from the others."""
+    """Resampling from one grid to another: an operator per axis, and the axis that is resampled separately."""
 
     operators: tuple[AxisOperator, AxisOperator, AxisOperator]
     separate_axis: int | None
 
     @property
     def is_identity(self) -> bool:
-        """Whether both grids have the same shape; nnU-Net then leaves the values alone."""
+        """Whether both grids have the same shape; nnU-Net then leaves the values unchanged."""
         return all(operator.is_identity for operator in self.operators)
 
 
@@ -92,7 +94,15 @@ def plan_resampling(
     *,
     block: int = BLOCK,
 ) -> GridChange:
-    """Operators that take an array of ``shape`` to ``new_shape`` as nnU-Net would."""
+    """Return the operators that resample an array of ``shape`` to ``new_shape`` as nnU-Net does.
+
+    Parameters
+    ----------
+    shape, new_shape, spacing_mm, new_spacing_mm
+        Along the same three axes.
+    block
+        Output samples per matrix.
+    """
     axis = separate_axis(spacing_mm, new_spacing_mm, how.force_separate_z)
     kinds = [(how.order_z, True) if index == axis else (how.order, False) for index in range(3)]
     first, second, third = (
@@ -103,7 +113,7 @@ def plan_resampling(
 
 
 def resampled_shape(shape: Sequence[int], spacing_mm: Sequence[float], new_spacing_mm: Sequence[float]) -> list[int]:
-    """Shape after resampling, rounded as nnU-Net rounds; never less than one sample."""
+    """Return the shape after resampling, rounded as nnU-Net does and at least one sample along each axis."""
     pairs = zip(shape, spacing_mm, new_spacing_mm, strict=True)
     return [max(1, round(old / new * size)) for size, old, new in pairs]
 
@@ -111,9 +121,9 @@ def resampled_shape(shape: Sequence[int], spacing_mm: Sequence[float], new_spaci
 def separate_axis(
     spacing_mm: Sequence[float], new_spacing_mm: Sequence[float], force_separate_z: bool | None
 ) -> int | None:
-    """Axis that is resampled apart because its slices are thick, or None.
+    """Return the axis that is resampled separately because its slices are thick, or None.
 
-    nnU-Net's rule: the source grid decides first, then the target; two equally thick axes are not treated apart.
+    nnU-Net's rule: the source grid decides, or else the target grid; two equally thick axes are not separated.
     """
     if force_separate_z is False:
         return None
@@ -127,10 +137,10 @@ def separate_axis(
 
 @lru_cache(maxsize=64)
 def axis_operator(n_in: int, n_out: int, order: int, *, is_separate: bool = False, block: int = BLOCK) -> AxisOperator:
-    """Matrix blocks for one axis.
+    """Return the operator for one axis.
 
-    ``is_separate`` follows ``map_coordinates``, which nnU-Net uses along a thick axis, otherwise ``zoom``. They differ
-    in where exactly half-way coordinates go.
+    With ``is_separate`` it reproduces ``map_coordinates``, which nnU-Net uses along a thick axis, otherwise ``zoom``.
+    The two differ in the rounding of coordinates exactly half-way between samples.
     """
     if n_in == n_out:
         return AxisOperator(n_in, n_out, ())
@@ -147,13 +157,13 @@ def axis_operator(n_in: int, n_out: int, order: int, *, is_separate: bool = Fals
 
 
 def _zoomed(n_in: int, n_out: int, order: int) -> np.ndarray:
-    """What ``skimage.transform.resize(mode="edge")`` does along one axis, as (n_out, n_in)."""
+    """Return the matrix (n_out, n_in) of ``skimage.transform.resize(mode="edge")`` along one axis."""
     unit_vectors = np.eye(n_in)
     return np.asarray(ndimage.zoom(unit_vectors, (n_out / n_in, 1), order=order, mode="nearest", grid_mode=True))
 
 
 def _mapped(n_in: int, n_out: int, order: int) -> np.ndarray:
-    """What nnU-Net's ``map_coordinates`` call does along the thick axis, as (n_out, n_in)."""
+    """Return the matrix (n_out, n_in) of nnU-Net's ``map_coordinates`` call along the thick axis."""
     coordinates = float(n_in) / n_out * (np.arange(n_out) + 0.5) - 0.5
     if order == 0:
         nearest = ndimage.map_coordinates(np.arange(n_in), [coordinates], order=0, mode="nearest")
@@ -163,5 +173,5 @@ def _mapped(n_in: int, n_out: int, order: int) -> np.ndarray:
 
 
 def slab_planes(plane_voxels: int, *, budget_bytes: int = 64 * 2**20) -> int:
-    """How many float32 planes of that size fit the budget; at least one."""
+    """Return the number of float32 planes of that size that fit into the budget, at least one."""
     return max(1, math.floor(budget_bytes / (4 * max(1, plane_voxels))))

@@ -1,7 +1,8 @@
-"""Logits from the model grid back to labels on the source grid, a few planes at a time.
+"""Turn logits on the model grid into labels on the source grid, a few planes at a time.
 
-Logits are interpolated, then the label is chosen, as nnU-Net does. Where background and one label are all there is,
-their difference is interpolated instead: the same label from half the work, because interpolation is linear.
+As in nnU-Net, logits are interpolated first and the label is chosen afterwards. If there are only background and one
+label, the difference of their logits is interpolated instead: the same label for half the work, because interpolation
+is linear.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ SLAB_BYTES = 128 * 2**20
 
 
 class SourceGridLabels:
-    """Labels of one volume, filled as planes of logits come in."""
+    """Labels of one volume, computed while planes of logits arrive.
+
+    Call ``add`` with all planes in order, then ``finish``.
+    """
 
     def __init__(self, prepared: ModelInput, plans: Plans, labels: Labels) -> None:
         self._labels = labels
@@ -42,7 +46,7 @@ class SourceGridLabels:
         self._first_waiting = 0
 
     def add(self, planes: Planes) -> None:
-        """Take the next planes of logits and write every source plane that they complete."""
+        """Take the next planes of logits and compute the source planes that need no further ones."""
         logits = planes.logits[1:] - planes.logits[:1] if self._labels.is_binary else planes.logits
         self._waiting = logits if self._waiting is None else torch.cat([self._waiting, logits], dim=1)
         stop = planes.start + planes.logits.shape[1]
@@ -52,7 +56,7 @@ class SourceGridLabels:
             self._forget_before(self._blocks[0].source_start)
 
     def finish(self) -> NDArray[np.uint8]:
-        """Labels in the orientation that preprocessing was given."""
+        """Return the labels, (z, y, x) uint8, on the grid and in the orientation of ``Preprocessing``'s voxels."""
         return np.transpose(self._result, np.argsort(self._axes))
 
     def _write(self, block: Block, waiting: torch.Tensor) -> None:
@@ -73,7 +77,7 @@ class SourceGridLabels:
 
 
 def _identity_blocks(n_planes: int, block: int) -> list[Block]:
-    """Planes that stay as they are, in groups."""
+    """Return blocks of planes that need no resampling along the first axis."""
     starts = range(0, n_planes, block)
     ends = [min(start + block, n_planes) for start in starts]
     return [Block(start, end, start, end, torch.empty(0)) for start, end in zip(starts, ends, strict=True)]

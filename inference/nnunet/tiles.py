@@ -1,7 +1,8 @@
-"""Sliding window: overlapping tiles through the network, blended with a Gaussian, finished planes handed out early.
+"""Sliding-window prediction: overlapping tiles, blended with Gaussian weights, whose finished planes are yielded early.
 
-Positions, weights and padding are nnU-Net's. What differs: sums are kept in float32 where nnU-Net keeps float16, and
-only as many planes as one row of tiles covers are held, so that memory does not grow with the length of the scan.
+Positions, weights and padding are nnU-Net's. There are two differences: sums are kept in float32 instead of float16,
+and only the planes that one row of tiles covers are in memory, so that memory does not grow with the length of the
+scan.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 
 TILE_STEP = 0.5  # fraction of the patch, nnU-Net's default and what its validation uses
 SIGMA_SCALE = 1.0 / 8  # width of the Gaussian as a fraction of the patch, nnU-Net's value
-PEAK = 10.0  # height of the Gaussian; nnU-Net's value against underflow in float16
+PEAK = 10.0  # height of the Gaussian; nnU-Net's value, which avoids underflow in float16
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 Starts = tuple[int, int, int]
@@ -26,7 +27,7 @@ Starts = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planes:
-    """Finished logits of the planes from ``start`` on: (head, plane, row, column) float32."""
+    """Finished logits of consecutive planes, (head, z, y, x) float32; the first plane is ``start``."""
 
     start: int
     logits: torch.Tensor
@@ -34,7 +35,7 @@ class Planes:
 
 @dataclass(frozen=True, slots=True)
 class TileGrid:
-    """Where the tiles lie on a volume padded to at least one patch."""
+    """Positions of the tiles on a volume that is padded to at least one patch; all axes are (z, y, x)."""
 
     shape: tuple[int, int, int]  # of the volume, unpadded
     patch_size: tuple[int, int, int]
@@ -42,14 +43,14 @@ class TileGrid:
 
     @property
     def padding(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Zeros before and after each axis; the odd one comes after."""
+        """Number of zeros before and after the volume along each axis; the odd one comes after."""
         missing = [max(0, patch - size) for size, patch in zip(self.shape, self.patch_size, strict=True)]
         first, second, third = ((gap // 2, gap - gap // 2) for gap in missing)
         return first, second, third
 
     @property
     def starts(self) -> tuple[list[int], list[int], list[int]]:
-        """Tile starts along each axis of the padded volume, evenly spread and never further apart than ``step``."""
+        """Tile starts along each axis of the padded volume, evenly spaced by at most ``step`` patches."""
         first, second, third = (
             _axis_starts(max(size, patch), patch, self.step)
             for size, patch in zip(self.shape, self.patch_size, strict=True)
@@ -58,7 +59,7 @@ class TileGrid:
 
     @property
     def n_tiles(self) -> int:
-        """How many tiles there are."""
+        """Number of tiles."""
         return math.prod(map(len, self.starts))
 
 
@@ -70,7 +71,7 @@ def _axis_starts(size: int, patch: int, step: float) -> list[int]:
 
 
 def gaussian_weights(patch_size: Sequence[int]) -> torch.Tensor:
-    """Weight of each voxel of a tile, rounded to float16 as nnU-Net does; never zero."""
+    """Return the weight of each voxel of a tile, (z, y, x) float32, rounded to float16 as in nnU-Net; never zero."""
     profiles = []
     for size in patch_size:
         impulse = np.zeros(size)
@@ -91,14 +92,18 @@ def predict_planes(
     batch_size: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Iterator[Planes]:
-    """Blend the tiles of a volume and give its logits plane by plane, in order, on the model grid.
+    """Yield the logits of a volume on the model grid, planes in order, blended from overlapping tiles.
 
     Parameters
     ----------
     values
         (channel, z, y, x) float32 on the device where sums are kept.
+    grid
+        Positions of the tiles; its shape is that of ``values`` without the channels.
     predict
-        Network: (tile, channel, z, y, x) to logits (tile, head, z, y, x), on any device.
+        The network, from (tile, channel, z, y, x) to logits (tile, head, z, y, x) on any device.
+    batch_size
+        Tiles per call of ``predict``.
     on_tile
         Called with the number of tiles done and their total.
     """
@@ -135,7 +140,7 @@ def predict_planes(
 
 
 def _unpadded(start: int, stop: int, pad: int, size: int) -> tuple[int, int]:
-    """Padded planes as those of the volume itself."""
+    """Return the bounds of padded planes as bounds in the unpadded volume."""
     return max(0, start - pad), min(size, stop - pad)
 
 
@@ -148,14 +153,14 @@ def _shift(buffer: torch.Tensor, axis: int, n_planes: int) -> None:
 
 
 class _ConstantTiles:
-    """Runs tiles, but each kind of tile that holds one value per channel only once: padding, zeroed or clipped air."""
+    """Predict tiles, but compute equal constant tiles (padding, zeroed or clipped air) only once."""
 
     def __init__(self, predict: Predict) -> None:
         self._predict = predict
         self._known: dict[tuple[float, ...], torch.Tensor] = {}
 
     def predict(self, tiles: torch.Tensor) -> list[torch.Tensor]:
-        """Logits of each tile."""
+        """Return the logits of each tile, (head, z, y, x)."""
         keys = [_constant_value(tile) for tile in tiles]
         fresh = [index for index, key in enumerate(keys) if key is None or key not in self._known]
         computed = dict(zip(fresh, self._predict(tiles[fresh]), strict=True)) if fresh else {}
@@ -169,9 +174,9 @@ class _ConstantTiles:
 
 
 def _constant_value(tile: torch.Tensor) -> tuple[float, ...] | None:
-    """Value of each channel where all are constant, else None."""
+    """Return the value of each channel if every channel is constant, else None."""
     flat = tile.reshape(tile.shape[0], -1)
-    if not bool((flat[:, 0] == flat[:, -1]).all()):  # cheap look at two corners first
+    if not bool((flat[:, 0] == flat[:, -1]).all()):  # cheap check of two corners first
         return None
     low, high = flat.aminmax(dim=1)
     return tuple(float(value) for value in low) if bool((low == high).all()) else None

@@ -1,4 +1,4 @@
-"""A trained-model folder in memory: its plans, its labels and the networks of its folds, ready on a device."""
+"""Load a trained-model folder (plans, labels and the networks of its folds) onto a device, and predict with it."""
 
 from __future__ import annotations
 
@@ -25,20 +25,26 @@ from inference.nnunet.tiles import TILE_STEP, Planes, TileGrid, predict_planes
 log = logging.getLogger(__name__)
 
 CHECKPOINT_NAME = "checkpoint_final.pth"
-CUDA_BATCH = 4  # tiles at once to start with; halved when memory runs out
+CUDA_BATCH = 4  # tiles per batch at first; halved when memory runs out
 
 Fold = int | str
 
 
 class TrainedModel:
-    """One nnU-Net, warm. Several folds are averaged.
+    """One nnU-Net on a device, ready to predict. The logits of several folds are averaged.
 
     Parameters
     ----------
+    networks
+        One per fold.
     channels
-        Names of the input channels, out of ``channels.CHANNELS``.
+        Names of the input channels in ``channels.CHANNELS``.
+    mirroring_axes
+        Axes of the patch, 0 to 2, that training mirrored.
     use_mirroring
-        Average over all flips that training allowed: up to eight times the work for a little more accuracy.
+        Average over all flips along ``mirroring_axes``: up to eight times the work for a little more accuracy.
+    tile_step
+        Distance of neighbouring tiles as a fraction of the patch.
     """
 
     def __init__(
@@ -63,14 +69,25 @@ class TrainedModel:
         self._batch_size = CUDA_BATCH if device.type == "cuda" else 1
 
     def predict_labels(self, prepared: ModelInput) -> NDArray[np.uint8]:
-        """Labels of a volume that was prepared for this model, in the orientation and on the grid it came in."""
+        """Return the labels of a volume that was prepared for this model.
+
+        Returns
+        -------
+        NDArray
+            (z, y, x) uint8 on the grid and in the orientation of the voxels given to ``Preprocessing``.
+
+        Raises
+        ------
+        ResourcesExhaustedError
+            Memory ran out even with the smallest batch.
+        """
         result = SourceGridLabels(prepared, self.plans, self.labels)
         for planes in self.predict_logits(prepared):
             result.add(planes)
         return result.finish()
 
     def predict_logits(self, prepared: ModelInput) -> Iterator[Planes]:
-        """Logits on the model grid, plane by plane as they are finished."""
+        """Yield the logits on the model grid, planes in order, as soon as they are finished."""
         shape = prepared.values.shape
         grid = TileGrid((shape[1], shape[2], shape[3]), self.plans.patch_size, self._tile_step)
         return predict_planes(
@@ -79,7 +96,7 @@ class TrainedModel:
 
     @torch.inference_mode()
     def _predict_tiles(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Logits of a batch of tiles, in smaller batches or on the CPU when memory runs out."""
+        """Return the logits of some tiles; use smaller batches, then the CPU, when memory runs out."""
         while True:
             try:
                 batches = torch.split(tiles, self._batch_size)
@@ -92,7 +109,7 @@ class TrainedModel:
                 raise ResourcesExhaustedError("segmentation", tuple(tiles.shape[2:])) from error
 
     def _average(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Mean over folds and flips."""
+        """Return the mean logits over folds and flips."""
         total: torch.Tensor | None = None
         with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
             for network, axes in itertools.product(self._networks, self._flips):
@@ -104,13 +121,13 @@ class TrainedModel:
         return total.div_(count) if count > 1 else total
 
     def _retreat(self, tiles: torch.Tensor, error: torch.OutOfMemoryError) -> None:
-        """Halve the batch; after a batch of one, leave the accelerator for good."""
+        """Halve the batch size; if it is one already, move the model from the accelerator to the CPU for good."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if self._batch_size > 1:
             self._batch_size //= 2
         elif self.device.type != "cpu":
-            log.warning("accelerator has too little memory for one tile; this model stays on the CPU until a restart")
+            log.warning("accelerator has too little memory for one tile; the model runs on the CPU until a restart")
             self.device = torch.device("cpu")
             self._networks = [_placed(network, self.device) for network in self._networks]
         else:
@@ -132,16 +149,16 @@ def load_trained_model(
     Parameters
     ----------
     configuration
-        None takes the one that the checkpoint was trained with.
+        None for the one that the checkpoint was trained with.
     folds
-        None takes all numbered folds that have a checkpoint, or ``fold_all``.
+        None for all numbered folds that have a checkpoint or, if there are none, ``fold_all``.
     channels
-        None means the image alone.
+        None for the image alone.
 
     Raises
     ------
     ModelError
-        Anything in the folder is missing, wrong, unsupported or unsafe.
+        A file or entry of the folder is missing, wrong, unsupported or unsafe.
     """
     checkpoints = [read_checkpoint(path) for path in checkpoint_paths(folder, folds)]
     name = configuration or checkpoints[0].configuration
@@ -163,7 +180,7 @@ def load_trained_model(
 
 
 def checkpoint_paths(folder: Path, folds: Sequence[Fold] | None) -> list[Path]:
-    """Checkpoints of the chosen folds, or of all that are there."""
+    """Return the checkpoints of the chosen folds; of all numbered folds, or else ``fold_all``, if ``folds`` is None."""
     if folds is not None:
         return [folder / f"fold_{fold}" / CHECKPOINT_NAME for fold in folds]
     found = sorted(folder.glob(f"fold_*/{CHECKPOINT_NAME}"))
@@ -174,14 +191,14 @@ def checkpoint_paths(folder: Path, folds: Sequence[Fold] | None) -> list[Path]:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is the first CUDA device where there is one, else the CPU."""
+    """Return the torch device of that name; ``auto`` is the first CUDA device if there is one, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
 
 
 def _placed(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network on a device, in the layout that suits it."""
+    """Return the network on a device, with layers optimised for the CPU there."""
     network = network.to(device)
     return optimise_for_cpu(network) if device.type == "cpu" else network
 
@@ -193,7 +210,7 @@ def _network(plans: Plans, labels: Labels, checkpoint: Checkpoint) -> nn.Module:
 
 
 def _check_channels(folder: Path, plans: Plans, channels: Sequence[str]) -> None:
-    """Plans, dataset and model.yaml agree about the number of channels."""
+    """Raise unless plans.json, dataset.json and model.yaml agree on the number of channels."""
     names = channel_names(folder / "dataset.json")
     if len(names) != plans.n_channels:
         found, expected = f"{len(names)} channels", f"{plans.n_channels}, as plans.json normalises"
@@ -204,6 +221,6 @@ def _check_channels(folder: Path, plans: Plans, channels: Sequence[str]) -> None
 
 
 def _flips(axes: Sequence[int]) -> list[tuple[int, ...]]:
-    """Every combination of tile axes to flip, none first; axis 0 of the patch is axis 2 of a batch."""
+    """Return all combinations of batch axes to flip, no flip first; axis 0 of the patch is axis 2 of a batch."""
     shifted = [axis + 2 for axis in axes]
     return [chosen for count in range(len(shifted) + 1) for chosen in itertools.combinations(shifted, count)]
