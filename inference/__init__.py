@@ -1,1 +1,1 @@
-"""Series and NIfTI files to volumes, volumes to masks and verdicts; knows no DICOM network and no store."""
+"""Read series and NIfTI files as volumes, and derive masks and verdicts from them, without DICOM network or store."""

@@ -1,6 +1,6 @@
-"""Taking in a model of others: a plain nnU-Net export, zipped or as a folder, becomes a folder with a ``model.yaml``.
+"""Add a third-party model: turn a plain nnU-Net export, a zip or a folder, into a folder with a ``model.yaml``.
 
-Only plans.json, dataset.json and the checkpoints are copied; nothing of the export is run, and no name in a zip can
+Only plans.json, dataset.json and the checkpoints are copied. No code of the export is run, and no name in a zip can
 lead outside the destination.
 """
 
@@ -45,22 +45,28 @@ def add_model(
     version: str = "unknown",
     licence: str = "",
 ) -> ModelSpec:
-    """Copy a trained model to ``destination``, prove that it loads, and describe it in a ``model.yaml``.
+    """Copy a trained model to ``destination``, check that it loads, and describe it in a ``model.yaml``.
 
     Parameters
     ----------
+    role
+        ``foreground`` or ``anonymized``.
     path
         A trained-model folder, a folder above it, or a zip of either.
     labels
-        nnU-Net's integers under our names (those of ``inference.models.ROLE_LABELS``). None takes them
-        from dataset.json where that is clear, or from the model.yaml that came with the model.
+        nnU-Net's integers by label name (names of ``inference.models.ROLE_LABELS``). None takes them from the
+        model.yaml that came with the model, or else from dataset.json if its labels are unambiguous.
     destination
-        Folder to make; it must not exist.
+        Folder to create; it must not exist.
+    name
+        Name of the model in results; None for the name of the file or folder.
+    version, licence
+        Text for model.yaml.
 
     Raises
     ------
     ModelError
-        The model is broken, unsafe or unsupported, or it is not clear which labels are meant; nothing is left behind.
+        The model is broken, unsafe or unsupported, or its labels are ambiguous. ``destination`` is not created then.
     """
     if role not in ROLES:
         raise ModelKeyError(str(path), "role", role, f"one of {', '.join(ROLES)}")
@@ -100,7 +106,7 @@ def find_trained_model(source: Path) -> Path:
 
 
 def _unpack(archive: Path, target: Path) -> Path:
-    """Unpack the files of interest of a zip, checked by name, kind and size before anything is written."""
+    """Unpack the model files of a zip; names, kinds and sizes are checked before a file is written."""
     with zipfile.ZipFile(archive) as bundle:
         members = bundle.infolist()
         if len(members) > MAX_MEMBERS:
@@ -129,7 +135,7 @@ def _check_member(archive: Path, member: zipfile.ZipInfo, name: PurePosixPath) -
 
 
 def _write_member(bundle: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path, archive: Path, budget: int) -> int:
-    """Write one member and return its size, counted as it comes: what the header says may be a lie."""
+    """Write one member and return its size, counted while reading because the size in the header may be wrong."""
     written = 0
     try:
         with bundle.open(member) as source, place.open("wb") as sink:
@@ -144,7 +150,7 @@ def _write_member(bundle: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path,
 
 
 def _copy(folder: Path, staged: Path) -> None:
-    """Copy what prediction needs, and nothing else."""
+    """Copy only the files that prediction needs."""
     files = [folder / "plans.json", folder / "dataset.json", *checkpoint_paths(folder, None)]
     if (folder / MODEL_FILE).is_file():
         files.append(folder / MODEL_FILE)
@@ -189,12 +195,18 @@ def _describe(
 
 
 def name_of_model(path: Path) -> str:
-    """Name of a model after the file or folder that it came in."""
+    """Return the default name of a model: that of its file without suffix, or of its folder."""
     return path.stem if path.is_file() else path.resolve().name
 
 
 def _labels_for_role(role: str, dataset: Path) -> dict[str, tuple[int, ...]]:
-    """Guess which labels of a dataset.json serve a role: those with our names, or the only one there is."""
+    """Choose the labels of a dataset.json for a role: those named as in ``ROLE_LABELS``, or else the only one.
+
+    Raises
+    ------
+    ModelKeyError
+        There are several labels and none has a known name.
+    """
     labels = read_labels(dataset)
     named = {name: labels.values[name] for name in ROLE_LABELS[role] if name in labels.values}
     if named:

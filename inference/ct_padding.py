@@ -1,7 +1,8 @@
-"""What lies below air in a CT: -2000, -3024 and the like, which scanners write around the circle that they scanned.
+"""Raise CT padding to the value of air.
 
-There is nothing darker than air, -1000 HU; stored values begin at -1024. To a network that looks at the whole range,
-and to everything that measures air, such a corner makes air and body alike, so that the circle passes for a body.
+Scanners write values such as -2000 or -3024 outside the reconstructed circle. Nothing is darker than air, -1000 HU
+(stored values begin at -1024 HU). Compared with the padding, air and body look alike: a network that uses the whole
+range of values, or a measurement of air, then takes the whole circle for the body.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from numpy.typing import NDArray
 from inference.series.missing import LOWEST_AIR_HU
 
 AIR_HU, SOFT_TISSUE_HU = (LOWEST_AIR_HU, -900.0), (-150.0, 150.0)
-LEAST_SHARE = 0.03  # of the voxels that are no padding; MR that happens to reach so low is spread more evenly
-EVERY = 4  # voxels along each axis are enough to tell
+LEAST_SHARE = 0.03  # of the voxels that are not padding; MR values that happen to be so low are spread more evenly
+EVERY = 4  # every fourth voxel along each axis is enough to decide
 
 
 def without_ct_padding(voxels: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
-    """The values with padding raised to air; the same array where there is none.
+    """Return the voxels with padding raised to air; the same array if there is no padding.
 
     Parameters
     ----------
     voxels
-        Hounsfield units for CT.
+        (slice, row, column), in Hounsfield units for CT.
     modality
-        Of the source; where it is empty, as for NIfTI, the values tell.
+        Modality of the source. If it is empty, as for NIfTI, the values decide whether this is a CT.
     """
     if modality not in ("CT", "") or not voxels.size or float(voxels.min()) >= LOWEST_AIR_HU:
         return voxels
@@ -34,7 +35,7 @@ def without_ct_padding(voxels: NDArray[np.float32], modality: str) -> NDArray[np
 
 
 def _are_hounsfield_units(voxels: NDArray[np.float32]) -> bool:
-    """Whether air and soft tissue are both there."""
+    """Whether enough voxels have the Hounsfield units of air, and enough those of soft tissue."""
     scanned = voxels[voxels >= LOWEST_AIR_HU]
     return scanned.size > 0 and all(
         float(np.mean((scanned >= lowest) & (scanned <= highest))) >= LEAST_SHARE

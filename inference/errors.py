@@ -1,8 +1,8 @@
-"""What can go wrong between a file and a mask.
+"""Base classes of the errors raised between reading a file and writing a mask.
 
-``Refused``: this input will never work. ``Transient``: the same input may work later. Anything that is neither is a
-defect of ours. Every leaf has a stable ``code`` and a message that names the thing, the value found, the value
-expected and the way out. Facts are kept in ``args``, so that errors pickle.
+``Refused``: this input will never work. ``Transient``: the same input may work later. Any other exception is a bug of
+this package. Every concrete class has a stable ``code``; its message names the thing, the value found, the value
+expected and what to do. Facts are kept in ``args``, so that errors can be pickled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class InferenceError(Exception):
 
 
 class Refused(InferenceError):
-    """The input will never work; trying again cannot help."""
+    """The input will never work; retrying cannot help."""
 
 
 class Transient(InferenceError):

@@ -1,4 +1,4 @@
-"""Load the networks that a model folder describes, after every file was compared with its SHA-256."""
+"""Load the networks of a model folder after checking the SHA-256 of every file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inference.nnunet.trained_model import TrainedModel, load_trained_model
 
 
 def load_model(spec: ModelSpec, *, device: torch.device, use_mirroring: bool = False) -> TrainedModel:
-    """Check the files and load the networks to a device.
+    """Check the files of a model and load its networks onto a device.
 
     Raises
     ------
@@ -34,14 +34,20 @@ def load_model(spec: ModelSpec, *, device: torch.device, use_mirroring: bool = F
 
 
 def verify_model(folder: Path) -> ModelSpec:
-    """Prove that a model folder can be used: every file as named, and the weights load."""
+    """Check that a model folder can be used: checksums match and the weights load.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, differs from model.yaml, or cannot be used.
+    """
     spec = read_model_spec(folder)
     load_model(spec, device=torch.device("cpu"))
     return spec
 
 
 def check_files(spec: ModelSpec) -> None:
-    """Compare every file with the SHA-256 in model.yaml."""
+    """Raise ChecksumMismatchError if the SHA-256 of a file differs from the one in model.yaml."""
     for name, expected in spec.sha256.items():
         found = file_sha256(spec.folder / name)
         if found != expected:
@@ -49,7 +55,7 @@ def check_files(spec: ModelSpec) -> None:
 
 
 def _check_labels(spec: ModelSpec, labels: Labels) -> None:
-    """Every integer in model.yaml is one that the network can write."""
+    """Raise ModelKeyError if model.yaml names an integer that the network cannot return."""
     known = set(labels.region_order or range(labels.n_heads))
     for name, values in spec.labels.items():
         if not set(values) <= known:

@@ -1,8 +1,9 @@
-"""Describe a model: a trained-model folder with a ``model.yaml`` that says what the model is for.
+"""Read the description of a model: a trained-model folder with a ``model.yaml``.
 
-``model.yaml`` names the role, the labels, the input channels and the SHA-256 of every file. Models of others come
-without one; ``add_model`` checks such a folder or zip, copies what prediction needs and writes it. Nothing here imports
-PyTorch: a process that only has to know which models are in use stays small. `inference.load_model` loads them.
+``model.yaml`` names the role, the labels, the input channels and the SHA-256 of every file. Third-party models come
+without one; ``add_model`` checks such a folder or zip, copies what prediction needs and writes it. This module does not
+import PyTorch, so that a process that only needs to know which models are in use stays small. `inference.load_model`
+loads them.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from inference.nnunet.errors import ModelFileMissingError, ModelKeyError
 
 MODEL_FILE = "model.yaml"
 ROLES = ("foreground", "anonymized")
-# What the labels of a role may be called; anything else in a network is ignored.
+# Allowed names for the labels of a role; other labels of a network are ignored.
 ROLE_LABELS: Mapping[str, tuple[str, ...]] = {
     "foreground": ("foreground",),
     "anonymized": ("removed", "smoothed", "replaced", "altered", "anonymized"),
 }
-STILL_BODY = frozenset({"smoothed", "replaced", "altered"})  # tissue is there, only not the person's own
-# What a result can say of its model: a DICOM long string (LO, PS3.5 6.2) in the default repertoire, one value.
+STILL_BODY = frozenset({"smoothed", "replaced", "altered"})  # still shows tissue, though not the person's own
+# Text that a result can hold: one value of a DICOM long string (LO, PS3.5 6.2) in the default repertoire.
 _LONG_STRING = re.compile(r"[ -\[\]-~]{1,64}")
-# Both hedge on intact faces; in the mask only where model.yaml lists them under mask_labels.
+# Networks write these two on intact faces too; they are part of the mask only if model.yaml lists them in mask_labels.
 NOT_IN_MASK = frozenset({"altered", "replaced"})
 
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """What results say about the model that made them."""
+    """How results identify the model that made them."""
 
     role: str
     name: str
@@ -44,16 +45,20 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model folder, as its model.yaml describes it.
+    """Content of a model folder's model.yaml.
 
     Attributes
     ----------
     labels
-        nnU-Net's integers under each of our names.
+        nnU-Net's integers by label name.
     mask_labels
-        Names whose voxels make the mask.
+        Names of the labels whose voxels make up the mask.
+    channels
+        Names in ``inference.nnunet.channels.CHANNELS``.
     refine
-        Whether masks are refined on the source grid, and padding in CT is raised to air before the network looks.
+        Whether masks are refined on the source grid, and CT padding is raised to air before prediction.
+    sha256
+        Hexadecimal digests by file name relative to ``folder``.
     """
 
     identity: ModelIdentity
@@ -70,17 +75,17 @@ class ModelSpec:
 
     @property
     def mask_values(self) -> tuple[int, ...]:
-        """nnU-Net's integers that make the mask."""
+        """nnU-Net's integers of the labels in the mask."""
         return tuple(sorted({value for name in self.mask_labels for value in self.labels[name]}))
 
     @property
     def altered_values(self) -> tuple[int, ...]:
-        """Those of them that mean tissue which a tool blurred or replaced."""
+        """Those of ``mask_values`` that mean tissue which a tool blurred or replaced."""
         return self._mask_values_of(STILL_BODY)
 
     @property
     def smoothed_values(self) -> tuple[int, ...]:
-        """Those of them that mean tissue which a tool made smooth, so that its values can confirm it."""
+        """Those of ``mask_values`` that mean tissue which a tool smoothed, so that voxel values can confirm it."""
         return self._mask_values_of(frozenset({"smoothed"}))
 
     def _mask_values_of(self, names: frozenset[str]) -> tuple[int, ...]:
@@ -89,12 +94,12 @@ class ModelSpec:
 
 
 def read_model_spec(folder: Path, *, may_link: bool = False) -> ModelSpec:
-    """Read the ``model.yaml`` of a folder; the files that it names must exist, their content is not looked at.
+    """Read the ``model.yaml`` of a folder; the files that it names must exist, but are not read.
 
     Parameters
     ----------
     may_link
-        Whether files may be reached through links inside the folder, as installers of Python packages make them.
+        Whether files may be symbolic links inside the folder, as some installers of Python packages create them.
 
     Raises
     ------
@@ -133,12 +138,12 @@ def read_model_spec(folder: Path, *, may_link: bool = False) -> ModelSpec:
 
 
 def reference_model(role: str) -> ModelSpec:
-    """Give the model that comes with the package for a role."""
+    """Return the model for a role that comes with the package."""
     return read_model_spec(Path(str(resources.files("inference"))) / "reference" / role, may_link=True)
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal; raise ModelFileMissingError if it does not exist."""
     if not path.is_file():
         raise ModelFileMissingError(str(path), "its checksum in model.yaml")
     with path.open("rb") as stream:
@@ -146,21 +151,21 @@ def file_sha256(path: Path) -> str:
 
 
 def text_for_results(node: Node) -> str:
-    """Return a name or version that results can carry."""
+    """Return a name or version as text that fits into results; raise ModelKeyError if it does not."""
     if not _LONG_STRING.fullmatch(node.text()):
         raise node.wrong("1 to 64 ASCII characters, no backslash")
     return node.text()
 
 
 def _digest(sha256: Mapping[str, str], model_file: Path) -> str:
-    """SHA-256 of what ``sha256sum`` prints for all files, sorted by name."""
+    """Return the SHA-256 of the text that ``sha256sum`` prints for all files, sorted by name."""
     named = {**sha256, MODEL_FILE: file_sha256(model_file)}
     listing = "".join(f"{named[name]}  {name}\n" for name in sorted(named))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _checksums(folder: Path, node: Node) -> dict[str, str]:
-    """File names and digests, for files inside the folder only."""
+    """Return digests by file name; raise ModelError for files that are missing or outside the folder."""
     found = {}
     for name, digest in node.nodes():
         if Path(name).is_absolute() or ".." in Path(name).parts:

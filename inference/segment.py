@@ -1,4 +1,4 @@
-"""The one public call: a volume and two warm models in, both masks on the source grid and a verdict out."""
+"""The public entry point: segment a volume with two loaded models into masks on the source grid and a verdict."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OnStage = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
-    """A model and what its folder says about it."""
+    """A model in memory and its description."""
 
     spec: ModelSpec
     network: TrainedModel
@@ -51,7 +51,7 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Models:
-    """Both models, warm on one device."""
+    """Both models, loaded on one device."""
 
     foreground: LoadedModel
     anonymized: LoadedModel
@@ -59,7 +59,7 @@ class Models:
 
     @property
     def identities(self) -> tuple[ModelIdentity, ModelIdentity]:
-        """What results say about the models that made them."""
+        """How results identify the models that made them: foreground, anonymized."""
         return self.foreground.spec.identity, self.anonymized.spec.identity
 
 
@@ -70,12 +70,14 @@ class Segmentation:
     Attributes
     ----------
     foreground, anonymized
-        (slice, row, column) on the grid of the source volume; ``source.frames`` takes them to the frames.
+        (slice, row, column) masks on the grid of the source volume; ``source.frames`` maps them to the frames.
     decided_by
-        For each role, what drew the final contour: ``network``, ``native-evidence`` or ``value-statistics``;
-        ``no-signal`` where there was nothing to look at.
+        For each role, what determined the final contour: ``network``, ``native-evidence`` or ``value-statistics``;
+        ``no-signal`` if the volume is constant.
     timings_s
         Seconds per stage, in order.
+    remarks
+        Remarks about the source, and about voxels that were left out of a mask.
     """
 
     foreground: Mask
@@ -90,12 +92,14 @@ class Segmentation:
 def load_models(
     foreground: ModelSpec, anonymized: ModelSpec, *, device: str = "auto", use_mirroring: bool = False
 ) -> Models:
-    """Load both models, checked against their checksums.
+    """Load both models and check them against their checksums.
 
     Parameters
     ----------
     device
-        ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+        ``auto`` (CUDA if available), ``cpu``, ``cuda`` or ``cuda:1``.
+    use_mirroring
+        Average the predictions over flips: slower and slightly more accurate.
 
     Raises
     ------
@@ -117,14 +121,14 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
     Parameters
     ----------
     on_stage
-        Called with the name of each stage as it begins; the names are the keys of ``timings_s``.
+        Called with the name of each stage when it begins; the names are the keys of ``timings_s``.
 
     Raises
     ------
     FieldOfViewError
-        The volume has a size that no person has.
+        The size of the volume is impossible for a scan of a person.
     SeriesTooLargeError
-        A model's grid over the volume has more voxels than fit.
+        Resampled to a model's grid, the volume has too many voxels.
     ResourcesExhaustedError
         Memory ran out even with the smallest batch on the CPU.
     """
@@ -175,7 +179,7 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
 
 
 def _nothing_seen(source: SourceVolume, models: Models, remarks: tuple[Remark, ...]) -> Segmentation:
-    """Result for a volume of one value: no body, no area, and no face that could be recognised."""
+    """Return the result for a constant volume: empty masks, and no face that could be recognised."""
     empty = np.zeros(source.volume.spatial_shape, bool)
     text = "no signal: every voxel holds the same value, but for a speck; no model was asked"
     return Segmentation(
@@ -190,7 +194,7 @@ def _nothing_seen(source: SourceVolume, models: Models, remarks: tuple[Remark, .
 
 
 def _doubted(verdict: Verdict, doubts: tuple[Remark, ...]) -> Verdict:
-    """A verdict that lets nothing out where the scale of the volume is doubtful; a face that was seen stays one."""
+    """Return ``indeterminate`` if the scale of the volume is doubtful; ``face_present`` stays as it is."""
     if not doubts or verdict.verdict is SeriesVerdict.FACE_PRESENT:
         return verdict
     reasons = (*(doubt.text for doubt in doubts), *verdict.reasons)
@@ -198,7 +202,7 @@ def _doubted(verdict: Verdict, doubts: tuple[Remark, ...]) -> Verdict:
 
 
 def _judge(masks: Mapping[str, Mask], source: SourceVolume) -> tuple[Verdict, SegmentationFacts]:
-    """The verdict on both masks, and what it was drawn from."""
+    """Return the verdict on both masks, and the facts it is based on."""
     geometry = source.volume.get_geometry()
     canonical = reorientation_of(geometry)
     facts = gather_facts(
@@ -210,10 +214,10 @@ def _judge(masks: Mapping[str, Mask], source: SourceVolume) -> tuple[Verdict, Se
 
 
 def _leave_out_missing_area(masks: dict[str, Mask], source: SourceVolume) -> tuple[Remark, ...]:
-    """Take voxels without a number out of an area that does not cover the face, and say how much it was.
+    """Remove voxels without a number from an anonymised area that does not cover the face, and return a remark.
 
-    Where all air holds no number, one value fills it, as a tool's would. What a tool took away is found by its shape
-    then, and it is large; small proposals are air.
+    If all air is without numbers, it is filled with one value and looks like a tool's fill. An area that a tool really
+    removed is then recognised by its shape and is large; small proposals are air.
     """
     if source.missing is None or not (masks["anonymized"] & source.missing).any():
         return ()
@@ -224,12 +228,12 @@ def _leave_out_missing_area(masks: dict[str, Mask], source: SourceVolume) -> tup
 
 
 def is_area_without_face(verdict: Verdict, facts: SegmentationFacts) -> bool:
-    """Whether anonymised area can't be right: more body than a head has, and no face in view."""
+    """Whether the anonymised area must be wrong: there is more body than a head has, and no face in view."""
     return verdict.verdict is SeriesVerdict.NOT_APPLICABLE and facts.foreground_ml > LARGEST_HEAD_ML
 
 
 def _mask_of(labels: NDArray[np.uint8], mask_values: Iterable[int]) -> Mask:
-    """Voxels with one of the values; plane by plane, because numpy looks values up by indices of 64 bits."""
+    """Return the mask of voxels with one of the values, plane by plane because numpy needs 64-bit indices for it."""
     is_mask = np.zeros(256, bool)
     is_mask[list(mask_values)] = True
     mask = np.empty(labels.shape, bool)
@@ -239,7 +243,7 @@ def _mask_of(labels: NDArray[np.uint8], mask_values: Iterable[int]) -> Mask:
 
 
 def _leave_out_area_without_face(masks: dict[str, Mask], source: SourceVolume) -> tuple[Remark, ...]:
-    """Empty the anonymised area of a body without a face, and say how much it was."""
+    """Empty the anonymised area of a body without a face, and return a remark with its volume."""
     left_out_ml = np.count_nonzero(masks["anonymized"]) * source.volume.voxel_volume / 1000.0
     if left_out_ml == 0.0:
         return ()
@@ -255,7 +259,7 @@ def _refine(
     masks: dict[str, Mask],
     altered: Mapping[str, Mask],
 ) -> dict[str, str]:
-    """Replace the masks of models that are refined; say what decided each."""
+    """Replace the masks of models with ``refine`` set; return for each role what determined the contour."""
     geometry = source.volume.get_geometry()
     canonical = reorientation_of(geometry)
     body, area = (np.ascontiguousarray(canonical.to_canonical(masks[role])) for role in ("foreground", "anonymized"))
@@ -275,7 +279,7 @@ def _refine(
 
 
 class _SharedInputs:
-    """One volume as models want it: turned, and with or without padding; each made when first needed."""
+    """Inputs of the models from one volume: reoriented, with or without padding, each made when first needed."""
 
     def __init__(self, source: SourceVolume, device: torch.device) -> None:
         self._source = source
@@ -285,13 +289,13 @@ class _SharedInputs:
         self._made: dict[tuple[bool, bool], tuple[Reorientation, Preprocessing]] = {}
 
     def unpadded(self) -> NDArray[np.float32]:
-        """(slice, row, column) of the source, padding in CT raised to air."""
+        """Return the source's voxels (slice, row, column) with CT padding raised to air."""
         if self._unpadded is None:
             self._unpadded = without_ct_padding(self._voxels, self._source.modality)
         return self._unpadded
 
     def for_model(self, model: LoadedModel) -> tuple[Reorientation, Preprocessing]:
-        """How the volume is turned for this model, and what was already computed for it."""
+        """Return the reorientation for this model, and the preprocessing it shares with others."""
         is_ras, is_refined = model.network.plans.is_ras, model.spec.refine
         if (is_ras, is_refined) not in self._made:
             geometry = self._source.volume.get_geometry()
@@ -303,12 +307,12 @@ class _SharedInputs:
         return self._made[is_ras, is_refined]
 
     def forget(self) -> None:
-        """Let go of what was prepared."""
+        """Free the memory of the prepared inputs."""
         self._made.clear()
 
 
 class _StageClock:
-    """Announces stages and measures them."""
+    """Announce stages and measure how long they take."""
 
     def __init__(self, on_stage: OnStage | None) -> None:
         self._on_stage = on_stage
@@ -316,7 +320,7 @@ class _StageClock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure one stage."""
+        """Measure one stage as a context manager."""
         if self._on_stage is not None:
             self._on_stage(name)
         started_at = time.perf_counter()

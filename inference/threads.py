@@ -1,4 +1,4 @@
-"""How the threads of PyTorch wait for each other."""
+"""Set how the threads of PyTorch wait for each other."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ WAIT_POLICY = "OMP_WAIT_POLICY"
 
 
 def let_threads_sleep() -> bool:
-    """Have the threads of PyTorch sleep while they wait, instead of spinning.
+    """Make the threads of PyTorch sleep instead of spin while they wait.
 
-    A thread that spins holds a core. Where anything else wants one (the node's own receiver, another job), the thread
-    that all the others wait for is the one that doesn't run, and segmentation takes more than twice as long.
+    A spinning thread occupies a core. If another process needs it (the node's receiver, another job), the thread that
+    all others wait for does not run, and segmentation takes more than twice as long.
 
-    OpenMP reads its environment when it is loaded: call this before PyTorch is imported. What the environment already
-    says stays.
+    OpenMP reads its environment when it is loaded, so call this before PyTorch is imported. A policy that is already
+    set in the environment is kept.
 
     Returns
     -------
     bool
-        False where PyTorch was imported before, so that nothing can be changed.
+        False if PyTorch was imported before, so that nothing could be changed.
     """
     if "torch" in sys.modules:
         return False

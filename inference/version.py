@@ -1,6 +1,6 @@
-"""Version of the segmentation, without imports: a process that loads no model needs it for the pipeline digest."""
+"""Version of the segmentation, in a module without imports for processes that load no model."""
 
 from typing import Final
 
-# Raised whenever the same volume and models would give other masks or another verdict; part of the pipeline digest.
+# Raise it whenever the same volume and models lead to other masks or another verdict; part of the pipeline digest.
 SEGMENTATION_VERSION: Final = "9"

@@ -1,1 +1,1 @@
-"""The judge: a second network that sees stored values at native voxels, with the 3 mm networks' answers as context."""
+"""The judge: a second network that sees stored values of single voxels, with the output of the 3 mm networks."""

@@ -1,7 +1,7 @@
-"""What the judge sees: stored values at native voxels, measured so that contrast, unit and noise level don't matter.
+"""Compute the judge's input channels from stored values, so that contrast, unit and noise level don't matter.
 
-Windows are in voxels, because what tools write (equal values, noise, smoothing) is a matter of voxels. Everything that
-is compared with the scan's own tissue or air is measured in the region itself.
+Window sizes are in voxels, because the traces of defacing tools (equal values, noise, smoothing) are a property of
+voxels. The scan's own tissue and air, which values are compared with, are measured in the same region.
 """
 
 from __future__ import annotations
@@ -36,32 +36,36 @@ CHANNEL_NAMES = (
     "unlike_air",
 )
 TISSUE_PERCENTILE = 70.0
-AIR_HEIGHT_MM = 8.0  # above the body's surface values are the air's
-EVERY = 3  # of the voxels of tissue and air are enough for a median
-CONSTANT_FROM = 5.5  # of six neighbours
-LEAST_VALUES, MOST_VALUES = 60, 200_000  # of a sample that is compared
+AIR_HEIGHT_MM = 8.0  # voxels farther than this from the body are air
+EVERY = 3  # every third voxel of tissue and air is enough for a median
+CONSTANT_FROM = 5.5  # equal neighbours, of six
+LEAST_VALUES, MOST_VALUES = 60, 200_000  # size of a sample that is compared
 N_BINS = 48
 LARGEST_EVIDENCE = 4.0  # of one voxel, as a natural logarithm
 FILL_SHARE, DOMINANCE = 0.2, 3.0  # of the core's values, as in inference.refine.anonymized
-SURE_FROM, SURE_SHARE = 0.5, 0.6  # of probability: what was found surely
-FAR_BELOW = 0.05  # of probability: what was surely not
-LEAST_FOUND = 0.1  # of probability; below it nothing was found that could be compared
+SURE_FROM, SURE_SHARE = 0.5, 0.6  # probability of a change, absolute and as a share of the maximum: certainly changed
+FAR_BELOW = 0.05  # probability of a change: certainly unchanged
+LEAST_FOUND = 0.1  # if no voxel has this probability of a change, there is nothing to compare
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """A region of a volume as the judge gets it.
+    """Input data of the judge: one region of a volume.
 
     Attributes
     ----------
     voxels
         (slice, row, column) stored values of the region.
     depth_mm
-        Below the surface of the body as the 3 mm network found it, negative outside.
+        (slice, row, column) depth below the surface of the 3 mm network's body, negative outside.
     context
         (4, slice, row, column) probabilities of the 3 mm network: background, removed, smoothed, replaced.
     window
-        Where the region lies in its volume, which the landmarks refer to.
+        Position of the region in its volume.
+    landmarks
+        In the coordinates of the volume, not of the region.
+    spacing_mm
+        Along (slice, row, column).
     """
 
     voxels: Field
@@ -73,12 +77,13 @@ class View:
 
 
 def judge_channels(view: View, found: Field | None = None) -> Field:
-    """Channels in the order of ``CHANNEL_NAMES``: (channel, slice, row, column) float32.
+    """Return the channels, (channel, slice, row, column) float32 in the order of ``CHANNEL_NAMES``.
 
     Parameters
     ----------
     found
-        Probability that a voxel was changed, to compare the values there with others; the 3 mm network's when left out.
+        (slice, row, column) probability that a voxel was changed; values there are compared with others. None for that
+        of the 3 mm network.
     """
     body, air = view.depth_mm > 0, view.depth_mm < -AIR_HEIGHT_MM
     unit = _unit(view.voxels, body, air)
@@ -97,14 +102,22 @@ def judge_channels(view: View, found: Field | None = None) -> Field:
 
 
 def with_appearance(channels: Field, view: View, found: Field) -> Field:
-    """The same channels with values compared against another answer."""
+    """Return a copy of ``channels`` whose comparisons of values use another probability of change.
+
+    Parameters
+    ----------
+    channels
+        (channel, slice, row, column) as ``judge_channels`` returns them.
+    found
+        (slice, row, column) probability that a voxel was changed.
+    """
     refreshed = channels.copy()
     refreshed[-3:] = _appearance(view.voxels, view.depth_mm > 0, found)
     return refreshed
 
 
 def _unit(voxels: Field, body: Mask, air: Mask) -> Field:
-    """Values with air at 0 and bright tissue at 1."""
+    """Return the values scaled so that air is at 0 and bright tissue at 1."""
     outside, inside = voxels[air][::EVERY], voxels[body][::EVERY]
     low = float(np.median(outside)) if outside.size else float(voxels.min())
     high = float(np.percentile(inside, TISSUE_PERCENTILE)) if inside.size else low + 1.0
@@ -112,7 +125,7 @@ def _unit(voxels: Field, body: Mask, air: Mask) -> Field:
 
 
 def _local(voxels: Field, unit: Field, body: Mask) -> list[Field]:
-    """Channels value to noise: what a few voxels around each one show."""
+    """Return the channels ``value`` to ``noise``, which depend on a few voxels around each one."""
     variance = {size: _variance(unit, size) for size in (3, 5)}
     equal, steps, squared, laplacian, turns = _differences(voxels, unit)
     ratio = np.minimum(np.divide(turns, steps, out=np.zeros_like(steps), where=steps > 1e-6), 3)
@@ -132,7 +145,11 @@ def _local(voxels: Field, unit: Field, body: Mask) -> list[Field]:
 
 
 def _differences(voxels: Field, unit: Field) -> tuple[Field, Field, Field, Field, Field]:
-    """Equal neighbours (0 to 6), mean step, squared steps, Laplacian, and the middle one of the axes' turns."""
+    """Return differences between neighbouring voxels, each as an array in the shape of ``voxels``.
+
+    In order: number of equal face neighbours (0 to 6), mean absolute step, sum of squared steps, Laplacian, and the
+    median over the axes of the absolute second difference (turn).
+    """
     equal, steps, squared, laplacian = np.zeros((4, *voxels.shape), np.float32)
     turns: list[Field] = []
     for axis in range(3):
@@ -155,20 +172,20 @@ def _differences(voxels: Field, unit: Field) -> tuple[Field, Field, Field, Field
 
 
 def _sides(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...], tuple[slice, ...]]:
-    """Index of all voxels but the last along an axis, of those that have two neighbours, of all but the first."""
+    """Return three indices: all voxels but the last along an axis, those with two neighbours, all but the first."""
     parts = (slice(None, -1), slice(1, -1), slice(1, None))
     lower, middle, upper = (tuple(part if other == axis else slice(None) for other in range(3)) for part in parts)
     return lower, middle, upper
 
 
 def _log_share(voxels: Field) -> Field:
-    """Logarithm of the share of voxels that hold exactly this value."""
+    """Return the decimal logarithm of the share of voxels that hold exactly the same value as each voxel."""
     _, places, counts = np.unique(voxels, return_inverse=True, return_counts=True)
     return np.log10(1e-5 + counts / voxels.size).astype(np.float32)[places.reshape(voxels.shape)]
 
 
 def _places(view: View) -> list[Field]:
-    """Millimetres below the vertex, behind the forehead and beside the midline, as hundredths, for broadcasting."""
+    """Return three broadcastable fields: distance in units of 100 mm below vertex, behind forehead and from midline."""
     marks = (view.landmarks.vertex_mm, view.landmarks.forehead_mm, view.landmarks.midline_mm)
     along = []
     for axis, (part, step, mark) in enumerate(zip(view.window, view.spacing_mm, marks, strict=True)):
@@ -179,7 +196,11 @@ def _places(view: View) -> list[Field]:
 
 
 def _appearance(voxels: Field, body: Mask, likely: Field) -> list[Field]:
-    """Equality with the value that was written, and how unlike tissue's and air's the values around are."""
+    """Return the channels ``equal``, ``unlike_tissue`` and ``unlike_air``.
+
+    The first marks voxels with the constant value that a tool wrote. The others say how much more likely the values
+    nearby are in changed voxels than in tissue, or in air.
+    """
     highest = float(likely.max())
     if highest < LEAST_FOUND:
         return [np.zeros(voxels.shape, np.float32)] * 3
@@ -197,7 +218,10 @@ def _appearance(voxels: Field, body: Mask, likely: Field) -> list[Field]:
 
 
 def _log_ratio(voxels: Field, core: Mask, others: Mask) -> Field:
-    """Logarithm of how much likelier a value is in the core than among others; 0 where there are too few of either."""
+    """Return for each voxel the log ratio of its value's frequency in the core to that among others.
+
+    All zeros if there are too few voxels of either.
+    """
     inside, outside = voxels[core], voxels[others]
     if min(inside.size, outside.size) < LEAST_VALUES:
         return np.zeros(voxels.shape, np.float32)
@@ -210,25 +234,25 @@ def _log_ratio(voxels: Field, core: Mask, others: Mask) -> Field:
 
 
 def _bin_shares(values: Field, bounds: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How often values fall between the bounds; neighbouring bins lend each other a little, and none is empty."""
+    """Return the smoothed share of values in each bin between the bounds; no share is zero."""
     counts = np.bincount(np.searchsorted(bounds, values, side="right"), minlength=bounds.size + 1).astype(np.float64)
     counts = ndimage.gaussian_filter1d(counts, 0.7, mode="nearest") + 1 + 0.001 * values.size / N_BINS
     return np.asarray(counts / counts.sum())
 
 
 def _variance(values: Field, size: int) -> Field:
-    """Variance in a box."""
+    """Return the local variance in a cube of ``size`` voxels."""
     mean = _box(values, size)
     return np.maximum(_box(values * values, size) - mean * mean, 0)
 
 
 def _box(values: Field, size: int) -> Field:
-    """Mean in a box; the array's edge is mirrored."""
+    """Return the local mean in a cube of ``size`` voxels; the array is mirrored at its edges."""
     return np.asarray(ndimage.uniform_filter(values, size), dtype=np.float32)
 
 
 def _smooth(values: Field, size: int) -> Field:
-    """Mean in a box, twice."""
+    """Return the local mean, applied twice."""
     return _box(_box(values, size), size)
 
 

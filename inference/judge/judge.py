@@ -1,4 +1,4 @@
-"""A volume through the judge: its region at native voxels, two rounds, probabilities on the source grid."""
+"""Apply the judge to a volume: two rounds on a region at full resolution, probabilities on the source grid."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from inference.judge.context import depth_in, resampled
 from inference.judge.region import Window, find_landmarks, region_of
 from inference.refine.grids import Field, Mask, Spacing
 
-FINEST_MM = 0.9  # finer axes are read in strides, so that values stay exact
+FINEST_MM = 0.9  # along a finer axis every second voxel is read, so that values stay exact
 POOL = 8  # the network halves its input three times
-HALO = 32  # planes; what is farther away does not reach a voxel
-MAX_VOXELS, LEAST_PLANES = 6_000_000, 16  # that the network sees at once, for its memory; of a slab without its halo
-SURE_OF_SOMETHING = 0.5  # of probability; below it everywhere there is no second round
+HALO = 32  # planes; voxels farther away have no influence
+MAX_VOXELS = 6_000_000  # that the network sees at once; limits its memory
+LEAST_PLANES = 16  # of a slab without its halo
+SURE_OF_SOMETHING = 0.5  # if no voxel has this probability of a change, there is no second round
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,23 +31,25 @@ class Judgement:
 
     @property
     def changed(self) -> Field:
-        """Probability of any change."""
+        """Probability (slice, row, column) of any change."""
         return np.asarray(1 - self.probabilities[0], dtype=np.float32)
 
 
 def strides_of(spacing_mm: Spacing) -> tuple[int, int, int]:
-    """Every how many voxels are read along each axis."""
+    """Return the stride along each axis with which voxels are read."""
     first, second, third = (2 if step < FINEST_MM else 1 for step in spacing_mm)
     return first, second, third
 
 
 def view_volume(voxels: Field, spacing_mm: Spacing, body: Mask, context: Field) -> View:
-    """The judge's region of a volume on which every voxel is read.
+    """Return the judge's region of a volume in which every voxel is read.
 
     Parameters
     ----------
     voxels, body
-        (slice, row, column) with axes towards head, posterior and left; the body as the 3 mm network found it.
+        (slice, row, column) with axes towards head, posterior and left; ``body`` is the 3 mm network's.
+    spacing_mm
+        Along the same axes.
     context
         (4, slice, row, column) probabilities of the 3 mm network over the same volume, on a grid of its own.
     """
@@ -65,12 +68,14 @@ def view_volume(voxels: Field, spacing_mm: Spacing, body: Mask, context: Field) 
 def judge_volume(
     voxels: Field, spacing_mm: Spacing, body: Mask, context: Field, network: nn.Module, *, n_rounds: int = 2
 ) -> Judgement:
-    """Probabilities of a change in the judge's region, on the grid of ``voxels``.
+    """Return the probabilities of a change in the judge's region, on the grid of ``voxels``.
 
     Parameters
     ----------
+    voxels, spacing_mm, body, context
+        As for ``view_volume``, but with any spacing.
     n_rounds
-        From the second on, values are compared with those where the round before had found something.
+        From the second round on, values are compared with those in the voxels that the previous round found changed.
     """
     steps = strides_of(spacing_mm)
     places = tuple(slice(None, None, step) for step in steps)
@@ -89,7 +94,7 @@ def judge_volume(
 def _on_source_grid(
     probabilities: Field, window: Window, steps: tuple[int, int, int], shape: tuple[int, ...]
 ) -> Judgement:
-    """Each voxel that was not read gets the answer of the one before it."""
+    """Return the judgement on the source grid; a skipped voxel gets the probabilities of the one before it."""
     parts = []
     for axis, (part, step, size) in enumerate(zip(window, steps, shape, strict=True), start=1):
         stop = min(part.stop * step, size)
@@ -102,7 +107,10 @@ def _on_source_grid(
 
 @torch.inference_mode()
 def predict(network: nn.Module, channels: NDArray[np.float32]) -> Field:
-    """Probabilities of channels, in slabs that overlap by what reaches from one into the other."""
+    """Return the probabilities (label, slice, row, column) for channels (channel, slice, row, column).
+
+    Large regions are computed in slabs that overlap by the network's receptive field.
+    """
     cleaned = np.nan_to_num(channels, copy=False, nan=0.0, posinf=4.0, neginf=-4.0)
     n_planes, height, width = channels.shape[1:]
     step = max(LEAST_PLANES, MAX_VOXELS // (height * width) - 2 * HALO)

@@ -1,6 +1,6 @@
-"""The judge out of its folder: ``judge.json`` says what it is, ``weights.pth`` holds half-precision weights.
+"""Load the judge from its folder: ``judge.json`` describes it, ``weights.pth`` holds half-precision weights.
 
-The weights are in nnU-Net's form, and are read like any other checkpoint, without running code from the file.
+The weights have the format of an nnU-Net checkpoint and are read like one, without running code from the file.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PATCH: Final = (40, 48, 40)  # of training; a multiple of what the network's str
 
 
 def read_description(folder: Path) -> Node:
-    """``judge.json``, checked: channels and labels are those of this code, and the weights are those it names.
+    """Read ``judge.json``; check that channels and labels match this code, and the weights' checksum.
 
     Raises
     ------
     ModelError
-        A file is missing or was changed, or the judge was trained on other channels.
+        A file is missing or was changed, or the judge was trained with other channels or labels.
     """
     description = read_json(folder / DESCRIPTION_FILE, needed_for="the judge's channels and labels")
     for key, known in (("channels", CHANNEL_NAMES), ("labels", LABELS)):
@@ -44,12 +44,12 @@ def read_description(folder: Path) -> Node:
 
 
 def load_judge(folder: Path) -> nn.Module:
-    """The network of a folder on the CPU, ready to predict.
+    """Load the network of a folder on the CPU, ready to predict.
 
     Raises
     ------
     ModelError
-        As ``read_description``, or the weights are unsafe or don't fit.
+        As for ``read_description``, or the weights are unsafe or don't fit.
     """
     description = read_description(folder)
     network = build_network(description["architecture"], PATCH, len(CHANNEL_NAMES), len(LABELS))

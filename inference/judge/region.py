@@ -1,7 +1,7 @@
-"""Where the judge looks: the front and the sides of a head from its forehead down, and where its landmarks lie.
+"""Find the landmarks of a head, and the judge's region: its front and sides from the forehead down.
 
-The landmarks come from the uppermost part of the body, which tools leave alone. A volume that shows no head gets a
-region all the same.
+The landmarks are measured in the uppermost part of the body, which defacing tools do not change. A volume without a
+head gets a region too.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from inference.refine.grids import Mask, Spacing, coarse_grid, largest_part, sig
 
 Window = tuple[slice, slice, slice]
 
-GRID_MM = 4.0  # of the grid that distances are measured on
-CAP_MM = 60.0  # below the vertex: the part that forehead and midline are measured in
-CORE_MM = 8.0  # deeper than this below the surface the body is no couch, and no thread
-LEAST_PLANE_MM2 = 200.0  # of such a core in a plane, so that it counts as the head's
-BELOW_VERTEX_MM = 28.0  # nothing is removed above this
-BEFORE_FOREHEAD_MM, BEHIND_FOREHEAD_MM = 60.0, 140.0  # the nose and the air before it; behind the ears
-BESIDE_MIDLINE_MM = 108.0
-LEAST_SIZE = 16  # voxels along an axis, where the volume has them
+GRID_MM = 4.0  # spacing of the grid on which distances are measured
+CAP_MM = 60.0  # from the vertex down: forehead and midline are measured in this part
+CORE_MM = 8.0  # depth below the surface that couches and threads do not reach
+LEAST_PLANE_MM2 = 200.0  # area of this core in an axial plane from which the plane counts as head
+BELOW_VERTEX_MM = 28.0  # upper end of the region; tools remove nothing above it
+BEFORE_FOREHEAD_MM, BEHIND_FOREHEAD_MM = 60.0, 140.0  # from the air in front of the nose to behind the ears
+BESIDE_MIDLINE_MM = 108.0  # to either side
+LEAST_SIZE = 16  # voxels of the region along an axis, if the volume has as many
 
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """Places in mm from the first voxel of the volume: vertex along axis 0, forehead along 1, midline along 2."""
+    """Positions in mm from the first voxel of the volume: vertex along axis 0, forehead along 1, midline along 2."""
 
     vertex_mm: float
     forehead_mm: float
@@ -34,12 +34,14 @@ class Landmarks:
 
 
 def find_landmarks(body: Mask, spacing_mm: Spacing) -> Landmarks:
-    """Measure the upper end of the body; couches, holders and threads are too thin to count.
+    """Locate vertex, forehead and midline at the upper end of the body; couches, holders and threads are ignored.
 
     Parameters
     ----------
     body
-        (slice, row, column) with axes towards head, posterior and left, as the 3 mm network found it.
+        (slice, row, column) mask of the 3 mm network, with axes towards head, posterior and left.
+    spacing_mm
+        Along the same axes.
     """
     grid = coarse_grid(body.shape, spacing_mm, coarse_mm=GRID_MM)
     core = largest_part(signed_distance_mm(grid.reduce(body) > 0.5, grid.spacing_mm) > CORE_MM)
@@ -56,7 +58,7 @@ def find_landmarks(body: Mask, spacing_mm: Spacing) -> Landmarks:
 
 
 def region_of(shape: tuple[int, ...], landmarks: Landmarks, spacing_mm: Spacing) -> Window:
-    """The box in which the judge looks."""
+    """Return the judge's region in a volume of ``shape`` (slice, row, column)."""
     bounds = (
         (-np.inf, landmarks.vertex_mm - BELOW_VERTEX_MM),
         (landmarks.forehead_mm - BEFORE_FOREHEAD_MM, landmarks.forehead_mm + BEHIND_FOREHEAD_MM),
@@ -69,6 +71,6 @@ def region_of(shape: tuple[int, ...], landmarks: Landmarks, spacing_mm: Spacing)
 
 
 def _part(size: int, low: float, high: float) -> slice:
-    """Whole voxels between two places, at least ``LEAST_SIZE`` of them where there are as many."""
+    """Return the range of whole voxels between two positions, at least ``LEAST_SIZE`` if the axis has as many."""
     start = int(np.clip(np.floor(low), 0, max(0, size - LEAST_SIZE)))
     return slice(start, int(np.clip(np.ceil(high), min(size, start + LEAST_SIZE), size)))

@@ -1,1 +1,1 @@
-"""From masks to what can be said about a face."""
+"""Decide from the masks whether a series still shows a face."""

@@ -1,4 +1,7 @@
-"""The numbers of the verdict, fitted by ``python -m training.calibrate_verdict`` and kept in ``calibration.yaml``."""
+"""Coefficients and thresholds of the verdict.
+
+``python -m training.calibrate_verdict`` fits them and writes them to ``calibration.yaml``.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ CALIBRATION_FILE = "calibration.yaml"
 
 
 def calibration_sha256() -> str:
-    """SHA-256 of the calibration that ships, so that results say under which numbers they were found."""
+    """Return the SHA-256 of the calibration in the package, so that results can name the numbers they are based on."""
     return hashlib.sha256(resources.files(__package__).joinpath(CALIBRATION_FILE).read_bytes()).hexdigest()
 
 
 def view_features(facts: SegmentationFacts) -> dict[str, float]:
-    """What tells whether a face is in view; each is capped where more of it says nothing more."""
+    """Return the features from which to predict whether a face is in view; each is clipped to its informative range."""
     head_ml = facts.foreground_ml + facts.face_ml
     return {
         "window_share": min(facts.window_share, 0.8),
@@ -33,7 +36,7 @@ def view_features(facts: SegmentationFacts) -> dict[str, float]:
 
 
 def cover_features(facts: SegmentationFacts) -> dict[str, float]:
-    """What tells whether the face is gone."""
+    """Return the features from which to predict whether the face is covered by anonymised area."""
     return {
         "coverage": facts.coverage,
         "ln_face_ml": math.log1p(min(facts.face_ml, 200.0)),
@@ -43,33 +46,33 @@ def cover_features(facts: SegmentationFacts) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """Probability from weighted features."""
+    """Logistic regression."""
 
     weights: Mapping[str, float]
     bias: float
 
     def probability(self, features: Mapping[str, float]) -> float:
-        """Between 0 and 1."""
+        """Return the probability, between 0 and 1."""
         total = self.bias + sum(self.weights[name] * value for name, value in features.items())
         return 1.0 / (1.0 + math.exp(-max(-40.0, min(40.0, total))))
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Both probabilities and the thresholds on them.
+    """The models of both probabilities, and the thresholds on them.
 
     Attributes
     ----------
     in_view, covered
-        Probability that a face is in the field of view, and that it is covered by anonymised area.
+        Models of the probability that a face is in the field of view, and that anonymised area covers it.
     not_in_view_below, in_view_from
-        Between them it is unclear whether there is a face to look for.
+        Probabilities of ``in_view`` between which it is unclear whether a face is in view.
     face_present_below, defaced_from
-        Between them it is unclear whether the face is covered.
+        Probabilities of ``covered`` between which it is unclear whether the face is covered.
     largest_top_cut_cm2
-        More body than this in the topmost plane: vertex and face cannot be located.
+        If the topmost plane has more body than this, vertex and face cannot be located.
     largest_front_cut_share
-        More of the face than this begins at the edge of the volume.
+        If a larger share of the face than this is cut off by the edge of the volume, the verdict is unclear.
     """
 
     in_view: Logistic
@@ -83,7 +86,7 @@ class Calibration:
 
 
 def calibration_from(document: Mapping[str, Any]) -> Calibration:
-    """Build from the content of ``calibration.yaml``."""
+    """Build a calibration from the content of ``calibration.yaml``."""
     thresholds = document["thresholds"]
     return Calibration(
         in_view=Logistic(document["in_view"]["weights"], document["in_view"]["bias"]),
@@ -94,6 +97,6 @@ def calibration_from(document: Mapping[str, Any]) -> Calibration:
 
 @lru_cache(maxsize=1)
 def default_calibration() -> Calibration:
-    """The calibration that comes with the package."""
+    """Return the calibration that comes with the package."""
     text = (resources.files("inference.verdict") / CALIBRATION_FILE).read_text(encoding="utf-8")
     return calibration_from(yaml.safe_load(text))

@@ -1,7 +1,7 @@
-"""What the masks show of a head and its face, measured from the vertex and the forehead.
+"""Measure head and face in the masks, relative to the vertex and the forehead.
 
-No tool touches vertex and forehead, so they say where the face must be: a window below the brow, as wide as a face.
-Seen from the front, each line of sight through the window meets skin first, or anonymised area first.
+No defacing tool changes vertex and forehead, so they tell where the face must be: in a window below the brow, as wide
+as a face. From the front, each line of sight through this window meets either skin or anonymised area first.
 """
 
 from __future__ import annotations
@@ -15,39 +15,43 @@ from numpy.typing import NDArray
 from inference.refine.grids import CoarseGrid, Mask, Spacing, coarse_grid
 
 FACTS_MM = 4.0  # facts are measured on blocks of at most this size
-AREA_SHARE = 0.3  # of a block; thin shells fill no block by half
+AREA_SHARE = 0.3  # of a block, from which it counts as anonymised; thin shells fill no block by half
 VERTEX_CM2 = 4.0  # the uppermost plane with this much body is the vertex
-# Distances in adult heads, read off the label maps: brow 85 mm below the vertex, chin 200 to 220 mm.
+# Distances in adult heads, measured in the label maps: brow 85 mm below the vertex, chin 200 to 220 mm.
 BROW_MM, CHIN_MM = 85.0, 200.0
-FOREHEAD_MM = 40.0  # the forehead is looked for from here down to the brow
+FOREHEAD_MM = 40.0  # the forehead is searched between this distance below the vertex and the brow
 HALF_WIDTH_MM = 50.0  # of the window
 MIDDLE_MM, MIDDLE_BELOW_BROW_MM = 20.0, (20.0, 90.0)  # nose and mouth: half their width, their upper and lower end
-NO_SKIN_MM = 60.0  # recess where there is no skin at all
-BEFORE_MM, BEHIND_MM = 25.0, 60.0  # the nose lies before the forehead's front, a flat face's cheeks behind it
+NO_SKIN_MM = 60.0  # recess if there is no skin at all
+BEFORE_MM, BEHIND_MM = 25.0, 60.0  # the nose is in front of the forehead, the cheeks of a flat face are behind it
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentationFacts:
-    """What the rule looks at.
+    """Measurements on which the verdict is based.
 
     Attributes
     ----------
+    foreground_ml, anonymized_ml
+        Volume of each mask.
+    height_mm
+        From the vertex to the lower end of the body.
     upper_ml, upper_width_mm
-        Of the body between vertex and brow.
+        Volume and width of the body between vertex and brow.
     top_cut_cm2
-        Body in the topmost plane of the volume: above zero the vertex is not in view.
+        Area of body in the topmost plane of the volume; if it is above zero, the vertex is not in view.
     window_share
-        Of the lines of sight through the whole window, from brow to chin, that meet body or anonymised area. Low where
-        the field of view ends above the mouth, and where only a brain is left.
+        Share of the lines of sight through the whole window, from brow to chin, that meet body or anonymised area. It
+        is low if the field of view ends above the mouth, or if only a brain is left.
     front_cut_share
-        Of the lines of sight that begin inside the body: the field of view cuts the face.
+        Share of the lines of sight that begin inside the body, because the field of view cuts off the face.
     coverage
         Share of the lines of sight that meet anonymised area before skin.
     face_ml
-        Anonymised area in the window.
+        Volume of anonymised area in the window.
     recess_mm
-        How far the skin of nose and mouth lies behind the forehead; below zero it stands out, as in every whole face.
-        Area before a face that still stands out is air, or a thin shell.
+        How far the skin of nose and mouth lies behind the forehead; negative if it is in front, as in every intact
+        face. Anonymised area in front of an intact face is air or a thin shell.
     """
 
     foreground_ml: float
@@ -63,12 +67,20 @@ class SegmentationFacts:
     recess_mm: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
-        """Names and values, rounded."""
+        """Return all values by name, rounded to three decimals."""
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
 
 def gather_facts(foreground: Mask, anonymized: Mask, spacing_mm: Spacing) -> SegmentationFacts:
-    """Measure masks whose axes point to head, posterior and left."""
+    """Measure the masks of one volume.
+
+    Parameters
+    ----------
+    foreground, anonymized
+        (slice, row, column) with axes towards head, posterior and left.
+    spacing_mm
+        Along the same axes.
+    """
     voxel_ml = math.prod(spacing_mm) / 1000.0
     foreground_ml = float(np.count_nonzero(foreground)) * voxel_ml
     anonymized_ml = float(np.count_nonzero(anonymized)) * voxel_ml
@@ -96,14 +108,14 @@ def gather_facts(foreground: Mask, anonymized: Mask, spacing_mm: Spacing) -> Seg
 
 
 def _vertex(body: Mask, grid: CoarseGrid) -> int:
-    """Index of the uppermost plane with enough body, or with any."""
+    """Return the index of the uppermost plane with enough body or, if there is none, with any."""
     areas_cm2 = body.sum(axis=(1, 2)) * grid.spacing_mm[1] * grid.spacing_mm[2] / 100.0
     large = np.flatnonzero(areas_cm2 >= VERTEX_CM2)
     return int(large[-1] if large.size else np.flatnonzero(areas_cm2)[-1])
 
 
 def _window(body: Mask, area: Mask, grid: CoarseGrid, top: int, brow: int) -> dict[str, float]:
-    """Facts of the window in front of the face."""
+    """Return the facts measured in the window of the face; empty if it cannot be located."""
     slice_mm, row_mm, column_mm = grid.spacing_mm
     upper = body[brow : top + 1]
     middle = float(np.nonzero(upper)[2].mean()) if upper.any() else body.shape[2] / 2
@@ -133,7 +145,7 @@ def _window(body: Mask, area: Mask, grid: CoarseGrid, top: int, brow: int) -> di
 
 
 def _recess_mm(body: Mask, grid: CoarseGrid, brow: int, middle: float, front: int) -> float:
-    """Median over nose and mouth of how far the skin lies behind the forehead's front."""
+    """Return the median distance over nose and mouth of the skin behind the forehead's front."""
     slice_mm, row_mm, column_mm = grid.spacing_mm
     upper, lower = (max(0, brow - round(below / slice_mm)) for below in MIDDLE_BELOW_BROW_MM)
     half = max(1, round(MIDDLE_MM / column_mm))
@@ -146,5 +158,5 @@ def _recess_mm(body: Mask, grid: CoarseGrid, brow: int, middle: float, front: in
 
 
 def _first_row(mask: Mask) -> NDArray[np.int64]:
-    """Row where each line of sight meets the mask; the number of rows where it does not."""
+    """Return (slice, column) rows in which each line of sight meets the mask; the number of rows if it does not."""
     return np.asarray(np.where(mask.any(axis=1), mask.argmax(axis=1), mask.shape[1]))

@@ -1,10 +1,11 @@
-"""Whether a series still shows a face, from the two masks alone.
+"""Decide whether a series still shows a face, from the two masks alone.
 
-First: is there a head whose face is in view? Then: does the anonymised area cover it? Both answers are probabilities
-with thresholds fitted on held-out people (``calibration.yaml``). Doubt ends at ``indeterminate`` or ``face_present``,
-never at ``defaced``: calling a face defaced is the dangerous error.
+First: is the face of a head in view? Then: does the anonymised area cover it? Both answers are probabilities with
+thresholds fitted on held-out people (``calibration.yaml``). In doubt the verdict is ``indeterminate`` or
+``face_present``, never ``defaced``, because calling an intact face defaced is the dangerous error.
 
-After new reference weights: ``python -m training.evaluate`` measures and ``python -m training.calibrate_verdict`` fits.
+After training new reference weights, measure with ``python -m training.evaluate`` and fit again with
+``python -m training.calibrate_verdict``.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from inference.verdict.facts import SegmentationFacts, gather_facts
 
 __all__ = ["SegmentationFacts", "SeriesVerdict", "Verdict", "decide_verdict", "gather_facts"]
 
-WIDEST_HEAD_MM = 200.0  # only for the wording of reasons
-# A head with neck and shoulders holds less. Where there is more body and no face in view, no face was taken out, and
-# what the network shows is air that looks like a fill (docs/models/anonymization.md, known failures).
+WIDEST_HEAD_MM = 200.0  # used only to choose the wording of a reason
+# A head with neck and shoulders has less volume. If there is more body and no face in view, no face was removed, and
+# the network's area is air that looks like a fill (docs/models/anonymization.md, known failures).
 LARGEST_HEAD_ML = 10_000.0
 SMALLEST_HEAD_ML = 2000.0  # a brain has 900 to 1900 mL, a head with skin and face more
 
 
 class SeriesVerdict(StrEnum):
-    """What is said about one series."""
+    """Possible verdicts on a series."""
 
     DEFACED = "defaced"
     FACE_PRESENT = "face_present"
@@ -35,12 +36,14 @@ class SeriesVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict, how likely it is to be right, and why.
+    """The verdict, its probability and its reasons.
 
     Attributes
     ----------
     probability
-        That the verdict is right; for ``indeterminate`` that of the likeliest other verdict.
+        Probability that the verdict is right; for ``indeterminate``, that of the most likely other verdict.
+    reasons
+        Sentences for the operator.
     """
 
     verdict: SeriesVerdict
@@ -49,7 +52,7 @@ class Verdict:
 
 
 def decide_verdict(facts: SegmentationFacts, calibration: Calibration | None = None) -> Verdict:
-    """Apply the rule."""
+    """Return the verdict that follows from the facts; None for the calibration that comes with the package."""
     numbers = calibration or default_calibration()
     in_view = numbers.in_view.probability(view_features(facts))
     covered = numbers.covered.probability(cover_features(facts))
@@ -57,7 +60,7 @@ def decide_verdict(facts: SegmentationFacts, calibration: Calibration | None = N
     is_found = covered >= numbers.face_present_below
     if in_view < numbers.not_in_view_below:
         reason = _reason_against_view(facts)
-        # The two models contradict each other: where no face is, no tool has taken one away.
+        # The two models contradict each other: no tool can have removed a face where there is none.
         if is_found and facts.foreground_ml <= LARGEST_HEAD_ML:
             return _indeterminate(in_view, covered, reason, found)
         return Verdict(SeriesVerdict.NOT_APPLICABLE, 1.0 - in_view, (reason,))
@@ -77,7 +80,7 @@ def _indeterminate(in_view: float, covered: float, *reasons: str) -> Verdict:
 
 
 def _reason_against_view(facts: SegmentationFacts) -> str:
-    """The plainest of the reasons why no face is in view."""
+    """Return the most obvious reason why no face is in view."""
     if facts.upper_width_mm > WIDEST_HEAD_MM:
         return f"the uppermost part is {facts.upper_width_mm:.0f} mm wide, wider than a head"
     if facts.foreground_ml < SMALLEST_HEAD_ML:
@@ -86,7 +89,7 @@ def _reason_against_view(facts: SegmentationFacts) -> str:
 
 
 def _doubts_about_view(facts: SegmentationFacts, in_view: float, numbers: Calibration) -> list[str]:
-    """Why it is unclear whether, or where, a face is in view."""
+    """Return the reasons why it is unclear whether, or where, a face is in view."""
     doubts = []
     if in_view < numbers.in_view_from:
         doubts.append(f"{facts.window_share:.0%} of where the face would be is in view")
