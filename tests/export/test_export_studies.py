@@ -55,7 +55,9 @@ def looked_at(store: Store, verdict: str, seed: str = "a", *, with_seg: bool = T
     result = NewResult(
         "seg", 1, written.sop_class_uid, written.sop_instance_uid, written.transfer_syntax_uid, written.encoded_dataset
     )
-    outcome = Outcome(results=(result,) if with_seg else (), verdicts=(NewVerdict(1, verdict, 0.9),))
+    outcome = Outcome(
+        results=(result,) if with_seg else (), verdicts=(NewVerdict(1, verdict, 0.9, (), frozenset(), {}),)
+    )
     store.jobs.succeed(job.id, "w", outcome, NOW, decide_study=study_decision(RULES, DIGEST))
     return series
 
@@ -212,7 +214,7 @@ def test_a_study_whose_copy_still_holds_something_of_the_patient_is_quarantined_
     store.closing.complete(store.series.get(bad.series_instance_uid), closing(digest=DIGEST), NOW)
     job = store.jobs.claim("w", NOW, 60, pipeline_digest=DIGEST)
     assert job is not None
-    outcome = Outcome(verdicts=(NewVerdict(1, "defaced", 0.9),))
+    outcome = Outcome(verdicts=(NewVerdict(1, "defaced", 0.9, (), frozenset(), {}),))
     store.jobs.succeed(job.id, "w", outcome, NOW, decide_study=study_decision(RULES, DIGEST))
     content = export(store, tmp_path / "out")
     assert sorted(outcomes(content).values()) == ["exported", "quarantined"]
