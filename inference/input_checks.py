@@ -15,6 +15,7 @@ from inference.series.errors import FieldOfViewError, SeriesTooLargeError
 from inference.series.limits import MAX_VOXELS
 from inference.series.missing import LOWEST_AIR_HU, fill_missing, is_missing_any, missing_remarks
 from inference.series.remarks import Remark, RemarkCode
+from inference.series.uids import NIFTI
 from inference.series.volume import SourceVolume
 
 # No scanner sees less of a person: a finger in a small coil has 40 mm, a mouse 25 mm.
@@ -107,4 +108,4 @@ def _sides_mm(geometry: hd.VolumeGeometry) -> list[float]:
 
 
 def _uid_of(source: SourceVolume) -> str:
-    return source.series_instance_uid or "of a NIfTI file"
+    return source.series_instance_uid or NIFTI

@@ -12,6 +12,7 @@ from inference.series.assemble import assemble_volumes
 from inference.series.files import Inputs, InstanceSource, PathSource, SeriesFiles
 from inference.series.formats import nifti_files
 from inference.series.nifti import read_nifti
+from inference.series.uids import shown_uid
 from inference.series.volume import SourceVolume
 
 CHUNK_BYTES = 1 << 20
@@ -39,7 +40,7 @@ class Item:
 def list_items(inputs: Inputs) -> tuple[Item, ...]:
     """Items in a stable order, the series first; a name that is taken already gets ``-2`` and so on."""
     give_name = _NameGiver()
-    items = [Item(give_name(series.series_instance_uid), series.sources) for series in sorted(inputs.series, key=_key)]
+    items = [Item(give_name(_name_of(series)), series.sources) for series in sorted(inputs.series, key=_key)]
     for path in sorted(inputs.nifti):
         sources = tuple(PathSource(file) for file in nifti_files(path))
         items.append(Item(give_name(nifti_stem(path)), sources, nifti=path))
@@ -65,6 +66,12 @@ class _NameGiver:
             name = f"{base}-{number}"
         self._given.add(name.casefold())
         return name
+
+
+def _name_of(series: SeriesFiles) -> str:
+    """The Series Instance UID; a number made of it where it holds other text, which may be a patient's name."""
+    uid = series.series_instance_uid
+    return uid if shown_uid(uid) == uid else f"series-{hashlib.sha256(uid.encode()).hexdigest()[:12]}"
 
 
 def _key(series: SeriesFiles) -> tuple[str, str]:

@@ -95,9 +95,9 @@ def _path_of(rejected: Rejected) -> Path:
 
 
 def _files(inputs: Inputs) -> Iterable[Path]:
-    """Files that items are read from; an archive for each of its members."""
-    for series in inputs.series:
-        for source in series.sources:
+    """Files that items are read from, and slices that failed together; an archive for each of its members."""
+    for sources in (*(series.sources for series in inputs.series), inputs.scattered):
+        for source in sources:
             if isinstance(source, ZipMemberSource):
                 yield source.archive
             elif isinstance(source, PathSource):

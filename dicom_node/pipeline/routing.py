@@ -20,6 +20,7 @@ from pydicom.uid import (
 
 from dicom_node.pipeline.rules import Action, Rules, SeriesRule
 from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
+from inference.series.uids import shown_uid
 
 SEGMENTED_SOP_CLASSES = frozenset(
     {
@@ -73,7 +74,7 @@ def route(instances: Sequence[InstanceFacts], rules: Rules) -> Process | Skip:
     if any(instance.is_own for instance in instances):
         return Skip(OWN_RESULT, "this node wrote it")
     if not any(instance.sop_class_uid in SEGMENTED_SOP_CLASSES for instance in instances):
-        found = ", ".join(sorted({instance.sop_class_uid for instance in instances})) or "nothing"
+        found = ", ".join(sorted({shown_uid(instance.sop_class_uid) for instance in instances})) or "nothing"
         return Skip(NOT_AN_IMAGE, f"no CT or MR image storage SOP class in it, but {found}")
     for rule in rules.series:
         if all(_takes(rule, instance) for instance in instances):

@@ -36,6 +36,7 @@ from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
 from inference.series.stack_policy import choose_stacks, repeats_stack
 from inference.series.stacks import Stack, stacks_of
 from inference.series.tile_pixels import EncodedPlane, encoded_planes
+from inference.series.uids import shown_uid
 from inference.series.volume import FrameReference, SourceVolume
 
 N_DECODERS = min(8, os.cpu_count() or 1)
@@ -138,7 +139,7 @@ def _planes(instances: Sequence[Instance], series_instance_uid: str) -> _Planes:
         with reading(instance.name):
             uid = str(instance.header.SeriesInstanceUID)
             if uid != series_instance_uid:
-                raise MixedSeriesError(series_instance_uid, uid)
+                raise MixedSeriesError(series_instance_uid, shown_uid(uid))
             try:
                 of_instance = list(planes_of(instance))
             except GeometryMissingError as error:
@@ -227,7 +228,7 @@ def _check_same(first: Instance, second: Instance, sop_instance_uid: str) -> Non
         or first.pixel_data != second.pixel_data
         or first.header != second.header
     ):
-        raise ConflictingInstanceError(str(first.header.SeriesInstanceUID), sop_instance_uid)
+        raise ConflictingInstanceError(str(first.header.SeriesInstanceUID), shown_uid(sop_instance_uid))
 
 
 def _source_volume(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from inference.series.errors import ConcatenationIncompleteError
 from inference.series.instances import Instance, reading
+from inference.series.uids import shown_uid
 
 
 def check_concatenations(instances: Sequence[Instance], series_instance_uid: str) -> None:
@@ -27,4 +28,4 @@ def check_concatenations(instances: Sequence[Instance], series_instance_uid: str
             totals[uid] = max(totals.get(uid, 0), int(instance.header.get("InConcatenationTotalNumber") or 0))
     for uid, n_parts in parts.items():
         if n_parts < totals[uid]:
-            raise ConcatenationIncompleteError(series_instance_uid, uid, n_parts, totals[uid])
+            raise ConcatenationIncompleteError(series_instance_uid, shown_uid(uid), n_parts, totals[uid])

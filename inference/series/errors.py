@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from inference.errors import SeriesError
+from inference.series.uids import shown_uid
 
 
 class UnsuitableObjectError(SeriesError):
@@ -258,7 +259,7 @@ class StackError(SeriesError):
     """The planes of a series do not lie together as a volume; the first fact is the Series Instance UID."""
 
     def __init__(self, series_instance_uid: str, *facts: object) -> None:
-        super().__init__(series_instance_uid, *facts)
+        super().__init__(shown_uid(series_instance_uid), *facts)
 
 
 class NoImagesError(StackError):
@@ -293,6 +294,9 @@ class ConflictingInstanceError(StackError):
         )
 
 
+SCATTERED = ", or whether an anonymiser gave each slice a Series Instance UID of its own"
+
+
 class TooFewSlicesError(StackError):
     """Not enough planes to be a volume; facts: uid, number, minimum."""
 
@@ -302,7 +306,7 @@ class TooFewSlicesError(StackError):
         uid, number, minimum = self.args
         return (
             f"series {uid}: a stack has {number} slice{'s' if number != 1 else ''}, expected at least {minimum}; "
-            "not processed, ask the sender whether the series is complete"
+            f"not processed, ask the sender whether the series is complete{SCATTERED if number == 1 else ''}"
         )
 
 

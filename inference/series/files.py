@@ -13,6 +13,7 @@ from inference.series.formats import FileKind, recognise
 from inference.series.instances import InstanceSource, read_damaged_identity, read_header, reading
 from inference.series.objects import check_suitable
 from inference.series.rejected import Rejected
+from inference.series.scattered import Scattered, find_scattered, kind_of_slice
 from inference.series.walk import files_under
 
 __all__ = ["Inputs", "InstanceSource", "PathSource", "Rejected", "SeriesFiles", "ZipMemberSource", "find_inputs"]
@@ -46,11 +47,18 @@ class SeriesFiles:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything that was found."""
+    """Everything that was found.
+
+    Attributes
+    ----------
+    scattered
+        Slices that each came as a series of their own; ``rejected`` has one reason for each series that they were.
+    """
 
     series: tuple[SeriesFiles, ...]
     nifti: tuple[Path, ...]
     rejected: tuple[Rejected, ...]
+    scattered: tuple[InstanceSource, ...] = ()
 
 
 def find_inputs(paths: Sequence[Path]) -> Inputs:
@@ -81,16 +89,20 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
             rejected.append(found.rejected)
         else:
             sources.append(PathSource(file))
-    return Inputs(_series_of(sources, rejected), tuple(nifti), tuple(rejected))
+    series, scattered = _series_of(sources, rejected)
+    return Inputs(series, tuple(nifti), tuple(rejected), scattered)
 
 
-def _series_of(sources: Sequence[InstanceSource], rejected: list[Rejected]) -> tuple[SeriesFiles, ...]:
-    """Group image instances by Series Instance UID; the others go to ``rejected``.
+def _series_of(
+    sources: Sequence[InstanceSource], rejected: list[Rejected]
+) -> tuple[tuple[SeriesFiles, ...], tuple[InstanceSource, ...]]:
+    """Group image instances by Series Instance UID, and find slices without a series; others go to ``rejected``.
 
     A damaged image of which the series can be told stays in it, so that the series is refused by name: without it the
-    volume would have a hole, or end too early.
+    volume would have a hole, or end too early. Slices that each came as a series of their own are one reason together.
     """
     found: dict[str, tuple[str, str, list[InstanceSource]]] = {}
+    kinds: dict[str, Scattered] = {}
     for source in sources:
         try:
             try:
@@ -100,8 +112,18 @@ def _series_of(sources: Sequence[InstanceSource], rejected: list[Rejected]) -> t
             with reading(source.name):
                 check_suitable(ds, source.name)
                 uids = str(ds.SeriesInstanceUID), str(ds.StudyInstanceUID), str(ds.get("Modality") or "")
+                kind = kind_of_slice(ds)
         except UnsuitableObjectError as error:
             rejected.append(Rejected(source.name, error.code, str(error)))
             continue
+        if kind is not None:
+            kinds[uids[0]] = kind
         found.setdefault(uids[0], (uids[1], uids[2], []))[2].append(source)
-    return tuple(SeriesFiles(uid, study, modality, tuple(group)) for uid, (study, modality, group) in found.items())
+    scattered, reasons = find_scattered(kinds, {uid: len(group) for uid, (*_, group) in found.items()})
+    rejected.extend(reasons)
+    series = tuple(
+        SeriesFiles(uid, study, modality, tuple(group))
+        for uid, (study, modality, group) in found.items()
+        if uid not in scattered
+    )
+    return series, tuple(found[uid][2][0] for uid in found if uid in scattered)

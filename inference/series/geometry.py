@@ -23,6 +23,7 @@ from inference.series.limits import MAX_VOXELS, MIN_SLICES
 from inference.series.planes import ROUNDED_TOLERANCE, Plane
 from inference.series.remarks import Remark, RemarkCode
 from inference.series.slice_grid import SliceGrid, slice_grid
+from inference.series.uids import shown_uid
 from inference.series.volume import FrameLayout
 
 # A slice may lie this fraction of a pixel beside the straight stack; a tilt of 1 degree over 100 mm is 1.7 mm.
@@ -118,7 +119,7 @@ def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGe
     positions = np.array([plane.position_mm for plane in ordered])
     n_different = n_positions(ordered)
     if n_different < len(ordered):
-        uids = [str(plane.instance.header.SOPInstanceUID) for plane in twins_of(ordered)]
+        uids = [shown_uid(str(plane.instance.header.SOPInstanceUID)) for plane in twins_of(ordered)]
         raise DuplicatePositionsError(uid, len(ordered), n_different, *uids)
     first = ordered[0]
     along_mm = (positions - positions[0]) @ normal

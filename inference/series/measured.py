@@ -24,9 +24,12 @@ from inference.series.remarks import Remark, RemarkCode
 from inference.series.rescale_agreement import agree_on_rescale
 from inference.series.stored import StoredPlane, stored_plane
 from inference.series.tile_pixels import EncodedPlane, plane_words
+from inference.series.uids import shown_word
 
 # Of the range between the values' 1st and 99th percentile: air at the frame's edge is this near to the lowest.
 DARK_SHARE = 0.1
+# PS3.3 C.11.1.1.2
+RESCALE_TYPES = ("OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT", "NORMALIZED")
 EDGE_PIXELS = 2
 SAMPLED_EVERY = 4
 
@@ -155,7 +158,7 @@ def _units_of(planes: Sequence[Plane]) -> tuple[bool, tuple[Remark, ...]]:
             remarks.append(Remark(RemarkCode.RESCALE_MISSING, text))
         types = {plane.rescale_type for plane in planes}
     if types != {"HU"}:
-        others = ", ".join(sorted(types - {"HU"}))
+        others = ", ".join(sorted(shown_word(one, *RESCALE_TYPES) for one in types - {"HU"}))
         remarks.append(Remark(RemarkCode.NOT_HOUNSFIELD_UNITS, f"CT values are of Rescale Type {others}, not HU"))
     return not remarks, tuple(remarks)
 

@@ -6,7 +6,6 @@ import math
 
 from pydicom import Dataset
 from pydicom.uid import (
-    UID,
     CTImageStorage,
     EnhancedCTImageStorage,
     EnhancedMRColorImageStorage,
@@ -42,6 +41,7 @@ from inference.series.errors import (
     UnsuitableObjectError,
 )
 from inference.series.numbers import BLANK, numbers_at
+from inference.series.uids import name_of_uid, shown_word
 
 MULTI_FRAME_CLASSES = frozenset(
     {
@@ -75,6 +75,11 @@ REFUSED_CLASSES: tuple[tuple[str, type[UnsuitableObjectError]], ...] = (
 
 MOSAIC, VFRAME = "MOSAIC", "VFRAME"  # in Image Type: many slices in one picture, of Siemens and United Imaging
 MAP_IMAGE_TYPES = frozenset({"METABOLITE_MAP"})
+# PS3.3 C.7.6.3.1.2, retired ones too.
+PHOTOMETRIC = (
+    "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "YBR_FULL", "YBR_FULL_422",
+    "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB",
+)  # fmt: skip
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 IDENTIFYING_UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
@@ -121,11 +126,13 @@ def _check_samples(ds: Dataset, name: str) -> None:
         samples = (math.nan,)
     photometric_interpretation = photometric_interpretation_of(ds)
     if samples not in ((), (1.0,)) or photometric_interpretation not in GREY:
-        raise ColourImageError(name, f"Photometric Interpretation {photometric_interpretation}")
+        raise ColourImageError(
+            name, f"Photometric Interpretation {shown_word(photometric_interpretation, *PHOTOMETRIC)}"
+        )
 
 
 def _refusal_by_class(sop_class_uid: str, name: str) -> UnsuitableObjectError:
-    words = UID(sop_class_uid).name
+    words = name_of_uid(sop_class_uid)
     for root, refusal in REFUSED_CLASSES:
         if sop_class_uid == root or sop_class_uid.startswith(f"{root}."):
             return refusal(name, words)
@@ -138,4 +145,6 @@ def _check_image_type(ds: Dataset, name: str) -> None:
         raise LocalizerError(name)
     # PixelPresentation COLOR: grey values only index a supplemental palette (PS3.3 C.8.16.2.1.1).
     if MAP_IMAGE_TYPES.intersection(image_type) or str(ds.get("PixelPresentation", "")) == "COLOR":
-        raise DerivedMapError(name, "\\".join(image_type))
+        raise DerivedMapError(
+            name, "\\".join(sorted(MAP_IMAGE_TYPES.intersection(image_type))) or "Pixel Presentation COLOR"
+        )

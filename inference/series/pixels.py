@@ -46,6 +46,7 @@ from inference.series.errors import (
 from inference.series.instances import Instance
 from inference.series.pixel_format import PixelFormat
 from inference.series.planes import Plane
+from inference.series.uids import name_of_uid
 
 Words = NDArray[np.integer] | NDArray[np.floating]
 
@@ -88,13 +89,15 @@ def check_pixel_data(instance: Instance, pixel_format: PixelFormat) -> int:
     if pixel_data.tag != PIXEL_DATA and (
         is_compressed or pixel_format.bits_allocated != (32 if pixel_data.tag == FLOAT_PIXEL_DATA else 64)
     ):
-        raise PixelFormatError(instance.name, f"{pixel_format.bits_allocated} bits of floating point, {uid.name}")
+        raise PixelFormatError(
+            instance.name, f"{pixel_format.bits_allocated} bits of floating point, {name_of_uid(uid)}"
+        )
     if is_compressed:
         return 0
     if not uid.is_transfer_syntax or uid.is_private or uid.is_compressed:
-        raise TransferSyntaxUnsupportedError(instance.name, uid.name)
+        raise TransferSyntaxUnsupportedError(instance.name, name_of_uid(uid))
     if pixel_data.is_encapsulated:
-        raise PixelDataUndecodableError(instance.name, f"fragments, though the transfer syntax is {uid.name}")
+        raise PixelDataUndecodableError(instance.name, f"fragments, though the transfer syntax is {name_of_uid(uid)}")
     expected = frame_bytes(pixel_format) * pixel_format.n_frames
     n_surplus = len(pixel_data) - expected
     if n_surplus < 0:
@@ -220,7 +223,7 @@ def _decoded(encoded: bytes, uid: str, shape: tuple[int, int], name: str) -> NDA
     try:
         words = DECODERS[uid](encoded)
     except (RuntimeError, ValueError) as error:  # imagecodecs' errors are RuntimeErrors
-        raise PixelDataUndecodableError(name, UID(uid).name) from error
+        raise PixelDataUndecodableError(name, name_of_uid(uid)) from error
     if words.shape != shape:
         raise PixelDataUndecodableError(name, f"decodes to shape {words.shape}, expected {shape}")
     return words

@@ -32,6 +32,7 @@ FILE_CODES: Mapping[str, str] = MappingProxyType(
         "not-found": "a link to nothing, or a path that vanished",
         "other-format": "an image in a format that is not read (Analyze, MGH, NRRD, MetaImage, MINC); convert it",
         "same-file": "a second name of a file that was found already; it counts once, by the first name",
+        "series-uid-per-slice": "slices that each came as a series of their own; anonymise the study again",
         "system-file": "left by an operating system: AppleDouble, __MACOSX, .DS_Store, Thumbs.db, desktop.ini",
         "unreadable": "a file, folder or zip that cannot be read",
     }

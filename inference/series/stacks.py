@@ -22,6 +22,7 @@ from inference.series.limits import MIN_SLICES
 from inference.series.odd_planes import MOST_GROUPS, odd_plane_remarks, without_odd_planes
 from inference.series.planes import Plane
 from inference.series.remarks import Remark, RemarkCode
+from inference.series.uids import shown_uid
 
 # Direction cosines of parallel planes differ by rounding only; 0.001 rad moves a voxel 250 mm away by 0.25 mm.
 PARALLEL_TOLERANCE = 1e-3
@@ -117,7 +118,7 @@ def _divided(planes: Sequence[Plane], uid: str) -> tuple[list[Part], tuple[Remar
             break
     else:
         one, other = twins_of(different)
-        uids = [str(plane.instance.header.SOPInstanceUID) for plane in (one, other)]
+        uids = [shown_uid(str(plane.instance.header.SOPInstanceUID)) for plane in (one, other)]
         raise DuplicatePositionsError(uid, len(different), n_positions(different), *uids)
     n_repeats = len(planes) - len(different)
     if not n_repeats:
