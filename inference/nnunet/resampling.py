@@ -18,9 +18,8 @@ from scipy import ndimage
 
 from inference.nnunet.plans import Resampling
 
-ANISOTROPY_THRESHOLD = (
-    3.0  # above this ratio of largest to smallest spacing nnU-Net resamples the thick axis separately
-)
+# Above this ratio of the largest to the smallest spacing, nnU-Net resamples the thick axis separately.
+ANISOTROPY_THRESHOLD = 3.0
 NEGLIGIBLE_WEIGHT = 1e-8  # below float32's resolution; cubic spline weights are smaller beyond 14 samples
 BLOCK = 64  # output samples per matrix: small enough for a narrow band, large enough for a fast product
 

@@ -1,1 +1,1 @@
-"""Masks made exact on the source grid: the network proposes a place, stored values decide where it ends."""
+"""Refine masks on the source grid: the network proposes an area, stored values decide where its edge is."""

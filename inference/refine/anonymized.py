@@ -1,13 +1,13 @@
-"""The anonymised area on the source grid: where a tool wrote one value, that value shows the area to the last voxel.
+"""Refine the anonymised area on the source grid, exact to the voxel where a tool wrote one value.
 
-The network's proposal says where to look. The most frequent exact value in it is taken for the tool's fill when enough
-of the proposal holds it; the area is then all voxels of that value that lie close together and hang together with the
-proposal. Where no value is frequent enough (noise, fills that were resampled), how often values occur inside and beside
-the proposal draws the edge. What neither confirms is dropped.
+The network's proposal says where to look. If enough of it holds one exact value, that value is the tool's fill, and the
+area consists of all dense voxels with that value that are connected to the proposal. If no value is frequent enough
+(noise, or a fill that was resampled), the frequencies of values inside and outside the proposal determine the edge.
+Parts that neither method confirms are dropped.
 
-How far the area goes into the air depends on the scan. Where the scan's own air is noise, every exact voxel that hangs
-together with the cut is the tool's. Where the air already had that value, nothing can be seen in it, and the area stays
-near the proposal; a small one that bares no tissue is air and nothing else.
+How far the area extends into the air depends on the scan. If the scan's own air is noise, every voxel with the fill
+value that is connected to the cut was written by the tool. If the air already had that value, the extent cannot be seen
+in it, and the area stays near the proposal; a small proposal with no cut tissue next to it is air.
 """
 
 from __future__ import annotations
@@ -34,42 +34,45 @@ from inference.refine.grids import (
 from inference.refine.noise_fill import WHITE_BELOW, neighbour_correlation, outline_noise_fill
 from inference.refine.proposals import LARGE_MM, beside_tissue, deep_inside, without_tissue
 
-FILL_SHARE = 0.2  # of a part of the proposal; a value is frequent enough to be a tool's
-DOMINANCE = 3.0  # times as frequent as the next value; smooth air in whole numbers has several alike
+FILL_SHARE = 0.2  # of a part of the proposal, from which a value is frequent enough to be a tool's fill
+DOMINANCE = 3.0  # times as frequent as the next value; smooth air in whole numbers has several equally frequent ones
 # Deep inside a constant fill 0.97 to 1.0 of the voxels held it (0.93 where the network had painted some air as well),
 # inside noise like the air of scans whose air is mostly zero 0.86 to 0.88.
 CONSTANT_FROM = 0.91
-DENSE_COUNT = 15  # of 27, so more than 0.55: exact values by chance lie alone
-# Where the scan's own air holds the fill value, it proves nothing in the open. 30 mm of reach was best on really
-# defaced heads; a small proposal may be a false one at a dark mouth.
+DENSE_COUNT = 15  # of 27, so more than 0.55: voxels that have the value by chance are isolated
+# If the scan's own air has the fill value, that value proves nothing in open air, and the area may only reach this far
+# from the proposal. 30 mm was best on really defaced heads; a small proposal may be a false one at a dark mouth.
 REACH_MM = (3.0, 30.0)
-SMALL_REACH_MM = 5.0  # of a small proposal that bares tissue: eyes, a thin layer
-BARED_REACH_MM = 15.0  # of tissue bared away from the proposal: ears
-HOLLOW_MM = 12.0  # half the width of a hollow that is seen as one
-LARGEST_GROWTH, LARGEST_NOISE_GROWTH = 10.0, 30.0  # times a small proposal; noise unlike air and tissue proves more
+SMALL_REACH_MM = 5.0  # from a small proposal with cut tissue next to it: eyes, a thin layer
+BARED_REACH_MM = 15.0  # from tissue that was cut away from the proposal: ears
+HOLLOW_MM = 12.0  # half the width of a hollow that is recognised as one
+# Times the size of a small proposal; noise that differs from air and tissue is stronger evidence.
+LARGEST_GROWTH, LARGEST_NOISE_GROWTH = 10.0, 30.0
 REACH_SIZES_MM = (LARGE_MM, 95.0)  # cube root of the volume (to 857 mL) for the least and the most reach
-# Around a sharp cut the first ring of tissue differs from the fill as much as the third; where a tool or a resampling
-# blended the edge, much less (0.1 to 0.35 of it in simulated heads, against 0.65 to 1.1).
+# Around a sharp cut, the first ring of tissue differs from the fill about as much as the third (ratio 0.65 to 1.1 in
+# simulated heads); if a tool or a resampling blended the edge, it differs much less (0.1 to 0.35).
 SOFT_RATIO, SECOND_RING_RATIO = 0.5, 0.8
-PART_ML = 0.3  # parts of the proposal smaller than this give no evidence of their own
-NOISE_ML = 5.0  # without a value for evidence
-SHELL_MM = (3.0, 15.0)  # of the air beside the head that tells what the scanner writes into air
-SCANNER_SHARE = 0.2  # of that shell; the scan's own air holds the fill value
-AIR_PERCENTILES = (5.0, 95.0)  # of the other values there; a value beyond them is none of the air's
-CONSTANT_SHARE = 0.35  # of neighbours there that are equal; the scan's own air is as flat as a fill
-ISLAND_ML = 1.0  # parts of exact values away from the proposal: ears, a neck slab
+PART_ML = 0.3  # smaller parts of the proposal are no evidence by themselves
+NOISE_ML = 5.0  # smallest proposal that is refined without a fill value
+SHELL_MM = (3.0, 15.0)  # height above the head of the air in which the scanner's own values are measured
+SCANNER_SHARE = 0.2  # of that air, from which the fill value counts as the scanner's own
+AIR_PERCENTILES = (5.0, 95.0)  # of the other values there; a value outside them does not belong to the air
+CONSTANT_SHARE = 0.35  # of equal neighbours there, from which the scan's own air is as constant as a fill
+ISLAND_ML = 1.0  # smallest part with the fill value that is kept away from the proposal: ears, a neck slab
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RefinedArea:
-    """The refined mask and how it came about.
+    """The refined mask and the evidence for it.
 
     Attributes
     ----------
-    fill_value
-        The stored value that was taken for a tool's; None where there is none.
+    mask
+        (slice, row, column) on the source grid.
     shown
-        The part of ``mask`` that stored values show to be written by a tool.
+        The part of ``mask`` for which stored values prove that a tool wrote it.
+    fill_value
+        The stored value that was identified as the tool's fill; None if there is none.
     """
 
     mask: Mask
@@ -81,16 +84,21 @@ class RefinedArea:
 def refine_anonymized(
     voxels: NDArray[np.float32], proposal: Mask, foreground: Mask, spacing_mm: Spacing, *, is_ct: bool = False
 ) -> RefinedArea:
-    """Replace the proposal's contour by that of exact values, part by part.
+    """Replace the proposal's contour by that of voxels with the fill value, part by part.
 
     Parameters
     ----------
     voxels
-        Stored values (rescaled is as good), not normalised or resampled: equal means written equal.
+        (slice, row, column) stored or rescaled values, not normalised or resampled, so that equal values were written
+        as equal.
+    proposal
+        The anonymised area of the network, in the same shape.
     foreground
-        The body as the other network found it; only its rough place is used.
+        The body of the other network, in the same shape; only its approximate position is used.
+    spacing_mm
+        Along the same axes.
     is_ct
-        Airways and sinuses hold the value of air too.
+        Whether this is a CT, in which airways and sinuses have the value of air too.
     """
     nothing = np.zeros(voxels.shape, bool)
     labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
@@ -117,7 +125,7 @@ def refine_anonymized(
 
 
 def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask, spacing_mm: Spacing) -> RefinedArea:
-    """The contour where the values change; nothing where they don't say, or say too much for so little."""
+    """Return the contour where the values change; empty if the evidence is inconclusive or the growth implausible."""
     if not proposal.any():
         return RefinedArea(proposal, proposal, DecidedBy.NETWORK)
     proposal = beside_tissue(voxels, proposal, foreground, spacing_mm)
@@ -135,9 +143,9 @@ def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask,
 def _fill_of_parts(
     voxels: NDArray[np.float32], labelled: NDArray[np.int32], n_parts: int, core: Mask, *, smallest: float
 ) -> dict[int, float]:
-    """The frequent value of each part of the proposal that has one, largest part first.
+    """Return the fill value of each part of the proposal that has one, largest part first.
 
-    Where other values lie all over the inside of a part, and not side by side as in tissue, it is noise and has none.
+    A part is noise and has no fill value if other values are scattered all over its inside, not clustered as in tissue.
     """
     sizes = part_sizes(labelled, n_parts)
     boxes = ndimage.find_objects(labelled)
@@ -162,7 +170,7 @@ def _fill_of_parts(
 def _area_of_value(
     voxels: NDArray[np.float32], value: float, seeds: Mask, foreground: Mask, spacing_mm: Spacing, *, is_ct: bool
 ) -> Mask | None:
-    """Voxels of one value, close together, that belong to the seeds; None where they are the scanner's air alone."""
+    """Return the dense voxels with one value that belong to the seeds; None if they are just the scanner's air."""
     equal = voxels == np.float32(value)
     dense = equal & (neighbour_count(equal) >= DENSE_COUNT)
     if not (dense & seeds).any():
@@ -175,7 +183,7 @@ def _area_of_value(
         smallest_island = ISLAND_ML / (float(np.prod(spacing_mm)) / 1000.0)
         area = _touching(dense, seeds, smallest_island=smallest_island)
         if is_small and np.count_nonzero(area) > LARGEST_GROWTH * np.count_nonzero(seeds):
-            area = None  # padding around the volume, a masked background: too much for so little to prove
+            area = None  # padding or a masked background: too large a growth for so small a proposal
     if area is None:
         seeds = beside_tissue(voxels, seeds, foreground, spacing_mm, equal=equal, is_ct=is_ct)
         if not seeds.any():
@@ -184,7 +192,7 @@ def _area_of_value(
         is_small = size_mm < REACH_SIZES_MM[0]
         reach_mm = SMALL_REACH_MM if is_small else float(np.interp(size_mm, REACH_SIZES_MM, REACH_MM))
         reached = _near(grid.reduce(seeds) > 0, grid, reach_mm)
-        if is_small:  # into the hollow that the tool made, not along the skin
+        if is_small:  # grow into the hollow that the tool made, not along the skin
             reached &= _closed(grid.reduce(foreground) > 0.5, grid, HOLLOW_MM)
         else:
             bared = cut_surfaces(voxels, value, dense, seeds, foreground, grid)
@@ -198,7 +206,7 @@ def _area_of_value(
 def _is_scanner_air(
     value: float, dense: Mask, voxels: NDArray[np.float32], seeds: Mask, foreground: Mask, grid: CoarseGrid
 ) -> bool:
-    """Whether air on the far side of the head, where no tool works, holds the value too, or is as flat around it."""
+    """Whether air on the far side of the head, where no tool works, has the value too, or is as constant as a fill."""
     body = grid.reduce(foreground) > 0.5
     if not body.any():
         return True
@@ -221,20 +229,20 @@ def _is_scanner_air(
 
 
 def _near(mask: Mask, grid: CoarseGrid, radius_mm: float) -> Mask:
-    if not mask.any():  # scipy measures to a corner then
+    if not mask.any():  # scipy would return distances to a corner of the array
         return mask
     return np.asarray(ndimage.distance_transform_edt(~mask, sampling=grid.spacing_mm) <= radius_mm)
 
 
 def _closed(mask: Mask, grid: CoarseGrid, radius_mm: float) -> Mask:
-    """Closing by a ball; beyond the array's edge is nothing."""
+    """Return the closing by a ball; the mask is empty beyond the array's edge."""
     return np.asarray(
         ndimage.distance_transform_edt(_near(mask, grid, radius_mm), sampling=grid.spacing_mm) > radius_mm
     )
 
 
 def _touching(candidates: Mask, seeds: Mask, *, smallest_island: float | None = None) -> Mask:
-    """Connected parts that meet a seed, and with ``smallest_island`` all others of at least so many voxels."""
+    """Return the connected parts that touch a seed, and with ``smallest_island`` also others of at least that size."""
     labelled, n_parts = ndimage.label(candidates, SIX_NEIGHBOURS)
     kept = np.zeros(n_parts + 1, bool)
     kept[labelled[seeds]] = True
@@ -245,7 +253,7 @@ def _touching(candidates: Mask, seeds: Mask, *, smallest_island: float | None = 
 
 
 def _soft_edge(voxels: NDArray[np.float32], value: float, area: Mask, head: Mask) -> Mask:
-    """Rings of the head around the area in which fill and tissue are blended; none around a sharp cut."""
+    """Return the rings of the head around the area in which fill and tissue are blended; empty around a sharp cut."""
     rings, reached = [], area
     for _ in range(3):
         grown = neighbour_count(reached) > 0
@@ -260,5 +268,5 @@ def _soft_edge(voxels: NDArray[np.float32], value: float, area: Mask, head: Mask
 
 
 def _close_to_edge(area: Mask, equal: Mask) -> Mask:
-    """The area and the equal voxels beside it, which its corners lose to the density rule."""
+    """Return the area and the voxels of equal value next to it, which the density rule removes at corners."""
     return equal & (neighbour_count(area) > 0)

@@ -1,9 +1,9 @@
-"""Blurred or pixelated tissue: values there are smooth, while the scan's own noise and detail go on everywhere else.
+"""Refine areas of blurred or pixelated tissue, whose values are smoother than those of the rest of the body.
 
-In a scan the values turn about as much as they step: the second difference along an axis is about as large as the
-first. Whatever a tool averaged only steps. That holds at any contrast and noise level, and where a whole scan is smooth
-the comparison is with the rest of the body. So a proposal is believed only where its values are smoother than the
-body's, and its edge lies where that ends.
+In a scan, the second difference along an axis (turn) is about as large as the first difference (step). Where a tool
+averaged values, the second difference is small. This holds at any contrast and noise level; if a whole scan is smooth,
+the comparison with the rest of the body decides. So a proposal is kept only where its values are smoother than the
+body's, and its edge is placed where this ends.
 """
 
 from __future__ import annotations
@@ -24,25 +24,32 @@ from inference.refine.grids import (
     signed_distance_mm,
 )
 
-# Turns against steps inside a proposal, as a share of the body's: blurred heads 0.39 to 0.49, pixelated 0.63, untouched
-# ones that the network proposed all the same 0.99 to 1.16 (four val heads under six conditions each).
+# Ratio of turns to steps inside a proposal, relative to the body's: blurred heads 0.39 to 0.49, pixelated 0.63, false
+# proposals on untouched heads 0.99 to 1.16 (four val heads under six conditions each).
 SMOOTH_BELOW = 0.8
-LARGEST_RATIO = 4.0  # of a voxel, which may lie on no slope at all
+LARGEST_RATIO = 4.0  # of turns to steps in one voxel, whose steps may be close to zero
 SIGMA_MM = 2.5  # four val heads: 0.86 to 0.95 in the head; 0.93 with 1.8 mm
-CORE_MM, TISSUE_MM = 3.0, 2.0  # below the proposal's and the body's surface
-BESIDE_MM = (6.0, 60.0)  # from the proposal: the body to compare with
-BAND_MM = 8.0  # around the contour: where its edge is looked for
-CONTOUR_WEIGHT = 0.03  # per mm, of the difference between blurred and other tissue
-PART_ML = 1.0  # smaller proposals show nothing
+CORE_MM, TISSUE_MM = 3.0, 2.0  # depth below the proposal's and the body's surface from which values are compared
+BESIDE_MM = (6.0, 60.0)  # distance from the proposal of the body to compare with
+BAND_MM = 8.0  # around the contour, in which the edge is searched
+CONTOUR_WEIGHT = 0.03  # per mm from the contour, in units of the difference between blurred and other tissue
+PART_ML = 1.0  # smaller proposals are inconclusive
 
 
 def refine_blurred(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spacing_mm: Spacing) -> Mask:
-    """Keep the parts of a proposal that are smoother than the body beside them, and move their edge to where that ends.
+    """Keep the parts of a proposal that are smoother than the body around them, and move their edge to where this ends.
 
     Parameters
     ----------
     voxels, proposal, body
         (slice, row, column); the body includes the proposal.
+    spacing_mm
+        Along the same axes.
+
+    Returns
+    -------
+    Mask
+        In the same shape; empty if no part is confirmed.
     """
     found = np.zeros(proposal.shape, bool)
     if not proposal.any():
@@ -79,7 +86,7 @@ def refine_blurred(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spac
 
 
 def _block_means(voxels: Field, grid: CoarseGrid) -> Field:
-    """Mean of ``turns_per_step`` in each block, a layer of blocks at a time."""
+    """Return the mean of ``turns_per_step`` in each block, computed layer by layer."""
     step, n_planes = grid.block[0], voxels.shape[0]
     means = np.empty(grid.coarse_shape, np.float32)
     for index in range(grid.coarse_shape[0]):
@@ -91,9 +98,10 @@ def _block_means(voxels: Field, grid: CoarseGrid) -> Field:
 
 
 def turns_per_step(voxels: Field) -> Field:
-    """How much the values turn, as a share of how much they step; 0 where they do neither.
+    """Return the ratio of turns to steps at each voxel of a (slice, row, column) array; 0 where all values are equal.
 
-    The median over the axes of the absolute second difference, over the mean absolute difference to the neighbours.
+    The turn is the median over the axes of the absolute second difference, the step the mean absolute difference to the
+    face neighbours. The ratio is limited to ``LARGEST_RATIO``.
     """
     steps = np.zeros(voxels.shape, np.float32)
     turns = []
@@ -119,7 +127,7 @@ def turns_per_step(voxels: Field) -> Field:
 
 
 def _window(mask: Mask, spacing_mm: Spacing) -> tuple[slice, ...]:
-    """The box around a mask with the body beside it."""
+    """Return the box around a mask, with a margin for the body to compare with."""
     (box,) = ndimage.find_objects(mask.view(np.uint8))
     margins = [int(np.ceil(BESIDE_MM[1] / step)) for step in spacing_mm]
     return tuple(

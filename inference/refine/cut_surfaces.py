@@ -1,7 +1,7 @@
-"""Cuts away from the proposal: where the air holds a tool's value too, tissue that is bright up to it was cut.
+"""Find cuts away from the proposal: surfaces where bright tissue directly meets the tool's fill value.
 
-A body's surface fades over a voxel or two before air that a scanner set to one value; a cut bares what was inside.
-Padding around the scan bares it too, but lies outside the box of all other values.
+If a scanner sets air to one value, the body's surface fades over a voxel or two before that air. A cut exposes bright
+tissue from inside the body. Padding around the scan exposes it too, but lies outside the box of all other values.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from scipy import ndimage
 from inference.refine.grids import CoarseGrid, Mask, chosen_parts, is_far_side, neighbours_along
 from inference.refine.proposals import BRIGHT_SHARE
 
-SIGMA_MM = 5.0  # over which a surface is looked at
-# In 23 cases of four defaced val heads all 38 patches with at least these were truly cut; 16 untouched cases had one,
-# of 2 cm2, besides those where the field of view was padded or the air zeroed up to the skin.
-BARED_SHARE = 0.5  # of the voxels that the value touches
-LEAST_SURFACE = 0.03  # voxels that touch the value, of all
-PATCH_CM2 = 2.0
+SIGMA_MM = 5.0  # over which shares of a surface are averaged
+# In 23 cases of four defaced val heads, all 38 patches above these limits were real cuts. 16 untouched cases had one
+# such patch, of 2 cm2, apart from those with a padded field of view or with air zeroed up to the skin.
+BARED_SHARE = 0.5  # of the voxels next to the value: share of bright ones
+LEAST_SURFACE = 0.03  # share of voxels next to the value
+PATCH_CM2 = 2.0  # smallest patch of a surface
 LARGEST_FAR_SHARE = 0.1  # of the surface on the far side of the head, where no tool works
 ALL_NEIGHBOURS = ndimage.generate_binary_structure(3, 3)
 
@@ -26,14 +26,20 @@ ALL_NEIGHBOURS = ndimage.generate_binary_structure(3, 3)
 def cut_surfaces(
     voxels: NDArray[np.float32], value: float, dense: Mask, seeds: Mask, body: Mask, grid: CoarseGrid
 ) -> Mask:
-    """Coarse voxels of all surfaces where a value ends before bright tissue; none where it does so all around the head.
+    """Return the coarse voxels of all surfaces where a value meets bright tissue.
+
+    Empty if it does so on the far side of the head too, where no tool works.
 
     Parameters
     ----------
+    voxels, body
+        (slice, row, column) on the source grid.
     dense
-        Voxels that hold the value and lie close together.
+        Voxels with the value that lie close together, in the same shape.
     seeds
-        Those of a cut that is proven.
+        Voxels of a proven cut, in the same shape.
+    grid
+        Blocks of the source grid; the result has its coarse shape.
     """
     nothing = np.zeros(grid.coarse_shape, bool)
     coarse_body = grid.reduce(body) > 0.5
@@ -62,7 +68,7 @@ def cut_surfaces(
 
 
 def _facing(area: Mask, others: Mask, within: tuple[slice, ...]) -> Mask:
-    """Voxels of an area within a box that share a face with others there."""
+    """Return the voxels of an area within a box that share a face with a voxel of ``others`` in it."""
     facing = np.zeros(area.shape, bool)
     part, area, others = facing[within], area[within], others[within]
     for axis in range(3):

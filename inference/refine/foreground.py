@@ -1,12 +1,12 @@
-"""The body's surface on the source grid: half-way between the tissue and the air beside it.
+"""Refine the body's surface on the source grid: half-way between tissue and the adjacent air.
 
-The network's contour is a few millimetres coarse; it is trusted deeper than that on both sides. Between, a voxel is
-body where its value lies above the local half-way level. What is dark but enclosed in an axial plane (bone, nostrils,
-lungs that the network left out) is body again, so that it stays one solid.
+The network's contour is accurate to a few millimetres; beyond that distance on both sides it is trusted. In between, a
+voxel is body if its value is above the local half-way level. Dark voxels that are enclosed in an axial plane (bone,
+nostrils, lungs that the network left out) count as body, so that the body stays one solid.
 
-A thin bright scalp beyond dark bone is easily lost by a coarse network. In MR nothing else that is bright lies that
-near to the body, so the contour first grows to it. In CT a couch may, so there it does not; what a coarse network took
-of a couch or a head holder is a wide thin plate, which no part of a body is.
+A coarse network easily misses a thin bright scalp outside dark bone. In MR nothing else near the body is bright, so the
+contour first grows to the scalp. In CT the bright object may be a couch, so it does not grow; the parts of a couch or a
+head holder that a coarse network included are wide thin plates, unlike any part of a body, and are removed.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from inference.refine.grids import (
     signed_distance_mm,
 )
 
-INNER_MM = 3.0  # deeper than this below the network's contour all is body
-OUTER_MM = 3.0  # higher than this above it nothing is
-TISSUE_DEPTHS_MM = (1.0, 6.0)  # skin and fat; deeper lies bone, higher voxels are partly air
-AIR_HEIGHT_MM = 4.0
+INNER_MM = 3.0  # all voxels deeper than this below the network's contour are body
+OUTER_MM = 3.0  # no voxel higher than this above it is body
+TISSUE_DEPTHS_MM = (1.0, 6.0)  # skin and fat; deeper voxels may be bone, higher ones are partly air
+AIR_HEIGHT_MM = 4.0  # voxels higher than this above the contour are air
 TISSUE_SIGMA_MM = 7.0
 AIR_SIGMA_MM = 14.0
-BRIGHT_SHARE = 0.15  # of the step from air to tissue; darker is bone or a cavity, no tissue to measure
-GROWTH_MM = 9.0  # as far as this above the contour bright voxels are the scalp's
-BRIDGE_MM = 6.0  # dark bone between it and the contour is no thicker than twice this
-PLATE_MM = 10.0  # couches, holders and blankets are thinner; ears too, but
-PLATE_ML = 20.0  # they are smaller
-EDGE_BAND_MM = 6.0  # around the contour: where the body's edge is looked at
-ONE_VALUE_SHARE = 0.98  # of the air; then somebody wrote it
-HARD_SHARE = 0.6  # of the body's median, counted from the air: tissue, and not an edge that fades
+BRIGHT_SHARE = 0.15  # of the step from air to tissue; darker voxels are bone or a cavity and not measured as tissue
+GROWTH_MM = 9.0  # bright voxels up to this height above the contour are scalp
+BRIDGE_MM = 6.0  # dark bone between scalp and contour is at most twice as thick as this
+PLATE_MM = 10.0  # couches, holders and blankets are thinner than this; ears are too,
+PLATE_ML = 20.0  # but they are smaller than this
+EDGE_BAND_MM = 6.0  # around the contour, in which the body's edge is examined
+ONE_VALUE_SHARE = 0.98  # of the air with one value, from which that value was written by software
+HARD_SHARE = 0.6  # of the step from air to the body's median, from which an edge voxel is tissue and not a fading edge
 HARD_EDGE_SHARE = 0.35  # of the edge; 0.0 to 0.1 in heads with zeroed air, 0.4 to 0.6 around stripped brains
 HALF_WAY_HU = -500.0  # between air (-1000) and skin (about 0)
-LEAST_STEP = 0.15  # of the volume's own spread; below it there is no contrast between body and air to refine by
-LEVEL_FACTOR = 2  # coarse voxels in one step of the levels, which vary over a centimetre
-THICKNESS_RATIO = 1.5  # axes with steps this much longer than the finest are not smoothed along
+LEAST_STEP = 0.15  # of the volume's range of values, below which the contrast of body and air is too low to refine
+LEVEL_FACTOR = 2  # coarse voxels per sample of the levels, which vary over a centimetre
+THICKNESS_RATIO = 1.5  # there is no smoothing along axes whose spacing exceeds the finest by more than this factor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RefinedBody:
-    """The refined mask and what drew its contour."""
+    """The refined mask, (slice, row, column), and what determined its contour."""
 
     mask: Mask
     decided_by: DecidedBy
@@ -76,12 +76,16 @@ def refine_foreground(
     ----------
     voxels
         (slice, row, column) values with the first axis towards the head.
+    contour
+        The body of the network, in the same shape.
     removed
-        Shown to be written by a tool: neither body nor air to measure.
+        Voxels that a tool certainly wrote, in the same shape; they count neither as body nor as air.
+    spacing_mm
+        Along the same axes.
     anonymized
-        The whole anonymised area, proven or not: the contour does not grow into it. ``removed`` when left out.
+        The whole anonymised area, proven or not; the contour does not grow into it. None for ``removed``.
     is_ct
-        Where air is as dark as in Hounsfield units the half-way level is known, and not measured.
+        Whether this is a CT. If its values look like Hounsfield units, the half-way level is -500 HU and not measured.
     """
     grid = coarse_grid(voxels.shape, spacing_mm)
     above = grid.coarser(LEVEL_FACTOR)
@@ -111,15 +115,15 @@ def refine_foreground(
     axes = tuple(axis for axis in range(3) if spacing_mm[axis] <= THICKNESS_RATIO * min(spacing_mm))
     body = neighbour_count(body, axes) > 3 ** len(axes) // 2
     for index in range(voxels.shape[0]):
-        body[index] |= _holes(body[index])  # lungs too, which a field of view that ends in the chest leaves open
+        body[index] |= _holes(body[index])  # plane by plane, because lungs are open if the scan ends in the chest
     body &= ~removed
     return RefinedBody(largest_part(body), DecidedBy.NATIVE_EVIDENCE)
 
 
 def _value_around_cut_out_body(voxels: Field, depth_mm: Field, removed: Mask, grid: CoarseGrid) -> float | None:
-    """The one value around a body that was cut out of its scan, as skull stripping does; None in every other scan.
+    """Return the value around a body that was cut out of its scan, as by skull stripping; None for other scans.
 
-    There the body is what does not hold that value, however dark: its edge is no skin that fades.
+    In such a scan every voxel with another value is body, even a dark one, because there is no skin that fades.
     """
     beside = grid.spread(np.abs(depth_mm) < EDGE_BAND_MM) & ~removed
     air = voxels[grid.spread(depth_mm < -AIR_HEIGHT_MM) & ~removed]
@@ -138,7 +142,7 @@ def _value_around_cut_out_body(voxels: Field, depth_mm: Field, removed: Mask, gr
 
 
 def _without_plates(is_body: Mask, spacing_mm: Spacing) -> Mask:
-    """The contour without wide parts that are thinner than a limb; the array's edge makes nothing thin."""
+    """Return the contour without wide parts thinner than a limb; the mask is continued beyond the array's edge."""
     radius_mm = PLATE_MM / 2
     depth_mm = ndimage.distance_transform_edt(np.pad(is_body, 1, mode="edge"), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
     core = depth_mm > radius_mm
@@ -151,7 +155,7 @@ def _without_plates(is_body: Mask, spacing_mm: Spacing) -> Mask:
 
 
 def _with_scalp(is_body: Mask, is_bright: Mask, depth_mm: Field, spacing_mm: Spacing) -> Mask:
-    """The contour with the bright voxels near above it and the bone between; threads and specks are left out."""
+    """Return the contour with nearby bright voxels and the bone in between added, without threads and specks."""
     is_near = depth_mm > -GROWTH_MM
     margins = [int(np.ceil(BRIDGE_MM / step)) + 1 for step in spacing_mm]
     padded = np.pad(is_body | is_bright & is_near, [(margin, margin) for margin in margins], mode="edge")
@@ -162,7 +166,7 @@ def _with_scalp(is_body: Mask, is_bright: Mask, depth_mm: Field, spacing_mm: Spa
 
 
 def _half_way_levels(values: Field, depth_mm: Field, removed: Mask, blocks: CoarseGrid, *, is_ct: bool) -> Field | None:
-    """Level on the grid of blocks above which a voxel is tissue; None where body and air do not differ."""
+    """Return the level above which a voxel is tissue, on the grid of blocks; None if body and air do not differ."""
     inside = (depth_mm > TISSUE_DEPTHS_MM[0]) & (depth_mm < TISSUE_DEPTHS_MM[1]) & ~removed
     outside = (depth_mm < -AIR_HEIGHT_MM) & ~removed
     if not inside.any() or not outside.any():
@@ -180,7 +184,7 @@ def _half_way_levels(values: Field, depth_mm: Field, removed: Mask, blocks: Coar
 
 
 def _local_mean(values: Field, where: Mask, blocks: CoarseGrid, sigma_mm: float) -> Field:
-    """Mean of the chosen voxels nearby, on a grid of blocks; far from all of them their overall mean."""
+    """Return the local mean of the chosen voxels on a grid of blocks; far from all of them, their overall mean."""
     sigma = [sigma_mm / step for step in blocks.spacing_mm]
     faint = np.float32(1e-4)
     weight = ndimage.gaussian_filter(blocks.reduce(where), sigma) + faint
@@ -189,7 +193,7 @@ def _local_mean(values: Field, where: Mask, blocks: CoarseGrid, sigma_mm: float)
 
 
 def _holes(plane: Mask) -> Mask:
-    """What the plane's edge cannot reach."""
+    """Return the holes of a plane: background that is not connected to its edge."""
     labelled, n_parts = ndimage.label(~plane)
     outside = np.zeros(n_parts + 1, bool)
     for edge in (labelled[0], labelled[-1], labelled[:, 0], labelled[:, -1]):

@@ -1,7 +1,7 @@
-"""Masks and smooth fields of a source grid: neighbour counts, a coarse grid beside the source grid, holes.
+"""Operations on masks and smooth fields: neighbour counts, connected parts, distances, and a coarse grid.
 
-What varies slowly (distances, local means) is computed on a coarse grid and interpolated plane by plane, so that the
-work on 512 x 512 x 300 voxels stays at a few passes over bytes.
+Fields that vary slowly (distances, local means) are computed on a coarse grid and interpolated plane by plane, so that
+512 x 512 x 300 voxels need only a few passes over memory. Arrays are (slice, row, column) unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from scipy import ndimage, sparse
 
 Mask = NDArray[np.bool_]
 Field = NDArray[np.float32]
-Parts = NDArray[np.int32]  # 0 is none, parts count from 1
+Parts = NDArray[np.int32]  # number of the part of each voxel, from 1; 0 is background
 Spacing = tuple[float, float, float]
 
-SLAB_VOXELS = 2**24  # of what numpy widens to 64 bits on the way
+SLAB_VOXELS = 2**24  # processed at once where numpy converts to 64 bits internally
 
-BEYOND_MM = 1e6  # distance to a surface that is not there; infinity has no share in an interpolation
-COARSE_MM = 3.0  # the coarse grid's voxels are at most this large; what lies on it changes over a centimetre
+BEYOND_MM = 1e6  # distance to a surface that does not exist; infinity cannot be interpolated
+COARSE_MM = 3.0  # largest voxel side of the coarse grid; the fields on it vary over a centimetre
 SIX_NEIGHBOURS = ndimage.generate_binary_structure(3, 1)
 
 
 class DecidedBy(StrEnum):
-    """What drew a final contour."""
+    """What determined a final contour."""
 
     NETWORK = "network"
     NATIVE_EVIDENCE = "native-evidence"
@@ -36,7 +36,10 @@ class DecidedBy(StrEnum):
 
 
 def neighbour_count(mask: Mask, axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[np.uint8]:
-    """How many voxels around and at each one are set, of three along each axis; the array's edge is repeated."""
+    """Return the number of set voxels in the block of three voxels per axis around each one, itself included.
+
+    The array is continued at its edges by repeating them. The result is uint8 in the shape of ``mask``.
+    """
     count = mask.astype(np.uint8)
     for axis in axes:
         lower, upper = neighbours_along(axis)
@@ -51,7 +54,7 @@ def neighbour_count(mask: Mask, axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[np
 
 
 def neighbours_along(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Index of every voxel that has a next one along an axis, and of those next ones."""
+    """Return the indices of all voxels with a successor along an axis, and of these successors."""
     lower, upper = [slice(None)] * 3, [slice(None)] * 3
     lower[axis], upper[axis] = slice(None, -1), slice(1, None)
     return tuple(lower), tuple(upper)
@@ -70,11 +73,11 @@ class CoarseGrid:
     Attributes
     ----------
     shape
-        Of the source grid.
+        Shape of the source grid.
     block
-        Source voxels of one coarse voxel along each axis; the last block may be cut short.
+        Number of source voxels per coarse voxel along each axis; the last block may be shorter.
     spacing_mm
-        Of the coarse grid.
+        Spacing of the coarse grid.
     """
 
     shape: tuple[int, int, int]
@@ -88,18 +91,18 @@ class CoarseGrid:
         return first, second, third
 
     def coarser(self, factor: int) -> CoarseGrid:
-        """Blocks ``factor`` times as long over the same source grid."""
+        """Return a grid over the same source grid with blocks ``factor`` times as long."""
         first, second, third = (step * factor for step in self.block)
         spacing = (self.spacing_mm[0] * factor, self.spacing_mm[1] * factor, self.spacing_mm[2] * factor)
         return CoarseGrid(self.shape, (first, second, third), spacing)
 
     def over(self, finer: CoarseGrid) -> CoarseGrid:
-        """The same blocks, made of those of a finer grid whose steps divide this one's."""
+        """Return the same blocks as a grid over ``finer``, whose block sizes must divide this one's."""
         first, second, third = (step // fine for step, fine in zip(self.block, finer.block, strict=True))
         return CoarseGrid(finer.coarse_shape, (first, second, third), self.spacing_mm)
 
     def reduce(self, values: Field | Mask) -> Field:
-        """Mean of each block, as float32."""
+        """Return the mean of each block as float32, in the coarse shape."""
         reduced = np.asarray(values, dtype=np.float32) if values.dtype != bool else values.view(np.uint8)
         for axis, (size, step) in enumerate(zip(self.shape, self.block, strict=True)):
             if step == 1:
@@ -119,7 +122,7 @@ class CoarseGrid:
         return values[tuple(part if other == axis else slice(None) for other in range(3))]
 
     def spread(self, mask: Mask) -> Mask:
-        """Each source voxel gets the value of its block."""
+        """Return a mask on the source grid in which each voxel has the value of its block."""
         result = mask
         for axis, (size, step) in enumerate(zip(self.shape, self.block, strict=True)):
             if step > 1:
@@ -127,7 +130,7 @@ class CoarseGrid:
         return np.asarray(result)
 
     def planes(self, *fields: Field) -> Iterator[tuple[Field, ...]]:
-        """Values of coarse fields on each source plane, by linear interpolation."""
+        """Yield, for each source plane, the fields interpolated linearly to it, each (row, column) float32."""
         lows, highs, shares = self._places(0)
         rows, columns = self._weights(1), self._weights(2)
         for low, high, share in zip(lows, highs, shares, strict=True):
@@ -135,14 +138,14 @@ class CoarseGrid:
             yield tuple(np.asarray(rows @ plane @ columns.T) for plane in between)
 
     def _places(self, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """The two coarse voxels around each source voxel, and the share of the second."""
+        """Return the two coarse voxels around each source voxel along an axis, and the weight of the second."""
         last = self.coarse_shape[axis] - 1
         places = np.clip((np.arange(self.shape[axis]) + 0.5) / self.block[axis] - 0.5, 0.0, last)
         low = np.minimum(places.astype(np.int64), last)
         return low, np.minimum(low + 1, last), places - low
 
     def _weights(self, axis: int) -> sparse.csr_array:
-        """(source, coarse) matrix of linear interpolation."""
+        """Return the (source, coarse) matrix of linear interpolation along an axis."""
         low, high, share = self._places(axis)
         rows = np.arange(self.shape[axis])
         entries = np.concatenate([1 - share, share]).astype(np.float32)
@@ -151,7 +154,7 @@ class CoarseGrid:
 
 
 def coarse_grid(shape: tuple[int, ...], spacing_mm: Spacing, *, coarse_mm: float = COARSE_MM) -> CoarseGrid:
-    """Blocks of whole voxels, as large as ``coarse_mm`` allows."""
+    """Return a grid of blocks of whole voxels, as large as ``coarse_mm`` allows along each axis."""
     first, second, third = (max(1, int(coarse_mm / step)) for step in spacing_mm)
     block = (first, second, third)
     spacing = (spacing_mm[0] * first, spacing_mm[1] * second, spacing_mm[2] * third)
@@ -159,7 +162,7 @@ def coarse_grid(shape: tuple[int, ...], spacing_mm: Spacing, *, coarse_mm: float
 
 
 def signed_distance_mm(mask: Mask, spacing_mm: Spacing) -> Field:
-    """Depth below the mask's surface, negative outside; the array's edge is no surface."""
+    """Return the depth below the mask's surface in mm, negative outside; the array's edge is not a surface."""
     if mask.all():
         return np.full(mask.shape, BEYOND_MM, np.float32)
     if not mask.any():
@@ -171,7 +174,7 @@ def signed_distance_mm(mask: Mask, spacing_mm: Spacing) -> Field:
 
 
 def is_far_side(body: Mask, area: Mask, grid: CoarseGrid) -> Mask:
-    """Coarse voxels on the other side of the body's middle than an area: tools do not work there."""
+    """Return the coarse voxels on the side of the body's centre opposite to an area, where tools do not work."""
     ahead = np.zeros(grid.coarse_shape, np.float32)
     for axis, step in enumerate(grid.spacing_mm):
         others = tuple(other for other in range(3) if other != axis)
@@ -183,7 +186,7 @@ def is_far_side(body: Mask, area: Mask, grid: CoarseGrid) -> Mask:
 
 
 def largest_part(mask: Mask) -> Mask:
-    """The largest connected part; an empty mask stays empty."""
+    """Return the largest connected part (by faces) of a mask; an empty mask stays empty."""
     labelled, n_parts = ndimage.label(mask, SIX_NEIGHBOURS)
     if n_parts < 2:
         return mask
@@ -192,23 +195,23 @@ def largest_part(mask: Mask) -> Mask:
 
 
 def part_sizes(labelled: Parts, n_parts: int) -> NDArray[np.int64]:
-    """Voxels of each part; none of what is in no part."""
+    """Return the number of voxels of each part, by part number; 0 for the background."""
     sizes = np.zeros(n_parts + 1, np.int64)
-    for planes in _slabs(labelled):  # numpy counts in 64 bits, which is twice what the parts take
+    for planes in _slabs(labelled):  # numpy counts in 64 bits, which needs twice the memory of the parts
         sizes += np.bincount(labelled[planes].ravel(), minlength=n_parts + 1)
     sizes[0] = 0
     return sizes
 
 
 def chosen_parts(labelled: Parts, is_chosen: NDArray[np.bool_]) -> Mask:
-    """Voxels of the parts that are marked in a table of all of them."""
+    """Return the mask of the parts that are set in ``is_chosen``, which is indexed by part number."""
     mask = np.empty(labelled.shape, bool)
-    for planes in _slabs(labelled):  # numpy makes indices of 64 bits
+    for planes in _slabs(labelled):  # numpy converts indices to 64 bits
         mask[planes] = is_chosen[labelled[planes]]
     return mask
 
 
 def _slabs(array: NDArray[Any]) -> Iterator[slice]:
-    """Groups of planes that are small beside the whole array."""
+    """Return consecutive groups of planes that are small compared with a large array."""
     step = max(1, SLAB_VOXELS // max(1, array[0].size)) if array.size else 1
     return (slice(start, start + step) for start in range(0, array.shape[0], step))

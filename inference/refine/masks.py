@@ -1,4 +1,4 @@
-"""Both masks refined together: what a tool wrote is not body, and not air to measure the body's surface by."""
+"""Refine both masks together, because voxels written by a tool are neither body nor air at the body's surface."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["DecidedBy", "RefinedMasks", "refine_masks"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RefinedMasks:
-    """Masks on the source grid, and for each role what drew the contour."""
+    """Masks on the source grid, (slice, row, column), and for each role what determined the contour."""
 
     foreground: Mask
     anonymized: Mask
@@ -38,21 +38,23 @@ def refine_masks(
     altered: Mask | None = None,
     smoothed: Mask | None = None,
 ) -> RefinedMasks:
-    """Refine the networks' masks, each where it is wanted.
+    """Refine one or both masks of the networks.
 
     Parameters
     ----------
     voxels, body, area
-        (slice, row, column) with axes towards head, posterior and left; the body and the anonymised area as the
-        networks found them.
+        (slice, row, column) with axes towards head, posterior and left; ``body`` and ``area`` are the body and the
+        anonymised area of the networks.
+    spacing_mm
+        Along the same axes.
     foreground, anonymized
-        Whether that mask is refined; the other is returned as it came.
+        Whether to refine that mask; otherwise it is returned unchanged.
     is_ct
-        Values may be Hounsfield units; whether they are is seen from the air.
+        Whether this is a CT; whether its values are Hounsfield units is decided from the air.
     altered
-        The part of ``area`` that was blurred or replaced: body as well.
+        The part of ``area`` that was blurred or replaced and is therefore body too.
     smoothed
-        The part of ``altered`` that must be smoother than other tissue.
+        The part of ``altered`` that is kept only where it is smoother than other tissue.
     """
     found = RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK)
     if anonymized:

@@ -1,6 +1,6 @@
-"""Which parts of the network's proposal can be a tool's: not those that are only air, or tissue that goes on.
+"""Drop parts of the network's proposal that are only air or continuous tissue.
 
-Each connected part is judged by itself, by the values in it and right beside it.
+Each connected part is judged on its own, by its values and those directly adjacent to it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from inference.refine.grids import (
 )
 from inference.refine.noise_fill import CORE_MM, neighbour_correlation
 
-LARGE_MM = 65.0  # cube root of 275 mL: no air that was taken for a cut was that large
-# A cut bares tissue: bright voxels lie right beside the fill. Where a scanner set dark voxels to zero, the body's edge
-# fades before it. In heads with zeroed air, false proposals touched 0 to 4 cm2 of bright tissue, small true ones 18.
-# The lesser is enough where the body was found to go on, as around an eye, and beside a large part.
+LARGE_MM = 65.0  # cube root of 275 mL; no air that was mistaken for a cut was that large
+# A cut exposes tissue, so bright voxels are directly adjacent to the fill. If a scanner set dark voxels to zero, the
+# body's edge fades before them. In heads with zeroed air, false proposals touched 0 to 4 cm2 of bright tissue, small
+# true ones 18. The smaller area is enough if the part lies in the body, as around an eye, or if there is a large part.
 CUT_SURFACE_CM2, SMALL_SURFACE_CM2 = 6.0, 0.75
-WHOLE_HEAD_MM = 40.0  # thinner stacks are asked for less
-INSIDE_SHARE = 0.15  # of a part: then the body goes on there
-BRIGHT_EDGE_SHARE = 0.3  # of the voxels beside a part; 0.34 and more in true ones, mostly 0 in false ones
-BRIGHT_SHARE = 0.6  # of the body's median, counted from the fill
-# Correlation of neighbours that no fill has, as it is and as a share of the body's; a noisy fill in a scan that was
-# smoothed afterwards is correlated too, but less than its tissue.
+WHOLE_HEAD_MM = 40.0  # thinner stacks need less surface, in proportion
+INSIDE_SHARE = 0.15  # of a part in the body, from which the part counts as inside
+BRIGHT_EDGE_SHARE = 0.3  # of the voxels adjacent to a part; 0.34 and more in true parts, mostly 0 in false ones
+BRIGHT_SHARE = 0.6  # of the step from the fill to the body's median
+# Correlations of neighbours that no fill reaches, absolute and as a share of the body's; a noisy fill in a scan that
+# was smoothed afterwards is correlated too, but less than its tissue.
 TISSUE_FROM, TISSUE_SHARE = 0.33, 0.6
 
 
@@ -43,13 +43,19 @@ def beside_tissue(
     equal: Mask | None = None,
     is_ct: bool = False,
 ) -> Mask:
-    """The proposal without its small parts that are air and nothing else.
+    """Return the proposal without small parts that are only air.
 
     Parameters
     ----------
+    voxels, proposal, body
+        (slice, row, column).
+    spacing_mm
+        Along the same axes.
     equal
-        The voxels that hold the fill value; None where there is no such value, so that the area ends nobody knows where
-        and some bright tissue has to be enough.
+        Voxels with the fill value, in the same shape. None if there is no such value; the edge is unknown then, and a
+        small area of bright tissue is enough.
+    is_ct
+        Whether this is a CT, in which a part inside the body may be an airway.
     """
     if not body.any():
         return proposal
@@ -59,7 +65,7 @@ def beside_tissue(
     is_kept = is_large.copy()
     tissue = float(np.median(voxels[::2, ::2, ::2][body[::2, ::2, ::2]])) if body[::2, ::2, ::2].any() else 0.0
     thickness_mm = min(size * step for size, step in zip(voxels.shape, spacing_mm, strict=True))
-    thin = min(1.0, thickness_mm / WHOLE_HEAD_MM)  # a stack of a few slices shows less of a cut
+    thin = min(1.0, thickness_mm / WHOLE_HEAD_MM)  # a stack of few slices shows only a part of a cut
     voxel_cm2 = float(np.prod(spacing_mm)) ** (2 / 3) / 100.0
     for part, box in enumerate(ndimage.find_objects(labelled), start=1):
         if is_kept[part]:
@@ -83,7 +89,10 @@ def beside_tissue(
 
 
 def without_tissue(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spacing_mm: Spacing) -> Mask:
-    """The proposal without the parts in which values go on from voxel to voxel as in the body, and as no fill's do."""
+    """Return the proposal without parts whose neighbouring voxels are as correlated as tissue and unlike any fill.
+
+    All masks are (slice, row, column) in the shape of ``voxels``.
+    """
     labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
     core = deep_inside(proposal, spacing_mm)
     correlations = np.zeros(n_parts + 1)
@@ -98,6 +107,6 @@ def without_tissue(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spac
 
 
 def deep_inside(mask: Mask, spacing_mm: Spacing) -> Mask:
-    """Where a contour that is wrong by a few millimetres leaves no doubt."""
+    """Return the part of a mask deeper than ``CORE_MM``, which is right even if the contour is wrong by some mm."""
     grid = coarse_grid(mask.shape, spacing_mm)
     return grid.spread(signed_distance_mm(grid.reduce(mask) > 0.5, grid.spacing_mm) > CORE_MM)
