@@ -1,1 +1,1 @@
-"""Masks and verdicts to DICOM objects, proved against their own written bytes."""
+"""Write masks and verdicts as DICOM objects, and verify the written bytes against the masks."""

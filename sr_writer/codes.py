@@ -1,4 +1,4 @@
-"""Coded concepts of what we write; DESIGN "DICOM decisions" and ``docs/decisions/0040`` say why these."""
+"""Coded concepts of the objects we write; ``docs/decisions/0040`` explains the choice."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SEGMENTATION_DERIVATION: Final = CodedConcept("113076", "DCM", "Segmentation")
 SOURCE_IMAGE: Final = CodedConcept("121322", "DCM", "Source image for image processing operation")
 
 PRIVATE_SCHEME: Final = "99DICOMNODE"
-# Voxels whose values were removed or replaced by a defacing or refacing tool, wherever in the body they lie.
+# Voxels whose values were removed or replaced by a defacing or refacing tool, anywhere in the body.
 ANONYMIZED_AREA: Final = CodedConcept("ANON-AREA", PRIVATE_SCHEME, "Anonymized area")
-# Purpose of a reference to an earlier result that the object stands in for. CID 7009 has this for reports alone, and
-# the predecessors of CID 7202 are other forms of the same pixels.
+# Purpose of a reference to an earlier result that the object replaces. CID 7009 has such a code for reports only, and
+# the predecessors in CID 7202 are other forms of the same pixels.
 REPLACED_RESULT: Final = CodedConcept("REPLACED-RESULT", PRIVATE_SCHEME, "Replaced result")
 
-# Whether a face can be seen, as a qualitative evaluation; no public scheme has the question or its answers.
+# Qualitative evaluation of whether a face can be seen; no public scheme has codes for the question or its answers.
 FACE_VERDICT: Final = CodedConcept("FACE-VERDICT", PRIVATE_SCHEME, "Face in the image")
 VERDICTS: Final[dict[str, CodedConcept]] = {
     "defaced": CodedConcept("DEFACED", PRIVATE_SCHEME, "Anonymized area covers the face"),
@@ -41,7 +41,7 @@ VERDICT_PROBABILITY: Final = CodedConcept("VERDICT-PROB", PRIVATE_SCHEME, "Proba
 MILLILITER: Final = CodedConcept("ml", "UCUM", "milliliter")
 PERCENT: Final = CodedConcept("%", "UCUM", "Percent")
 NO_UNITS: Final = CodedConcept("1", "UCUM", "no units")
-# CID 100, for any body region; a SNOMED method code is no procedure there.
+# From CID 100, for an unspecified body region; SNOMED codes for methods are not procedures in that context group.
 PROCEDURES: Final[dict[str, CodedConcept]] = {
     "CT": CodedConcept("25045-6", "LN", "CT unspecified body region"),
     "MR": CodedConcept("25056-3", "LN", "MRI unspecified body region"),
@@ -50,7 +50,7 @@ PROCEDURES: Final[dict[str, CodedConcept]] = {
 
 @dataclass(frozen=True, slots=True)
 class SegmentTerms:
-    """How a segment of one role is described; a reader finds it by ``property_type``."""
+    """Description of the segment of one role; readers identify it by ``property_type``."""
 
     label: str
     category: CodedConcept
@@ -78,7 +78,7 @@ SEGMENT_TERMS: Final[dict[Role, SegmentTerms]] = {
 
 
 def private_scheme_item() -> CodingSchemeIdentificationItem:
-    """Item that says whose scheme ``99DICOMNODE`` is (PS3.3 C.12.1.1.11)."""
+    """Return the item that identifies the coding scheme ``99DICOMNODE`` (PS3.3 C.12.1.1.11)."""
     return CodingSchemeIdentificationItem(
         designator=PRIVATE_SCHEME, name="DICOM node private codes", responsible_organization="dicom-node project"
     )

@@ -1,7 +1,7 @@
-"""Datasets to explicit VR little endian bytes, without touching a value that came as bytes.
+"""Encode datasets in explicit VR little endian, without changing values that are given as bytes.
 
-pydicom decodes raw elements of a dataset whose encoding it did not read itself, and encodes them again; a value that
-does not decode would be lost. Here raw elements go out as they are, and everything else through pydicom.
+pydicom decodes and re-encodes raw elements of a dataset that it did not read itself, which would lose a value that
+cannot be decoded. Here raw elements are written unchanged, and all others by pydicom.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ _ITEM_TAG = (0xFFFE, 0xE000)
 
 
 def encoded_element(tag: BaseTag, vr: str, value: bytes) -> RawDataElement:
-    """Element whose value is written as these bytes, padded to even length."""
+    """Return an element whose value is written as exactly these bytes, padded to even length."""
     if len(value) % 2:
         value += b"\0" if vr == "UI" else b" "
     return RawDataElement(tag, vr, len(value), value, 0, False, True, True)
 
 
 def character_sets_of(ds: Dataset) -> tuple[str, ...]:
-    """Defined terms of Specific Character Set; empty where none was declared."""
+    """Return the defined terms of Specific Character Set; empty if none is declared."""
     declared = ds.get("SpecificCharacterSet") or ()
     return (declared,) if isinstance(declared, str) else tuple(declared)
 
 
 def encode_dataset(ds: Dataset) -> bytes:
-    """The elements of ``ds`` in ascending order; sequences and items with explicit lengths."""
+    """Encode the elements of ``ds`` in ascending order; sequences and items have explicit lengths (PS3.5 7.5)."""
     return _encode(ds, convert_encodings(list(character_sets_of(ds)) or None))
 
 
 def encode_sequence(tag: BaseTag, items: list[Dataset]) -> RawDataElement:
-    """Sequence as an element to be written as it is; its items hold no text beyond ASCII."""
+    """Return a sequence as an element that is already encoded; its items must not contain text beyond ASCII."""
     return _encoded_sequence(tag, items, convert_encodings(None))
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong between a mask and the DICOM object that carries it."""
+"""Errors of writing masks and verdicts as DICOM objects."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class WriterError(Exception):
 
 
 class Refused(WriterError):
-    """The source series cannot carry a result; trying again cannot help."""
+    """No result can be written for the source series; retrying cannot help."""
 
 
 class SourceHeaderError(Refused):
-    """A source instance lacks what every object derived from it must carry."""
+    """A source instance lacks an attribute that every object derived from it needs."""
 
     code = "source-header"
 
@@ -32,7 +32,7 @@ class SourceHeaderError(Refused):
 
 
 class PlaneSourceError(Refused):
-    """It is not clear which source frame a slice of the mask belongs to."""
+    """The source frame of a slice of the mask is missing or ambiguous."""
 
     code = "plane-source"
 
@@ -48,7 +48,7 @@ class PlaneSourceError(Refused):
 
 
 class GridMismatchError(WriterError):
-    """A mask, or the list of sources, does not have the shape of the grid; a defect of the caller."""
+    """A mask, or the list of sources, does not have the shape of the grid; a bug of the caller."""
 
     code = "grid-mismatch"
 
@@ -61,7 +61,7 @@ class GridMismatchError(WriterError):
 
 
 class GeometryProofError(WriterError):
-    """The written bytes do not say what the mask said; a defect of ours, so that nothing may leave."""
+    """The written bytes differ from the mask; a bug of this package, so the object is discarded."""
 
     code = "geometry-proof"
 

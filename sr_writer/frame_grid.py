@@ -1,4 +1,4 @@
-"""The frames that a mask lies on: parallel and of one size, each at its own place."""
+"""Geometry of the frames of a mask: parallel, of the same size, each with its own position."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 
-# Distances between frames that differ by less than this share are one distance.
+# Distances between frames count as equal if they differ by less than this share.
 EVEN_FRACTION = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameGrid:
-    """Frames in ascending order along their normal, which need be neither straight nor even.
+    """Frames in ascending order along their normal, which may be sheared or unevenly spaced.
 
-    A gantry tilt, a missing slice or changing distances are in the positions; ``hd.VolumeGeometry`` has no room for
-    them.
+    The positions can express a gantry tilt, a missing slice or changing distances, which ``hd.VolumeGeometry`` cannot.
 
     Attributes
     ----------
     positions_mm
-        (frame, 3) LPS of the centre of each frame's first voxel.
+        (frame, 3) LPS coordinates of the centre of each frame's first voxel.
     column_direction, row_direction
-        Unit vectors along which the row index and the column index grow.
+        (3,) unit vectors along which the row index and the column index increase.
     spacing_mm
         Between rows, between columns.
     slice_thickness_mm
-        Distance that most frames have to the next.
+        Median distance between neighbouring frames.
     """
 
     positions_mm: NDArray[np.float64]
@@ -42,7 +41,7 @@ class FrameGrid:
 
     @classmethod
     def from_geometry(cls, geometry: hd.VolumeGeometry) -> FrameGrid:
-        """Frames of a volume, one for each slice."""
+        """Return the frames of a volume, one per slice."""
         n_slices, rows, columns = geometry.spatial_shape
         steps = np.arange(n_slices)[:, np.newaxis] * geometry.affine[:3, 0]
         row_spacing_mm, column_spacing_mm = (float(v) for v in geometry.pixel_spacing)
@@ -61,7 +60,7 @@ class FrameGrid:
     def at_positions(
         cls, positions_mm: NDArray[np.float64], geometry: hd.VolumeGeometry, rows: int, columns: int
     ) -> FrameGrid:
-        """Frames at ``positions_mm`` that are parallel to the slices of ``geometry``, with pixels of the same size."""
+        """Return frames at ``positions_mm`` with the orientation and pixel spacing of ``geometry``."""
         alike = cls.from_geometry(geometry)
         steps = np.abs(np.diff(positions_mm @ alike.normal))
         return replace(
@@ -79,12 +78,12 @@ class FrameGrid:
 
     @property
     def normal(self) -> NDArray[np.float64]:
-        """Unit vector across the frames."""
+        """(3,) unit vector perpendicular to the frames."""
         return np.cross(self.row_direction, self.column_direction)
 
     @property
     def spacing_between_slices_mm(self) -> float | None:
-        """The one distance between neighbouring frames, or ``None`` where it changes."""
+        """Distance between neighbouring frames, or ``None`` if it varies."""
         steps = np.abs(np.diff(self.positions_mm @ self.normal))
         if not steps.size:
             return self.slice_thickness_mm

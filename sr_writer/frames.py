@@ -1,4 +1,4 @@
-"""Frames of a BINARY segmentation: which there are, where they lie, and their packed bits."""
+"""Frames of a BINARY segmentation: their order, their functional groups and their packed bits."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sr_writer.encoding import encode_sequence, encoded_element
 from sr_writer.frame_grid import FrameGrid
 from sr_writer.sources import PlaneSource
 
-# Decimals kept of positions, spacings (mm) and cosines: far below any voxel, and 0.4 stays "0.4".
+# Decimals of positions, spacings (mm) and cosines: far more precise than a voxel, and 0.4 stays "0.4".
 DECIMALS: Final = 9
-# Any eight frames fill whole bytes, so that memory stays bounded while frames of any size are packed.
+# Eight frames of any size fill whole bytes, so frames can be packed in chunks with bounded memory.
 _FRAMES_PER_CHUNK: Final = 8
 
 _DIMENSION_INDEX_VALUES: Final = Tag("DimensionIndexValues")
@@ -45,7 +45,13 @@ class SegmentFrame:
 
 
 def list_frames(masks: Sequence[NDArray[np.bool_]]) -> tuple[SegmentFrame, ...]:
-    """Non-empty slices of every mask, segment by segment (numbered from 1), slices in source order."""
+    """Return the non-empty slices of all masks, segment by segment, slices in source order.
+
+    Parameters
+    ----------
+    masks
+        One per segment, (slice, row, column); segments are numbered from 1 in this order.
+    """
     return tuple(
         SegmentFrame(segment_number, int(slice_index))
         for segment_number, mask in enumerate(masks, start=1)
@@ -54,7 +60,7 @@ def list_frames(masks: Sequence[NDArray[np.bool_]]) -> tuple[SegmentFrame, ...]:
 
 
 def pack_frames(frames: Sequence[SegmentFrame], masks: Sequence[NDArray[np.bool_]]) -> bytes:
-    """Pixel Data: one bit a pixel, least significant bit first, no padding between frames (PS3.5 8.1.1)."""
+    """Return Pixel Data: one bit per pixel, least significant bit first, no padding between frames (PS3.5 8.1.1)."""
     packed = []
     for start in range(0, len(frames), _FRAMES_PER_CHUNK):
         chunk = frames[start : start + _FRAMES_PER_CHUNK]
@@ -65,16 +71,16 @@ def pack_frames(frames: Sequence[SegmentFrame], masks: Sequence[NDArray[np.bool_
 
 
 def decimal_strings(values: Sequence[float] | NDArray[np.float64]) -> bytes:
-    """Encoded DS values, separated by backslashes."""
+    """Return values encoded as DS, separated by backslashes (PS3.5 6.2)."""
     # Adding zero turns -0.0 into 0.0.
     return "\\".join(format_number_as_ds(round(float(value), DECIMALS) + 0.0) for value in values).encode("ascii")
 
 
 def shared_functional_groups(grid: FrameGrid) -> Dataset:
-    """Spacing and orientation, the same for every frame.
+    """Return the Shared Functional Groups: spacing and orientation (PS3.3 C.7.6.16.2.1, C.7.6.16.2.4).
 
-    Slice Thickness is the spacing between slices, because the voxels of a mask tile the volume. Where slices have
-    several distances there is no Spacing Between Slices; the positions say it all.
+    Slice Thickness is the spacing between slices, because the voxels of a mask fill the volume without gaps. If the
+    distances between slices vary, Spacing Between Slices is left out; the positions of the frames define them.
     """
     measures = Dataset()
     thickness_mm, spacing_mm = grid.slice_thickness_mm, grid.spacing_between_slices_mm
@@ -97,7 +103,14 @@ def shared_functional_groups(grid: FrameGrid) -> Dataset:
 def per_frame_functional_groups(
     frames: Sequence[SegmentFrame], grid: FrameGrid, plane_sources: Sequence[PlaneSource]
 ) -> list[Dataset]:
-    """One item per frame; slices that hold a voxel of any segment are numbered in source order."""
+    """Return the Per-Frame Functional Groups, one item per frame (PS3.3 C.7.6.16).
+
+    Parameters
+    ----------
+    plane_sources
+        One per slice of ``grid``. In the second dimension index, slices with a voxel of any segment are numbered from 1
+        in source order.
+    """
     used = sorted({frame.slice_index for frame in frames})
     slices = {
         slice_index: _SliceItems(
@@ -112,7 +125,7 @@ def per_frame_functional_groups(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SliceItems:
-    """What the frames of one slice share, whatever their segment."""
+    """Items that the frames of one slice have in common, regardless of their segment."""
 
     dimension_index: int
     position: Dataset
@@ -145,7 +158,7 @@ def _derivation_item(source: PlaneSource) -> Dataset:
     reference.ReferencedSOPInstanceUID = source.sop_instance_uid
     if source.frame_number is not None:
         reference.ReferencedFrameNumber = source.frame_number
-    # A tile's pixel has another row and column in the mosaic, and the mosaic's own position is not that of the tile.
+    # A pixel of a tile has another row and column in the mosaic, and the mosaic's position is not that of the tile.
     reference.SpatialLocationsPreserved = "NO" if source.is_tile else "YES"
     reference[_PURPOSE_OF_REFERENCE_CODE_SEQUENCE] = _code_sequence(_PURPOSE_OF_REFERENCE_CODE_SEQUENCE, SOURCE_IMAGE)
     item = Dataset()
@@ -156,5 +169,5 @@ def _derivation_item(source: PlaneSource) -> Dataset:
 
 @cache
 def _code_sequence(tag: BaseTag, code: CodedConcept) -> RawDataElement:
-    """Sequence of one concept, encoded once for all frames."""
+    """Return a sequence with one concept, encoded once for all frames."""
     return encode_sequence(tag, [code])

@@ -1,8 +1,8 @@
-"""Patient, study and de-identification attributes of the source, carried over byte for byte.
+"""Copy patient, study and de-identification attributes of the source byte by byte.
 
-A PACS files a result under the patient and study it names, so those values are copied as they are, never corrected.
-A value that is not valid in its VR would make the whole object invalid: it is emptied (left out where the attribute
-is optional), and the log names its tag, never its value.
+A PACS files a result under the patient and study it names, so these values are copied unchanged, never corrected. A
+value that is not valid in its VR would make the whole object invalid. It is replaced by an empty value, or left out if
+the attribute is optional; the log names its tag, never its value.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from sr_writer.values import TEXT_VRS, is_valid_value
 
 log = logging.getLogger(__name__)
 
-# Type 2: always present, empty where the source has nothing valid.
+# Type 2: always present, empty if the source has no valid value.
 REQUIRED_KEYWORDS: Final = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
     "PositionReferenceIndicator",
 )
 
-# Optional or conditional: present where the source has a valid value.
+# Optional or conditional: present only if the source has a valid value.
 OPTIONAL_KEYWORDS: Final = (
     # SOP Common
     *("SpecificCharacterSet", "TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified"),
@@ -40,7 +40,7 @@ OPTIONAL_KEYWORDS: Final = (
     *("PatientComments", "PatientSpeciesDescription", "PatientSpeciesCodeSequence"),
     *("PatientBreedDescription", "PatientBreedCodeSequence", "ResponsiblePerson", "ResponsiblePersonRole"),
     "ResponsibleOrganization",
-    # What was done to the source; this object keeps the source's word and adds none of its own.
+    # De-identification of the source, copied without additions of our own
     *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
     "RecognizableVisualFeatures",
     # Clinical Trial Subject and Study
@@ -60,7 +60,7 @@ OPTIONAL_KEYWORDS: Final = (
 
 
 def copy_identity(source: Dataset, target: Dataset) -> tuple[BaseTag, ...]:
-    """Copy the source's identity into ``target``; gives the tags whose value could not be written."""
+    """Copy the source's identity into ``target`` and return the tags whose value could not be written."""
     character_sets = character_sets_of(source)
     emptied: list[BaseTag] = []
     required = [Tag(keyword) for keyword in REQUIRED_KEYWORDS]
@@ -123,11 +123,11 @@ def _is_copied(tag: BaseTag) -> bool:
 
 
 def _encoded_value(source: Dataset, tag: BaseTag, character_sets: tuple[str, ...]) -> bytes:
-    """Value as it was received; an element that was decoded meanwhile is encoded again."""
+    """Return a value as received; an element that was decoded in the meantime is encoded again."""
     element = source.get_item(tag)
     if element is None or isinstance(element, RawDataElement):
         return (element and element.value) or b""
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, True
     write_data_element(buffer, element, list(character_sets) or None)
-    return buffer.getvalue()[8:]  # behind tag (4) and implicit VR length (4)
+    return buffer.getvalue()[8:]  # after the tag (4 bytes) and the implicit VR length (4)

@@ -1,4 +1,4 @@
-"""What goes into a written object beside the masks, and what comes out: values that know no other room."""
+"""Value types of written objects: roles, algorithms, lineage, predecessors and the encoded result."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sr_writer.uids import derive_uid
 Role: TypeAlias = Literal["foreground", "anonymized"]
 ROLES: Final[tuple[Role, ...]] = ("foreground", "anonymized")
 
-# Raised whenever the same masks would give other bytes; part of the pipeline digest.
+# Raise it whenever the same masks lead to other bytes; part of the pipeline digest.
 WRITER_VERSION: Final = "2"
 
-# Who made an object. A PACS that coerces patient or study does not touch the equipment, so results are known by it.
+# Equipment that made an object. A PACS that coerces patient or study does not change it, so it identifies our results.
 MANUFACTURER: Final = "dicom-node project"
 MANUFACTURER_MODEL_NAME: Final = "dicom-node"
 
@@ -28,7 +28,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class AlgorithmIdentity:
-    """Which model made a mask; ``sha256`` is over its files, in lower-case hexadecimal digits."""
+    """The model that made a mask; ``sha256`` is computed over its files, in lower-case hexadecimal digits."""
 
     name: str
     version: str
@@ -44,7 +44,7 @@ class AlgorithmIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a result was made from; two results with one lineage are the same result."""
+    """The input and pipeline of a result; two results with equal lineage are the same result."""
 
     series_instance_uid: str
     generation: int
@@ -52,17 +52,17 @@ class Lineage:
     pipeline_digest: str
 
     def derive(self, purpose: str, *content: str) -> UID:
-        """UID of something that belongs to this one stack."""
+        """Return a UID for something that belongs to this stack only."""
         return self.derive_for_series(purpose, str(self.stack_number), *content)
 
     def derive_for_series(self, purpose: str, *content: str) -> UID:
-        """UID of something that the stacks of a series share."""
+        """Return a UID for something that all stacks of the series share."""
         return derive_uid(purpose, self.series_instance_uid, str(self.generation), self.pipeline_digest, *content)
 
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """An earlier result that an object replaces: of the same series, before instances were added or models changed."""
+    """An earlier result of the same series that an object replaces, because instances or models have changed."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -71,7 +71,7 @@ class Predecessor:
 
 @dataclass(frozen=True, slots=True)
 class WrittenObject:
-    """An object ready to be stored or sent; ``encoded_dataset`` is without preamble and file meta information."""
+    """An object ready to be stored or sent; ``encoded_dataset`` has no preamble or file meta information."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -81,7 +81,7 @@ class WrittenObject:
     encoded_dataset: bytes
 
     def part10(self) -> bytes:
-        """The dataset as a file: after a preamble and file meta information (PS3.10 7.1)."""
+        """Return the content of a file: preamble, file meta information and dataset (PS3.10 7.1)."""
         meta = file_meta(
             sop_class_uid=self.sop_class_uid,
             sop_instance_uid=self.sop_instance_uid,

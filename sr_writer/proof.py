@@ -1,8 +1,8 @@
-"""The written bytes, read back by other code than wrote them, against the masks that were meant.
+"""Verify a written segmentation: read its bytes back with independent code and compare them with the masks.
 
-Nothing here is shared with ``frames``: positions, orientation and spacing are taken from the file frame by frame,
-put together to an affine by PS3.3 C.7.6.2.1.1, and every voxel of every slice is compared where it lies in patient
-space, whether the slices are straight and even or not.
+No code is shared with ``frames``. Positions, orientation and spacing are read from the file frame by frame and combined
+to an affine (PS3.3 C.7.6.2.1.1), and every voxel of every slice is compared at its position in patient space, even if
+the slices are sheared or unevenly spaced.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pydicom.dataset import Dataset
 from sr_writer.errors import GeometryProofError
 from sr_writer.frame_grid import FrameGrid
 
-# Largest distance, in voxels, between where a corner of a frame lies and where it was meant to lie. Stored decimals
-# are exact to some 1e-6 voxels over a whole slice; a real mistake is half a voxel or more.
+# Largest distance, in voxels, of a frame's corner from its expected position. Stored decimals are exact to some 1e-6
+# voxels over a whole slice; a real error is half a voxel or more.
 TOLERANCE_VOXELS: Final = 0.01
 
 
@@ -31,12 +31,19 @@ def prove_segmentation(
     frame_of_reference_uid: str,
     expected: Mapping[CodedConcept, NDArray[np.bool_]],
 ) -> None:
-    """Raise unless the file holds exactly the voxels of ``expected``, by property type, where ``grid`` has them.
+    """Raise unless the file holds exactly the expected masks at their positions in ``grid``.
+
+    Parameters
+    ----------
+    part10
+        The whole file.
+    expected
+        (slice, row, column) mask of each segment, by its property type.
 
     Raises
     ------
     GeometryProofError
-        With the first difference found.
+        The file differs; the message names the first difference.
     """
     ds = dcmread(BytesIO(part10))
     uid = str(ds.SOPInstanceUID)
@@ -80,7 +87,7 @@ def _masks_by_segment_number(
 
 
 def _frame_affine(groups: Dataset, shared: Dataset) -> NDArray[np.float64]:
-    """(4, 3) map from (row, column, 1) of one frame to homogeneous LPS mm (PS3.3 equation C.7.6.2.1-1)."""
+    """Return the (4, 3) map from (row, column, 1) of a frame to homogeneous LPS mm (PS3.3 equation C.7.6.2.1-1)."""
     position = [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
     orientation = [float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient]
     row_spacing_mm, column_spacing_mm = (float(v) for v in shared.PixelMeasuresSequence[0].PixelSpacing)
@@ -94,7 +101,7 @@ def _frame_affine(groups: Dataset, shared: Dataset) -> NDArray[np.float64]:
 
 
 def _lps_to_voxels(grid: FrameGrid) -> NDArray[np.float64]:
-    """(3, 3) map from a distance in LPS mm to one in voxels: along the normal, along the columns, along the rows."""
+    """Return the (3, 3) map from a distance in LPS mm to voxels along (normal, column direction, row direction)."""
     step = np.cross(grid.row_direction, grid.column_direction) * grid.slice_thickness_mm
     axes = (step, grid.column_direction * grid.spacing_mm[0], grid.row_direction * grid.spacing_mm[1])
     return np.linalg.inv(np.column_stack(axes))
@@ -108,7 +115,7 @@ def _slice_of_frame(
     lps_to_voxels: NDArray[np.float64],
     grid: FrameGrid,
 ) -> int:
-    """Index of the slice on which the frame lies; three corners fix every voxel of it, because the map is affine."""
+    """Return the index of a frame's slice; checking three corners is enough for all voxels of an affine map."""
     corners = np.array([(0, 0), (0, ds.Columns - 1), (ds.Rows - 1, 0)])
     found_mm = (frame_affine @ np.column_stack((corners, np.ones(3))).T)[:3].T
     slice_index = int(np.argmin(np.linalg.norm(grid.positions_mm - found_mm[0], axis=1)))
@@ -124,7 +131,7 @@ def _slice_of_frame(
 
 
 def _unpack_frame(ds: Dataset, frame_index: int) -> NDArray[np.bool_]:
-    """(row, column) voxels of one frame; it may start and end within a byte (PS3.5 8.1.1)."""
+    """Return the (row, column) voxels of one frame, which may start and end within a byte (PS3.5 8.1.1)."""
     n_pixels = ds.Rows * ds.Columns
     first_bit = frame_index * n_pixels
     first_byte, last_byte = first_bit // 8, (first_bit + n_pixels + 7) // 8

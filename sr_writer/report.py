@@ -1,7 +1,7 @@
-"""What was found in one volume as a structured report (PS3.16 TID 1500), for archives and programs that read SR.
+"""Write the findings in one volume as a structured report (PS3.16 TID 1500), for archives and programs that read SR.
 
-It is written for every volume that was looked at, also when neither mask holds a voxel: "looked at, nothing found" is
-a result, and without it an archive cannot tell it from "never looked at".
+It is written for every processed volume, also if both masks are empty: without it, an archive could not distinguish
+"processed, nothing found" from "never processed".
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from sr_writer.result_header import check_source_header, describe_result, encode
 from sr_writer.sources import PlaneSource
 from sr_writer.uids import derive_uid
 
-REPORT_SERIES_NUMBER_OFFSET: Final = 9500  # after the SEG's
+REPORT_SERIES_NUMBER_OFFSET: Final = 9500  # sorts reports after the segmentations
 _ML_DIGITS: Final = 3
 _PERCENT_DIGITS: Final = 2
 _PROBABILITY_DIGITS: Final = 4
@@ -52,18 +52,18 @@ _PROBABILITY_DIGITS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a report says of one volume.
+    """Content of the report on one volume.
 
     Attributes
     ----------
     volumes_ml
-        Of each role's mask, on the source grid, not rounded: above 0 where the mask has a voxel.
+        Volume of each role's mask on the source grid, not rounded; above 0 if the mask has any voxel.
     verdict
         ``defaced``, ``face_present``, ``indeterminate`` or ``not_applicable``.
     probability
-        That the verdict is right, 0 to 1.
+        Probability that the verdict is right, 0 to 1.
     verdict_parameters
-        Thresholds and calibration under which it was found, each as ``name=value``.
+        Thresholds and calibration of the verdict, each as ``name=value``.
     """
 
     volumes_ml: Mapping[Role, float]
@@ -84,26 +84,28 @@ def write_report(
     predecessors: Sequence[Predecessor] = (),
     stack_name: str = "",
 ) -> WrittenObject:
-    """Write the SR of one stack (Comprehensive SR; nothing in it has 3D coordinates).
+    """Write the report on one stack (Comprehensive SR; it has no 3D coordinates).
 
     Parameters
     ----------
     headers
         Source datasets, without their pixels.
     segmentation
-        The SEG of the same masks; None when both are empty. Its segments are numbered in the order of `ROLES`, those
-        without a voxel left out.
+        The SEG of the same masks; None if both are empty. Its segments are numbered in the order of `ROLES`, without
+        empty masks.
     written_at
-        Aware; the job's, so that a repeated job writes the same bytes.
+        Time-zone aware; the time of the job, so that a repeated job writes the same bytes.
     plane_sources
-        The frame of each slice of the masks.
+        The source frame of each slice of the masks.
     predecessors
         Earlier reports that this one replaces.
+    stack_name
+        Name of the stack among others of its series, in plain ASCII; appended to Series Description.
 
     Raises
     ------
     SourceHeaderError
-        A source lacks what every derived object carries.
+        A source lacks an attribute that every derived object needs.
 
     References
     ----------
@@ -153,9 +155,9 @@ def _group(
     sources: Iterable[tuple[str, str]],
     series_instance_uid: str,
 ) -> sr.MeasurementsAndQualitativeEvaluations | sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """Measurements of one mask: on its segment, or of nothing where there is none (TID 1411 needs a region)."""
+    """Return the measurement group of one mask: TID 1411 with its segment, or TID 1501 if it is empty."""
     terms = SEGMENT_TERMS[role]
-    # The same region of the same series keeps its tracking UID, whichever generation or pipeline found it.
+    # The same region of the same series keeps its tracking UID, regardless of generation and pipeline.
     tracking_uid = derive_uid("tracking", lineage.series_instance_uid, str(lineage.stack_number), role)
     common: dict[str, Any] = {
         "tracking_identifier": sr.TrackingIdentifier(
@@ -203,7 +205,7 @@ def _measurements(role: Role, findings: Findings) -> list[sr.Measurement]:
 
 
 def _observer(lineage: Lineage) -> sr.ObserverContext:
-    """The device that looked: this pipeline, so that another pipeline is another observer."""
+    """Return the observing device, which is this pipeline; another pipeline is another observer."""
     return sr.ObserverContext(
         observer_type=CodedConcept("121007", "DCM", "Device"),
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
@@ -217,7 +219,7 @@ def _observer(lineage: Lineage) -> sr.ObserverContext:
 
 
 def _evidence(header: Dataset, segmentation: WrittenObject | None, sources: Sequence[tuple[str, str]]) -> list[Dataset]:
-    """Every object that the report refers to, in its study and series (PS3.3 C.17.2)."""
+    """Return all objects that the report refers to, by study and series (PS3.3 C.17.2)."""
     series = [_series_item(str(header.SeriesInstanceUID), sources)]
     if segmentation is not None:
         series.append(

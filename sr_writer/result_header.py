@@ -1,4 +1,4 @@
-"""What every object that we write has in common: patient, study, equipment, times, and a UID from its content."""
+"""Attributes common to all objects we write: patient, study, equipment, times, and a UID derived from the content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGEST_SERIES_NUMBER: Final = 2**31 - 1  # IS, PS3.5 table 6.2-1
 
 
 def check_source_header(header: Dataset, lineage: Lineage) -> None:
-    """Raise `SourceHeaderError` where a source lacks what every derived object carries."""
+    """Raise `SourceHeaderError` if a source lacks an attribute that every derived object needs."""
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"):
         if not header.get(keyword):
             raise SourceHeaderError(lineage.series_instance_uid, keyword)
@@ -31,15 +31,15 @@ def check_source_header(header: Dataset, lineage: Lineage) -> None:
 def describe_result(
     header: Dataset, lineage: Lineage, written_at: datetime, *, modality: str, series_number_offset: int
 ) -> Dataset:
-    """Dataset with the Patient, Study, Series, Equipment and SOP Common attributes of a result.
+    """Return a dataset with the Patient, Study, Series, Equipment and SOP Common attributes of a result.
 
     Parameters
     ----------
     header
         A source instance, without its pixels.
     written_at
-        Aware; stated in the source's time zone where the source names one, because all times of an object share one
-        offset (PS3.3 C.12.1.1.8) and the copied ones are the source's.
+        Time-zone aware; written in the source's time zone if the source names one, because all times of an object have
+        the same offset (PS3.3 C.12.1.1.8) and the copied ones are the source's.
     series_number_offset
         Added to the source's Series Number.
     """
@@ -62,7 +62,7 @@ def describe_result(
 
 
 def encode_result(ds: Dataset, lineage: Lineage, purpose: str) -> WrittenObject:
-    """Encode, and derive the SOP Instance UID from lineage and content: other content never shares a UID."""
+    """Encode a result; its SOP Instance UID is derived from lineage and content, so other content has another UID."""
     uid_tag = Tag("SOPInstanceUID")
     before = encode_dataset(ds[:uid_tag])
     after = encode_dataset(ds[uid_tag + 1 :])

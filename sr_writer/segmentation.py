@@ -1,4 +1,4 @@
-"""Two masks to one DICOM SEG (PS3.3 A.51), proved before anyone gets it."""
+"""Write two masks as one DICOM SEG (PS3.3 A.51), and verify it before it is returned."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from sr_writer.uids import derive_frame_of_reference_uid
 
 log = logging.getLogger(__name__)
 
-# Keeps our series after the scanner's in a viewer's list.
+# Sorts our series after the scanner's in a viewer's list.
 SERIES_NUMBER_OFFSET: Final = 9000
-REPLACES_EARLIER: Final = " (replaces earlier)"  # in the series' description, where a person compares the two
+REPLACES_EARLIER: Final = " (replaces earlier)"  # appended to Series Description, which people see in a viewer
 MAX_LONG_STRING: Final = 64  # characters, PS3.5 table 6.2-1, VR LO
 
 
@@ -69,34 +69,40 @@ def write_segmentation(
     headers
         Source datasets, without their pixels: one per slice in array order, or one multi-frame instance.
     geometry
-        Grid of both masks; a ``FrameGrid`` where the slices lean, have gaps or change their distances. Without a frame
-        of reference in it and in the headers, one is derived from the series.
+        Grid of both masks; a ``FrameGrid`` if the slices are sheared, have gaps or are unevenly spaced. If neither it
+        nor the headers have a frame of reference, one is derived from the series.
     foreground, anonymized
-        (slice, row, column) on ``geometry``. A mask without a voxel has no segment.
+        (slice, row, column) bool masks on ``geometry``. An empty mask gets no segment.
+    algorithms
+        The model of each role.
     written_at
-        Aware; stated in the source's time zone where the source names one.
+        Time-zone aware; written in the source's time zone if the source names one.
     plane_sources
-        The frame of each slice, in array order; found from the headers when left out.
+        The source frame of each slice, in array order; None to find them in the headers.
     is_face_anonymized
-        Whether the anonymized area lies at the face, so that the segment may say so.
+        Whether the anonymized area covers the face, so that the segment names this anatomic region.
     predecessors
-        Earlier results that this one replaces; it says so of each.
+        Earlier results that this one replaces; each is referenced.
     stack_name
-        What tells the stack from the others of its series, in plain ASCII; it stands in Content Description.
+        Name of the stack among others of its series, in plain ASCII; it is written to Content Description.
 
     Returns
     -------
     WrittenObject or None
-        The same bytes for the same arguments; ``None`` when both masks are empty.
+        The same bytes for the same arguments; ``None`` if both masks are empty.
 
     Raises
     ------
     SourceHeaderError, PlaneSourceError
-        The source cannot carry a SEG.
+        No SEG can be written for the source.
     GridMismatchError
         Masks or sources do not fit ``geometry``.
     GeometryProofError
-        The written bytes, read back, are not the masks.
+        The written bytes, read back, differ from the masks.
+
+    References
+    ----------
+    PS3.3 A.51 (Segmentation IOD), C.8.20.2 (Segmentation Image module).
     """
     grid = geometry if isinstance(geometry, FrameGrid) else FrameGrid.from_geometry(geometry)
     masks: dict[Role, NDArray[np.bool_]] = {"foreground": foreground, "anonymized": anonymized}
@@ -113,7 +119,7 @@ def write_segmentation(
     dataset = _describe(header, lineage, written_at, stack_name)
     dataset.FrameOfReferenceUID = _frame_of_reference_uid(header, grid)
     dataset.ReferencedSeriesSequence = [
-        referenced_series_item(str(header.SeriesInstanceUID), sources),  # the first: viewers look no further
+        referenced_series_item(str(header.SeriesInstanceUID), sources),  # first, because viewers read only this one
         *replaced_series_items(predecessors),
     ]
     if predecessors:
@@ -132,7 +138,7 @@ def write_segmentation(
 
 
 def _describe(header: Dataset, lineage: Lineage, written_at: datetime, stack_name: str) -> Dataset:
-    """Everything that neither the grid nor the masks decide, with the modules in the order of PS3.3 A.51."""
+    """Return the attributes that depend neither on the grid nor on the masks, modules in the order of PS3.3 A.51."""
     ds = describe_result(header, lineage, written_at, modality="SEG", series_number_offset=SERIES_NUMBER_OFFSET)
     # Segmentation Series
     ds.SeriesInstanceUID = lineage.derive_for_series("seg-series")
@@ -149,14 +155,14 @@ def _describe(header: Dataset, lineage: Lineage, written_at: datetime, stack_nam
 
 
 def _content_description(stack_name: str) -> str:
-    """What the masks show, and of which stack where there are several: stacks share their SEG series' description."""
+    """Return a description of the masks, with the name of the stack if the series has several."""
     if not stack_name:
         return "Body foreground and area altered by defacing or refacing"
     return f"Foreground, altered area: {stack_name}"[:MAX_LONG_STRING].rstrip()
 
 
 def _copy_lossy_compression(header: Dataset, ds: Dataset) -> None:
-    """A mask found on lossy pixels says so (PS3.3 C.7.6.1.1.5)."""
+    """Copy the source's lossy compression, because a mask from lossy pixels must state it (PS3.3 C.7.6.1.1.5)."""
     is_lossy = str(header.get("LossyImageCompression") or "") == "01"
     ds.LossyImageCompression = "01" if is_lossy else "00"
     for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
@@ -210,7 +216,7 @@ def _add_frames(
     sources: Sequence[PlaneSource],
     lineage: Lineage,
 ) -> None:
-    """Image Pixel, Multi-frame Functional Groups and Multi-frame Dimension modules."""
+    """Add the Image Pixel, Multi-frame Functional Groups and Multi-frame Dimension modules (PS3.3 C.7.6)."""
     frames = list_frames(masks)
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"

@@ -1,4 +1,4 @@
-"""Which source frame each slice of a mask lies on, and how an object says so."""
+"""Find the source frame of each slice of a mask, and write references to source frames and replaced results."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sr_writer.errors import GridMismatchError, PlaneSourceError, SourceHeaderEr
 from sr_writer.frame_grid import FrameGrid
 from sr_writer.objects import Predecessor
 
-# Two positions closer than this share of the slice spacing are the same plane. Stored positions are rounded, and a
-# regular grid through them is off by a little; neighbouring planes are a whole spacing apart.
+# Two positions closer than this share of the slice spacing are the same plane. Stored positions are rounded and deviate
+# a little from a regular grid; neighbouring planes are a whole spacing apart.
 SAME_PLANE_FRACTION: Final = 0.1
 
 
 class PlaneSource(Protocol):
-    """The frame that one slice was read from; ``frame_number`` is ``None`` for a single-frame instance."""
+    """The source frame of one slice; ``frame_number`` is ``None`` for a single-frame instance."""
 
     @property
     def sop_class_uid(self) -> str:
@@ -39,7 +39,7 @@ class PlaneSource(Protocol):
 
     @property
     def is_tile(self) -> bool:
-        """Whether the slice is a tile of a mosaic, and does not lie where the instance's own position says."""
+        """Whether the slice is a tile of a mosaic, so that the position in the instance is not that of the slice."""
         ...
 
 
@@ -54,14 +54,14 @@ class SourceFrame:
 
 
 def find_plane_sources(headers: Sequence[Dataset], grid: FrameGrid) -> tuple[PlaneSource, ...]:
-    """One source per slice: the headers in their order, or the frames of one multi-frame header by position.
+    """Return one source per slice: the headers in their order, or the frames of one multi-frame header by position.
 
     Raises
     ------
     GridMismatchError
         The headers are neither one per slice nor one multi-frame instance.
     PlaneSourceError
-        A slice lies on no frame, or on several (a time series, several echoes).
+        A slice is at the position of no frame, or of several (a time series, several echoes).
     """
     n_slices = grid.shape[0]
     if len(headers) == 1 and "PerFrameFunctionalGroupsSequence" in headers[0]:
@@ -72,7 +72,7 @@ def find_plane_sources(headers: Sequence[Dataset], grid: FrameGrid) -> tuple[Pla
 
 
 def check_plane_sources(plane_sources: Sequence[PlaneSource], grid: FrameGrid) -> tuple[PlaneSource, ...]:
-    """Check sources that the caller knew; there must be one per slice."""
+    """Return the caller's sources; raise `GridMismatchError` unless there is one per slice."""
     if len(plane_sources) != grid.shape[0]:
         raise GridMismatchError("list of plane sources", (len(plane_sources),), grid.shape[:1])
     return tuple(plane_sources)
@@ -100,7 +100,7 @@ def _frame_position(header: Dataset, frame: Dataset) -> list[float]:
 
 
 def replaced_image_items(predecessors: Sequence[Predecessor]) -> list[Dataset]:
-    """Items of Referenced Image Sequence (PS3.3 C.12.4) that name what the object replaces."""
+    """Return items of Referenced Image Sequence (PS3.3 C.12.4) for the results that the object replaces."""
     items = []
     for predecessor in predecessors:
         item = _instance_reference(predecessor.sop_class_uid, predecessor.sop_instance_uid)
@@ -110,7 +110,7 @@ def replaced_image_items(predecessors: Sequence[Predecessor]) -> list[Dataset]:
 
 
 def replaced_series_items(predecessors: Sequence[Predecessor]) -> list[Dataset]:
-    """Items of Referenced Series Sequence for what the object replaces, each series once (PS3.3 C.12.2)."""
+    """Return items of Referenced Series Sequence (PS3.3 C.12.2) for the replaced results, each series once."""
     items = []
     for uid in dict.fromkeys(predecessor.series_instance_uid for predecessor in predecessors):
         item = Dataset()
@@ -125,7 +125,7 @@ def replaced_series_items(predecessors: Sequence[Predecessor]) -> list[Dataset]:
 
 
 def referenced_series_item(series_instance_uid: str, plane_sources: Sequence[PlaneSource]) -> Dataset:
-    """Item of Referenced Series Sequence with every source instance once, in source order."""
+    """Return the item of Referenced Series Sequence with every source instance once, in source order."""
     item = Dataset()
     item.SeriesInstanceUID = series_instance_uid
     item.ReferencedInstanceSequence = []

@@ -1,4 +1,4 @@
-"""The time zone in which a source states its times (PS3.3 C.12.1.1.8)."""
+"""Time zone of the dates and times of a source (PS3.3 C.12.1.1.8)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OFFSET: Final = re.compile(r"([+-])(0[0-9]|1[0-4])([0-5][0-9])")  # &ZZXX, from
 
 
 def source_time_zone(header: Dataset) -> timezone | None:
-    """Time zone that the header names; ``None`` where it names none, or something that is none."""
+    """Return the time zone that the header names; ``None`` if it is missing or invalid."""
     offset = _OFFSET.fullmatch(str(header.get("TimezoneOffsetFromUTC") or ""))
     if offset is None:
         return None

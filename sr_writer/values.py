@@ -1,4 +1,4 @@
-"""Whether encoded values are valid in their VR, told without changing a byte (PS3.5 6.2)."""
+"""Check whether encoded values are valid in their VR, without changing them (PS3.5 6.2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from pydicom.charset import python_encoding
 
-# VRs whose characters Specific Character Set governs; the rest is in the default repertoire.
+# VRs to which Specific Character Set applies; all others use the default repertoire.
 TEXT_VRS: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _SINGLE_VALUED_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})
 _MAX_CHARACTERS: Final = {"LO": 64, "SH": 16, "LT": 10240, "ST": 1024}
@@ -49,16 +49,16 @@ _IS_VALID: Final[dict[str, Callable[[str], bool]]] = {
 
 
 def decode_text(value: bytes, character_sets: tuple[str, ...]) -> str | None:
-    """Text of ``value``; ``None`` where its validity can't be told and the bytes must be taken as they are.
+    """Return the text of ``value``; ``None`` if it cannot be checked and the bytes must be used unchanged.
 
-    That is so with code extensions (ISO 2022 escape sequences), with terms that we don't know, and for bytes beyond
-    ASCII where no character set was declared: such values are common, readers take them for Latin-1, and without
-    them a result would not match its patient.
+    This is the case for code extensions (ISO 2022 escape sequences), for unknown terms, and for bytes beyond ASCII
+    without a declared character set. Such values are common and readers interpret them as Latin-1; without them a
+    result would not match its patient.
 
     Raises
     ------
     UnicodeDecodeError
-        The declared character set has no such bytes.
+        The bytes are not valid in the declared character set.
     """
     declared = [term for term in character_sets if term]
     if not declared:
@@ -69,7 +69,7 @@ def decode_text(value: bytes, character_sets: tuple[str, ...]) -> str | None:
 
 
 def is_valid_value(vr: str, value: bytes, character_sets: tuple[str, ...]) -> bool:
-    """Whether the encoded value of a string VR may be written; an empty one always may."""
+    """Whether the encoded value of a string VR may be written; an empty value always may."""
     try:
         text = decode_text(value, character_sets if vr in TEXT_VRS else ())
     except UnicodeDecodeError:
