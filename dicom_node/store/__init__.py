@@ -1,6 +1,6 @@
-"""All that survives a crash: object bytes, index, jobs, results, deliveries, tags, audit.
+"""Everything that survives a crash: object bytes, index, jobs, results, deliveries, tags, audit.
 
-Nobody else opens an object's path or speaks SQL. Several processes may have the same store open at once.
+No other package opens an object's path or uses SQL. Several processes may have the same store open at once.
 """
 
 from dicom_node.store.errors import (

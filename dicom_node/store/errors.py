@@ -1,4 +1,4 @@
-"""What can go wrong in the store; messages name the thing, the value found and what to do."""
+"""Errors of the store; their messages name the thing, the value found and what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class StorageFullError(StoreError, Transient):
     def __str__(self) -> str:
         folder, free_bytes, min_free_bytes = self.args
         return (
-            f"{folder}: {free_bytes / 1e9:.2f} GB free, at least {min_free_bytes / 1e9:.2f} GB wanted; "
+            f"{folder}: {free_bytes / 1e9:.2f} GB free, at least {min_free_bytes / 1e9:.2f} GB required; "
             "instance not accepted, make space or lower dimse.min_free_bytes"
         )
 
@@ -43,13 +43,13 @@ class UnreadableInstanceError(StoreError, Refused):
 
 
 class MismatchedInstanceError(UnreadableInstanceError):
-    """The dataset is another instance, or of another class, than its sender announced."""
+    """The dataset's SOP Class or Instance UID differs from the one that its sender announced."""
 
     code = "mismatched-instance"
 
 
 class LeaseLostError(StoreError, Refused):
-    """The job or delivery is no longer its former owner's, so what that owner reports changes nothing."""
+    """The job or delivery no longer belongs to the owner that reports on it, so the report is ignored."""
 
     code = "lease-lost"
 
@@ -58,7 +58,7 @@ class LeaseLostError(StoreError, Refused):
 
     def __str__(self) -> str:
         kind, row_id, owner = self.args
-        return f"{kind} {row_id}: no longer held by {owner} (expired, cancelled or superseded); its report is not taken"
+        return f"{kind} {row_id}: no longer held by {owner} (expired, cancelled or superseded); its report is ignored"
 
 
 class IllegalTransitionError(StoreError, Refused):
@@ -100,7 +100,7 @@ class ResultConflictError(StoreError, Refused):
         sop_instance_uid, digest, stored_digest = self.args
         return (
             f"result {sop_instance_uid}: SHA-256 {digest[:12]}, but {stored_digest[:12]} is stored under that UID; "
-            "results not taken, see `dicom-node status` for where the stored one came from"
+            "results not stored, see `dicom-node status` for where the stored one came from"
         )
 
 
@@ -134,7 +134,7 @@ class DatabaseTooNewError(StoreError, Refused):
 
 
 class DatabaseUrlError(StoreError, Refused):
-    """The URL of the index leads to no database that this package can use."""
+    """The URL of the index does not name a database that this package can use."""
 
     code = "database-url"
 
@@ -144,13 +144,13 @@ class DatabaseUrlError(StoreError, Refused):
     def __str__(self) -> str:
         url, reason = self.args
         return (
-            f"{url}: {reason}; leave node.database_url out for SQLite, or give "
+            f"{url}: {reason}; leave node.database_url out for SQLite, or set it to "
             "postgresql://user:password@host/database and install its driver: pip install 'dicom-node[postgresql]'"
         )
 
 
 class IndexUnavailableError(StoreError, Transient):
-    """The database does not answer, or another writer held it for too long."""
+    """The database does not answer, or another writer has locked it for too long."""
 
     code = "index-unavailable"
 
@@ -176,20 +176,20 @@ class DataDirInUseError(StoreError, Transient):
 
 
 class ObjectMissingError(StoreError, Refused):
-    """The index knows an object of which the bytes are not on disk."""
+    """The index names an object whose file is missing."""
 
     code = "object-missing"
 
-    def __init__(self, digest: str, path: Path) -> None:
-        super().__init__(digest, path)
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
 
     def __str__(self) -> str:
-        digest, path = self.args
-        return f"object {digest[:12]}: no file {path}; restore it from a backup or have the series sent again"
+        (digest,) = self.args
+        return f"object {digest[:12]}: its file is missing; restore it from a backup or have the series sent again"
 
 
 class ObjectDamagedError(StoreError, Refused):
-    """The bytes of an object on disk are not those that were stored."""
+    """The file of an object differs from what was stored."""
 
     code = "object-damaged"
 

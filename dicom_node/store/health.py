@@ -1,4 +1,4 @@
-"""What keeps a node from its work: parts that are down, and reasons why instances are refused."""
+"""What keeps a node from working: parts that are down, and reasons why instances are refused."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from dicom_node.store.store import Store
 
 ANSWER_TIMEOUT_S = 4.0  # of the index; senders give up after 10 s or more
-SPARE_DESCRIPTORS = 8  # an association needs three: its socket, its note, the object that it brings
+SPARE_DESCRIPTORS = 8  # an association needs three: its socket, its file in the list of open ones, its object
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 def intake_trouble(store: Store, now: datetime) -> Trouble | None:
-    """Return why every instance would be refused now, or None; tries what keeping one needs, and leaves nothing."""
+    """Return why every instance would be refused now, or None; test all that storing one needs and leave no trace."""
     found = _storage_full(store) or _few_descriptors() or _not_writable(store) or _index_unavailable(store)
     if found is None:
         return None
@@ -39,11 +39,11 @@ def _storage_full(store: Store) -> tuple[str, str] | None:
 
 
 def _few_descriptors() -> tuple[str, str] | None:
-    """Whether this process can hardly open another file or connection."""
+    """Return a reason if this process has hardly any file descriptors left."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         n_open = sum(1 for _ in Path("/proc/self/fd").iterdir())
-    except FileNotFoundError:  # no Linux
+    except FileNotFoundError:  # not Linux
         return None
     except OSError as error:
         if error.errno not in _NO_DESCRIPTOR:
@@ -70,14 +70,14 @@ def _index_unavailable(store: Store) -> tuple[str, str] | None:
         store.check_writable(timeout_s=ANSWER_TIMEOUT_S)
     except IndexUnavailableError as error:
         _, reason = error.args
-        return error.code, f"the index cannot be written ({reason}); end what holds it, or start its database"
+        return error.code, f"the index cannot be written ({reason}); stop what locks it, or start its database"
     return None
 
 
 def part_troubles(parts: Sequence[PartState], names: Sequence[str] = PARTS) -> Iterator[Trouble]:
-    """Yield what is wrong with the parts of a node.
+    """Yield the troubles of a node's parts.
 
-    Several processes may be the same part; while one of them runs, what ended others is history.
+    Several processes may be the same part; while one of them runs, errors that ended others are left out.
     """
     for name in names:
         alike = [part for part in parts if part.name == name]
@@ -90,7 +90,7 @@ def part_troubles(parts: Sequence[PartState], names: Sequence[str] = PARTS) -> I
             continue
         last = alike[0]
         if last.trouble is None:
-            words = f"ended without a word (process {last.pid} on {last.host}); killed, or out of memory?"
+            words = f"ended without an error message (process {last.pid} on {last.host}); killed, or out of memory?"
             yield Trouble(name, "down", words)
         else:
             words = f"does not run: {last.trouble.message}"

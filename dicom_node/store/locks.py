@@ -1,4 +1,4 @@
-"""Locks on the data directory that die with their process."""
+"""Locks on the data directory that end with their process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PRESENCE_FILE = "store.lock"
 
 @contextmanager
 def hold_role(data_dir: Path, role: str, *, now: datetime | None = None) -> Iterator[None]:
-    """Hold ``role`` on the data directory alone, until the block or the process ends.
+    """Hold ``role`` on the data directory exclusively, until the block or the process ends.
 
     Raises
     ------
     DataDirInUseError
-        Another process holds it; the message says which, where and since when.
+        Another process holds it; the message says which one, where and since when.
     """
     make_private_folder(data_dir)
     fd = os.open(data_dir / f"{role}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -46,9 +46,9 @@ def hold_role(data_dir: Path, role: str, *, now: datetime | None = None) -> Iter
 
 
 def enter(data_dir: Path, when_alone: Callable[[], object]) -> int:
-    """Take part in the store, first running ``when_alone`` if nobody else does; gives a descriptor to close at the end.
+    """Register as a user of the store and return a descriptor to close at the end; run ``when_alone`` first if alone.
 
-    Nobody can enter while ``when_alone`` runs.
+    No other process can enter while ``when_alone`` runs.
     """
     fd = os.open(data_dir / PRESENCE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:

@@ -1,4 +1,4 @@
-"""What the running parts of the node (receive, web, schedule, work) say of themselves.
+"""State of the node's running parts (receive, web, schedule, work), as they report it.
 
 Each part keeps one small file and holds a lock on it for as long as it lives, so that a reader can tell a running part
 from one that ended, whatever ended it. A part that ended with an error leaves its file with the reason; one that was
@@ -23,15 +23,15 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-PARTS = ("receive", "web", "schedule", "work")  # of a node, each a process
+PARTS = ("receive", "web", "schedule", "work")  # each a process of the node
 FOLDER = "parts"
 FILE_BYTES = 4096
-MAX_MESSAGE_LENGTH = 600  # characters; JSON writes each in at most 6 bytes, which leaves room for the other fields
+MAX_MESSAGE_LENGTH = 600  # characters; JSON needs at most 6 bytes for each, which leaves room for the other fields
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that keeps a part from its work."""
+    """Something that keeps a part from working."""
 
     about: str  # a part, a port, the store
     code: str  # stable
@@ -41,18 +41,18 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class PartState:
-    """What one part says of itself.
+    """State of one part, as it reports it.
 
     Attributes
     ----------
     is_running
         Whether its process is alive.
     is_ready
-        Whether it does its work; a part that starts is running and not ready.
+        Whether it works; a part that is starting runs but is not ready.
     pipeline_digest
-        Of the models that a worker has loaded and its rules.
+        Digest of the models that a worker has loaded and of its rules.
     trouble
-        What keeps it from its work or, once it is not running any more, what ended it.
+        What keeps it from working or, once it no longer runs, what ended it.
     """
 
     name: str
@@ -66,7 +66,7 @@ class PartState:
 
 
 class Part:
-    """The file of this process; where it cannot be written, the part goes on and is not known to others."""
+    """The state file of this process; if it cannot be written, the part keeps working but others cannot see it."""
 
     def __init__(self, data_dir: Path, name: str, now: datetime) -> None:
         self._state = PartState(name, socket.gethostname(), os.getpid(), now)
@@ -78,24 +78,24 @@ class Part:
         try:
             self._open(data_dir / FOLDER)
         except OSError as error:
-            log.warning("state of this part cannot be noted; `status` takes it for down: %s", error.strerror)
+            log.warning("state of this part cannot be recorded, `status` shows it as down: %s", error.strerror)
 
     @property
     def name(self) -> str:
-        """Which part of the node it is."""
+        """Name of the part."""
         return self._state.name
 
     @property
     def trouble(self) -> Trouble | None:
-        """What keeps the part from its work."""
+        """What keeps the part from working, if anything."""
         return self._state.trouble
 
     def ready(self, *, pipeline_digest: str | None = None) -> None:
-        """Say that the part does its work from now on."""
+        """Report that the part works from now on."""
         self._say(is_ready=True, trouble=None, pipeline_digest=pipeline_digest)
 
     def note(self, trouble: Trouble | None) -> bool:
-        """Say what keeps the part from its work, None if nothing does; return whether that is new."""
+        """Report what keeps the part from working, or None; return whether that is new."""
         before = self._state.trouble
         if trouble == before:
             return False
@@ -106,7 +106,7 @@ class Part:
         return True
 
     def end(self, trouble: Trouble | None = None) -> None:
-        """Leave: with a last word about what went wrong, or without a trace after a clean stop."""
+        """End the part: keep its file with what went wrong, or remove it after a clean stop."""
         if trouble is not None:
             self._say(is_ready=False, trouble=trouble)
         elif self._path is not None:
@@ -119,7 +119,7 @@ class Part:
     def _open(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{self._state.name}-{secrets.token_hex(8)}"
-        unborn = folder / f".{name}"  # nobody reads it before it is locked and whole
+        unborn = folder / f".{name}"  # not read before it is locked and complete
         self._fd = os.open(unborn, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         os.pwrite(self._fd, _encoded(self._state), 0)
@@ -131,20 +131,20 @@ class Part:
             try:
                 os.pwrite(self._fd, _encoded(self._state), 0)
             except OSError as error:
-                log.warning("state of this part cannot be noted: %s", error.strerror)
+                log.warning("state of this part cannot be recorded: %s", error.strerror)
 
 
 def read_parts(data_dir: Path) -> tuple[PartState, ...]:
-    """Return what every part says that runs, or that ended otherwise than by a stop; by name, the latest start first.
+    """Return the state of every part that runs or has failed, by name, the latest start first.
 
-    Parts on other machines count as running only where the file system passes locks on.
+    Parts on other machines count as running only if the file system shares locks between machines.
     """
     found = [state for _, state in _read_all(data_dir / FOLDER)]
     return tuple(sorted(found, key=lambda state: (state.name, -state.started_at.timestamp())))
 
 
 def _take_away_dead(folder: Path, name: str, host: str) -> list[PartState]:
-    """Remove the files of parts of this name and machine that ended, and return what they held."""
+    """Remove the files of ended parts of this name and machine, and return their contents."""
     dead = []
     for path, state in _read_all(folder):
         if (state.name, state.host) == (name, host) and not state.is_running:
@@ -156,7 +156,7 @@ def _take_away_dead(folder: Path, name: str, host: str) -> list[PartState]:
 
 def _read_all(folder: Path) -> Iterator[tuple[Path, PartState]]:
     for path in sorted(folder.glob("*.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # it has just gone, or is no file of ours
+        with suppress(OSError, ValueError, KeyError, TypeError):  # it has just been removed, or is another file
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 yield path, _decoded(os.pread(fd, FILE_BYTES, 0), is_running=_is_locked(fd))
@@ -174,7 +174,7 @@ def _is_locked(fd: int) -> bool:
 
 def _encoded(state: PartState) -> bytes:
     values = asdict(state)
-    del values["is_running"]  # the lock says it
+    del values["is_running"]  # the lock shows it
     if state.trouble is not None:
         values["trouble"]["message"] = state.trouble.message[:MAX_MESSAGE_LENGTH]
     return json.dumps(values, default=datetime.isoformat, ensure_ascii=False).encode()[:FILE_BYTES].ljust(FILE_BYTES)

@@ -25,6 +25,6 @@ def mode_open_to_others(folder: Path) -> str | None:
     """Return the mode of a folder, such as ``0755``, if users outside its group may enter or list it."""
     try:
         mode = stat.S_IMODE(folder.stat().st_mode)
-    except OSError:  # it does not exist yet, or is nobody's to look at
+    except OSError:  # it does not exist yet, or this user may not look at it
         return None
     return f"{mode:04o}" if mode & stat.S_IRWXO else None

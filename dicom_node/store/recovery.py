@@ -38,7 +38,7 @@ class Unproven:
 
 
 def recover(database: Database, objects: ObjectStore) -> int:
-    """Take back the rows of marked objects that are not sound; gives their number. To be called by one who is alone."""
+    """Remove rows of marked objects that are damaged; return how many. Call only while no other process runs."""
     with database.read() as connection:
         marked = set(connection.execute(sa.select(unproven.c.digest)).scalars())
     if not marked:
@@ -53,7 +53,7 @@ def recover(database: Database, objects: ObjectStore) -> int:
 
 
 def forget(connection: sa.Connection, digests: Sequence[str]) -> None:
-    """Take received instances and conflicts out of the index, and what they alone had brought in."""
+    """Remove received instances and conflicts from the index, with series and studies that only they belonged to."""
     if not digests:
         return
     is_lost = instances.c.digest.in_(digests) & (instances.c.origin == Origin.RECEIVED.value)

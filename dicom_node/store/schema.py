@@ -14,13 +14,13 @@ WORD = sa.String(32)
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """Aware UTC datetime, also where the database keeps no time zone."""
+    """Aware UTC datetime, even if the database keeps no time zone."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
-        """Refuse a naive datetime rather than guess its zone."""
+        """Raise ValueError for a naive datetime rather than guess its zone."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -28,7 +28,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: object, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
-        """Say UTC where the database forgot it."""
+        """Add UTC if the database returns a naive datetime."""
         if not isinstance(value, datetime):
             return None
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
@@ -48,10 +48,10 @@ studies = sa.Table(
     metadata,
     sa.Column("study_instance_uid", UID, primary_key=True),
     sa.Column("state", WORD, nullable=False),
-    sa.Column("reason", sa.Text, nullable=True),  # of the state, as the rules put it
+    sa.Column("reason", sa.Text, nullable=True),  # of the state, in the words of the rules
     sa.Column("judged_at", UtcDateTime, nullable=True),
-    sa.Column("gate_digest", sa.String(64), nullable=True),  # of the rules and the pipeline that it was judged by
-    sa.Column("evidence_fingerprint", sa.String(64), nullable=True),  # of what was known then
+    sa.Column("gate_digest", sa.String(64), nullable=True),  # of the rules and the pipeline by which it was judged
+    sa.Column("evidence_fingerprint", sa.String(64), nullable=True),  # of the evidence that the state is based on
     sa.Column("patient_id", sa.Text, nullable=False),
     sa.Column("patient_name_key", sa.Text, nullable=False),  # case-folded alphabetic group
     sa.Column("patient_name_groups_key", sa.Text, nullable=False),  # the other groups, each after a "="
@@ -95,12 +95,12 @@ series = sa.Table(
     sa.Column("last_arrival_at", UtcDateTime, nullable=False),
     sa.Column("completed_at", UtcDateTime, nullable=True),
     sa.Column("skip_reason", sa.Text, nullable=True),
-    sa.Column("forced_at", UtcDateTime, nullable=True),  # a person said that it is complete; until it is closed
-    sa.Column("waits_because", sa.Text, nullable=True),  # what says that more is to come; while it is receiving
+    sa.Column("forced_at", UtcDateTime, nullable=True),  # when a person declared it complete; NULL once it is closed
+    sa.Column("waits_because", sa.Text, nullable=True),  # evidence that more is to come
     sa.Column("complete_because", sa.Text, nullable=True),
-    sa.Column("is_doubted", sa.Boolean, nullable=True),  # closed although nobody could say that all is there
-    sa.Column("pipeline_digest", sa.String(64), nullable=True),  # that it was closed for
-    sa.Index(None, "study_instance_uid", "modality"),  # none on modality alone: it tempts planners into sorting
+    sa.Column("is_doubted", sa.Boolean, nullable=True),  # closed although nothing showed that it is complete
+    sa.Column("pipeline_digest", sa.String(64), nullable=True),  # of the pipeline for which it was closed
+    sa.Index(None, "study_instance_uid", "modality"),  # none on modality alone: planners would use it and sort
     sa.Index(None, "state", "last_arrival_at"),
     sa.Index(None, "last_arrival_at"),
 )
@@ -138,13 +138,13 @@ conflicts = sa.Table(
     sa.Column("reason", WORD, nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("stored_digest", sa.String(64), nullable=True),
-    sa.Column("series_instance_uid", UID, nullable=True),  # that it doubts; NULL in rows of early versions
+    sa.Column("series_instance_uid", UID, nullable=True),  # the series in doubt; NULL in rows of early versions
     sa.Column("transfer_syntax_uid", UID, nullable=False),
     sa.Column("calling_ae_title", sa.Text, nullable=False),
     sa.Column("association_id", sa.Text, nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("settled_at", UtcDateTime, nullable=True),  # a person has chosen
-    # A sender that repeats a conflicting instance adds no second row.
+    # A conflicting instance that is sent again adds no second row.
     sa.UniqueConstraint("sop_instance_uid", "digest", "transfer_syntax_uid"),
     sa.Index(None, "digest"),
     sa.Index(None, "series_instance_uid"),

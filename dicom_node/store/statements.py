@@ -1,6 +1,6 @@
-"""Statements that every arriving instance needs: compiled once, then run by the database's driver itself.
+"""Statements that every arriving instance needs: compiled once, then executed directly by the database driver.
 
-SQLAlchemy's Core writes them and owns the tables; only the execution goes past it, which costs 50 µs a statement where
+SQLAlchemy Core writes them and owns the tables; only execution bypasses it, because it costs 50 µs a statement where
 SQLite takes 3 µs. They run in the caller's transaction, on the connection of the caller's ``sa.Connection``.
 """
 
@@ -14,14 +14,14 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 
 class DriverStatement:
-    """A Core statement with named parameters, for the driver.
+    """A Core statement with named parameters, executed by the driver.
 
-    Rows come as the driver gives them: select only columns that no type of SQLAlchemy's has to convert.
+    Rows are returned as the driver returns them: select only columns that no SQLAlchemy type has to convert.
 
     Parameters
     ----------
     columns
-        Of an insert without values: the columns that it fills.
+        For an insert without values: the columns that it fills.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class DriverStatement:
         connection.connection.cursor().execute(compiled.text, compiled.bind(parameters))
 
     def run_many(self, connection: sa.Connection, rows: Iterable[Mapping[str, object]]) -> None:
-        """Execute it once for each of ``rows``."""
+        """Execute the statement once for each of ``rows``."""
         compiled = self._for(connection.dialect)
         connection.connection.cursor().executemany(compiled.text, [compiled.bind(row) for row in rows])  # type: ignore[arg-type]  # all alike
 
     def first_row(self, connection: sa.Connection, parameters: Mapping[str, object]) -> tuple[Any, ...] | None:
-        """Execute it and give the first row, if there is one."""
+        """Execute the statement and return the first row, or None."""
         compiled = self._for(connection.dialect)
         cursor = connection.connection.cursor()
         cursor.execute(compiled.text, compiled.bind(parameters))
@@ -56,7 +56,7 @@ class DriverStatement:
 
 
 class _Compiled:
-    """A statement in the words of one database, and how its driver wants the parameters."""
+    """A statement in the dialect of one database, and the parameter style of its driver."""
 
     def __init__(self, statement: sa.ClauseElement, columns: Sequence[str] | None, dialect: sa.Dialect) -> None:
         compiled = cast("SQLCompiler", statement.compile(dialect=dialect, column_keys=columns))
@@ -70,7 +70,7 @@ class _Compiled:
                 self._converters[name] = converter
 
     def bind(self, parameters: Mapping[str, object]) -> Sequence[Any] | Mapping[str, Any]:
-        """What the driver takes: a sequence or a mapping of converted values."""
+        """Return converted parameter values in the form that the driver takes: a sequence or a mapping."""
         values = {**self._constants, **parameters}
         for name, convert in self._converters.items():
             values[name] = convert(values[name])

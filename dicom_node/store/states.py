@@ -10,11 +10,11 @@ from dicom_node.store.errors import IllegalTransitionError
 
 
 class Kept(StrEnum):
-    """What became of an instance that was handed to the inbox; in each case its bytes are on disk."""
+    """Outcome for an instance that was handed to the inbox; in each case its bytes are on disk."""
 
     STORED = "stored"
     DUPLICATE = "duplicate"  # same SOP Instance UID, same bytes: nothing changed
-    CONFLICT = "conflict"  # same SOP Instance UID, other bytes: the first stays, this one is kept in `conflicts`
+    CONFLICT = "conflict"  # same SOP Instance UID, other bytes: the first stays, this one is recorded in `conflicts`
 
 
 class Origin(StrEnum):
@@ -25,18 +25,18 @@ class Origin(StrEnum):
 
 
 class SeriesState(StrEnum):
-    """Where a series is; a later instance brings any state back to ``receiving``, one generation up."""
+    """State of a series; a later instance returns any state to ``receiving``, in the next generation."""
 
     RECEIVING = "receiving"
     COMPLETE = "complete"  # its jobs are queued
-    SKIPPED = "skipped"  # no model wants it
-    DELETED = "deleted"  # by retention; the row stays, so that history can be told
+    SKIPPED = "skipped"  # no model applies to it
+    DELETED = "deleted"  # by retention; the row stays as history
 
 
 class StudyState(StrEnum):
-    """Whether a study may leave; everything but ``cleared`` keeps it in."""
+    """Whether a study may leave the node; only ``cleared`` ones may."""
 
-    OPEN = "open"  # something arrived and was not judged yet
+    OPEN = "open"  # something arrived that is not judged yet
     BLOCKED = "blocked"
     REVIEW = "review"
     CLEARED = "cleared"
@@ -47,7 +47,7 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
-    WAITING = "waiting"  # failed, will be tried again at `retry_at`
+    WAITING = "waiting"  # failed, tried again at `retry_at`
     SUCCEEDED = "succeeded"
     DEAD = "dead"  # failed for good, until a person retries it
     SUPERSEDED = "superseded"  # a later generation of its series took its place
@@ -62,7 +62,7 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
                 JobState.SUCCEEDED,
                 JobState.WAITING,
                 JobState.DEAD,
-                JobState.QUEUED,  # released at shutdown, or its lease ran out
+                JobState.QUEUED,  # released at shutdown, or its lease expired
                 JobState.CANCELLED,
                 JobState.SUPERSEDED,
             }

@@ -40,13 +40,13 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """An open store; close it, or use it in a ``with``. Do not carry it over a fork: open one in each process.
+    """An open store; close it, or use it in a ``with``. Do not use it across a fork: open one in each process.
 
     Attributes
     ----------
     objects, inbox, integrity, series, closing, jobs, deliveries, studies, decisions, times, audit, search,
     retention, associations
-        Its parts, each with its own page of methods.
+        Its parts, each a class of its own.
     """
 
     def __init__(self, data_dir: Path, database: Database, *, min_free_bytes: int = 0) -> None:
@@ -70,16 +70,16 @@ class Store:
 
     @classmethod
     def open(cls, data_dir: Path, *, url: str | None = None, min_free_bytes: int = 0) -> Self:
-        """Open the store, make its folders and migrate its database where needed.
+        """Open the store; create its folders and migrate its database if needed.
 
         Parameters
         ----------
         data_dir
             Folder of the objects and, without ``url``, of the SQLite database.
         url
-            SQLAlchemy URL of the database; None is SQLite under ``data_dir``.
+            SQLAlchemy URL of the database; None means SQLite under ``data_dir``.
         min_free_bytes
-            Watermark under which the inbox accepts nothing more.
+            Free space below which the inbox accepts nothing more.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Store:
 
     @staticmethod
     def ask_database(url: str) -> None:
-        """Ask a database whether it is there, and change nothing.
+        """Check that a database answers, and change nothing.
 
         Raises
         ------
@@ -115,26 +115,26 @@ class Store:
             database.dispose()
 
     def check_writable(self, *, timeout_s: float) -> None:
-        """Raise `IndexUnavailableError` unless the database lets us write within ``timeout_s``; nothing is written."""
+        """Raise `IndexUnavailableError` unless a write transaction can begin within ``timeout_s``; write nothing."""
         self._database.check_writable(timeout_s)
 
     @staticmethod
     def lock(data_dir: Path, role: str) -> AbstractContextManager[None]:
-        """Hold ``role`` on the data directory alone; `DataDirInUseError` says who holds it already."""
+        """Hold ``role`` on the data directory exclusively; raise `DataDirInUseError` if another process holds it."""
         return hold_role(data_dir, role)
 
     @staticmethod
     def announce(data_dir: Path, part: str, now: datetime) -> Part:
-        """Let others know of this process as a part of the node; to be ended by ``Part.end``."""
+        """Register this process as a part of the node; call ``Part.end`` when it ends."""
         return Part(data_dir.absolute(), part, now)
 
     @staticmethod
     def parts(data_dir: Path) -> tuple[PartState, ...]:
-        """Return what the parts say that run, or that ended otherwise than by a stop."""
+        """Return the states of the parts that run or have failed."""
         return read_parts(data_dir.absolute())
 
     def close(self) -> None:
-        """Finish what the inbox was given, close files and connections."""
+        """Finish what the inbox has accepted, and close files and connections."""
         self.inbox.close()
         self._database.dispose()
         if self._presence_fd >= 0:

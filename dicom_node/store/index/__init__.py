@@ -1,1 +1,1 @@
-"""What the index knows of patients, studies, series and instances, and the queries on it."""
+"""Patients, studies, series and instances in the index, and the queries on them."""

@@ -1,4 +1,4 @@
-"""Rows of the index from the headers of instances."""
+"""Make rows of the index from the headers of instances."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Filed:
 
 
 def instance_values(filed: Filed, origin: Origin, generation: int) -> dict[str, object]:
-    """Values of a row of ``instances``."""
+    """Return the values of a row of ``instances``."""
     header, arrival = filed.header, filed.arrival
     return {
         "sop_instance_uid": header.sop_instance_uid,
@@ -46,7 +46,7 @@ def instance_values(filed: Filed, origin: Origin, generation: int) -> dict[str, 
 
 
 def add_study(connection: sa.Connection, header: Header, now: datetime) -> None:
-    """Add the study of an instance; what it says of itself is what its first instance said."""
+    """Add the study of an instance unless it exists; its attributes are those of its first instance."""
     alphabetic, separator, other_groups = header.texts.get("PatientName", "").partition("=")
     connection.execute(
         sa.insert(studies).values(
@@ -95,5 +95,5 @@ def add_series(connection: sa.Connection, header: Header, origin: Origin, state:
 
 
 def name_key(group: str) -> str:
-    """A person name's group as it is searched: case-folded, without empty components at its end."""
+    """Return the search key of a person name's group: case-folded, without empty components at its end."""
     return group.casefold().rstrip("^ ")

@@ -1,4 +1,4 @@
-"""Query values of QIDO-RS as conditions on the index (PS3.4 C.2.2.2)."""
+"""Turn query values of QIDO-RS into conditions on the index (PS3.4 C.2.2.2)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _uids(column: sa.Column[str]) -> Callable[[str], Condition]:
 
 
 def _range(column: sa.Column[str]) -> Callable[[str], Condition]:
-    """Dates and times sort as texts; ``~`` sorts behind all their characters, so that 1030 includes 103059."""
+    """Match ranges of dates and times as text; ``~`` sorts after all their characters, so that 1030 includes 103059."""
 
     def match(value: str) -> Condition:
         if "-" not in value:
@@ -58,7 +58,7 @@ def _number(column: sa.Column[int | None]) -> Callable[[str], Condition]:
 
 
 def _patient_name(value: str) -> Condition:
-    """Case does not matter, and any of the three component groups may match (PS3.4 C.2.2.2.1.1)."""
+    """Match a person name without regard to case, in any of its three component groups (PS3.4 C.2.2.2.1.1)."""
     key = name_key(value)
     if "*" not in key and "?" not in key:
         in_other_group = studies.c.patient_name_groups_key.like(f"%={_like_pattern(key)}%", escape=_ESCAPE)
@@ -120,11 +120,11 @@ _LEVELS: Mapping[Level, Mapping[str, Callable[[str], Condition]]] = MappingProxy
 SEARCHABLE: Mapping[Level, frozenset[str]] = MappingProxyType(
     {level: frozenset(keywords) for level, keywords in _LEVELS.items()}
 )
-"""Keywords that a query at each level may filter by; those of higher levels are included."""
+"""Keywords that a query at each level may filter by, those of higher levels included."""
 
 
 def conditions(level: Level, filters: Mapping[str, str]) -> list[Condition]:
-    """Conditions of a query, all of which must hold."""
+    """Return the conditions of a query, all of which must hold."""
     unsupported = sorted(set(filters) - SEARCHABLE[level])
     if unsupported:
         raise UnsupportedFilterError(level, unsupported[0])

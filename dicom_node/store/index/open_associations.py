@@ -1,8 +1,8 @@
-"""Which associations are open, so that a pause of a sender is not taken for its end.
+"""Open associations, so that a sender's pause is not mistaken for the end of its transfer.
 
-Each is a file that its receiver holds a lock on, and of which the modification time is the latest message. It costs an
-instance no transaction and no sync, and a receiver that is killed leaves no association open. It is evidence and no
-more: where the file cannot be made, the association goes on and is not known to be open.
+Each is a file that its receiver locks and whose modification time is that of the latest message. It costs an
+instance no transaction and no sync, and a receiver that is killed leaves no association open. This is only a hint:
+if the file cannot be created, the association continues and is not known to be open.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class OpenAssociations:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._is_reported = False  # that no file can be made
+        self._is_reported = False  # that no file can be created
 
     @contextmanager
     def hold(self, association_id: str) -> Iterator[Callable[[datetime], None]]:
-        """Count an association as open for the time of the block; the function that it gives notes a message."""
+        """Count an association as open during the block; call the yielded function at each message."""
         fd = self._lock(association_id)
 
         def note(at: datetime) -> None:
@@ -48,7 +48,7 @@ class OpenAssociations:
                 os.close(fd)
 
     def _lock(self, association_id: str) -> int | None:
-        """File of an association, locked; ``None`` where there can be none, which is logged once until it can."""
+        """Create and lock the file of an association; return None if that fails, which is logged once."""
         fd = None
         try:
             fd = os.open(self._folder / association_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -58,7 +58,7 @@ class OpenAssociations:
                 os.close(fd)
             if not self._is_reported:
                 log.warning(
-                    "open associations cannot be noted (%s); a sender that pauses is taken for done",
+                    "open associations cannot be recorded (%s); a series may be closed while its sender pauses",
                     error.strerror,
                 )
             self._is_reported = True
@@ -67,12 +67,12 @@ class OpenAssociations:
         return fd
 
     def last_message_at(self, association_id: str) -> datetime | None:
-        """When an open association brought its latest message; ``None`` when it is over."""
+        """Return when the latest message of an open association arrived; ``None`` if it is not open."""
         if not _ID.fullmatch(association_id):
             return None
         try:
             fd = os.open(self._folder / association_id, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # it is over, or never was noted
+        except OSError:  # it has ended, or was never recorded
             return None
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -83,7 +83,7 @@ class OpenAssociations:
         return None  # its receiver was killed
 
     def clear(self) -> None:
-        """Remove what killed receivers left; to be called by one who is alone."""
+        """Remove the files of killed receivers. Call only while no other process has the store open."""
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):
                 path.unlink()

@@ -41,13 +41,13 @@ class InstanceRow:
 
 @dataclass(frozen=True, slots=True)
 class ConflictRow:
-    """Bytes that were acknowledged but are not the instance, because another instance was there first."""
+    """Bytes that were acknowledged but not stored as the instance, because the UID was already taken by other bytes."""
 
     id: int
     sop_instance_uid: str
     reason: str  # "other-bytes", "series-in-other-study"
     digest: str
-    stored_digest: str | None  # of the instance that was there first
+    stored_digest: str | None  # of the instance that arrived first
     transfer_syntax_uid: str
     calling_ae_title: str
     association_id: str
@@ -70,12 +70,12 @@ class SeriesRow:
     last_arrival_at: datetime
     completed_at: datetime | None
     skip_reason: str | None
-    forced_at: datetime | None  # a person said that it is complete; until it is closed
-    waits_because: str | None  # what says that more is to come; while it is receiving
+    forced_at: datetime | None  # when a person declared it complete; empty once it is closed
+    waits_because: str | None  # evidence that more is to come, while it is receiving
     complete_because: str | None
-    is_doubted: bool | None  # closed although nobody could say that all is there
-    pipeline_digest: str | None  # that it was closed for
-    n_sources_deleted: int  # the most that a generation held which was processed and then deleted
+    is_doubted: bool | None  # closed although nothing showed that it is complete
+    pipeline_digest: str | None  # of the pipeline for which it was closed
+    n_sources_deleted: int  # size of the largest generation that was processed and then deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class StudyRow:
     state: StudyState
     first_arrival_at: datetime
     last_arrival_at: datetime
-    reason: str | None  # of the state, as the rules put it
+    reason: str | None  # of the state, in the words of the rules
     judged_at: datetime | None
-    gate_digest: str | None  # of the rules and the pipeline that it was judged by
-    evidence_fingerprint: str | None  # of what was known then
+    gate_digest: str | None  # of the rules and the pipeline by which it was judged
+    evidence_fingerprint: str | None  # of the evidence that the state is based on

@@ -17,14 +17,14 @@ from dicom_node.store.index.rows import InstanceRow
 from dicom_node.store.index.series import find_instances
 from dicom_node.store.schema import instances, series, studies
 
-# A page is cut here, whatever its limit says: the longest days of real archives need a third of it.
+# A page ends here whatever limit the query sets; the busiest days of real archives need a third of it.
 MAX_ANSWER_CHARACTERS: Final = 64 * 2**20
 BATCH_CHARACTERS: Final = 2**19
 BATCH_ROWS: Final = 500
 
 JsonObject = dict[str, Any]
 _COMMON: JsonObject = {
-    "00080005": {"vr": "CS", "Value": ["ISO_IR 192"]},  # the answer is UTF-8, whatever the instances are in
+    "00080005": {"vr": "CS", "Value": ["ISO_IR 192"]},  # the answer is UTF-8, whatever character set the instances use
     "00080056": {"vr": "CS", "Value": ["ONLINE"]},  # Instance Availability
 }
 _MODALITIES_IN_STUDY = "00080061"
@@ -36,13 +36,13 @@ class Match:
     """A row that matches a query, not yet read."""
 
     key: str | int
-    n_characters: int  # of the DICOM JSON that it is answered with
+    n_characters: int  # of the DICOM JSON that is returned for it
 
 
 class Matches:
     """Rows that match a query, read in small batches while they are iterated, as DICOM JSON objects.
 
-    Which rows match is settled when the query is made; one that is deleted until its batch is read is left out.
+    The query decides which rows match; a row that is deleted before its batch is read is left out.
     ``has_more`` says whether rows were left out because of the limit or the size of the answer.
     """
 
@@ -70,7 +70,7 @@ class Matches:
 
 
 class Search:
-    """Queries at three levels; `SEARCHABLE` names the keywords that each of them takes."""
+    """Queries at three levels; `SEARCHABLE` names the keywords that each of them accepts."""
 
     searchable = SEARCHABLE
 
@@ -78,13 +78,13 @@ class Search:
         self._database = database
 
     def search_studies(self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0) -> Matches:
-        """Search for studies, the latest study date first.
+        """Search for studies and return the latest study date first.
 
         Parameters
         ----------
         filters
             DICOM keyword → value as in the URL: exact, ``*`` and ``?``, ``from-to`` for dates and times, several UIDs
-            with commas or backslashes between. An empty value matches all.
+            separated by commas or backslashes. An empty value matches all.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Search:
         return self._matches(matching, self._read_studies, limit=limit, offset=offset)
 
     def search_series(self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0) -> Matches:
-        """Search for series, answered with the attributes of their studies; filters as for `search_studies`."""
+        """Search for series and include the attributes of their studies; filters as in `search_studies`."""
         matching = (
             sa.select(series.c.series_instance_uid, _characters(series, studies))
             .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
@@ -109,7 +109,7 @@ class Search:
         return self._matches(matching, self._read_series, limit=limit, offset=offset)
 
     def search_instances(self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0) -> Matches:
-        """Search for instances, answered with the attributes of their series and studies; filters as for studies."""
+        """Search for instances, with the attributes of series and study; filters as in `search_studies`."""
         matching = (
             sa.select(instances.c.id, _characters(instances, series, studies))
             .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
@@ -127,7 +127,7 @@ class Search:
         limit: int,
         offset: int,
     ) -> Matches:
-        """Rows of a page, which ends at ``limit`` or where the answer would become too long."""
+        """Return the rows of a page, which ends at ``limit`` or before the answer becomes too long."""
         page: list[Match] = []
         n_characters = 0
         with self._database.read() as connection:
@@ -178,7 +178,7 @@ class Search:
             )
 
     def _in_order(self, wanted: sa.Select[Any], batch: Sequence[Match]) -> Iterator[tuple[Any, ...]]:
-        """Columns after the key, in the order of ``batch``."""
+        """Yield the columns after the key, in the order of ``batch``."""
         with self._database.read() as connection:
             found = {key: tuple(rest) for key, *rest in connection.execute(wanted)}
         return (found[match.key] for match in batch if match.key in found)
@@ -190,9 +190,9 @@ class Search:
         series_instance_uid: str | None = None,
         sop_instance_uid: str | None = None,
     ) -> tuple[InstanceRow, ...]:
-        """Instances for WADO-RS, ordered by series and instance number; at least one UID is wanted.
+        """Return instances for WADO-RS, ordered by series and instance number; at least one UID is required.
 
-        A result that a later one replaced is found by its own SOP Instance UID only, for those who follow a reference.
+        A result that a later one replaced is found only by its SOP Instance UID, for readers that follow a reference.
         """
         return find_instances(
             self._database,
@@ -203,7 +203,7 @@ class Search:
 
 
 def _characters(*tables: sa.Table) -> sa.ColumnElement[int]:
-    """Length of the DICOM JSON of all levels of a row."""
+    """Return an expression for the length of a row's DICOM JSON, all levels together."""
     lengths = [sa.func.length(table.c.attributes) for table in tables]
     return sum(lengths[1:], start=lengths[0])
 

@@ -1,4 +1,4 @@
-"""Series and their instances: what is there and what fell quiet."""
+"""Series and their instances: what has arrived, and which series no longer receive."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class SeriesIndex:
     def quiet(
         self, now: datetime, quiet_s: float, *, limit: int = 100, after: SeriesRow | None = None
     ) -> tuple[SeriesRow, ...]:
-        """Series in ``receiving`` that are quiet for ``quiet_s`` seconds or forced, the oldest first, in pages.
+        """Return a page of ``receiving`` series that are forced or quiet for ``quiet_s`` seconds, the oldest first.
 
         Parameters
         ----------
         after
-            The last series of the page before.
+            The last series of the previous page.
         """
         order = (series.c.last_arrival_at, series.c.series_instance_uid)
         statement = (
@@ -59,7 +59,7 @@ class SeriesIndex:
             return tuple(series_row_of(row) for row in connection.execute(statement))
 
     def force(self, series_instance_uid: str, now: datetime) -> bool:
-        """Have a series count as complete with what is there; False when it is not receiving."""
+        """Declare a series complete as it is; return False if it is not receiving."""
         force = (
             sa.update(series)
             .where(
@@ -73,7 +73,7 @@ class SeriesIndex:
             return connection.execute(force).rowcount == 1
 
     def count_as_arrived(self, now: datetime, because: str, *, beyond: datetime | None = None) -> int:
-        """Have receiving series begin their quiet period anew, with the reason; return how many.
+        """Restart the quiet period of receiving series, with the reason; return how many.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class SeriesIndex:
         conditions = [series.c.state == SeriesState.RECEIVING.value]
         if beyond is not None:
             conditions.append(series.c.last_arrival_at > beyond)
-        with self._database.read() as connection:  # most calls find nothing, and need not stop a writer for it
+        with self._database.read() as connection:  # most calls find nothing and need no write lock
             if connection.execute(sa.select(series.c.series_instance_uid).where(*conditions).limit(1)).first() is None:
                 return 0
         restart = sa.update(series).where(*conditions).values(last_arrival_at=now, waits_because=because)
@@ -91,7 +91,7 @@ class SeriesIndex:
             return connection.execute(restart).rowcount
 
     def note_wait(self, series_row: SeriesRow, because: str) -> bool:
-        """Keep why a quiet series waits, for people; False, and nothing written, when that is known already."""
+        """Record for people why a quiet series waits; return False if that reason is already recorded."""
         if series_row.waits_because == because:
             return False
         note = (
@@ -106,7 +106,7 @@ class SeriesIndex:
             return connection.execute(note).rowcount == 1
 
     def get(self, series_instance_uid: str) -> SeriesRow:
-        """One series, or `NotFoundError`."""
+        """Return one series, or raise `NotFoundError`."""
         statement = sa.select(*_SERIES_COLUMNS).where(series.c.series_instance_uid == series_instance_uid)
         with self._database.read() as connection:
             row = connection.execute(statement).one_or_none()
@@ -123,7 +123,7 @@ class SeriesIndex:
         limit: int = 1000,
         offset: int = 0,
     ) -> tuple[SeriesRow, ...]:
-        """Series, the latest arrival first; with ``is_received`` none of our own."""
+        """Return series, the latest arrival first; with ``is_received`` only those that came from outside."""
         statement = sa.select(*_SERIES_COLUMNS).order_by(series.c.last_arrival_at.desc(), series.c.series_instance_uid)
         if state is not None:
             statement = statement.where(series.c.state == state.value)
@@ -135,7 +135,7 @@ class SeriesIndex:
             return tuple(series_row_of(row) for row in connection.execute(statement.limit(limit).offset(offset)))
 
     def counts(self) -> dict[SeriesState, int]:
-        """Received series by state; states that none is in are left out."""
+        """Return the number of received series in each state; states without series are left out."""
         statement = (
             sa.select(series.c.state, sa.func.count())
             .where(series.c.origin == Origin.RECEIVED.value)
@@ -145,7 +145,7 @@ class SeriesIndex:
             return {SeriesState(state): n for state, n in connection.execute(statement)}
 
     def instances(self, series_instance_uid: str, *, generation: int | None = None) -> tuple[InstanceRow, ...]:
-        """Instances in order of arrival; with ``generation`` only those that it holds."""
+        """Return the instances in order of arrival; with ``generation`` only those that belong to it."""
         statement = (
             sa.select(*_INSTANCE_COLUMNS)
             .where(instances.c.series_instance_uid == series_instance_uid)
@@ -157,7 +157,7 @@ class SeriesIndex:
             return tuple(instance_row(row) for row in connection.execute(statement))
 
     def outdated(self, pipeline_digest: str) -> tuple[SeriesRow, ...]:
-        """Closed series that were closed for another pipeline, the oldest first; what was skipped is among them."""
+        """Return series that were closed for another pipeline, the oldest first, skipped ones included."""
         statement = (
             sa.select(*_SERIES_COLUMNS)
             .where(
@@ -171,7 +171,7 @@ class SeriesIndex:
             return tuple(series_row_of(row) for row in connection.execute(statement))
 
     def association_ids(self, series_instance_uid: str) -> tuple[str, ...]:
-        """Associations that brought instances of the series."""
+        """Return the associations over which instances of the series arrived."""
         statement = (
             sa.select(instances.c.association_id)
             .where(instances.c.series_instance_uid == series_instance_uid)
@@ -182,7 +182,7 @@ class SeriesIndex:
             return tuple(connection.execute(statement).scalars())
 
     def instance_attributes(self, series_instance_uid: str) -> tuple[dict[str, Any], ...]:
-        """DICOM JSON attributes of the instances, those of series and study included; in order of arrival."""
+        """Return DICOM JSON attributes of the instances, those of series and study included, in order of arrival."""
         statement = (
             sa.select(instances.c.attributes, series.c.attributes, studies.c.attributes)
             .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
@@ -197,13 +197,13 @@ class SeriesIndex:
         )
 
     def conflicts(self, *, limit: int = 100) -> tuple[ConflictRow, ...]:
-        """Bytes that were kept beside an instance, the latest first."""
+        """Return the conflicts: other bytes that arrived under the UID of an instance; the latest first."""
         statement = sa.select(*_CONFLICT_COLUMNS).order_by(conflicts.c.id.desc()).limit(limit)
         with self._database.read() as connection:
             return tuple(ConflictRow(**row._asdict()) for row in connection.execute(statement))
 
     def n_conflicts(self) -> int:
-        """How many there are."""
+        """Return the number of conflicts."""
         with self._database.read() as connection:
             return connection.execute(sa.select(sa.func.count()).select_from(conflicts)).scalar_one()
 
@@ -215,9 +215,9 @@ def find_instances(
     series_instance_uid: str | None = None,
     sop_instance_uid: str | None = None,
 ) -> tuple[InstanceRow, ...]:
-    """Instances under all of the given UIDs, ordered by series and instance number."""
+    """Return the instances that match all of the given UIDs, ordered by series and instance number."""
     if study_instance_uid is None and series_instance_uid is None and sop_instance_uid is None:
-        raise ValueError("at least one UID is wanted")
+        raise ValueError("at least one UID is required")
     statement = sa.select(*_INSTANCE_COLUMNS).order_by(
         instances.c.series_instance_uid, instances.c.instance_number, instances.c.id
     )
@@ -234,14 +234,14 @@ def find_instances(
 
 
 def instance_row(row: sa.Row[tuple[Any, ...]]) -> InstanceRow:
-    """Value of a row of ``instances``."""
+    """Return a row of ``instances`` as a value."""
     values = row._asdict()
     values["origin"] = Origin(values["origin"])
     return InstanceRow(**values)
 
 
 def series_row_of(row: sa.Row[tuple[Any, ...]]) -> SeriesRow:
-    """Value of a row of ``series``."""
+    """Return a row of ``series`` as a value."""
     values = row._asdict()
     values["origin"] = Origin(values["origin"])
     values["state"] = SeriesState(values["state"])

@@ -1,1 +1,1 @@
-"""Bytes of datasets as files, addressed by the SHA-256 of the dataset."""
+"""Datasets as files, addressed by the SHA-256 of the dataset."""

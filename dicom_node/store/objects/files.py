@@ -1,8 +1,8 @@
 """Object bytes on disk: Part 10 files, content-addressed by the SHA-256 of their dataset.
 
-A file is written under ``spool/`` and linked into its place; the spool's name goes only once the index knows the
-object. So after a crash the leftovers in the spool name every object that may have no row, and nothing else needs a
-look.
+A file is written under ``spool/`` and linked under ``objects/``; its spool name is removed once the index has the
+object. So after a crash the files left in the spool name every object that may have no row, and no other object has to
+be checked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Spool:
-    """An object that is being written, not yet part of the store; a context manager that discards what was not kept."""
+    """An object that is being written and is not yet part of the store; on exit, it is discarded unless it was kept."""
 
     def __init__(self, path: Path, meta: bytes) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class Spool:
         self._append(meta)
 
     def write(self, fragment: bytes | bytearray | memoryview) -> int:
-        """Append a fragment of the encoded dataset; gives its length."""
+        """Append a fragment of the encoded dataset and return its length."""
         missing = HEAD_BYTES - len(self.head)
         if missing > 0:
             self.head += fragment[:missing]
@@ -52,11 +52,11 @@ class Spool:
         return len(fragment)
 
     def sha256(self) -> str:
-        """Hexadecimal SHA-256 of the dataset written so far."""
+        """Return the SHA-256 of the dataset written so far, in hexadecimal."""
         return self._hash.hexdigest()
 
     def read_head(self, n_bytes: int) -> bytes:
-        """The first ``n_bytes`` of the dataset, from the file where memory holds fewer."""
+        """Return the first ``n_bytes`` of the dataset, read from the file if memory holds fewer."""
         if n_bytes <= len(self.head) or self.dataset_bytes == len(self.head):
             return bytes(self.head[:n_bytes])
         with self.path.open("rb") as file:
@@ -64,7 +64,7 @@ class Spool:
             return file.read(n_bytes)
 
     def sync(self) -> None:
-        """Put the bytes on disk; nothing can be written any more."""
+        """Flush the bytes to disk and end writing."""
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
@@ -76,7 +76,7 @@ class Spool:
             os.close(fd)
 
     def discard(self) -> None:
-        """Remove the file's name here; the object itself stays when it was kept."""
+        """Remove the file from the spool; an object that was kept stays in the store."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -114,7 +114,7 @@ class ObjectStore:
             sync_folder(folder.parent)
 
     def spool(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Spool:
-        """Start an object; preamble and file meta are written at once, so what follows is the bare dataset."""
+        """Start an object and write its preamble and file meta; what the caller then writes is the dataset alone."""
         meta = file_meta(
             sop_class_uid=sop_class_uid, sop_instance_uid=sop_instance_uid, transfer_syntax_uid=transfer_syntax_uid
         )
@@ -143,7 +143,7 @@ class ObjectStore:
         return relabelled
 
     def path(self, digest: str) -> Path:
-        """Where an object lies or would lie."""
+        """Return the path of an object, whether it exists or not."""
         if not _DIGEST.fullmatch(digest):
             raise ValueError(f"not a SHA-256 in hexadecimal: {digest!r}")
         return self.folder / digest[:2] / f"{digest}{OBJECT_SUFFIX}"
@@ -175,7 +175,7 @@ class ObjectStore:
             sync_folder(self.link(spool, digest))
 
     def is_sound(self, digest: str) -> bool:
-        """Whether an object is there and its bytes have the digest that is its name."""
+        """Return whether an object's file exists and has the SHA-256 that is its name."""
         try:
             return _dataset_digest(self.path(digest)) == digest
         except (OSError, NotPart10Error):
@@ -189,12 +189,12 @@ class ObjectStore:
         digest
             The object.
         dataset_bytes
-            Length of its dataset by the index; the file's own length is compared with it.
+            Length of its dataset according to the index; the length of the file is compared with it.
 
         Raises
         ------
         ObjectMissingError
-            Its file is gone.
+            Its file is missing.
         ObjectDamagedError
             Its file has another length, or was set aside as damaged.
         """
@@ -204,7 +204,7 @@ class ObjectStore:
         except FileNotFoundError as error:
             if self.damaged_path(digest).exists():
                 raise ObjectDamagedError(digest, "was set aside, because its bytes have changed") from error
-            raise ObjectMissingError(digest, path) from error
+            raise ObjectMissingError(digest) from error
         if dataset_bytes is not None:
             try:
                 check_length(file, digest, dataset_bytes)
@@ -214,7 +214,7 @@ class ObjectStore:
         return file
 
     def check(self, digest: str) -> None:
-        """Read an object and compare its SHA-256; raises as `open` does."""
+        """Read an object and compare its SHA-256 with its name; raises the errors of `open`."""
         self.open(digest).close()
         try:
             found = _dataset_digest(self.path(digest))
@@ -224,36 +224,36 @@ class ObjectStore:
             raise ObjectDamagedError(digest, f"has the SHA-256 {found[:12]}")
 
     def damaged_path(self, digest: str) -> Path:
-        """Where an object lies that was set aside as damaged."""
+        """Return the path of an object that was set aside as damaged."""
         return self.path(digest).with_suffix(DAMAGED_SUFFIX)
 
     def set_aside(self, digest: str) -> None:
-        """Rename a damaged object, so that it is not read any more and is replaced when it is sent again."""
+        """Rename a damaged object, so that it is no longer read and is replaced when it is sent again."""
         path = self.path(digest)
         path.rename(self.damaged_path(digest))
         sync_folder(path.parent)
 
     def read_dataset_bytes(self, digest: str) -> bytes:
-        """The dataset exactly as received, without preamble and file meta."""
+        """Return the dataset exactly as received, without preamble and file meta."""
         with self.open(digest) as file:
             file.seek(dataset_offset(file.read(START_BYTES)))
             return file.read()
 
     def free_bytes(self) -> int:
-        """Bytes that this process may still write on the objects' file system."""
+        """Return how many bytes this process can still write to the objects' file system."""
         status = os.statvfs(self.folder)
         return status.f_bavail * status.f_frsize
 
     def remove(self, digest: str) -> None:
-        """Remove an object; the caller holds the index's write lock and found no row that names it."""
+        """Remove an object; the caller must hold the index's write lock and have found no row that names it."""
         self.path(digest).unlink(missing_ok=True)
         self.damaged_path(digest).unlink(missing_ok=True)
 
     @contextmanager
     def condemn(self, digests: Iterable[str]) -> Iterator[None]:
-        """Give objects a second name in the spool while the block takes their rows and then removes them.
+        """Link objects into the spool for the duration of the block, which deletes their rows and then the objects.
 
-        After a crash in the block the next start finds the names, and removes what has lost its rows.
+        After a crash in the block, the next start finds these links and removes the objects that have no row any more.
         """
         names = []
         try:
@@ -270,19 +270,19 @@ class ObjectStore:
                 name.unlink(missing_ok=True)
 
     def sweep(self, unknown: Callable[[Iterable[str]], set[str]]) -> int:
-        """Clear the spool after a crash, with the objects that it shows to have no row.
+        """Clear the spool after a crash, and remove the objects named there that have no row.
 
         Must not run while another process writes objects.
 
         Parameters
         ----------
         unknown
-            Gives those of some digests that no row of the index names.
+            Returns those of the given digests that no row of the index names.
 
         Returns
         -------
         int
-            Leftovers removed from the spool.
+            Number of files removed from the spool.
         """
         leftovers = [path for path in self.spool_folder.iterdir() if path.is_file()]
         linked = [_digest_or_none(path) for path in leftovers if path.stat().st_nlink > 1]
@@ -294,7 +294,7 @@ class ObjectStore:
 
 
 def check_length(file: BinaryIO, digest: str, dataset_bytes: int) -> None:
-    """Raise `ObjectDamagedError` unless a file, standing at its beginning, is as long as it should be; move it back."""
+    """Raise `ObjectDamagedError` if a file has another length than the index says; leave it at its beginning."""
     try:
         expected = dataset_offset(file.read(START_BYTES)) + dataset_bytes
     except NotPart10Error as error:
@@ -306,7 +306,7 @@ def check_length(file: BinaryIO, digest: str, dataset_bytes: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a folder's entries on disk."""
+    """Flush a folder's entries to disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -329,7 +329,7 @@ def _dataset_digest(path: Path) -> str:
 
 
 def _digest_or_none(path: Path) -> str | None:
-    """Digest of a leftover; None where a power failure left the name without the bytes."""
+    """Return the digest of a file left in the spool; None if a power failure left it without its bytes."""
     try:
         return _dataset_digest(path)
     except NotPart10Error:

@@ -1,1 +1,1 @@
-"""Jobs, results, deliveries, verdicts, study states, retention and audit: all that changes what the index holds."""
+"""Jobs, results, deliveries, verdicts, study states, retention and audit: everything that changes the index."""

@@ -1,4 +1,4 @@
-"""Add received instances to the index: their rows, and what changes for their series and studies."""
+"""Add received instances to the index, and update their series and studies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dicom_node.store.work.transitions import REOPENED, supersede_work
 
 @dataclass(slots=True)
 class _Growth:
-    """What a batch adds to a series that is known."""
+    """What a batch adds to a series that is already in the index."""
 
     study_instance_uid: str
     origin: Origin
@@ -29,7 +29,7 @@ class _Growth:
 
 
 def index_arrivals(connection: sa.Connection, batch: Sequence[Filed]) -> list[Kept]:
-    """Add received instances to the index, within the caller's write transaction; one answer each."""
+    """Add received instances to the index within the caller's write transaction; return what became of each."""
     known = _known_instances(connection, batch)
     growing: dict[str, _Growth] = {}
     answers = []
@@ -67,7 +67,7 @@ def index_arrivals(connection: sa.Connection, batch: Sequence[Filed]) -> list[Ke
 
 
 def _known_instances(connection: sa.Connection, batch: Sequence[Filed]) -> dict[str, tuple[str, str]]:
-    """Digest and transfer syntax of those instances of a batch that the index has."""
+    """Return digest and transfer syntax of those instances of a batch that the index already has."""
     known = {}
     for uid in {filed.header.sop_instance_uid for filed in batch}:
         row = _KNOWN.first_row(connection, {"uid": uid})
@@ -86,7 +86,7 @@ def _growing_series(connection: sa.Connection, filed: Filed) -> _Growth:
         return _Growth(header.study_instance_uid, Origin.RECEIVED, SeriesState.RECEIVING, 1)
     study_instance_uid, origin, state, generation = row
     growth = _Growth(study_instance_uid, Origin(origin), SeriesState(state), generation)
-    # What is added to a generation that was closed opens the next one. A series of our own is never processed.
+    # An instance added to a closed generation opens the next one. A series that the node created is never processed.
     if growth.origin is Origin.RECEIVED and growth.state is not SeriesState.RECEIVING:
         growth.is_reopened = True
         growth.generation += 1
@@ -104,14 +104,14 @@ def _grow(connection: sa.Connection, growing: dict[str, _Growth], now: datetime)
         if growth.is_reopened:
             _REOPEN_SERIES.run(connection, {"uid": series_instance_uid, "next_generation": growth.generation})
             supersede_work(connection, series_instance_uid, growth.generation, now)
-        # Nobody has judged what just arrived, so the study is kept in (DESIGN: doubt closes the gate).
+        # What has just arrived is not judged yet, so the study may not leave (DESIGN: doubt closes the gate).
         _GROW_STUDY.run(connection, {"uid": growth.study_instance_uid, "now": now})
 
 
 def _add_conflict(
     connection: sa.Connection, filed: Filed, reason: str, stored_digest: str | None, series_instance_uid: str | None
 ) -> None:
-    """Set a content aside; the study whose series it doubts is open until it is judged with that."""
+    """Record a conflicting content; the study whose series it puts in doubt is open until it is judged again."""
     arrival = filed.arrival
     key = {
         "sop_instance_uid": filed.header.sop_instance_uid,
@@ -140,14 +140,14 @@ def _add_conflict(
 
 
 def _series_of(connection: sa.Connection, sop_instance_uid: str) -> str | None:
-    """Series of an instance that the index has."""
+    """Return the series of an instance, or None if the index does not have it."""
     statement = sa.select(instances.c.series_instance_uid).where(instances.c.sop_instance_uid == sop_instance_uid)
     found: str | None = connection.execute(statement).scalar()
     return found
 
 
 def _later(column: sa.Column[datetime]) -> sa.ColumnElement[datetime]:
-    """The later of a column and ``now``: of two batches the one with the earlier instances may be committed last."""
+    """Return the later of a column and ``now``; a batch with earlier instances may be committed after a later one."""
     now = sa.bindparam("now", type_=column.type)
     return sa.case((column > now, column), else_=now)
 

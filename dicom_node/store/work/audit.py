@@ -1,4 +1,4 @@
-"""Who did what, when; rows are only ever added."""
+"""The audit trail: who did what, when; rows are only ever added."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMNS = [audit.c[name] for name in AuditRow.__dataclass_fields__]
 
 
 class Audit:
-    """Who did what, when; rows are only ever added."""
+    """The audit trail: who did what, when; rows are only ever added."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -25,7 +25,7 @@ class Audit:
     def record(
         self, action: str, *, actor: str, subject: str, now: datetime, detail: Mapping[str, Any] | None = None
     ) -> None:
-        """Add a row."""
+        """Add an entry."""
         text = json.dumps(dict(detail or {}), ensure_ascii=False)
         with self._database.write() as connection:
             connection.execute(
@@ -33,7 +33,7 @@ class Audit:
             )
 
     def list(self, *, limit: int = 100, offset: int = 0) -> tuple[AuditRow, ...]:
-        """Rows, the latest first."""
+        """Return entries, the latest first."""
         statement = sa.select(*_COLUMNS).order_by(audit.c.id.desc()).limit(limit).offset(offset)
         with self._database.read() as connection:
             rows = [row._asdict() for row in connection.execute(statement)]

@@ -15,7 +15,7 @@ from dicom_node.store.work.transitions import REOPENED, queue_job, supersede_wor
 
 
 class SeriesClosing:
-    """The step from a series that receives to its job, and back."""
+    """Transitions from a receiving series to its job, and back."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -26,12 +26,12 @@ class SeriesClosing:
         Parameters
         ----------
         series_row
-            The series as the decision was made for it.
+            The series as it was when the decision was made.
 
         Returns
         -------
         bool
-            False, and nothing done, when the series is no longer as given: an instance came since, or it is closed.
+            False, with nothing changed, if the series has changed since: another instance arrived, or it was closed.
         """
         skip = closing.decision if isinstance(closing.decision, Skip) else None
         close = (
@@ -61,9 +61,9 @@ class SeriesClosing:
         return True
 
     def reopen(self, series_instance_uid: str, now: datetime) -> bool:
-        """Start a closed series over as a new generation of the same instances; False when it is not closed.
+        """Start a closed series over as a new generation of the same instances; return False if it is not closed.
 
-        What is left to do for earlier generations is superseded, and the study is open again until it is judged.
+        Unfinished work on earlier generations is superseded, and the study is open again until it is judged.
         """
         closed = (SeriesState.COMPLETE.value, SeriesState.SKIPPED.value)
         start_over = (

@@ -1,4 +1,4 @@
-"""What people decide on studies; rows are only ever added."""
+"""People's decisions on studies; rows are only ever added."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dicom_node.store.work.rows import DecisionKind, DecisionRow
 from dicom_node.store.work.studies import STUDY_COLUMNS, study_evidence, study_row_of
 
 _COLUMNS = [decisions.c[name] for name in DecisionRow.__dataclass_fields__]
-# Of two decisions at one moment the one that keeps the study in counts.
+# Of two decisions at the same moment, the one that keeps the study from leaving counts.
 _NEWEST_FIRST = (decisions.c.decided_at.desc(), decisions.c.kind == DecisionKind.RELEASE.value, decisions.c.id.desc())
 
 
@@ -36,12 +36,12 @@ class Decisions:
         now: datetime,
         check: Callable[[StudyRow], None],
     ) -> DecisionRow:
-        """Add a decision on what is known at this moment.
+        """Add a decision on the current evidence.
 
         Parameters
         ----------
         check
-            Called with the study inside the transaction; what it raises keeps the decision out.
+            Called with the study inside the transaction; if it raises, no decision is added.
 
         Raises
         ------
@@ -71,9 +71,9 @@ class Decisions:
 
     @contextmanager
     def while_unchanged(self, study_instance_uid: str) -> Iterator[tuple[StudyRow, str, DecisionRow | None]]:
-        """Hold the study, the fingerprint of its evidence and the newest decision still, under the write lock.
+        """Yield the study, the fingerprint of its evidence and its newest decision, under the write lock.
 
-        Nothing arrives and nobody decides meanwhile; keep it short.
+        Nothing can arrive or be decided during the block; keep it short.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class Decisions:
             yield study_row_of(row), evidence.fingerprint, None if decision is None else _decision_row(decision)
 
     def of(self, study_instance_uid: str) -> tuple[DecisionRow, ...]:
-        """Decisions on a study, the newest first."""
+        """Return the decisions on a study, the newest first."""
         statement = (
             sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*_NEWEST_FIRST)
         )
@@ -102,7 +102,7 @@ class Decisions:
             return tuple(map(_decision_row, connection.execute(statement)))
 
     def newest(self, study_instance_uids: Sequence[str]) -> Mapping[str, DecisionRow]:
-        """The newest decision on each of the studies that have one."""
+        """Return the newest decision on each of the studies that have one."""
         statement = sa.select(*_COLUMNS).order_by(*(column for column in _NEWEST_FIRST))
         found: dict[str, DecisionRow] = {}
         with self._database.read() as connection:

@@ -1,4 +1,4 @@
-"""The outbox: each result to each of its peers, until the peer has it."""
+"""The outbox: deliver each result to each of its peers, until the peer has it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SELECT = (
 
 
 class Deliveries:
-    """The outbox: each result to each of its peers."""
+    """Deliveries: one for each result and each of its peers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -37,14 +37,14 @@ class Deliveries:
     def claim_due(
         self, owner: str, now: datetime, lease_s: float, *, limit: int = 16, peer: str | None = None
     ) -> tuple[DeliveryRow, ...]:
-        """Take due deliveries, all to one peer, so that they can share an association; empty when none is due."""
+        """Claim due deliveries, all to one peer, so that they can share an association."""
         is_due = (deliveries.c.state == JobState.QUEUED.value) | (
             (deliveries.c.state == JobState.WAITING.value) & (deliveries.c.retry_at <= now)
         )
         first = sa.select(deliveries.c.peer).where(is_due).order_by(deliveries.c.id).limit(1)
         if peer is not None:
             first = first.where(deliveries.c.peer == peer)
-        with self._database.read() as connection:  # most calls find nothing, and need not stop a writer for it
+        with self._database.read() as connection:  # most calls find nothing and need no write lock
             if connection.execute(first).first() is None:
                 return ()
         with self._database.write() as connection:
@@ -63,7 +63,7 @@ class Deliveries:
             )
 
     def heartbeat(self, delivery_id: int, owner: str, now: datetime, lease_s: float) -> bool:
-        """Extend the lease; False when the delivery is no longer the owner's."""
+        """Extend the lease; return False if the delivery no longer belongs to the owner."""
         extend = (
             sa.update(deliveries)
             .where(
@@ -77,7 +77,7 @@ class Deliveries:
             return connection.execute(extend).rowcount == 1
 
     def succeed(self, delivery_id: int, owner: str, now: datetime) -> None:
-        """Record that the peer has it; `LeaseLostError` when it is no longer the owner's."""
+        """Record that the peer has the result; raise `LeaseLostError` if the delivery is no longer the owner's."""
         with self._database.write() as connection:
             held = _held_delivery(connection, delivery_id, owner)
             _move(connection, held, JobState.SUCCEEDED, ended_at=now, error_code=None, error_message=None)
@@ -85,7 +85,7 @@ class Deliveries:
     def fail(
         self, delivery_id: int, owner: str, *, code: str, message: str, retry_at: datetime | None, now: datetime
     ) -> JobState:
-        """End the attempt: ``waiting`` until ``retry_at``, or ``dead`` without one; raises as `succeed` does."""
+        """End the attempt: wait until ``retry_at``, or become dead if that is None; raises the errors of `succeed`."""
         wanted = JobState.DEAD if retry_at is None else JobState.WAITING
         ended_at = now if wanted is JobState.DEAD else None
         with self._database.write() as connection:
@@ -96,9 +96,9 @@ class Deliveries:
         return wanted
 
     def expire_leases(self, now: datetime) -> int:
-        """Requeue deliveries of which the lease ran out, and return their number."""
+        """Requeue deliveries whose lease has expired, and return their number."""
         is_expired = (deliveries.c.state == JobState.RUNNING.value) & (deliveries.c.lease_expires_at < now)
-        with self._database.read() as connection:  # most calls find nothing, and need not stop a writer for it
+        with self._database.read() as connection:  # most calls find nothing and need no write lock
             if connection.execute(sa.select(deliveries.c.id).where(is_expired).limit(1)).first() is None:
                 return 0
         requeue = (
@@ -110,7 +110,7 @@ class Deliveries:
             return connection.execute(requeue).rowcount
 
     def retry(self, delivery_id: int) -> DeliveryRow:
-        """Queue a dead, cancelled or waiting delivery afresh; `IllegalTransitionError` for any other."""
+        """Queue a dead, cancelled or waiting delivery again; raise `IllegalTransitionError` for any other."""
         with self._database.write() as connection:
             delivery = _delivery(connection, delivery_id)
             if delivery.state is JobState.RUNNING:
@@ -118,12 +118,12 @@ class Deliveries:
             return _move(connection, delivery, JobState.QUEUED, attempt_number=0, ended_at=None)
 
     def cancel(self, delivery_id: int, now: datetime) -> DeliveryRow:
-        """Stop a queued, waiting or running delivery."""
+        """Cancel a queued, waiting or running delivery."""
         with self._database.write() as connection:
             return _move(connection, _delivery(connection, delivery_id), JobState.CANCELLED, ended_at=now)
 
     def get(self, delivery_id: int) -> DeliveryRow:
-        """One delivery, or `NotFoundError`."""
+        """Return one delivery, or raise `NotFoundError`."""
         with self._database.read() as connection:
             return _delivery(connection, delivery_id)
 
@@ -136,7 +136,7 @@ class Deliveries:
         limit: int = 100,
         offset: int = 0,
     ) -> tuple[DeliveryRow, ...]:
-        """Deliveries, the latest first."""
+        """Return deliveries, the latest first."""
         statement = _SELECT.order_by(deliveries.c.id.desc()).limit(limit).offset(offset)
         if states:
             statement = statement.where(deliveries.c.state.in_([state.value for state in states]))
@@ -148,7 +148,7 @@ class Deliveries:
             return tuple(_delivery_row(row) for row in connection.execute(statement))
 
     def counts(self) -> dict[JobState, int]:
-        """Deliveries by state, for `status`; states that none is in are left out."""
+        """Return the number of deliveries in each state, for `status`; states without deliveries are left out."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state))
             return {JobState(state): n for state, n in rows}

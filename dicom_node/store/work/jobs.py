@@ -1,4 +1,4 @@
-"""Queued work on series: who has it, until when, and how it ended."""
+"""Queued work on series: which worker has it, until when, and how it ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Jobs:
         self._objects = objects
 
     def claim(self, owner: str, now: datetime, lease_s: float, *, pipeline_digest: str) -> JobRow | None:
-        """Take the next queued or due job for one pipeline that has its route; two callers never get the same one."""
+        """Claim the next queued or due job that has a route, for one pipeline; two callers never get the same job."""
         due = (
             sa.select(*JOB_COLUMNS)
             .where(
@@ -40,7 +40,7 @@ class Jobs:
             .order_by(jobs.c.id)
             .limit(1)
         )
-        with self._database.read() as connection:  # most calls find nothing, and need not stop a writer for it
+        with self._database.read() as connection:  # most calls find nothing and need no write lock
             if connection.execute(due).one_or_none() is None:
                 return None
         with self._database.write() as connection:
@@ -61,7 +61,7 @@ class Jobs:
             )
 
     def heartbeat(self, job_id: int, owner: str, now: datetime, lease_s: float) -> bool:
-        """Extend the lease; False when the job is no longer the owner's (stop working on it)."""
+        """Extend the lease; return False if the job no longer belongs to the owner, who must then stop."""
         extend = (
             sa.update(jobs)
             .where(jobs.c.id == job_id, jobs.c.state == JobState.RUNNING.value, jobs.c.owner == owner)
@@ -73,7 +73,7 @@ class Jobs:
     def succeed(
         self, job_id: int, owner: str, outcome: Outcome, now: datetime, *, decide_study: DecideStudy | None = None
     ) -> tuple[ResultRow, ...]:
-        """End the job with all that it leaves behind, in one transaction.
+        """End the job and store its outcome, in one transaction.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Jobs:
         now: datetime,
         decide_study: DecideStudy | None = None,
     ) -> JobState:
-        """End the attempt: ``waiting`` until ``retry_at``, or ``dead`` without one.
+        """End the attempt: the job waits until ``retry_at``, or is dead if that is None.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class Jobs:
         return wanted
 
     def release(self, job_id: int, owner: str, now: datetime) -> bool:
-        """Give an unfinished job back at shutdown; the attempt does not count. False when it was not the owner's."""
+        """Return an unfinished job to the queue at shutdown, uncounted; return False if it was not the owner's."""
         with self._database.write() as connection:
             try:
                 job = _held_job(connection, job_id, owner)
@@ -157,9 +157,9 @@ class Jobs:
     def expire_leases(
         self, now: datetime, *, max_attempts: int | None = None, decide_study: DecideStudy | None = None
     ) -> int:
-        """Requeue running jobs of which the lease ran out; gives their number.
+        """Requeue running jobs whose lease has expired, and return their number.
 
-        A job that used up ``max_attempts`` ends as ``dead``, code ``worker-lost``: it may be what kills workers.
+        A job that has used up ``max_attempts`` ends as ``dead``, code ``worker-lost``: it may be what kills workers.
         """
         expired = sa.select(*JOB_COLUMNS).where(jobs.c.state == JobState.RUNNING.value, jobs.c.lease_expires_at < now)
         with self._database.read() as connection:
@@ -180,10 +180,10 @@ class Jobs:
             return len(rows)
 
     def retry(self, job_id: int, now: datetime, *, decide_study: DecideStudy | None = None) -> JobRow:
-        """Queue a dead, cancelled or waiting job afresh; `IllegalTransitionError` for any other."""
+        """Queue a dead, cancelled or waiting job again; raise `IllegalTransitionError` for any other."""
         with self._database.write() as connection:
             job = _job(connection, job_id)
-            if job.state is JobState.RUNNING:  # a worker may give it back, a person may not take it away like this
+            if job.state is JobState.RUNNING:  # only its worker may return it to the queue
                 raise IllegalTransitionError("job", job_id, job.state, JobState.QUEUED, ("cancelled",))
             moved = move_job(connection, job, JobState.QUEUED, "retried", now, attempt_number=0, ended_at=None)
             if decide_study is not None:
@@ -191,7 +191,7 @@ class Jobs:
             return moved
 
     def cancel(self, job_id: int, now: datetime, *, decide_study: DecideStudy | None = None) -> JobRow:
-        """Stop a queued, waiting or running job; its worker learns it at the next heartbeat."""
+        """Cancel a queued, waiting or running job; its worker learns of it at the next heartbeat."""
         with self._database.write() as connection:
             job = _job(connection, job_id)
             moved = move_job(connection, job, JobState.CANCELLED, "cancelled", now, ended_at=now)
@@ -200,7 +200,7 @@ class Jobs:
             return moved
 
     def get(self, job_id: int) -> JobRow:
-        """One job, or `NotFoundError`."""
+        """Return one job, or raise `NotFoundError`."""
         with self._database.read() as connection:
             return _job(connection, job_id)
 
@@ -212,7 +212,7 @@ class Jobs:
         limit: int = 100,
         offset: int = 0,
     ) -> tuple[JobRow, ...]:
-        """Jobs, the latest first; all states when none is named."""
+        """Return jobs, the latest first, in all states unless one is named."""
         statement = sa.select(*JOB_COLUMNS).order_by(jobs.c.id.desc()).limit(limit).offset(offset)
         if states:
             statement = statement.where(jobs.c.state.in_([state.value for state in states]))
@@ -222,7 +222,7 @@ class Jobs:
             return tuple(job_row(row) for row in connection.execute(statement))
 
     def queued_for_others(self, pipeline_digest: str, *, limit: int = 100) -> tuple[JobRow, ...]:
-        """Return jobs that are queued or wait and are for another pipeline, or have no route; the oldest first."""
+        """Return queued or waiting jobs that are for another pipeline or have no route, the oldest first."""
         statement = (
             sa.select(*JOB_COLUMNS)
             .where(
@@ -236,7 +236,7 @@ class Jobs:
             return tuple(job_row(row) for row in connection.execute(statement))
 
     def events(self, job_id: int) -> tuple[JobEventRow, ...]:
-        """Transitions of a job in order."""
+        """Return the transitions of a job in order."""
         statement = sa.select(*_EVENT_COLUMNS).where(job_events.c.job_id == job_id).order_by(job_events.c.id)
         with self._database.read() as connection:
             rows = [row._asdict() for row in connection.execute(statement)]
@@ -246,17 +246,17 @@ class Jobs:
         return tuple(JobEventRow(**values) for values in rows)
 
     def results(self, job_id: int) -> tuple[ResultRow, ...]:
-        """What a job wrote."""
+        """Return the results of a job."""
         with self._database.read() as connection:
             return result_rows(connection, job_id)
 
     def predecessors(self, job: JobRow) -> tuple[ResultRow, ...]:
-        """Results that those of a job replace: of all earlier generations of its series, the earliest first."""
+        """Return the results that those of a job replace: all results of earlier generations of its series."""
         with self._database.read() as connection:
             return predecessor_rows(connection, job)
 
     def unfinished_by_pipeline(self) -> dict[str, int]:
-        """Return how many jobs are queued or wait for each pipeline digest."""
+        """Return the number of queued and waiting jobs for each pipeline digest."""
         statement = (
             sa.select(jobs.c.pipeline_digest, sa.func.count().label("n_jobs"))
             .where(jobs.c.state.in_((JobState.QUEUED.value, JobState.WAITING.value)))
@@ -266,7 +266,7 @@ class Jobs:
             return {row.pipeline_digest: row.n_jobs for row in connection.execute(statement)}
 
     def counts(self) -> dict[JobState, int]:
-        """Jobs by state, for `status`; states that none is in are left out."""
+        """Return the number of jobs in each state, for `status`; states without jobs are left out."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(jobs.c.state, sa.func.count()).group_by(jobs.c.state))
             return {JobState(state): n for state, n in rows}

@@ -110,7 +110,7 @@ def record_outcome(
 
 
 def result_rows(connection: sa.Connection, job_id: int) -> tuple[ResultRow, ...]:
-    """Results of a job in the order in which it wrote them."""
+    """Return the results of a job in the order in which it wrote them."""
     return _result_rows(connection, results.c.job_id == job_id)
 
 

@@ -1,7 +1,7 @@
-"""Deleting what was received, once everything that came of it is finished and delivered; results stay.
+"""Delete received instances once all their results are finished and delivered; the results stay.
 
-Rows go first, then bytes. An object is given a second name in the spool before its rows go, so that a crash in between
-leaves a trace for the next start; and its bytes go under the index's write lock, after a look that no row names them.
+Rows are deleted first, then files. Before that, each object is linked into the spool, so that a crash in between
+leaves a trace for the next start. Files are deleted under the index's write lock, after a check that no row names them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dicom_node.store.objects.files import ObjectStore
 from dicom_node.store.schema import audit, conflicts, deliveries, instances, jobs, results, series
 from dicom_node.store.states import JobState, Origin, SeriesState
 
-BATCH = 500  # objects looked up and removed in one go; receiving waits meanwhile
+BATCH = 500  # objects looked up and removed at a time; receiving waits meanwhile
 _SERIES_COLUMNS = [series.c[name] for name in SeriesRow.__dataclass_fields__]
 _CLOSED = (SeriesState.COMPLETE.value, SeriesState.SKIPPED.value)
 _FINISHED_JOBS = (JobState.SUCCEEDED.value, JobState.SUPERSEDED.value)
@@ -27,16 +27,16 @@ _FINISHED_DELIVERIES = (JobState.SUCCEEDED.value, JobState.CANCELLED.value, JobS
 
 
 class Retention:
-    """What may be deleted, and deleting it."""
+    """Finds and deletes received instances that are no longer needed."""
 
     def __init__(self, database: Database, objects: ObjectStore) -> None:
         self._database = database
         self._objects = objects
 
     def due(self, before: datetime, *, limit: int = 100) -> tuple[SeriesRow, ...]:
-        """Received series, closed before a moment, of which every job and delivery is finished; the oldest first.
+        """Return received series closed before a moment whose jobs and deliveries are all finished; the oldest first.
 
-        A job that is dead or cancelled, and a delivery that is dead, still wait for a person; their series stays.
+        A dead or cancelled job and a dead delivery still wait for a person; their series stays.
         """
         statement = (
             sa.select(*_SERIES_COLUMNS)
@@ -48,10 +48,10 @@ class Retention:
             return tuple(series_row_of(row) for row in connection.execute(statement))
 
     def delete_sources(self, of: SeriesRow, now: datetime) -> bool:
-        """Delete the received instances of a series; False, and nothing done, when it is not finished (any more).
+        """Delete the received instances of a series; return False, with nothing deleted, if it is not finished.
 
-        The rows of the series, its jobs, verdicts and results stay, and the audit trail says what went. How many
-        instances its results were made of stays with it, so that a part that comes later is not taken for the whole.
+        The rows of the series, its jobs, verdicts and results stay, and the audit trail says what was deleted. The
+        number of processed instances stays in the row, so that instances that arrive later do not pass for the whole.
         """
         uid = of.series_instance_uid
         of_series = (instances.c.series_instance_uid == uid) & (instances.c.origin == Origin.RECEIVED.value)

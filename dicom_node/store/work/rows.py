@@ -13,40 +13,40 @@ from dicom_node.store.states import JobState, SeriesState, StudyState
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is to be done with a series: decided once, when it is closed, and kept with its job."""
+    """How to process a series: decided once, when it is closed, and kept with its job."""
 
     rule_name: str
-    stacks: tuple[str, ...]  # steps that narrow the stacks of the series, taken one after the other
+    stacks: tuple[str, ...]  # steps that select stacks of the series, applied one after the other
     deliver_to: tuple[str, ...]  # peer names; each result goes to each
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Routing wants no job for the series, and why."""
+    """The decision that a series needs no job, and why."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """All that is decided when a series is closed: why it counts as complete, and what is to be done with it."""
+    """What is decided when a series is closed: why it counts as complete, and how to process it."""
 
     because: str
-    is_doubted: bool  # nobody can say that all is there, or somebody that it is not
-    pipeline_digest: str  # of the models and rules that it was decided by
+    is_doubted: bool  # nothing shows that the series is complete, or something shows that it is not
+    pipeline_digest: str  # of the models and rules by which it was decided
     decision: Route | Skip
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as the index has it; times in what it writes are ``queued_at``, so that a retry gives the same bytes."""
+    """A job in the index; its results carry ``queued_at`` as their time, so that a retry writes the same bytes."""
 
     id: int
     series_instance_uid: str
     study_instance_uid: str
     generation: int
     pipeline_digest: str
-    route: Route | None  # None: queued by a version that did not keep it; its series starts over
+    route: Route | None  # None: queued by a version that did not keep the route; the series starts over
     state: JobState
     attempt_number: int  # 0 before the first claim
     owner: str | None
@@ -54,7 +54,7 @@ class JobRow:
     retry_at: datetime | None
     error_code: str | None
     error_message: str | None
-    error_detail: str | None  # the traceback of a defect
+    error_detail: str | None  # traceback, if the error is a defect of the node
     queued_at: datetime
     started_at: datetime | None  # of the latest attempt
     ended_at: datetime | None
@@ -77,7 +77,7 @@ class JobEventRow:
 
 @dataclass(frozen=True, slots=True)
 class NewResult:
-    """An object that a job wrote."""
+    """An object that a job wrote and that is not stored yet."""
 
     kind: str  # "seg", "sr", "kos"
     stack_number: int
@@ -101,7 +101,7 @@ class NewVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All that a job which succeeded leaves behind."""
+    """Everything that a successful job produced."""
 
     results: tuple[NewResult, ...] = ()
     verdicts: tuple[NewVerdict, ...] = ()
@@ -111,7 +111,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """A result as the index has it."""
+    """A result in the index."""
 
     id: int
     job_id: int
@@ -130,7 +130,7 @@ class ResultRow:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """One result on its way to one peer."""
+    """The delivery of one result to one peer."""
 
     id: int
     result_id: int
@@ -153,7 +153,7 @@ class DeliveryRow:
 
 @dataclass(frozen=True, slots=True)
 class VerdictRow:
-    """What is known of one stack of a series, in the generation and under the pipeline that found it."""
+    """The verdict on one stack of a series, with the generation and the pipeline that it is from."""
 
     study_instance_uid: str
     series_instance_uid: str
@@ -181,7 +181,7 @@ class TagRow:
 
 @dataclass(frozen=True, slots=True)
 class SeriesEvidence:
-    """What is known of one received series of a study, for deciding the study's state."""
+    """Evidence on one received series of a study, for deciding the study's state."""
 
     series_instance_uid: str
     modality: str
@@ -191,19 +191,19 @@ class SeriesEvidence:
     verdicts: tuple[str, ...]  # of the current generation
     remark_codes: frozenset[str] = frozenset()  # of the reports of the current generation
     generation: int = 1
-    pipeline_digests: frozenset[str] = frozenset()  # that the verdicts were found under
-    n_conflicts: int = 0  # contents that were set aside and that nobody has chosen between
+    pipeline_digests: frozenset[str] = frozenset()  # of the pipelines that the verdicts are from
+    n_conflicts: int = 0  # conflicting contents between which nobody has chosen yet
 
 
 @dataclass(frozen=True, slots=True)
 class StudyEvidence:
-    """All that a study's state depends on, and a fingerprint of it.
+    """Everything that a study's state depends on, and a fingerprint of it.
 
     Attributes
     ----------
     fingerprint
-        SHA-256 over series, generations, instances, verdicts, remarks and conflicts: whoever decided on a study
-        decided on this, and on nothing that came later.
+        SHA-256 over series, generations, instances, verdicts, remarks and conflicts: a decision on a study
+        covers exactly this evidence, and nothing that arrived later.
     """
 
     series: tuple[SeriesEvidence, ...]
@@ -212,7 +212,7 @@ class StudyEvidence:
 
 @dataclass(frozen=True, slots=True)
 class StudyJudgement:
-    """What the rules say of a study, and the digest of the rules that said it."""
+    """What the rules say about a study, and the digest of those rules."""
 
     state: StudyState
     reason: str
@@ -220,11 +220,11 @@ class StudyJudgement:
 
 
 DecideStudy = Callable[[StudyEvidence], StudyJudgement]
-"""Pure rule from a study's evidence to its state; called inside the transaction that changes the evidence."""
+"""Rule without side effects from a study's evidence to its state; called in the transaction that changes it."""
 
 
 class DecisionKind(StrEnum):
-    """What a person says of a study."""
+    """Kind of a person's decision on a study."""
 
     RELEASE = "release"
     HOLD = "hold"
@@ -239,13 +239,13 @@ class DecisionRow:
     kind: DecisionKind
     reason: str
     decided_by: str
-    evidence_fingerprint: str  # of what was known then
+    evidence_fingerprint: str  # of the evidence at that time
     decided_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """Who did what, when."""
+    """Entry of the audit trail: who did what, when."""
 
     id: int
     actor: str

@@ -29,7 +29,7 @@ class Studies:
         self._database = database
 
     def get(self, study_instance_uid: str) -> StudyRow:
-        """One study, or `NotFoundError`."""
+        """Return one study, or raise `NotFoundError`."""
         statement = sa.select(*STUDY_COLUMNS).where(studies.c.study_instance_uid == study_instance_uid)
         with self._database.read() as connection:
             row = connection.execute(statement).one_or_none()
@@ -38,7 +38,7 @@ class Studies:
         return study_row_of(row)
 
     def list(self, *, state: StudyState | None = None, limit: int = 100, offset: int = 0) -> tuple[StudyRow, ...]:
-        """Studies, the latest arrival first."""
+        """Return studies, the latest arrival first."""
         statement = sa.select(*STUDY_COLUMNS).order_by(studies.c.last_arrival_at.desc(), studies.c.study_instance_uid)
         if state is not None:
             statement = statement.where(studies.c.state == state.value)
@@ -47,9 +47,9 @@ class Studies:
             return tuple(map(study_row_of, rows))
 
     def due(self, gate_digest: str, *, limit: int = 100) -> tuple[StudyRow, ...]:
-        """Studies to be judged, the oldest first.
+        """Return studies to be judged, the oldest first.
 
-        These are open ones with no series that is receiving, and those that were judged by other rules or for another
+        These are open studies without a receiving series, and those that were judged by other rules or for another
         pipeline than ``gate_digest`` names.
         """
         is_receiving = sa.select(series.c.series_instance_uid).where(
@@ -73,17 +73,17 @@ class Studies:
             return tuple(map(study_row_of, connection.execute(statement)))
 
     def evidence(self, study_instance_uid: str) -> StudyEvidence:
-        """What a `DecideStudy` rule gets to see."""
+        """Return the evidence that a `DecideStudy` rule gets."""
         with self._database.read() as connection:
             return study_evidence(connection, study_instance_uid)
 
     def decide(self, study_instance_uid: str, decide_study: DecideStudy, now: datetime) -> StudyState:
-        """Apply a rule to the evidence of now, in one transaction."""
+        """Apply a rule to the current evidence, in one transaction."""
         with self._database.write() as connection:
             return decide_study_state(connection, study_instance_uid, decide_study, now)
 
     def verdicts(self, study_instance_uid: str) -> tuple[VerdictRow, ...]:
-        """Verdicts of the current generations of a study's series."""
+        """Return the verdicts of the current generations of a study's series."""
         statement = (
             sa.select(
                 jobs.c.study_instance_uid,
@@ -112,7 +112,7 @@ class Studies:
         )
 
     def tags(self, study_instance_uid: str) -> tuple[TagRow, ...]:
-        """Tags of a study and its series."""
+        """Return the tags of a study and its series."""
         statement = (
             sa.select(*_TAG_COLUMNS)
             .where(tags.c.study_instance_uid == study_instance_uid)
@@ -148,14 +148,14 @@ class Studies:
 
 
 def study_row_of(row: sa.Row[Any]) -> StudyRow:
-    """Value of a row of ``studies`` that was selected as `STUDY_COLUMNS`."""
+    """Return a row of ``studies``, selected as `STUDY_COLUMNS`, as a value."""
     values = row._asdict()
     values["state"] = StudyState(values["state"])
     return StudyRow(**values)
 
 
 def study_evidence(connection: sa.Connection, study_instance_uid: str) -> StudyEvidence:
-    """State, jobs, verdicts and conflicts of a study's received series, each in its current generation."""
+    """Return state, jobs, verdicts and conflicts of a study's received series, each in its current generation."""
     of_current_generation = jobs.c.generation == series.c.generation
     its_jobs = (
         sa.select(jobs.c.series_instance_uid, jobs.c.state)
@@ -219,7 +219,7 @@ def study_evidence(connection: sa.Connection, study_instance_uid: str) -> StudyE
 
 
 def _conflicts_of(study_instance_uid: str) -> sa.Select[Any]:
-    """Contents that were set aside for received series of the study, and that nobody has chosen between."""
+    """Return unsettled conflicts of the study's received series: contents between which nobody has chosen yet."""
     return (
         sa.select(conflicts.c.series_instance_uid, conflicts.c.digest)
         .join(series, series.c.series_instance_uid == conflicts.c.series_instance_uid)
@@ -233,7 +233,7 @@ def _conflicts_of(study_instance_uid: str) -> sa.Select[Any]:
 
 
 def _fingerprint(connection: sa.Connection, study_instance_uid: str, said: Sequence[object]) -> str:
-    """SHA-256 over what is known of a study, the bytes of its received instances among it."""
+    """Return the SHA-256 over all evidence on a study, including the bytes of its received instances."""
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     received = (
         sa.select(instances.c.sop_instance_uid, instances.c.digest)
@@ -248,7 +248,7 @@ def _fingerprint(connection: sa.Connection, study_instance_uid: str, said: Seque
 def decide_study_state(
     connection: sa.Connection, study_instance_uid: str, decide_study: DecideStudy, now: datetime
 ) -> StudyState:
-    """Apply a rule within the caller's write transaction, in which nobody else can change the evidence."""
+    """Apply a rule within the caller's write transaction, so that nobody else can change the evidence meanwhile."""
     evidence = study_evidence(connection, study_instance_uid)
     judgement = decide_study(evidence)
     connection.execute(

@@ -1,4 +1,4 @@
-"""Times of jobs and deliveries after the clock was set: a lease or a wait lasts no longer than it was meant to."""
+"""Correct times of jobs and deliveries after a clock change, so that no lease or wait lasts longer than intended."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from dicom_node.store.database import Database
 from dicom_node.store.schema import deliveries, jobs
 from dicom_node.store.states import JobState
 
-TOLERANCE_S = 1.0  # a lease is extended with the time of a moment ago
+TOLERANCE_S = 1.0  # a lease may be extended with a time read a moment ago
 
 
 class WorkTimes:
-    """Corrects what lies too far in the future, because it was written before the clock was set back."""
+    """Corrects times that lie too far in the future because they were written before the clock was set back."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def bound(self, now: datetime, *, lease_s: float, longest_wait_s: float, renew_leases: bool = False) -> int:
-        """Shorten leases and waits that end later than any that begins now; return how many were changed.
+        """Shorten leases and waits that end later than one that begins now could; return how many were changed.
 
         Parameters
         ----------
         longest_wait_s
-            Before another attempt; what would wait longer is due at once.
+            Longest wait before another attempt; whatever would wait longer becomes due at once.
         renew_leases
-            Give every lease its full time from now on. After a step forward all would have run out, those of owners
-            that are alive too.
+            Let every lease start anew. After a step forward all would have run out, including those of owners
+            that are alive.
         """
         tolerance = timedelta(seconds=TOLERANCE_S)
         lease_end = now + timedelta(seconds=lease_s)
@@ -40,7 +40,7 @@ class WorkTimes:
             waits_too_long = (table.c.state == JobState.WAITING.value) & (table.c.retry_at > wait_end)
             changes.append((table, too_long, {"lease_expires_at": lease_end}))
             changes.append((table, waits_too_long, {"retry_at": now}))
-        with self._database.read() as connection:  # most calls find nothing, and need not stop a writer for it
+        with self._database.read() as connection:  # most calls find nothing and need no write lock
             due = [
                 (table, condition, values)
                 for table, condition, values in changes

@@ -1,4 +1,4 @@
-"""Transitions of jobs inside a transaction: the row and its event, always both."""
+"""Transitions of jobs inside a transaction; each changes the row and adds its event."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REOPENED = {
     "is_doubted": None,
     "pipeline_digest": None,
 }
-"""What a series loses that starts over."""
+"""Columns that are reset when a series starts over."""
 
 ROUTE_COLUMNS = (jobs.c.rule_name, jobs.c.stacks, jobs.c.deliver_to)
 _SUPERSEDED_FROM = [state.value for state, ways in TRANSITIONS.items() if JobState.SUPERSEDED in ways]
@@ -30,7 +30,7 @@ JOB_COLUMNS = [*(jobs.c[name] for name in JobRow.__dataclass_fields__ if name !=
 
 
 def job_row(row: sa.Row[tuple[Any, ...]]) -> JobRow:
-    """Value of a row of ``jobs`` that was selected as `JOB_COLUMNS`."""
+    """Return a row of ``jobs``, selected as `JOB_COLUMNS`, as a value."""
     values = row._asdict()
     values["state"] = JobState(values["state"])
     rule_name, stacks, deliver_to = (values.pop(column.name) for column in ROUTE_COLUMNS)
@@ -49,7 +49,7 @@ def move_job(
     detail: str = "",
     **changes: object,
 ) -> JobRow:
-    """Bring a job, read in this write transaction, to another state; an illegal way raises."""
+    """Move a job, read in this write transaction, to another state; raise if that transition is not allowed."""
     check_transition("job", job.id, job.state, wanted)
     if wanted is not JobState.RUNNING:
         changes = {"owner": None, "lease_expires_at": None} | changes
@@ -78,9 +78,9 @@ def move_job(
 
 
 def supersede_work(connection: sa.Connection, series_instance_uid: str, generation: int, now: datetime) -> None:
-    """End what is left to do for generations of a series before ``generation``: their jobs and their deliveries.
+    """Supersede unfinished jobs and deliveries of generations of a series before ``generation``.
 
-    What a peer has already stays there; the results of the later generation say that they replace it.
+    Results that a peer already has stay there; those of the later generation say that they replace them.
     """
     supersede_jobs(connection, series_instance_uid, generation, now)
     of_older = (
@@ -96,7 +96,7 @@ def supersede_work(connection: sa.Connection, series_instance_uid: str, generati
 
 
 def supersede_jobs(connection: sa.Connection, series_instance_uid: str, generation: int, now: datetime) -> None:
-    """End what is left to do for generations of a series before ``generation``; a running worker loses its lease."""
+    """Supersede unfinished jobs of generations before ``generation``; a running worker loses its lease."""
     older = sa.select(*JOB_COLUMNS).where(
         jobs.c.series_instance_uid == series_instance_uid,
         jobs.c.generation < generation,
@@ -115,7 +115,7 @@ def supersede_jobs(connection: sa.Connection, series_instance_uid: str, generati
 
 
 def queue_job(connection: sa.Connection, series_row: SeriesRow, closing: Closing, route: Route, now: datetime) -> None:
-    """Queue the job of a generation; one that exists already for this pipeline is left as it is."""
+    """Queue the job of a generation; a job that already exists for this pipeline is left unchanged."""
     existing = sa.select(jobs.c.id).where(
         jobs.c.series_instance_uid == series_row.series_instance_uid,
         jobs.c.generation == series_row.generation,
