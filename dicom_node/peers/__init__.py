@@ -1,4 +1,4 @@
-"""Talking to other nodes: C-STORE, C-ECHO and C-FIND as an SCU, STOW-RS and QIDO-RS as a client."""
+"""Client of other DICOM nodes: C-STORE, C-ECHO and C-FIND as an SCU, STOW-RS and QIDO-RS over HTTP."""
 
 from dicom_node.peers.count import count_instances
 from dicom_node.peers.deliver import deliver

@@ -1,4 +1,4 @@
-"""An association with a DIMSE peer as requestor: bounded in time, released or aborted at its end."""
+"""An association with a DIMSE peer as requestor: limited in time, released or aborted at its end."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ log = logging.getLogger(__name__)
 MAX_PDU_BYTES = 131072
 MAX_DATA_SET_BYTES = 2**20  # of one answer; a match of a query is some hundred bytes
 CONNECT_TIMEOUT_S = 10.0
-MIN_BYTES_PER_S = 4096  # a peer that takes an object more slowly holds up all other deliveries to it
+MIN_BYTES_PER_S = 4096  # a slower peer would delay all other deliveries to it
 
 
 class Proposal(NamedTuple):
-    """A presentation context with one transfer syntax: two in one would leave the choice to the peer."""
+    """A presentation context with one transfer syntax; with two, the peer would choose."""
 
     sop_class_uid: str
     transfer_syntax_uid: str
@@ -74,9 +74,9 @@ class RequestedAssociation:
     contexts
         Presentation context IDs of the accepted proposals.
     peer_max_pdu_bytes
-        Longest PDU that the peer takes; 0 is no limit.
+        Longest PDU that the peer accepts; 0 means no limit.
     timeout_s
-        A peer has this long for each answer, and `MIN_BYTES_PER_S` is the least that it has to take of an object.
+        How long the peer has for each answer; it must also accept at least `MIN_BYTES_PER_S` of an object.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class RequestedAssociation:
         self.contexts = contexts
 
     def perform(self, context_id: int, request: Request, data_set: BinaryIO | None = None) -> Response:
-        """Send a request, with what is left in ``data_set``, and wait for its answer.
+        """Send a request, with the rest of ``data_set``, and wait for its answer.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class RequestedAssociation:
         return self._read_response(request)
 
     def perform_many(self, context_id: int, request: Request, data_set: BinaryIO) -> Iterator[tuple[Response, bytes]]:
-        """As `perform`, for a request with several answers: each with its data set, the last one without."""
+        """Send a request like `perform`; yield its answers, each with its data set; the last has none."""
         self._send(context_id, request, data_set)
         while True:
             response = self._read_response(request)
@@ -121,7 +121,7 @@ class RequestedAssociation:
                 raise PeerTooSlowError("acceptance of a whole object", time.monotonic() - began)
 
     def release(self) -> None:
-        """End it in order; everything was answered before, so a peer that does not play along changes nothing."""
+        """Release the association; a peer that does not respond changes nothing, since all was answered before."""
         try:
             self._stream.send(release_request())
             self._stream.read()
@@ -129,7 +129,7 @@ class RequestedAssociation:
             log.debug("association not released: %s", error)
 
     def abort(self) -> None:
-        """End it at once."""
+        """Abort the association."""
         try:
             self._stream.send(abort_pdu(AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED))
         except AssociationError as error:
@@ -144,9 +144,9 @@ class RequestedAssociation:
         return response
 
     def _read(self, *, is_command: bool, max_bytes: int) -> bytes:
-        """Fragments up to the last of a command set or a data set; a PDU may hold fragments of both.
+        """Return a whole command set or data set from its fragments; a PDU may hold fragments of both.
 
-        All of it has to come in time: a peer that sends a byte or an empty fragment now and then is too slow.
+        All of it has to arrive in time: a peer that sends single bytes or empty fragments is too slow.
         """
         end_at = time.monotonic() + self._timeout_s
         encoded = bytearray()
@@ -154,7 +154,7 @@ class RequestedAssociation:
             if not self._fragments:
                 pdu = self._stream.read(timeout_s=max(0.0, end_at - time.monotonic()))
                 if pdu.type is not PduType.P_DATA_TF:
-                    raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU where an answer was due")
+                    raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU where an answer was expected")
                 # Copied, because the stream's next PDU overwrites this one.
                 self._fragments.extend(
                     _Fragment(pdv.is_command, pdv.is_last, bytes(pdv.fragment)) for pdv in split_pdvs(pdu.body)
@@ -162,7 +162,9 @@ class RequestedAssociation:
             fragment = self._fragments.popleft()
             if fragment.is_command is not is_command:
                 wanted = "command set" if is_command else "data set"
-                raise ProtocolError(AbortReason.UNEXPECTED_PDU_PARAMETER, f"a fragment that is not of a {wanted}")
+                raise ProtocolError(
+                    AbortReason.UNEXPECTED_PDU_PARAMETER, f"a fragment that does not belong to a {wanted}"
+                )
             encoded += fragment.value
             if fragment.is_last:
                 return bytes(encoded)
@@ -173,12 +175,12 @@ class RequestedAssociation:
 def associate(
     peer: DimsePeer, proposals: Sequence[Proposal], *, calling_ae_title: str, timeout_s: float
 ) -> Iterator[RequestedAssociation]:
-    """Associate with ``peer`` for the time of the block; released at its end, aborted when it raises.
+    """Associate with ``peer`` during the block; release at its end, abort if it raises.
 
     Raises
     ------
     DeliveryError
-        There is no association, or it ended before its time; the class says whether trying again can help.
+        There is no association, or it ended too early; the class says whether trying again can help.
     """
     try:
         connection = socket.create_connection((peer.host, peer.port), timeout=min(CONNECT_TIMEOUT_S, timeout_s))
@@ -222,7 +224,7 @@ def _negotiate(
     accepted = {
         by_id[answer.context_id]: answer.context_id
         for answer in acceptance.contexts
-        # A transfer syntax that was not proposed would be a promise about bytes that we do not have.
+        # A transfer syntax that was not proposed would not match the stored bytes.
         if answer.result == ContextResult.ACCEPTED
         and answer.context_id in by_id
         and answer.transfer_syntax_uid == by_id[answer.context_id].transfer_syntax_uid

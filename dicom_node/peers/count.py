@@ -1,4 +1,4 @@
-"""How many instances of a series a peer has: C-FIND (PS3.4 C.4.1) or QIDO-RS (PS3.18 10.6)."""
+"""Ask a peer how many instances of a series it has, by C-FIND (PS3.4 C.4.1) or QIDO-RS (PS3.18 10.6)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from part10.inflate import bounded_for_pydicom
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 TIMEOUT_S = 10.0  # for each part of an answer
-ANSWER_S = 60.0  # for all of it: a peer that names one instance every few seconds would hold all other series up
-MAX_INSTANCES = 100_000  # of one series; a peer that names more is not asked on
-PAGE = 5_000  # fits into the answer that is read
-NO_NUMBER = "a Number of Series Related Instances that is no number"
+ANSWER_S = 60.0  # for the whole answer: a peer that sends one match every few seconds would delay all other series
+MAX_INSTANCES = 100_000  # of one series; more matches are an error
+PAGE = 5_000  # matches per request, so that an answer stays within its limit
+NO_NUMBER = "a Number of Series Related Instances that is not a number"
 SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SERIES_RELATED_INSTANCES = "0020000E", "00080018", "00201209"
 
 
@@ -39,7 +39,7 @@ def count_instances(
     calling_ae_title: str,
     timeout_s: float = TIMEOUT_S,
 ) -> int | None:
-    """Number of Series Related Instances as the peer has it, or a count of those that it names.
+    """Return Number of Series Related Instances according to the peer, or else the number of instances it lists.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def count_instances(
     Raises
     ------
     DeliveryError
-        The peer does not answer, or not to the question; the class says whether asking again can help.
+        The peer does not answer, or its answer cannot be used; the class says whether asking again can help.
     """
     if isinstance(peer, DimsePeer):
         proposal = Proposal(STUDY_ROOT_FIND, ImplicitVRLittleEndian)
@@ -73,7 +73,7 @@ def _count_by_find(
     is_known, n_instances = False, None
     for match in _find(peer, association, context_id, 1, identifier):
         if str(match.get("SeriesInstanceUID") or series) != series:
-            continue  # a peer that ignores the key answers with everything
+            continue  # a peer that ignores the key returns everything
         is_known = True
         number = match.get("NumberOfSeriesRelatedInstances")
         if number is not None:
@@ -93,7 +93,7 @@ def _count_by_find(
 def _find(
     peer: DimsePeer, association: RequestedAssociation, context_id: int, message_id: int, identifier: Dataset
 ) -> Iterator[Dataset]:
-    """Every match; read to the end, because the association takes nothing else before."""
+    """Return every match; read all, because the association allows nothing else before the end."""
     request = Request(CommandField.C_FIND_RQ, message_id, STUDY_ROOT_FIND, "", has_data_set=True)
     n_matches, began = 0, time.monotonic()
     for response, data_set in association.perform_many(context_id, request, BytesIO(_encoded(identifier))):
@@ -145,7 +145,7 @@ def _count_by_qido(client: WebClient, peer: DicomwebPeer, study: str, series: st
         page = {
             str(_value(match, SOP_INSTANCE_UID)) for match in query(client, peer, _instances(study, series), parameters)
         }
-        if page <= found:  # the end, or a server that does not know pages
+        if page <= found:  # the end, or a server without paging
             return len(found)
         found |= page
         _check_pace(peer, began)
@@ -162,7 +162,7 @@ def _instances(study: str, series: str) -> str:
 
 
 def _value(match: dict[str, object], tag: str) -> object:
-    """First value of an attribute of a DICOM JSON object, ``None`` where there is none."""
+    """Return the first value of an attribute of a DICOM JSON object, or None."""
     member = match.get(tag)
     values = member.get("Value") if isinstance(member, dict) else None
     return values[0] if isinstance(values, list) and values else None

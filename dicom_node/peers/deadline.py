@@ -1,4 +1,4 @@
-"""A deadline for whole HTTP requests: httpx's timeouts begin anew with every byte that comes."""
+"""A deadline for whole HTTP requests, because httpx's timeouts start again with every byte received."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 class Deadline:
-    """Shuts down the connection of a client's request when its time is over; the request then fails.
+    """Closes the connection of a client's request when its time is over, so that the request fails.
 
-    One for each client, with one request at a time. Give `trace` to httpx as the extension of that name with every
-    request, so that the connection is known.
+    Use one per client, with one request at a time. Pass `trace` to httpx as the extension of that name with every
+    request, which tells this class the connection.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Deadline:
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
-        """Give the block ``seconds``; what reads from the connection or writes to it after that fails."""
+        """Limit the block to ``seconds``; any later read from or write to the connection fails."""
         self._is_over = False
         timer = threading.Timer(seconds, self._expire)
         timer.daemon = True

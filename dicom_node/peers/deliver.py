@@ -1,4 +1,4 @@
-"""One way to send objects to a peer of any kind."""
+"""Send objects to a peer of either kind."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def deliver(
     Parameters
     ----------
     timeout_s
-        How long the peer may take for each answer, and for taking each piece of what is sent.
+        How long the peer may take for each answer, and for accepting each piece of data.
 
     Returns
     -------
     tuple of SendOutcome
-        One for each object, in the order of ``objects``. Trouble with the peer is in the outcomes and not raised; an
+        One for each object, in the order of ``objects``. Errors of the peer are in the outcomes and not raised; an
         object that cannot be opened raises what its ``open`` raises.
     """
     if isinstance(peer, DimsePeer):

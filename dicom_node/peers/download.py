@@ -1,4 +1,4 @@
-"""Fetch one file from the web: bounded in size and time, whole or not at all, and checked where a digest is known."""
+"""Download one file, completely or not at all, with limits on size and time; check its digest if that is known."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from dicom_node.peers.deadline import Deadline
 from dicom_node.peers.errors import DownloadFailedError, DownloadRefusedError
 
 TIMEOUT_S = 60.0  # without a byte
-MIN_BYTES_PER_S = 16_384  # in the whole, so that a server that drips does not take for ever
+MIN_BYTES_PER_S = 16_384  # on average, so that a very slow server cannot take forever
 MAX_REDIRECTS = 5
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def download(url: str, target: Path, *, max_bytes: int, sha256: str | None = None) -> str:
-    """Write what ``url`` gives to ``target`` and return its SHA-256.
+    """Download ``url`` to ``target`` and return its SHA-256.
 
     Parameters
     ----------
     sha256
-        What the file must have, as its publisher says.
+        Expected digest, as published with the file.
 
     Raises
     ------
     DownloadRefusedError
-        Not encrypted on its way (https, or http on this machine), not there, too large, or with another digest.
+        The URL is not encrypted (and not on this machine), or the file is absent, too large or not the expected one.
     DownloadFailedError
-        The server did not answer, or not to the end.
+        The server did not answer, or its answer was incomplete.
     """
     part = target.with_name(target.name + ".part")
     digest = hashlib.sha256()
@@ -57,7 +57,7 @@ def download(url: str, target: Path, *, max_bytes: int, sha256: str | None = Non
             raise DownloadRefusedError(url, f"has SHA-256 {found}, expected {sha256.lower()}")
         part.replace(target)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise DownloadRefusedError(url, f"is no address to fetch from ({error})") from error
+        raise DownloadRefusedError(url, f"is not an address to download from ({error})") from error
     except (httpx.TransportError, httpx.TooManyRedirects) as error:
         reason = "took too long" if deadline.is_over else str(error) or type(error).__name__
         raise DownloadFailedError(url, reason) from error
@@ -67,7 +67,7 @@ def download(url: str, target: Path, *, max_bytes: int, sha256: str | None = Non
 
 
 def _refuse_unencrypted(request: httpx.Request) -> None:
-    """Weights decide what may leave the house: nobody on the way may exchange them."""
+    """Refuse an unencrypted request: weights decide which studies may leave, so nobody may replace them in transit."""
     if request.url.scheme != "https" and request.url.host not in LOOPBACK:
         raise DownloadRefusedError(str(request.url), "is not encrypted, expected https")
 
@@ -80,6 +80,6 @@ def _error_of_status(url: str, response: httpx.Response) -> DownloadRefusedError
 
 
 def name_of_url(url: str) -> str:
-    """Last part of an address's path, ``download`` where that is no file's name."""
+    """Return the last part of a URL's path, or ``download`` if that is not a file name."""
     name = Path(urlsplit(url).path).name
     return "download" if name in ("", "..") else name

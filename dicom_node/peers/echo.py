@@ -1,4 +1,4 @@
-"""Whether a peer is there and lets us in: C-ECHO, or a small QIDO-RS query."""
+"""Check that a peer answers and accepts the node: C-ECHO, or a small QIDO-RS query."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUT_S = 10.0
 def check_peer(
     peer: DimsePeer | DicomwebPeer, *, calling_ae_title: str, timeout_s: float = TIMEOUT_S
 ) -> DeliveryError | None:
-    """Why nothing can be sent to a peer now, ``None`` when it answers."""
+    """Return why nothing can be sent to a peer now, or None if it answers."""
     try:
         if isinstance(peer, DimsePeer):
             _echo(peer, calling_ae_title, timeout_s)
@@ -42,7 +42,7 @@ def _echo(peer: DimsePeer, calling_ae_title: str, timeout_s: float) -> None:
 
 
 def _query(peer: DicomwebPeer, timeout_s: float) -> None:
-    """Ask for one study; of the answer only the HTTP status counts."""
+    """Ask for one study; only the HTTP status of the answer counts."""
     with (
         WebClient(peer, timeout_s=timeout_s) as client,
         client.request("GET", "studies", params={"limit": "1"}, deadline_s=timeout_s) as response,

@@ -1,4 +1,4 @@
-"""What can go wrong between us and a peer; the class says whether sending again can help."""
+"""Errors between the node and a peer; the class says whether sending again can help."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dicom_node.errors import NodeError, Refused, Transient
 
 
 class DeliveryError(NodeError):
-    """An object did not reach its peer, or a question got no answer."""
+    """An object did not reach its peer, or a query got no answer."""
 
     code = "delivery"
 
 
 class PeerUnreachableError(DeliveryError, Transient):
-    """No connection, or it broke."""
+    """The connection to the peer failed or broke."""
 
     code = "peer-unreachable"
 
@@ -37,7 +37,7 @@ class PeerTimeoutError(DeliveryError, Transient):
 
 
 class AssociationRejectedError(DeliveryError, Transient):
-    """The peer does not want us: an AE title is unknown to it, until its administrator adds ours."""
+    """The peer rejects the association, most often because its administrator has not added the node's AE title."""
 
     code = "association-rejected"
 
@@ -52,7 +52,7 @@ class AssociationRejectedError(DeliveryError, Transient):
 
 
 class AssociationBusyError(DeliveryError, Transient):
-    """The peer has no place now."""
+    """The peer accepts no more associations at the moment."""
 
     code = "association-busy"
 
@@ -72,7 +72,7 @@ class AssociationAbortedError(DeliveryError, Transient):
         super().__init__(peer, reason)
 
     def __str__(self) -> str:
-        return f"peer {self.args[0]}: association ended before its time: {self.args[1]}; tried again later"
+        return f"peer {self.args[0]}: association ended too early: {self.args[1]}; tried again later"
 
 
 class NotPart10Error(DeliveryError, Refused):
@@ -89,7 +89,7 @@ class NotPart10Error(DeliveryError, Refused):
 
 
 class ContextRefusedError(DeliveryError, Refused):
-    """The peer does not take this SOP class in this transfer syntax."""
+    """The peer does not accept this SOP class in this transfer syntax."""
 
     code = "context-refused"
 
@@ -105,7 +105,7 @@ class ContextRefusedError(DeliveryError, Refused):
 
 
 class EchoFailedError(DeliveryError, Transient):
-    """The peer answers a C-ECHO with a failure."""
+    """The peer answered a C-ECHO with a failure status."""
 
     code = "echo-failed"
 
@@ -117,7 +117,7 @@ class EchoFailedError(DeliveryError, Transient):
 
 
 class QueryFailedError(DeliveryError, Transient):
-    """The peer answers a C-FIND with a failure."""
+    """The peer answered a C-FIND with a failure status."""
 
     code = "query-failed"
 
@@ -131,7 +131,7 @@ class QueryFailedError(DeliveryError, Transient):
 
 
 class QueryUnreadableError(DeliveryError, Transient):
-    """The peer's answer to a query is none."""
+    """The peer's answer to a query cannot be used."""
 
     code = "query-unreadable"
 
@@ -143,7 +143,7 @@ class QueryUnreadableError(DeliveryError, Transient):
 
 
 class StoreRefusedError(DeliveryError, Refused):
-    """The peer has the object and does not keep it."""
+    """The peer received the object and refused to store it."""
 
     code = "store-refused"
 
@@ -157,7 +157,7 @@ class StoreRefusedError(DeliveryError, Refused):
 
 
 class StoreFailedForNowError(DeliveryError, Transient):
-    """The peer cannot keep the object now: out of resources, or a failure of its own."""
+    """The peer cannot store the object now: it is out of resources, or has an internal failure."""
 
     code = "store-failed-for-now"
 
@@ -184,7 +184,7 @@ class HttpRefusedError(DeliveryError, Refused):
 
 
 class HttpFailedForNowError(DeliveryError, Transient):
-    """The peer's HTTP answer says that it may work later, or when access is set right."""
+    """The peer's HTTP answer says that the request may succeed later, or once access is granted."""
 
     code = "http-failed-for-now"
 
@@ -193,11 +193,11 @@ class HttpFailedForNowError(DeliveryError, Transient):
 
     def __str__(self) -> str:
         peer, status, url = self.args
-        return f"peer {peer}: HTTP {status} from {url}; tried again later, check URL and token if it stays so"
+        return f"peer {peer}: HTTP {status} from {url}; tried again later, check URL and token if it persists"
 
 
 class UnconfirmedError(DeliveryError, Transient):
-    """The peer's answer does not say what became of the object."""
+    """The peer's answer does not say whether the object was stored."""
 
     code = "store-unconfirmed"
 
@@ -221,7 +221,7 @@ class TokenMissingError(DeliveryError, Transient):
 
 
 class DownloadRefusedError(Refused):
-    """What an address gives is not what was asked for."""
+    """A download was refused, or what was downloaded is not the file that was asked for."""
 
     code = "download-refused"
 
@@ -233,7 +233,7 @@ class DownloadRefusedError(Refused):
 
 
 class DownloadFailedError(Transient):
-    """An address did not answer, or not to the end."""
+    """The server did not answer, or its answer was incomplete."""
 
     code = "download-failed"
 
@@ -241,4 +241,4 @@ class DownloadFailedError(Transient):
         super().__init__(url, reason)
 
     def __str__(self) -> str:
-        return f"{self.args[0]}: {self.args[1]}; try again, or fetch the file yourself and give its path"
+        return f"{self.args[0]}: {self.args[1]}; try again, or download the file yourself and pass its path"

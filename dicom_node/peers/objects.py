@@ -1,4 +1,4 @@
-"""What is sent, and what became of it."""
+"""Objects to send, and the outcome for each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dicom_node.peers.errors import DeliveryError
 
 @dataclass(frozen=True, slots=True)
 class ObjectToSend:
-    """A stored object; it is sent as it is, in its own transfer syntax."""
+    """A stored object, to be sent unchanged in its own transfer syntax."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -21,11 +21,11 @@ class ObjectToSend:
 
 @dataclass(frozen=True, slots=True)
 class SendOutcome:
-    """What became of one object: the peer has it, or ``error`` says why not and whether to try again."""
+    """Outcome for one object: the peer has it, or ``error`` says why not and whether to try again."""
 
     sop_instance_uid: str
     error: DeliveryError | None = None
-    warning_status: int | None = None  # a status of the warning class; the peer has the object all the same
+    warning_status: int | None = None  # a status of the warning class; the peer has the object anyway
 
     @property
     def is_delivered(self) -> bool:

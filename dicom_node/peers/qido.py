@@ -15,12 +15,12 @@ ANSWER_S = 60.0  # for the whole answer
 
 
 def query(client: WebClient, peer: DicomwebPeer, path: str, parameters: Mapping[str, str]) -> list[dict[str, object]]:
-    """Matches as DICOM JSON objects.
+    """Send a query and return its matches as DICOM JSON objects.
 
     Raises
     ------
     DeliveryError
-        There is no answer within `ANSWER_S`, or it is no success, no DICOM JSON, or longer than `MAX_ANSWER_BYTES`.
+        There is no answer within `ANSWER_S`, or it is an error, not DICOM JSON, or longer than `MAX_ANSWER_BYTES`.
     """
     headers = {"Accept": "application/dicom+json"}
     with client.request("GET", path, params=dict(parameters), headers=headers, deadline_s=ANSWER_S) as response:
@@ -34,7 +34,7 @@ def query(client: WebClient, peer: DicomwebPeer, path: str, parameters: Mapping[
     try:
         matches = json.loads(body or b"[]")
     except (ValueError, RecursionError) as error:
-        raise QueryUnreadableError(peer.name, "an answer that is no JSON") from error
+        raise QueryUnreadableError(peer.name, "an answer that is not JSON") from error
     if not isinstance(matches, list) or not all(isinstance(match, dict) for match in matches):
-        raise QueryUnreadableError(peer.name, "an answer that is no list of DICOM JSON objects")
+        raise QueryUnreadableError(peer.name, "an answer that is not a list of DICOM JSON objects")
     return matches

@@ -1,4 +1,4 @@
-"""C-STORE to a DIMSE peer: stored objects as they are, each in its own transfer syntax (PS3.4 annex B)."""
+"""Send stored objects to a DIMSE peer by C-STORE, unchanged in their transfer syntaxes (PS3.4 annex B)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_MESSAGE_ID = 65535
 def store_over_dimse(
     peer: DimsePeer, objects: Sequence[ObjectToSend], *, calling_ae_title: str, timeout_s: float
 ) -> tuple[SendOutcome, ...]:
-    """Send ``objects`` by C-STORE, over as many associations as their presentation contexts need."""
+    """Send ``objects`` by C-STORE, over as many associations as their presentation contexts require."""
     outcomes: dict[int, SendOutcome] = {}
     for proposals in _proposals(objects):
         group = [index for index, each in enumerate(objects) if _proposal(each) in proposals]
@@ -53,7 +53,7 @@ def _send(peer: DimsePeer, association: RequestedAssociation, to_send: ObjectToS
 
 
 def _seek_data_set(part10: BinaryIO) -> bool:
-    """Move to the data set behind the file meta information; ``False`` when there is none to find."""
+    """Move to the data set after the file meta information; return False if there is no such information."""
     try:
         data_set_start = dataset_offset(part10.read(START_BYTES))
     except Part10Error:
@@ -68,7 +68,7 @@ def _proposal(to_send: ObjectToSend) -> Proposal:
 
 
 def _proposals(objects: Sequence[ObjectToSend]) -> Iterator[list[Proposal]]:
-    """What the objects need, in lots that fit into one association each."""
+    """Yield the proposals that the objects need, in groups that fit into one association each."""
     needed = iter(dict.fromkeys(_proposal(each) for each in objects))
     while chosen := list(islice(needed, MAX_CONTEXTS)):
         yield chosen

@@ -1,4 +1,4 @@
-"""STOW-RS to a DICOMweb peer: stored objects as they are, streamed (PS3.18 10.5)."""
+"""Send stored objects to a DICOMweb peer by STOW-RS, streamed and unchanged (PS3.18 10.5)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dicom_node.settings import DicomwebPeer
 MAX_OBJECTS_PER_REQUEST = 50
 READ_BYTES = 256 * 1024
 MAX_ANSWER_BYTES = 4 * 2**20
-MIN_BYTES_PER_S = 4096  # a peer that takes a request more slowly holds up all other deliveries to it
+MIN_BYTES_PER_S = 4096  # a slower peer would delay all other deliveries to it
 PART_HEADER = "--{boundary}\r\nContent-Type: application/dicom\r\n\r\n"
 REFERENCED_SOP_SEQUENCE = "00081199"
 FAILED_SOP_SEQUENCE = "00081198"
@@ -29,7 +29,7 @@ ALL_STORED, SOME_STORED, NONE_STORED = 200, 202, 409
 
 
 def store_over_web(peer: DicomwebPeer, objects: Sequence[ObjectToSend], *, timeout_s: float) -> tuple[SendOutcome, ...]:
-    """Send ``objects`` by STOW-RS, as few requests as their number allows."""
+    """Send ``objects`` by STOW-RS, in as few requests as possible."""
     outcomes: list[SendOutcome] = []
     try:
         with WebClient(peer, timeout_s=timeout_s) as client:
@@ -45,9 +45,9 @@ def store_over_web(peer: DicomwebPeer, objects: Sequence[ObjectToSend], *, timeo
 def read_outcomes(
     peer_name: str, objects: Sequence[ObjectToSend], http_status: int, body: bytes
 ) -> tuple[SendOutcome, ...]:
-    """What an answer says of each object.
+    """Return the outcome for each object according to the answer.
 
-    Sequences may be there and empty: Orthanc sends an empty Failed SOP Sequence with every success. A 200 without a
+    Sequences may be present but empty: Orthanc sends an empty Failed SOP Sequence with every success. A 200 without a
     readable body means that all were stored.
     """
     dataset = _dataset(body)
@@ -69,12 +69,12 @@ def read_outcomes(
 def _store(
     client: WebClient, peer: DicomwebPeer, objects: Sequence[ObjectToSend], *, timeout_s: float
 ) -> tuple[SendOutcome, ...]:
-    """One request.
+    """Send one request and return its outcomes.
 
     Raises
     ------
     DeliveryError
-        There is no answer, or it does not say anything about single objects.
+        There is no answer, or it says nothing about single objects.
     """
     boundary = uuid.uuid4().hex
     with ExitStack() as opened:
@@ -86,14 +86,14 @@ def _store(
             content=_parts(streams, boundary),
             headers={
                 "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
-                "Content-Length": str(n_bytes),  # some servers take no chunked requests
+                "Content-Length": str(n_bytes),  # some servers reject chunked requests
                 "Accept": "application/dicom+json",
             },
             deadline_s=2 * timeout_s + n_bytes / MIN_BYTES_PER_S,
         )
         with request as response:
             body = read_body(response, max_bytes=MAX_ANSWER_BYTES)
-    if body is None:  # nobody reads an answer of that length
+    if body is None:  # the answer is too long to read
         return tuple(
             SendOutcome(each.sop_instance_uid, UnconfirmedError(peer.name, each.sop_instance_uid)) for each in objects
         )
@@ -119,7 +119,7 @@ def _body_bytes(streams: Sequence[BinaryIO], boundary: str) -> int:
 
 
 def _dataset(body: bytes) -> dict[str, Any]:
-    """DICOM JSON object of an answer, bare or as the only one of a list; empty when it is something else."""
+    """Return the DICOM JSON object of an answer, bare or alone in a list; empty if it is something else."""
     try:
         decoded = json.loads(body)
     except (ValueError, RecursionError):
@@ -130,7 +130,7 @@ def _dataset(body: bytes) -> dict[str, Any]:
 
 
 def _reasons(dataset: dict[str, Any], sequence: str, reason: str) -> dict[str, int]:
-    """SOP Instance UID → reason of the items of a sequence, 0 where an item gives none; empty when malformed."""
+    """Return SOP Instance UID → reason for a sequence's items, 0 where an item has none; empty if malformed."""
     found: dict[str, int] = {}
     try:
         for item in dataset.get(sequence, {}).get("Value") or ():

@@ -1,4 +1,4 @@
-"""An HTTP client for a DICOMweb peer, bounded in time and in the size of answers, and what answers mean for a retry."""
+"""An HTTP client for a DICOMweb peer, with limits on time and answer size, and which answers allow a retry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dicom_node.peers.errors import (
 from dicom_node.settings import DicomwebPeer
 
 CONNECT_TIMEOUT_S = 10.0
-# The request is wrong and stays so. Others may pass: 401, 403 and 404 when access or URL are set right, 5xx alone.
+# The request itself is wrong. Other errors may end: 401, 403 and 404 once access or URL are corrected, 5xx by itself.
 REFUSED = frozenset({300, 301, 302, 303, 307, 308, 400, 405, 406, 409, 411, 413, 415, 422})
 
 
@@ -32,7 +32,7 @@ class WebClient:
     Parameters
     ----------
     timeout_s
-        How long the peer may be silent. Each request has a deadline for all of it as well.
+        How long the peer may be silent. Each request also has a deadline for the whole of it.
     """
 
     def __init__(self, peer: DicomwebPeer, *, timeout_s: float) -> None:
@@ -58,17 +58,17 @@ class WebClient:
         params: Mapping[str, str] | None = None,
         content: Iterator[bytes] | None = None,
     ) -> Iterator[httpx.Response]:
-        """Send a request for a resource below the peer's DICOMweb root; the body is yet to be read, in the block.
+        """Send a request for a resource below the peer's DICOMweb root; read the body within the block.
 
         Parameters
         ----------
         deadline_s
-            For everything up to the end of the block; a byte now and then does not extend it.
+            For everything up to the end of the block; bytes that arrive do not extend it.
 
         Raises
         ------
         DeliveryError
-            There is no answer, or not in time.
+            There is no answer in time.
         """
         url = f"{str(self._peer.url).rstrip('/')}/{path}"
         with self._deadline.limit(deadline_s):
@@ -94,7 +94,7 @@ class WebClient:
 
 
 def read_body(response: httpx.Response, *, max_bytes: int) -> bytes | None:
-    """Body of an answer, ``None`` when it is longer than ``max_bytes``."""
+    """Return the body of an answer, or None if it is longer than ``max_bytes``."""
     body = bytearray()
     for piece in response.iter_bytes():
         body += piece
@@ -104,15 +104,15 @@ def read_body(response: httpx.Response, *, max_bytes: int) -> bytes | None:
 
 
 def error_of_status(peer: DicomwebPeer, response: httpx.Response) -> DeliveryError:
-    """Error for an answer that is no success."""
+    """Return the error for an answer without success."""
     kind = HttpRefusedError if response.status_code in REFUSED else HttpFailedForNowError
     return kind(peer.name, response.status_code, str(response.request.url))
 
 
 def _open_client(peer: DicomwebPeer, timeout_s: float) -> httpx.Client:
-    """Client with the peer's token and certificates, HTTP/1.1 only.
+    """Return a client with the peer's token and certificates, HTTP/1.1 only.
 
-    Over HTTP/2 a proxy's limit of requests per connection can drop instances without a word.
+    Over HTTP/2 a proxy's limit of requests per connection can silently drop instances.
     """
     headers = {}
     if peer.token_env is not None:
