@@ -1,4 +1,4 @@
-"""What an administrator writes: YAML and environment to frozen, checked settings."""
+"""Read an administrator's YAML file and environment variables into frozen, validated settings."""
 
 from dicom_node.settings.load import SettingsError, load_settings
 from dicom_node.settings.model import (

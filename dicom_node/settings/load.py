@@ -1,7 +1,7 @@
-"""Reading settings: a YAML file, overlaid by environment variables, checked as a whole.
+"""Load settings: a YAML file, overridden by environment variables, validated as a whole.
 
 An environment variable ``DICOM_NODE__WEB__PORT=9090`` sets the key ``web.port``; values are read as YAML, so that
-numbers, booleans and lists work. Relative paths in the file count from the file's folder.
+numbers, booleans and lists work. Relative paths in the file are relative to the file's folder.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ class SettingsError(Refused):
 
 
 def load_settings(path: Path | None, env: Mapping[str, str]) -> Settings:
-    """Settings of a node.
+    """Load the settings of a node.
 
     Parameters
     ----------
     path
-        YAML file; every key has its default where it is ``None``.
+        YAML file; with None, every key has its default.
     env
-        Environment; variables that begin with ``DICOM_NODE__`` win over the file.
+        Environment; variables that begin with ``DICOM_NODE__`` override the file.
 
     Raises
     ------
     SettingsError
-        The file is missing or no YAML, or a key is unknown, or a value is not allowed; every problem names file and
+        The file is missing or not YAML, a key is unknown, or a value is not allowed; every problem names file and
         key.
     """
     origin = str(path) if path is not None else "settings"
@@ -67,7 +67,7 @@ def _read_tree(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise SettingsError(str(path), ("no such file; give another path or leave -c out for the defaults",)) from error
+        raise SettingsError(str(path), ("no such file; pass another path or leave -c out for the defaults",)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(str(path), (f"cannot be read: {error}",)) from error
     except yaml.YAMLError as error:
@@ -80,7 +80,7 @@ def _read_tree(path: Path) -> dict[str, Any]:
 
 
 def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
-    """Make relative paths of the file count from the file's folder, not from where the node is started."""
+    """Resolve relative paths against the file's folder, not against the working directory."""
     for *parents, key in _PATH_KEYS:
         section: Any = tree
         for parent in parents:
@@ -94,7 +94,7 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
 
 
 def _anchored(path: str, folder: Path) -> str:
-    """A path from ``folder``; without ``..``, which is resolved as the file system does, behind links too."""
+    """Resolve a path against ``folder``; ``..`` is resolved as the file system does, through links as well."""
     anchored = folder / Path(path).expanduser()
     return str(anchored.resolve() if ".." in anchored.parts else anchored)
 
@@ -115,7 +115,7 @@ def _overlay(tree: dict[str, Any], name: str, text: str) -> None:
 
 
 def _problem(item: ErrorDetails) -> str:
-    """One validation problem as ``key: what is wrong; what is allowed``."""
+    """Format a validation problem as ``key: what is wrong; what is allowed``."""
     location = [part for part in item["loc"] if part not in ("dimse", "dicomweb") or item["loc"][0] != "peers"]
     key = ".".join(str(part) for part in location)
     if item["type"] == "extra_forbidden":
@@ -126,7 +126,7 @@ def _problem(item: ErrorDetails) -> str:
 
 
 def _known_keys(location: list[Any]) -> list[str]:
-    """Keys that are allowed at a place in the tree."""
+    """Return the keys that are allowed at a location in the tree."""
     model: type[BaseModel] = Settings
     for part in location:
         if part == "peers":

@@ -1,4 +1,4 @@
-"""The settings as types: every key, its unit, its bounds and its default."""
+"""Types of the settings: every key with its unit, bounds and default."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GIB = 2**30
 
 
 def _checked_ae_title(value: str) -> str:
-    """An AE title as PS3.5 has it: 1 to 16 printable ASCII characters, no backslash, not only spaces."""
+    """Return a valid AE title (PS3.5): 1 to 16 printable ASCII characters, no backslash, not only spaces."""
     title = value.strip(" ")
     if not title or len(title) > AE_TITLE_MAX_LENGTH:
         raise ValueError(f"an AE title has 1 to {AE_TITLE_MAX_LENGTH} characters, {len(title)} found")
@@ -28,19 +28,19 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class _Section(BaseModel):
-    """A part of the settings: unknown keys are errors, values never change at run time."""
+    """A section of the settings: unknown keys are errors, values never change at run time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NodeSettings(_Section):
-    """Who the node is and where it keeps what it must not lose."""
+    """Name of the node, and where it keeps its data."""
 
-    ae_title: AeTitle = Field(default="DICOMNODE", description="the AE title that peers call, and that we call with")
+    ae_title: AeTitle = Field(default="DICOMNODE", description="AE title of the node")
     data_dir: Path = Field(default=Path("data"), description="objects, spool and index; one local file system")
     database_url: str | None = Field(
         default=None,
-        description="URL of the index, `postgresql://user:password@host/database`; SQLite below data_dir when empty",
+        description="URL of the index, `postgresql://user:password@host/database`; SQLite in data_dir when empty",
     )
 
 
@@ -49,9 +49,9 @@ class DimseSettings(_Section):
 
     host: str = Field(default="0.0.0.0", description="address to listen on")  # noqa: S104 - a PACS must reach it
     port: Port = Field(default=11112, description="TCP port; 0 lets the system choose one, which is logged")
-    max_associations: int = Field(default=32, ge=1, le=1024, description="associations at once; more are told to wait")
+    max_associations: int = Field(default=32, ge=1, le=1024, description="simultaneous associations; more are rejected")
     max_associations_per_host: int | None = Field(
-        default=None, ge=1, le=1024, description="of these, from one address; all of them when empty"
+        default=None, ge=1, le=1024, description="simultaneous associations from one address; no such limit when empty"
     )
     allowed_calling_ae_titles: tuple[AeTitle, ...] = Field(default=(), description="empty: every calling AE title")
     require_called_ae_title: bool = Field(default=True, description="refuse associations that call another AE title")
@@ -66,25 +66,25 @@ class DimseSettings(_Section):
         description="accept SOP classes and transfer syntaxes that are private or newer than this program; "
         "the bytes are kept and not decoded",
     )
-    max_pdu_bytes: int = Field(default=131072, ge=16384, le=4 * 2**20, description="largest PDU that we take")
+    max_pdu_bytes: int = Field(default=131072, ge=16384, le=4 * 2**20, description="largest PDU that the node accepts")
     idle_timeout_s: Seconds = Field(default=60.0, description="a silent association is aborted after this time")
 
 
 class WebSettings(_Section):
-    """Serving DICOMweb and health over HTTP."""
+    """DICOMweb and health over HTTP."""
 
-    host: str = Field(default="127.0.0.1", description="address to listen on; DICOMweb has no users of its own")
+    host: str = Field(default="127.0.0.1", description="address to listen on; DICOMweb has no authentication")
     port: Port = Field(default=8080, description="TCP port; 0 lets the system choose one, which is logged")
     public_url: HttpUrl | None = Field(
-        default=None, description="what clients call, where a proxy stands between; without /dicom-web"
+        default=None, description="URL that clients use if there is a proxy; without /dicom-web"
     )
     max_connections: int = Field(
-        default=256, ge=8, le=16384, description="connections at once; the longest idle one makes room for another"
+        default=256, ge=8, le=16384, description="simultaneous connections; a new one replaces the longest idle one"
     )
-    header_timeout_s: Seconds = Field(default=20.0, description="a connection without a whole request is closed")
-    keep_alive_s: int = Field(default=30, ge=1, description="a connection is kept for its next request for so long")
+    header_timeout_s: Seconds = Field(default=20.0, description="time for a complete request header")
+    keep_alive_s: int = Field(default=30, ge=1, description="an idle connection is kept for this time")
     send_timeout_s: Seconds = Field(
-        default=60.0, description="a client that does not read what is buffered for it (256 kB) in this time is cut off"
+        default=60.0, description="a client that does not read its buffered data (256 kB) in this time is disconnected"
     )
 
 
@@ -93,7 +93,7 @@ class SeriesSettings(_Section):
 
     quiet_s: Seconds = Field(default=30.0, description="seconds without a new instance")
     max_wait_s: Seconds = Field(
-        default=300.0, description="longest wait after the last instance where something says that more is to come"
+        default=300.0, description="longest wait after the last instance if there is evidence of more to come"
     )
     ask_peers: tuple[str, ...] = Field(
         default=(), description="names of the peers that are asked how many instances a series has"
@@ -103,37 +103,37 @@ class SeriesSettings(_Section):
 class WorkSettings(_Section):
     """Running the models."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto uses a GPU if there is one")
     threads: int | None = Field(default=None, ge=1, description="CPU threads for the models; all cores when empty")
-    lease_s: Seconds = Field(default=120.0, description="a job whose worker is silent for so long is run again")
+    lease_s: Seconds = Field(default=120.0, description="a job whose worker is silent for this long runs again")
     max_attempts: int = Field(default=5, ge=1, description="attempts before a job is dead")
-    backoff_s: Seconds = Field(default=30.0, description="wait before the second attempt; doubles every time")
+    backoff_s: Seconds = Field(default=30.0, description="wait before the second attempt; then doubles")
 
 
 class DeliverySettings(_Section):
     """Sending results to peers."""
 
     max_attempts: int = Field(default=20, ge=1, description="attempts before a delivery is dead")
-    backoff_s: Seconds = Field(default=10.0, description="wait before the second attempt; doubles every time")
+    backoff_s: Seconds = Field(default=10.0, description="wait before the second attempt; then doubles")
     max_backoff_s: Seconds = Field(default=3600.0, description="longest wait between two attempts")
-    timeout_s: Seconds = Field(default=60.0, description="a peer that is silent for so long counts as gone")
+    timeout_s: Seconds = Field(default=60.0, description="a peer that is silent for this long counts as unreachable")
 
 
 class DimsePeer(_Section):
-    """A peer that takes results by C-STORE."""
+    """A peer that receives results by C-STORE."""
 
-    kind: Literal["dimse"] = Field(default="dimse", description="results go by C-STORE")
-    name: Name = Field(description="what deliver_to and the rules call it")
+    kind: Literal["dimse"] = Field(default="dimse", description="results are sent by C-STORE")
+    name: Name = Field(description="name of the peer in deliver_to and in the rules")
     ae_title: AeTitle = Field(description="the peer's own AE title")
-    host: str = Field(description="name or address")
+    host: str = Field(description="host name or IP address")
     port: int = Field(ge=1, le=65535, description="TCP port")
 
 
 class DicomwebPeer(_Section):
-    """A peer that takes results by STOW-RS."""
+    """A peer that receives results by STOW-RS."""
 
-    kind: Literal["dicomweb"] = Field(default="dicomweb", description="results go by STOW-RS")
-    name: Name = Field(description="what deliver_to and the rules call it")
+    kind: Literal["dicomweb"] = Field(default="dicomweb", description="results are sent by STOW-RS")
+    name: Name = Field(description="name of the peer in deliver_to and in the rules")
     url: HttpUrl = Field(description="the DICOMweb root, without /studies")
     token_env: str | None = Field(default=None, description="environment variable that holds a bearer token")
     ca_file: Path | None = Field(default=None, description="certificates to trust instead of the system's")
@@ -143,22 +143,22 @@ Peer = Annotated[DimsePeer | DicomwebPeer, Field(discriminator="kind")]
 
 
 class ModelSettings(_Section):
-    """Folders of the two models; the reference models that ship with the node where empty."""
+    """Folders of the two models; the reference models that ship with the node when empty."""
 
-    foreground: Path | None = Field(default=None, description="model folder; the reference model where empty")
-    anonymized: Path | None = Field(default=None, description="model folder; the reference model where empty")
+    foreground: Path | None = Field(default=None, description="model folder; the reference model when empty")
+    anonymized: Path | None = Field(default=None, description="model folder; the reference model when empty")
 
 
 class RetentionSettings(_Section):
     """What is deleted, and when; nothing by default."""
 
     sources_days: float | None = Field(
-        default=None, gt=0, description="days after which the received instances of finished, delivered series go"
+        default=None, gt=0, description="days until received instances of finished, delivered series are deleted"
     )
 
 
 class LogSettings(_Section):
-    """What the log says; it never holds patient names or IDs."""
+    """Level and format of the log; it never contains patient names or IDs."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severity to log")
     format: Literal["text", "json"] = Field(default="text", description="json is for log collectors")
@@ -173,10 +173,10 @@ class Settings(_Section):
     series: SeriesSettings = SeriesSettings()
     work: WorkSettings = WorkSettings()
     delivery: DeliverySettings = DeliverySettings()
-    peers: tuple[Peer, ...] = Field(default=(), description="who can get results; see below")
+    peers: tuple[Peer, ...] = Field(default=(), description="nodes that can receive results; see below")
     deliver_to: tuple[str, ...] = Field(default=(), description="names of the peers that get every result")
     models: ModelSettings = ModelSettings()
-    rules: Path | None = Field(default=None, description="routing rules; the ones that ship with the node where empty")
+    rules: Path | None = Field(default=None, description="routing rules; those that ship with the node when empty")
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 
