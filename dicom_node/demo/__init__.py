@@ -1,1 +1,1 @@
-"""The node shown at work on three synthetic series; nothing is downloaded and no person is in them."""
+"""A demonstration of the node on three synthetic series; nothing is downloaded and they show no real person."""

@@ -18,7 +18,7 @@ Field = NDArray[np.float32]
 
 
 def render_body(*, seed: int) -> hd.Volume:
-    """CT in (head-to-feet slice, row to the back, column to the left) order, Hounsfield units."""
+    """Return a CT in Hounsfield units; axes: slices head to feet, rows front to back, columns right to left."""
     z, y, x = _grid()
     voxels = np.full((N_SLICES, N_ROWS, N_COLUMNS), AIR_HU, dtype=np.float32)
     _put_table(voxels, x, y)
@@ -42,7 +42,7 @@ def render_body(*, seed: int) -> hd.Volume:
 
 
 def _grid() -> tuple[Field, Field, Field]:
-    """LPS mm of slices, rows and columns, ready to broadcast; the middle of the trunk is near the origin."""
+    """Return LPS mm of slices, rows and columns, ready to broadcast; the middle of the trunk is near the origin."""
     z = SPACING_MM[0] * (N_SLICES / 2.0 - np.arange(N_SLICES, dtype=np.float32))
     y = SPACING_MM[1] * (np.arange(N_ROWS, dtype=np.float32) - N_ROWS / 2.0)
     x = SPACING_MM[2] * (np.arange(N_COLUMNS, dtype=np.float32) - N_COLUMNS / 2.0)
@@ -50,7 +50,7 @@ def _grid() -> tuple[Field, Field, Field]:
 
 
 def _oval(x: Field, y: Field, centre: tuple[float, float], radii: tuple[float | Field, float | Field]) -> Field:
-    """Below 1 inside a rounded box, the shape of a trunk in cross-section."""
+    """Return values below 1 inside a rounded box, the shape of a trunk in cross-section."""
     sum_of_powers = np.abs((x - centre[0]) / radii[0]) ** 2.4 + np.abs((y - centre[1]) / radii[1]) ** 2.4
     return np.asarray(sum_of_powers, dtype=np.float32)
 
@@ -58,13 +58,13 @@ def _oval(x: Field, y: Field, centre: tuple[float, float], radii: tuple[float | 
 def _ball(
     x: Field, y: Field, z: Field, centre: tuple[float, float, float], radii: tuple[float, float, float]
 ) -> NDArray[np.bool_]:
-    """Inside of an ellipsoid, x, y, z in LPS mm."""
+    """Return the mask of an ellipsoid; x, y, z in LPS mm."""
     distance = ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2 + ((z - centre[2]) / radii[2]) ** 2
     return np.asarray(distance < 1.0)
 
 
 def _put_table(voxels: Field, x: Field, y: Field) -> None:
-    """A curved carbon plate with a foam core, 6 mm under the back."""
+    """Draw a curved carbon plate with a foam core, 6 mm below the back."""
     depth_mm = y - (128.0 - x**2 / 900.0)
     on_table = (np.abs(x) < 215.0) & (depth_mm > 0.0) & (depth_mm < 26.0)
     is_shell = (depth_mm < 4.0) | (depth_mm > 22.0)

@@ -1,4 +1,4 @@
-"""What can go wrong while the demo runs."""
+"""Error of the demo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dicom_node.errors import Refused
 
 
 class DemoError(Refused):
-    """The demo did not come to its end; facts: what happened, the node's log."""
+    """The demo failed; arguments: what happened, the node's log."""
 
     code: ClassVar[str] = "demo"
 

@@ -1,4 +1,4 @@
-"""A real node for the demo: its own processes, a data directory that goes away, ports that were free."""
+"""A real node for the demo, with its own processes, a temporary data directory and free ports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ POLL_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class DemoNode:
-    """A node that answers."""
+    """A running node."""
 
     port: int
     web_port: int
@@ -42,11 +42,11 @@ class DemoNode:
 
     @property
     def dicomweb_url(self) -> str:
-        """Root of its DICOMweb services."""
+        """Root URL of its DICOMweb services."""
         return f"http://{HOST}:{self.web_port}/dicom-web"
 
     def check_alive(self, *, within_s: float = 0.0) -> None:
-        """Raise `DemoError` with the node's own words when it has ended, or ends ``within_s`` seconds."""
+        """Raise `DemoError` with the node's error if it has ended, or ends within ``within_s`` seconds."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(within_s)
         if self.process.poll() is not None:
@@ -55,7 +55,7 @@ class DemoNode:
             )
 
     def _reason(self) -> str:
-        """The last error that one of the processes ended with."""
+        """Return the last error with which one of the processes ended."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return next((f" ({line})" for line in reversed(lines) if line.startswith("error: ")), "")
 
@@ -64,7 +64,7 @@ class DemoNode:
 def running_node(
     folder: Path, log: Path, *, device: str, models: Mapping[str, Path] = MappingProxyType({})
 ) -> Iterator[DemoNode]:
-    """Start ``dicom-node serve``, wait until it answers, stop it cleanly at the end.
+    """Start ``dicom-node serve``, wait until it answers, and stop it cleanly at the end.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def running_node(
     }
     path = folder / "node.yaml"
     path.write_text(json.dumps(settings, indent=2))  # JSON is YAML
-    # A setting of the environment is meant for the real node, not for this one.
+    # Settings in the environment are meant for the real node, not for this one.
     env = {key: value for key, value in os.environ.items() if not key.startswith("DICOM_NODE_")}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -115,7 +115,7 @@ def _wait_until_ready(node: DemoNode) -> None:
 
 
 def _answers(node: DemoNode) -> bool:
-    """Whether the node answers C-ECHO and says over HTTP that it is ready."""
+    """Return whether the node answers C-ECHO and reports over HTTP that it is ready."""
     try:
         answer = httpx.get(f"http://{HOST}:{node.web_port}/health/ready", timeout=2.0, trust_env=False)
     except httpx.HTTPError:
@@ -133,7 +133,7 @@ def _answers(node: DemoNode) -> bool:
 
 
 def _is_listening(port: int) -> bool:
-    """Asked before pynetdicom is, which leaves the socket of a refused connection open."""
+    """Return whether a port accepts connections; pynetdicom would leave the socket of a refused one open."""
     try:
         with socket.create_connection((HOST, port), timeout=1.0):
             return True
@@ -152,7 +152,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _free_ports(n_ports: int) -> list[int]:
-    """Ports that nobody listens on at the moment, all different."""
+    """Return different ports that are free at the moment."""
     sockets = [socket.socket() for _ in range(n_ports)]
     try:
         for each in sockets:

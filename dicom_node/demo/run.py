@@ -30,18 +30,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What the node found in one series."""
+    """Result of the node for one series."""
 
     title: str
     folder: Path
     report: Mapping[str, Any]
-    is_seg_as_reported: bool  # the SEG that came back holds as many voxels as the report says
+    is_seg_as_reported: bool  # the SEG that was retrieved has as many voxels as the report says
 
 
 def run_demo(
     out: Path, *, device: str, timeout_s: float, say: Say, models: Mapping[str, Path] = MappingProxyType({})
 ) -> list[DemoResult]:
-    """Run a node on three synthetic series and leave what came back in ``out``.
+    """Run a node on three synthetic series and write its results to ``out``.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def run_demo(
 
 
 def _wait_for_jobs(node: DemoNode, store: Store, series: Sequence[DemoSeries], *, timeout_s: float, say: Say) -> None:
-    """Wait until each series has a job that succeeded, and say every change on the way."""
+    """Wait until each series has a job that succeeded, and report every change meanwhile."""
     titles = {each.series_instance_uid: each.title for each in series}
     states: dict[str, JobState] = {}
     end = time.monotonic() + timeout_s
@@ -91,17 +91,17 @@ def _wait_for_jobs(node: DemoNode, store: Store, series: Sequence[DemoSeries], *
 
 
 def _check_worker(node: DemoNode) -> None:
-    """Raise `DemoError` when the worker says what keeps it from its work; one that is starting is waited for."""
+    """Raise `DemoError` if the worker reports a trouble; a worker that is starting has none yet."""
     for part in Store.parts(node.data_dir):
         if part.name == "work" and part.trouble is not None:
             raise DemoError(part.trouble.message, node.log)
 
 
 def _fetch(node: DemoNode, store: Store, series: DemoSeries, folder: Path) -> DemoResult:
-    """Bring one series' results home, and draw the overlay from the SEG, not from what the node remembers."""
+    """Retrieve the results of one series, and draw the overlay from the retrieved SEG, not from the node's store."""
     report = next(iter(store.studies.verdicts(series.study_instance_uid))).report
     (folder / "report.json").write_bytes(encode_report(dict(report)))
-    (folder / "seg.dcm").unlink(missing_ok=True)  # of an earlier demo; with nothing found there is none
+    (folder / "seg.dcm").unlink(missing_ok=True)  # of an earlier demo; a series without findings has no SEG
     shape = series.volume.spatial_shape
     masks = {"foreground": np.zeros(shape, dtype=bool), "anonymized": np.zeros(shape, dtype=bool)}
     for segmentation in fetch_segmentations(node, series.study_instance_uid):
@@ -124,7 +124,7 @@ def _fetch(node: DemoNode, store: Store, series: DemoSeries, folder: Path) -> De
 
 
 def _emptied(folder: Path) -> Path:
-    """The folder without the instances of an earlier demo."""
+    """Return the folder after removing the instances of an earlier demo."""
     for path in folder.glob("*.dcm"):
         path.unlink()
     return folder

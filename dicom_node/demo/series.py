@@ -31,17 +31,17 @@ class DemoSeries:
 
     @property
     def series_instance_uid(self) -> str:
-        """The same in every run."""
+        """UID that is the same in every run."""
         return _uid(self.name, "series")
 
     @property
     def study_instance_uid(self) -> str:
-        """The same in every run."""
+        """UID that is the same in every run."""
         return _uid(self.name, "study")
 
 
 def render_demo_series() -> Iterator[DemoSeries]:
-    """A head with its face, another one with the face cut away, and a body; each in its own plane."""
+    """Yield a head with its face, one with the face cut away, and a body; each in another slice orientation."""
     yield DemoSeries("head", "MR head, face intact", "MR", render_head(seed=1).to_patient_orientation("LFP"))
     defaced = cut_face(render_head(seed=2, size=1.05, is_mirrored=True))
     yield DemoSeries("defaced", "MR head, face cut away", "MR", defaced.to_patient_orientation("PFL"))
@@ -49,7 +49,7 @@ def render_demo_series() -> Iterator[DemoSeries]:
 
 
 def write_series(series: DemoSeries, folder: Path) -> list[Path]:
-    """One file per slice in ``folder``; the same bytes in every run."""
+    """Write one file per slice to ``folder``, with the same bytes in every run."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for slice_index in range(series.volume.spatial_shape[0]):
@@ -60,7 +60,7 @@ def write_series(series: DemoSeries, folder: Path) -> list[Path]:
 
 
 def slice_instance(series: DemoSeries, slice_index: int) -> Dataset:
-    """One slice as a CT or MR Image Storage instance."""
+    """Return one slice as a CT or MR Image Storage instance."""
     ds = Dataset()
     ds.SOPClassUID = CTImageStorage if series.modality == "CT" else MRImageStorage
     ds.SOPInstanceUID = _uid(series.name, f"instance {slice_index + 1}")
@@ -142,7 +142,7 @@ def _add_pixels(ds: Dataset, series: DemoSeries, slice_index: int) -> None:
 
 
 def _decimals(values: np.typing.ArrayLike) -> list[str]:
-    """Decimal strings of at most 16 characters (PS3.5 table 6.2-1); ``-0`` is written as ``0``."""
+    """Return decimal strings of at most 16 characters (PS3.5 table 6.2-1), with ``-0`` as ``0``."""
     return [f"{value + 0.0:.8g}" for value in np.round(np.asarray(values, dtype=np.float64), 9)]
 
 

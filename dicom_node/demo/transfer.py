@@ -1,4 +1,4 @@
-"""The demo's PACS: sends series by C-STORE, gets the results back by DICOMweb."""
+"""The demo's PACS: sends series by C-STORE and retrieves the results by DICOMweb."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def send_by_c_store(node: DemoNode, paths: Sequence[Path]) -> None:
 
 
 def fetch_segmentations(node: DemoNode, study_instance_uid: str) -> list[Dataset]:
-    """SEG instances of a study, found by QIDO-RS and retrieved by WADO-RS."""
+    """Return the SEG instances of a study, found by QIDO-RS and retrieved by WADO-RS."""
     client = DICOMwebClient(node.dicomweb_url)
     found = client.search_for_series(study_instance_uid, search_filters={"Modality": "SEG"})
     return [ds for series in found for ds in client.retrieve_series(study_instance_uid, series["0020000E"]["Value"][0])]
 
 
 def mask_of(segmentation: Dataset, role: Role, source: hd.Volume) -> NDArray[np.bool_]:
-    """Mask of one segment on the source's grid, found by its code; all False when the SEG has no such segment."""
+    """Return the mask of one segment, found by its code, on the source's grid; all False if the SEG lacks it."""
     wanted = SEGMENT_TERMS[role].property_type
     seg = hd.seg.Segmentation.from_dataset(segmentation)
     numbers = [

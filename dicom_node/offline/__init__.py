@@ -1,1 +1,1 @@
-"""Folders, zips and NIfTI files to masks and reports, without any server."""
+"""Segment folders, zips and NIfTI files into masks and reports, without a server."""

@@ -1,4 +1,4 @@
-"""What can go wrong between an input and its folder of results."""
+"""Errors of offline runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dicom_node.errors import Refused
 
 
 class OutputTakenError(Refused):
-    """Results of another input lie where the results of this one belong."""
+    """The output folder already holds results of another input under the same name."""
 
     code: ClassVar[str] = "output-taken"
 
@@ -23,7 +23,7 @@ class OutputTakenError(Refused):
 
 
 class NothingFoundError(Refused):
-    """An input holds nothing that can be segmented; facts: its name, what it holds instead or ''."""
+    """An input contains nothing that can be segmented; arguments: its name, what it contains instead or ''."""
 
     code: ClassVar[str] = "nothing-found"
 

@@ -1,4 +1,4 @@
-"""What an offline run has to do: one item per series or NIfTI file, each with a name of its own and a digest."""
+"""Items of an offline run: one per series or NIfTI file, each with a unique name and a digest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNSAFE = re.compile(r"[^\w.+=@-]+")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One series, or one NIfTI file, with the name of its folder in the output."""
+    """One series or NIfTI file, and the name of its output folder."""
 
     name: str
     sources: tuple[InstanceSource, ...]
@@ -32,13 +32,13 @@ class Item:
         return (read_nifti(self.nifti),) if self.nifti is not None else assemble_volumes(self.sources)
 
     def digest(self) -> str:
-        """SHA-256 that depends on the contents alone, not on where the files lie or in which order."""
+        """Return a SHA-256 that depends on the contents alone, not on the files' location or order."""
         digests = sorted(_content_digest(source) for source in self.sources)
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def list_items(inputs: Inputs) -> tuple[Item, ...]:
-    """Items in a stable order, the series first; a name that is taken already gets ``-2`` and so on."""
+    """Return the items in a stable order, series first; a name that is already taken gets ``-2`` and so on."""
     give_name = _NameGiver()
     items = [Item(give_name(_name_of(series)), series.sources) for series in sorted(inputs.series, key=_key)]
     for path in sorted(inputs.nifti):
@@ -48,12 +48,12 @@ def list_items(inputs: Inputs) -> tuple[Item, ...]:
 
 
 def safe_name(text: str) -> str:
-    """A name that can be a folder: no separators, no leading dot, never empty, bounded."""
+    """Return a valid folder name: no separators, no leading dot, never empty, limited in length."""
     return _UNSAFE.sub("_", text).lstrip(".")[:128] or "unnamed"
 
 
 class _NameGiver:
-    """Return every name once; a file system that ignores case must not merge two folders."""
+    """Make names unique without regard to case, so that no file system merges two folders."""
 
     def __init__(self) -> None:
         self._given: set[str] = {"summary.json"}

@@ -1,4 +1,4 @@
-"""The folder of an offline run: a finished volume appears in it whole or not at all."""
+"""The output folder of an offline run: each finished volume appears in it completely or not at all."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class OutputFolder:
         root.mkdir(parents=True, exist_ok=True)
 
     def finished_reports(self, item: Item, input_sha256: str, pipeline_digest: str) -> tuple[dict[str, Any], ...]:
-        """Reports of the item's volumes if an earlier run finished all of them; else an empty tuple.
+        """Return the reports of the item's volumes if an earlier run finished all of them, else an empty tuple.
 
         Raises
         ------
         OutputTakenError
             The folder holds the results of another NIfTI file of the same name. A series is identified by its
-            UID, so other contents under its name are a newer state of it.
+            UID, so other contents under its name are a newer version of it.
         """
         first = self._read_report(item.name)
         if first is None:
@@ -58,12 +58,12 @@ class OutputFolder:
         return tuple(reports) if is_finished else ()
 
     def write_volume(self, volume: ProcessedVolume, report: Mapping[str, Any], *, template: Path | None) -> Path:
-        """Write a volume's files and put them in place of whatever lies under its name.
+        """Write a volume's files and replace whatever exists under its name.
 
         Parameters
         ----------
         report
-            The volume's own, with what the run adds to it.
+            Report of the volume, with the fields that the run adds.
         template
             The NIfTI file that the volume was read from; its masks keep the header's geometry.
         """
@@ -81,7 +81,7 @@ class OutputFolder:
         return folder
 
     def write_summary(self, summary: Mapping[str, Any]) -> Path:
-        """Write ``summary.json``, whole or not at all."""
+        """Write ``summary.json``, completely or not at all."""
         path = self.root / SUMMARY
         partial = self.root / f"{_PARTIAL_PREFIX}{SUMMARY}"
         partial.write_bytes(encode_report(summary))
@@ -91,7 +91,7 @@ class OutputFolder:
 
     @contextmanager
     def _replacing(self, folder: Path) -> Iterator[Path]:
-        """Yield an empty folder that replaces ``folder`` once all of it is on disk."""
+        """Yield an empty folder that replaces ``folder`` once its contents are on disk."""
         partial = folder.with_name(f"{_PARTIAL_PREFIX}{folder.name}")
         old = folder.with_name(f"{_OLD_PREFIX}{folder.name}")
         for left_over in (partial, old):  # of a run that was killed

@@ -1,4 +1,4 @@
-"""An offline run: read one item while the one before it is segmented, name every failure, and go on."""
+"""An offline run: read each item while the previous one is segmented; report failures and continue."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _SUMMARY_KEYS = (
     "anonymized_ml",
     "timings_s",
 )
-OFFLINE_GENERATION = 1  # a run sees a series once; what is late is another run
+OFFLINE_GENERATION = 1  # a run sees a series once; instances that arrive later need another run
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An input without a result: which, and why."""
+    """An input without a result, and why."""
 
     name: str
     code: str
@@ -48,34 +48,34 @@ class Failure:
 
 @dataclass(slots=True)
 class RunResult:
-    """What an offline run did; the failures are complete when it ends."""
+    """Results of an offline run; the failures are complete when it ends."""
 
     volumes: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
 
 class Progress(Protocol):
-    """Where a run says how far it is."""
+    """Receiver of a run's progress."""
 
     def begin(self, n_items: int) -> None:
         """Called once."""
 
     def stage(self, name: str, stage: str) -> None:
-        """Item ``name`` has reached a stage."""
+        """Report that item ``name`` has reached a stage."""
 
     def volume(self, report: dict[str, Any], *, is_new: bool) -> None:
-        """A volume's results are in place; with ``is_new`` false since an earlier run."""
+        """Report that a volume's results exist, written by an earlier run if ``is_new`` is false."""
 
     def failure(self, failure: Failure, error: BaseException) -> None:
-        """An item, or one volume of it, has no result."""
+        """Report that an item, or one volume of it, has no result."""
 
     def advance(self) -> None:
-        """An item is dealt with."""
+        """Report that an item is finished."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Prepared:
-    """An item after its digest was taken; either finished earlier or read."""
+    """An item whose digest is known, and that is either finished earlier or read."""
 
     input_sha256: str
     finished: tuple[dict[str, Any], ...]
@@ -86,7 +86,7 @@ class _Prepared:
 def run_items(
     items: Sequence[Item], models: Models, output: OutputFolder, *, overwrite: bool, progress: Progress
 ) -> RunResult:
-    """Segment every item into ``output``; what is finished there is left alone unless ``overwrite``."""
+    """Segment every item into ``output``; results that exist are kept unless ``overwrite``."""
     result = RunResult()
     digest = pipeline_digest(models.identities)
     progress.begin(len(items))
@@ -113,7 +113,7 @@ def run_items(
 def summarise(
     result: RunResult, not_used: Sequence[Rejected], models: Models, *, started_at: datetime, ended_at: datetime
 ) -> dict[str, Any]:
-    """The run as ``summary.json`` has it."""
+    """Return the contents of ``summary.json``."""
     return {
         "node_version": dicom_node.__version__,
         "started_at": started_at.isoformat(),
@@ -133,9 +133,9 @@ def summarise(
 
 
 def describe(error: BaseException) -> str:
-    """One sentence for a person; of a defect of ours only its type, since its text may quote the headers."""
+    """Return one sentence for a person; only the type of an unexpected error, whose text may quote headers."""
     if isinstance(error, MemoryError):
-        return "the memory does not suffice for this volume"
+        return "not enough memory for this volume"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if classify(error) is ErrorKind.DEFECT:
@@ -146,12 +146,12 @@ def describe(error: BaseException) -> str:
 def _read_ahead(
     items: Sequence[Item], prepare: Callable[[Item], _Prepared]
 ) -> Iterator[tuple[Item, Future[_Prepared]]]:
-    """Each item with its reading under way, one item ahead of the caller: two series in memory at most."""
+    """Yield each item while the next is being read, so that at most two series are in memory."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as pool:
         current: Future[_Prepared] | None = None
         for index, item in enumerate(items):
             ready = pool.submit(prepare, item) if current is None else current
-            wait((ready,))  # before the next is begun, so that no third series is read
+            wait((ready,))  # before the next one starts, so that no third series is read
             current = pool.submit(prepare, items[index + 1]) if index + 1 < len(items) else None
             yield item, ready
             del ready

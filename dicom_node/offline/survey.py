@@ -1,4 +1,4 @@
-"""What the inputs of an offline run hold: items to segment, inputs that failed already, and what is not used."""
+"""Survey of the inputs of an offline run: items to segment, inputs that failed, and files that are not used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dicom_node.offline.errors import NothingFoundError
 from dicom_node.offline.items import Item, list_items
 from inference.series.files import Inputs, PathSource, Rejected, ZipMemberSource, find_inputs
 
-# A study holds such objects next to its CT and MR images; leaving them out is no failure.
+# A study contains such objects besides its CT and MR images; leaving them out is not a failure.
 NOT_MEANT_CODES = frozenset(
     {
         "colour-image",
@@ -38,14 +38,14 @@ NOT_MEANT_CODES = frozenset(
         "system-file",
     }
 )
-# No failure where they are named either: a shell names all that lies in a folder.
+# Not a failure even if they are named on the command line: a shell pattern names every file of a folder.
 NEVER_FAILURE_CODES = frozenset({"same-file", "system-file"})
 DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a run has to do, and what it can say before it begins."""
+    """The items of a run, and what is known before it begins."""
 
     items: tuple[Item, ...]
     failed: tuple[Rejected, ...]
@@ -53,10 +53,10 @@ class Survey:
 
 
 def survey_inputs(paths: Sequence[Path]) -> Survey:
-    """Look through the inputs.
+    """Survey the inputs.
 
-    Something that was named on the command line, or calls itself DICOM, and can't be used has failed; a report or a
-    scout that lies in a folder beside the images is only not used. An input that yields nothing at all has failed.
+    A file that was named on the command line, or claims to be DICOM, and cannot be used has failed; a report or a
+    scout in a folder with the images is only not used. An input without any usable file has failed.
     """
     inputs = find_inputs(paths)
     named = {str(path) for path in paths}
@@ -79,7 +79,7 @@ def _is_failure(rejected: Rejected, named: set[str]) -> bool:
 
 
 def _instead(path: Path, not_used: Sequence[Rejected]) -> str:
-    """What an input holds, counted by kind, and one example of the most frequent."""
+    """Return what an input contains instead, counted by kind, with one example of the most frequent."""
     below = [rejected for rejected in not_used if path == (place := _path_of(rejected)) or path in place.parents]
     counts = Counter(rejected.code for rejected in below).most_common()
     if not counts:
@@ -89,13 +89,13 @@ def _instead(path: Path, not_used: Sequence[Rejected]) -> str:
 
 
 def _path_of(rejected: Rejected) -> Path:
-    """The path of what was left out; the archive's for its members."""
+    """Return the path of a rejected file; for a member of an archive, the archive's path."""
     candidates = (Path(rejected.name[: match.start()]) for match in re.finditer(":", rejected.name))
     return next((archive for archive in candidates if archive.is_file()), Path(rejected.name))
 
 
 def _files(inputs: Inputs) -> Iterable[Path]:
-    """Files that items are read from, and slices that failed together; an archive for each of its members."""
+    """Yield the files of items and of slices that failed together; for members of an archive, the archive."""
     for sources in (*(series.sources for series in inputs.series), inputs.scattered):
         for source in sources:
             if isinstance(source, ZipMemberSource):
@@ -106,7 +106,7 @@ def _files(inputs: Inputs) -> Iterable[Path]:
 
 
 def _barren(paths: Sequence[Path], files: Sequence[Path]) -> list[Path]:
-    """Inputs that hold none of ``files``; links are resolved where the names alone do not tell."""
+    """Return inputs that contain none of ``files``; links are resolved if the names alone do not decide."""
     places = _with_parents(files)
     doubtful = [path for path in paths if path not in places]
     if not doubtful:

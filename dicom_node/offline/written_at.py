@@ -1,7 +1,7 @@
 """The date that an offline run's objects carry.
 
-A job of the node has a time of its own; a run over a folder has none that a second run would share, and the same
-input must give the same bytes. So the objects carry the newest date of their source. docs/decisions/0080
+A job of the node has a time of its own; a run over a folder has no time that a second run would share, yet the same
+input must produce the same bytes. So the objects carry the newest date of their source (docs/decisions/0080).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DATE_AND_TIME = (
 
 
 def newest_date(headers: Sequence[Dataset]) -> datetime:
-    """Newest date and time in the headers, to the second; 1970 where they name none."""
+    """Return the newest date and time in the headers, to the second; 1970 if they have none."""
     return max((moment for header in headers for moment in _moments(header)), default=UNKNOWN)
 
 
