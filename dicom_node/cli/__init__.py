@@ -1,4 +1,4 @@
-"""The command line. Commands import what they need when they run, so that help comes at once."""
+"""The command line. Commands import what they need when they run, so that help is shown at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ app = typer.Typer(
         "Start with one of these:\n"
         "  dicom-node demo                              see it at work on synthetic series\n"
         "  dicom-node segment STUDY_FOLDER -o results   segment files, without any server\n"
-        "  dicom-node serve -c config/node.yaml         run the node beside a PACS\n\n"
+        "  dicom-node serve -c config/node.yaml         run the node next to a PACS\n\n"
         "Exit codes: 0 done, 2 bad usage or settings, 3 some input failed."
     ),
 )
@@ -62,14 +62,14 @@ app.command(short_help="Segment folders, zips and NIfTI files.")(segment)
 app.command(short_help="De-identify folders and zips of DICOM files.")(deidentify)
 app.command(short_help="Export the studies that may leave, de-identified.")(export)
 app.command(short_help="See the node at work on synthetic series.")(demo)
-app.command(short_help="Run the whole node beside a PACS.")(serve)
+app.command(short_help="Run the whole node next to a PACS.")(serve)
 app.command(short_help="Run the receiver alone.")(receive)
 app.command(short_help="Run the web server alone.")(web)
 app.command(short_help="Run the scheduler alone.")(schedule)
 app.command(short_help="Run the worker alone.")(work)
 app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
-app.command(short_help="Look at a node: what runs, what waits, what failed.")(status)
-app.add_typer(studies_app, name="studies", short_help="Which studies may leave, and decisions of people.")
+app.command(short_help="Show what runs, waits and has failed.")(status)
+app.add_typer(studies_app, name="studies", short_help="Show which studies may leave; release or hold them.")
 app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel jobs.")
 app.add_typer(series_app, name="series", short_help="List, complete and reprocess series.")
 app.add_typer(deliveries_app, name="deliveries", short_help="List, retry and cancel deliveries.")

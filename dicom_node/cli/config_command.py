@@ -1,4 +1,4 @@
-"""``check-config``: are settings, rules, models and database usable, before anything is started."""
+"""The command ``check-config``: check settings, rules, models and database without starting anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``deidentify``: folders and archives to de-identified copies, without any server."""
+"""The command ``deidentify``: write de-identified copies of folders and archives, without a server."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def deidentify(
         str, typer.Option("--project", metavar="NAME", help="Two projects share no UID, pseudonym or date offset.")
     ],
     key_file: Annotated[
-        Path, typer.Option("--key-file", metavar="FILE", help="At least 32 secret bytes, readable for its owner alone.")
+        Path, typer.Option("--key-file", metavar="FILE", help="At least 32 secret bytes, readable only by the owner.")
     ],
     profile: Annotated[
-        Path | None, typer.Option("--profile", metavar="FILE", help="YAML instead of the profile that ships.")
+        Path | None, typer.Option("--profile", metavar="FILE", help="YAML instead of the built-in profile.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, metavar="N", help="Processes.")] = 2,
     crosswalk: Annotated[
@@ -31,17 +31,17 @@ def deidentify(
         typer.Option(
             "--crosswalk",
             metavar="FILE",
-            help="Write which input each file number is. It may hold names: keep it apart.",
+            help="Write the input of each file number. It may contain names: keep it apart.",
         ),
     ] = None,
 ) -> None:
-    """De-identify DICOM files by PS3.15 Annex E, without any server.
+    """De-identify DICOM files by PS3.15 Annex E, without a server.
 
-    OUT/<patient>/<study>/<series>/ holds a copy of every object that the profile lets through; a study appears whole
-    or not at all. OUT/manifest.json says what was copied and refused, and holds no value of a source. The same key and
-    project make the same copies again. Faces in images are not looked for here.
+    OUT/<patient>/<study>/<series>/ holds a copy of every object that the profile allows; a study appears completely
+    or not at all. OUT/manifest.json says what was copied and refused, without values of a source. The same key and
+    project make the same copies again. Faces in images are not detected by this command.
 
-    Exit code 0: every object was copied. 3: some were refused, each by name. 2: the key or the profile cannot be used.
+    Exit code 0: every object was copied. 3: some were refused, each with its reason. 2: bad key or profile.
 
     \b
     Example:

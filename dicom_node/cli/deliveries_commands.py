@@ -1,4 +1,4 @@
-"""``deliveries``: results on their way to peers."""
+"""The commands ``deliveries``: results to be sent to peers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dicom_node.cli.tables import write_json, write_table
 deliveries_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List, retry and cancel deliveries: results on their way to peers.",
+    help="List, retry and cancel deliveries: results to be sent to peers.",
 )
 
 DeliveryIds = Annotated[
@@ -65,7 +65,7 @@ def list_deliveries(
 
 @deliveries_app.command("retry")
 def retry_deliveries(delivery_ids: DeliveryIds, config: ConfigOption = None) -> None:
-    """Queue dead, cancelled or waiting deliveries afresh.
+    """Queue dead, cancelled or waiting deliveries again.
 
     \b
     Example:
@@ -79,7 +79,7 @@ def retry_deliveries(delivery_ids: DeliveryIds, config: ConfigOption = None) -> 
 
 @deliveries_app.command("cancel")
 def cancel_deliveries(delivery_ids: DeliveryIds, config: ConfigOption = None) -> None:
-    """Stop queued, waiting or running deliveries; the results stay.
+    """Cancel queued, waiting or running deliveries; the results stay.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``demo``: the node at work, on series that ship with it."""
+"""The command ``demo``."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for series, SEGs and overlays.")
     ] = Path("demo-out"),
-    device: Annotated[Device, typer.Option("--device", help="auto takes a GPU where there is one.")] = Device.AUTO,
+    device: Annotated[Device, typer.Option("--device", help="auto uses a GPU if there is one.")] = Device.AUTO,
     foreground_model: ForegroundModel = None,
     anonymized_model: AnonymizedModel = None,
     timeout_s: Annotated[
-        float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="Give up waiting for results after this.")
+        float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="Longest wait for the results.")
     ] = 1800.0,
 ) -> None:
-    """Start a node, send it three synthetic series as a PACS would, fetch the results.
+    """Start a node, send it three synthetic series as a PACS would, and fetch the results.
 
-    A head with its face, a head whose face was cut away, and a body CT; rendered from label maps, nothing is
-    downloaded. The node listens on this machine only, and is gone when the demo ends. What came back lies in DIR.
+    The series show a head with its face, a head with its face cut away, and a body; all are rendered here, nothing
+    is downloaded. The node listens on this machine only and stops when the demo ends. The results are in DIR.
 
     \b
     Example:
@@ -73,24 +73,24 @@ def demo(
     for line in next_steps([result.folder for result in results], program=sys.argv[0]):
         typer.echo(f"  {line}")
     if not all(result.is_seg_as_reported for result in results):
-        fail("a SEG that came back does not hold the voxels that its report counts")
+        fail("a fetched SEG has another number of voxels than its report")
         raise typer.Exit(EXIT_FAILED)
 
 
 def finding_in_words(report: Mapping[str, Any]) -> str:
-    """The verdict as people say it, with its probability."""
+    """Return the verdict in words, with its probability."""
     return f"{report['verdict'].replace('_', ' ')} ({report['probability']:.2f})"
 
 
 def files_in_words(folder: Path) -> str:
-    """What the demo left of one series."""
+    """Return a line that lists the files of one series."""
     if (folder / "seg.dcm").exists():
         return f"{folder}/: dicom/ (sent), seg.dcm and overlay.png (fetched), report.json"
     return f"{folder}/: dicom/ (sent), overlay.png, report.json; nothing was found, so there is no SEG"
 
 
 def next_steps(folders: Sequence[Path], *, program: str) -> Iterator[str]:
-    """What to look at, and what to type, with the program as it was called here."""
+    """Yield lines that say what to look at and what to type, with the program's name as it was called."""
     command = program if Path(program).name == "dicom-node" else "dicom-node"
     pictures = [folder / "overlay.png" for folder in folders]
     yield f"see what was found:    {' '.join(map(str, pictures))}"

@@ -1,4 +1,4 @@
-"""How a command ends: errors of any room as one line on standard error, and an exit code."""
+"""Turn errors of any package into one line on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 EXIT_USAGE = 2  # bad usage or settings; nothing was done
-EXIT_FAILED = 3  # something was done, something else failed
-EXIT_INTERRUPTED = 130  # as shells count SIGINT
+EXIT_FAILED = 3  # part of the work failed
+EXIT_INTERRUPTED = 130  # as shells report SIGINT
 
 
 class NodeGroup(TyperGroup):
@@ -47,11 +47,11 @@ class NodeGroup(TyperGroup):
 
 
 def report_error(error: Exception) -> int:
-    """Say what went wrong in one line per problem; the exit code that goes with it."""
-    usage = getattr(error, "format_message", None)  # click's errors know their text and their command
+    """Write one line per problem to standard error and return the exit code for the error."""
+    usage = getattr(error, "format_message", None)  # click's errors contain their text and their command
     if usage is not None:
         context = getattr(error, "ctx", None)
-        if type(error).__name__ == "NoArgsIsHelpError":  # typer has it from click or from a copy of it
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer takes it from click or from its own copy of click
             typer.echo(str(usage()), err=True)
             return EXIT_USAGE
         fail(str(usage()))
@@ -66,7 +66,7 @@ def report_error(error: Exception) -> int:
     if isinstance(error, OSError) and error.strerror:
         fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         return EXIT_USAGE
-    fail(f"a defect of dicom-node ({type(error).__name__}); please report it with what follows")
+    fail(f"a defect of dicom-node ({type(error).__name__}); please report it with the lines that follow")
     for frame in traceback.extract_tb(error.__traceback__)[-3:]:
         typer.echo(f"  {frame.filename}:{frame.lineno} in {frame.name}", err=True)
     return EXIT_FAILED

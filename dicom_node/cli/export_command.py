@@ -1,4 +1,4 @@
-"""``export``: the cleared studies of a node, de-identified, to a folder."""
+"""The command ``export``: write de-identified copies of a node's cleared studies to a folder."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def export(
         str, typer.Option("--project", metavar="NAME", help="Two projects share no UID, pseudonym or date offset.")
     ],
     key_file: Annotated[
-        Path, typer.Option("--key-file", metavar="FILE", help="At least 32 secret bytes, readable for its owner alone.")
+        Path, typer.Option("--key-file", metavar="FILE", help="At least 32 secret bytes, readable only by the owner.")
     ],
     config: ConfigOption = None,
     cohort: Annotated[
         Path | None,
         typer.Option(
-            "--cohort", metavar="FILE", help="Study Instance UIDs, one a line; without it all cleared studies."
+            "--cohort", metavar="FILE", help="Study Instance UIDs, one per line; default: all cleared studies."
         ),
     ] = None,
     profile: Annotated[
-        Path | None, typer.Option("--profile", metavar="FILE", help="YAML instead of the profile that ships.")
+        Path | None, typer.Option("--profile", metavar="FILE", help="YAML instead of the built-in profile.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but publish.")] = False,
 ) -> None:
     """Export de-identified copies of the studies that may leave, with the node's SEG objects.
 
-    Only studies that `studies list` shows as cleared are exported, each whole or not at all, and only if nothing has
-    arrived and nobody has decided otherwise up to the moment at which it is published. manifest.json says what became
-    of every study; it is written also when nothing may go.
+    Only studies that `studies list` shows as cleared are exported, each completely or not at all, and only if nothing
+    arrives and nobody decides otherwise before the copy is published. manifest.json gives the outcome of every study;
+    it is written even if nothing may leave.
 
     Exit code 0: every study of the cohort was exported, or, without one, every cleared study. 3: some were not.
 

@@ -1,4 +1,4 @@
-"""``jobs``: what is queued, what ended for good, why, and how to go on."""
+"""The commands ``jobs``: what is queued, what failed and why; retry or cancel it."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def show_job(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = F
 
 @jobs_app.command("retry")
 def retry_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
-    """Queue dead, cancelled or waiting jobs afresh.
+    """Queue dead, cancelled or waiting jobs again.
 
     \b
     Example:
@@ -152,7 +152,7 @@ def retry_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
 
 @jobs_app.command("cancel")
 def cancel_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
-    """Stop queued, waiting or running jobs; the received instances stay.
+    """Cancel queued, waiting or running jobs; the received instances stay.
 
     \b
     Example:
@@ -167,7 +167,7 @@ def cancel_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
 
 
 def _study_decision(settings: Settings) -> DecideStudy:
-    """What the job's new state means for its study, by the rules of the node."""
+    """Return the node's rule that decides the study of a job after its state has changed."""
     from dicom_node import app
     from dicom_node.gate.judging import study_decision
 
@@ -175,7 +175,7 @@ def _study_decision(settings: Settings) -> DecideStudy:
 
 
 def _series_in_words(store: Store, series_instance_uid: str) -> str:
-    """Where a series is, and why."""
+    """Return the state of a series and the reason, in words."""
     from dicom_node.store import NotFoundError
 
     try:

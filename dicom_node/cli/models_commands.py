@@ -1,4 +1,4 @@
-"""``models``: which models the node uses, whether a folder can be one, and how to make it one."""
+"""The commands ``models``: list the node's models, add one, verify a folder."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def add(
         typer.Option(
             "--label",
             metavar="NAME=NUMBER",
-            help="Label of the network under our name: foreground; removed, smoothed, replaced, altered, anonymized. "
-            "Repeat it for several; taken from dataset.json where that is clear.",
+            help="Label of the network by its name here: foreground; removed, smoothed, replaced, altered, anonymized. "
+            "Repeat it for several; default: from dataset.json if that is unambiguous.",
         ),
     ] = None,
     destination: Annotated[
@@ -88,22 +88,20 @@ def add(
         typer.Option(
             "--to",
             metavar="FOLDER",
-            help="Folder to make for the model; it must not exist. models/ and the name of PATH when left out.",
+            help="Folder to create for the model; it must not exist. Default: models/ and the name of PATH.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Name that results carry.")] = None,
-    version: Annotated[str, typer.Option("--version", metavar="TEXT", help="Version that results carry.")] = "unknown",
+    name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Model name in results.")] = None,
+    version: Annotated[str, typer.Option("--version", metavar="TEXT", help="Model version in results.")] = "unknown",
     sha256: Annotated[
         str | None,
-        typer.Option(
-            "--sha256", metavar="HEX", help="Of the zip at URL, as its publisher gives it.", show_default=False
-        ),
+        typer.Option("--sha256", metavar="HEX", help="SHA-256 of the zip at URL, as published.", show_default=False),
     ] = None,
     licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help="Licence of the weights.")] = "",
 ) -> None:
-    """Take in an nnU-Net export: check it, copy what prediction needs, write its model.yaml.
+    """Add an nnU-Net export: check it, copy what prediction needs, write its model.yaml.
 
-    Nothing of the export is run; weights that ask for code are refused. The node uses the model once its folder is
+    No code of the export is run; weights that need code are refused. The node uses the model once its folder is
     named in the settings.
 
     \b
@@ -127,11 +125,11 @@ def add(
 @models_app.command("verify")
 def verify(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="FOLDER", help="Model folders; the models in use when left out.")
+        list[Path] | None, typer.Argument(metavar="FOLDER", help="Model folders; default: the models in use.")
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Prove that models can be used: every file has its SHA-256, and the weights load.
+    """Check that models can be used: every file has its SHA-256, and the weights load.
 
     \b
     Examples:
@@ -147,7 +145,7 @@ def verify(
 
 @contextmanager
 def _downloaded(url: str, sha256: str | None) -> Iterator[Path]:
-    """The file at an address, for as long as it is needed."""
+    """Yield a downloaded file, which is removed after the block."""
     from dicom_node.peers.download import download, name_of_url
     from inference.add_model import MAX_ARCHIVE_BYTES
 
@@ -187,7 +185,7 @@ def _described(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _labels(texts: list[str] | None) -> dict[str, tuple[int, ...]] | None:
-    """``removed=1`` and the like, one name may have several numbers; ``None`` when nothing was said."""
+    """Parse texts such as ``removed=1``, where a name may occur repeatedly; return None without any text."""
     if not texts:
         return None
     labels: dict[str, tuple[int, ...]] = {}

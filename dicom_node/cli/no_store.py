@@ -1,4 +1,4 @@
-"""The error of commands that ask for the state of a node that has never run."""
+"""The error of commands that need the state of a node that has never run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dicom_node.errors import Refused
 
 
 class NoStoreError(Refused):
-    """There is no data directory yet, so no state to ask for."""
+    """There is no data directory yet, so there is no state to show."""
 
     code: ClassVar[str] = "no-store"
 
@@ -19,5 +19,5 @@ class NoStoreError(Refused):
     def __str__(self) -> str:
         return (
             f"{self.args[0]}: no such folder, so no node has run with these settings; "
-            "give the node's settings file with -c, or start it with `dicom-node serve`"
+            "pass the node's settings file with -c, or start it with `dicom-node serve`"
         )

@@ -1,4 +1,4 @@
-"""What a node is doing, read from its store and its ports."""
+"""Read the state of a node from its store and its ports."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ N_DEAD_SHOWN = 20
 
 
 def node_state(settings: Settings) -> dict[str, Any]:
-    """Return the state of parts and ports, counts by state, what ended for good, and what keeps work from going on.
+    """Return the state of parts and ports, counts by state, final failures, and what keeps the node from working.
 
-    ``troubles`` is empty when all is well; each entry names what it is about, a stable code and a sentence. Where the
-    store cannot be opened it says why, and all that would be read from the store is missing.
+    ``troubles`` is empty if all is well; each entry has its subject, a stable code and a sentence. If the store cannot
+    be opened, an entry says why, and everything that would be read from the store is missing.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def node_state(settings: Settings) -> dict[str, Any]:
 
 
 def _counts_of(store: Store) -> dict[str, Any]:
-    """Return how many series, jobs, deliveries and conflicts there are by state, and what ended for good."""
+    """Return the number of series, jobs, deliveries and conflicts by state, and the final failures."""
     jobs, deliveries = store.jobs.counts(), store.deliveries.counts()
     dead_jobs = store.jobs.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
     dead_deliveries = store.deliveries.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
@@ -88,7 +88,7 @@ def _part_state(part: PartState) -> dict[str, Any]:
 
 
 def _intake_troubles(store: Store, parts: Sequence[PartState]) -> Iterator[Trouble]:
-    """Yield what this process finds itself, where the receiver has not said it (yet)."""
+    """Yield troubles that this process finds and the receiver has not reported (yet)."""
     known = {part.trouble.code for part in parts if part.name == "receive" and part.trouble is not None}
     trouble = intake_trouble(store, utc_now())
     if trouble is not None and trouble.code not in known:
@@ -102,7 +102,7 @@ def _port_troubles(ports: Mapping[str, Mapping[str, Any]]) -> Iterator[Trouble]:
 
 
 def _pipeline_troubles(store: Store, parts: Sequence[PartState]) -> Iterator[Trouble]:
-    """Yield jobs that no running worker takes, because they are for other models or rules than it has."""
+    """Yield troubles for jobs that no running worker takes, because they are for other models or rules."""
     loaded = {part.pipeline_digest for part in parts if part.name == "work" and part.is_running and part.is_ready}
     if not loaded:
         return
@@ -114,7 +114,7 @@ def _pipeline_troubles(store: Store, parts: Sequence[PartState]) -> Iterator[Tro
 
 
 def _port_state(host: str, port: int) -> dict[str, Any]:
-    """Whether something listens; a port that the system chose is not known here."""
+    """Return whether something listens on a port; one that the system chose is not known here."""
     answers: bool | None = None
     if port:
         try:

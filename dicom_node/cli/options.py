@@ -29,14 +29,14 @@ LimitOption = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="S
 
 
 def read_settings(config: Path | None) -> Settings:
-    """Settings from the file and the environment."""
+    """Load the settings from the file and the environment."""
     from dicom_node.settings import load_settings
 
     return load_settings(config, os.environ)
 
 
 def open_existing_store(settings: Settings) -> Store:
-    """The store of a node that has run before; asking for its state must not make one."""
+    """Open the store of a node that has run before; a command that only reads must not create one."""
     from dicom_node import app
     from dicom_node.cli.no_store import NoStoreError
 

@@ -1,4 +1,4 @@
-"""``peers``: do those who get results, or are asked about series, answer."""
+"""The command ``peers``: check whether peers answer."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def _group() -> None:
 @peers_app.command("check")
 def check_peers(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Names of peers, as the settings have them; all if none.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Names of peers in the settings; default: all.")
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask peers whether they answer: C-ECHO for DIMSE, a small QIDO-RS query for DICOMweb.
+    """Check that peers answer: C-ECHO for DIMSE, a small QIDO-RS query for DICOMweb.
 
     Nothing is stored anywhere. Exit code 3 means that at least one does not answer; each has its reason.
 
@@ -63,7 +63,7 @@ def check_peers(
 
 
 def _named(settings: Settings, names: list[str] | tuple[str, ...]) -> list[Peer]:
-    """Peers of these names in the settings' order; a wrong one is a usage error that names the right ones."""
+    """Return the peers of these names, in the settings' order; raise a usage error for an unknown name."""
     known = {peer.name: peer for peer in settings.peers}
     for name in names:
         if name not in known:

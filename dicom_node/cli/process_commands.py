@@ -1,4 +1,4 @@
-"""``serve`` and the four processes that it is made of."""
+"""The command ``serve``, and the commands for each of its four processes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dicom_node.cli.options import ConfigOption, read_settings
 def serve(config: ConfigOption = None) -> None:
     """Run the whole node: receive, web, schedule and work.
 
-    Takes CT and MR series by C-STORE, segments each when it is complete, delivers the results to the peers named in
-    the settings, and serves them by DICOMweb. SIGTERM or Ctrl-C stops it cleanly; whatever was acknowledged is kept.
+    Receives CT and MR series by C-STORE, segments each when it is complete, delivers the results to the peers named in
+    the settings, and serves them by DICOMweb. SIGTERM or Ctrl-C stops it cleanly; every acknowledged instance is kept.
 
     \b
     Example:

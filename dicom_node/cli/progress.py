@@ -1,4 +1,4 @@
-"""How far an offline run is: a bar on a terminal, plain lines anywhere else."""
+"""Progress of an offline run: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -45,26 +45,26 @@ class PlainProgress:
         pass
 
     def begin(self, n_items: int) -> None:
-        """Remember how much there is to do."""
+        """Store the number of items."""
         self._n_items = n_items
 
     def stage(self, name: str, stage: str) -> None:
-        """Say the stage, where it was asked for."""
+        """Write the stage if the run is verbose."""
         if self._verbose:
             self._write(f"{self._place()} {name}: {stage}")
 
     def volume(self, report: Mapping[str, Any], *, is_new: bool) -> None:
-        """Say what was found."""
+        """Write the findings of a volume."""
         self._write(f"{self._place()} {volume_line(report, is_new=is_new)}")
 
     def failure(self, failure: Failure, error: BaseException) -> None:
-        """Say what has no result, and why."""
+        """Write which input has no result, and why."""
         self._write(failure_line(failure))
         if self._verbose:
             self._write("".join(traceback.format_exception(error)).rstrip())
 
     def advance(self) -> None:
-        """One more is dealt with."""
+        """Count one more item as finished."""
         self._n_done += 1
 
     def _place(self) -> str:
@@ -103,12 +103,12 @@ class BarProgress(PlainProgress):
         self._bar.stop()
 
     def begin(self, n_items: int) -> None:
-        """Give the bar its length."""
+        """Set the length of the bar."""
         super().begin(n_items)
         self._bar.update(self._task, total=n_items, description="")
 
     def stage(self, name: str, stage: str) -> None:
-        """Show the stage beside the bar."""
+        """Show the stage next to the bar."""
         self._bar.update(self._task, description=f"{stage} · {name if len(name) < 32 else '…' + name[-30:]}")
 
     def advance(self) -> None:
@@ -121,13 +121,13 @@ class BarProgress(PlainProgress):
 
 
 def make_progress(*, verbose: bool) -> RunProgress:
-    """A bar where standard error is a terminal."""
+    """Return a bar if standard error is a terminal, else plain lines."""
     return BarProgress(verbose=verbose) if sys.stderr.isatty() else PlainProgress(verbose=verbose)
 
 
 @contextmanager
 def counting_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Bar with a count and the time left, where standard error is a terminal; nothing elsewhere."""
+    """Show a bar with a count and the remaining time if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield lambda: None
         return
@@ -142,7 +142,7 @@ def counting_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def volume_line(report: Mapping[str, Any], *, is_new: bool) -> str:
-    """What was found in one volume, on one line."""
+    """Return the findings of one volume as one line."""
     seconds = sum(report["timings_s"].values())
     when = f"{seconds:.1f} s" if is_new else "finished earlier"
     return (
@@ -152,7 +152,7 @@ def volume_line(report: Mapping[str, Any], *, is_new: bool) -> str:
 
 
 def rejected_lines(rejected: Sequence[Rejected]) -> Iterator[str]:
-    """One line per object; where a folder holds many of a kind, one for the first and one that counts the others."""
+    """Yield one line per object; for many of a kind in a folder, one for the first and one that counts the others."""
     kinds: dict[tuple[str, str], list[Rejected]] = {}
     for each in rejected:
         kinds.setdefault((each.code, str(Path(each.name).parent)), []).append(each)
@@ -165,6 +165,6 @@ def rejected_lines(rejected: Sequence[Rejected]) -> Iterator[str]:
 
 
 def failure_line(failure: Failure) -> str:
-    """Which input failed, and why, on one line."""
+    """Return which input failed and why, as one line."""
     named = "" if failure.name in failure.message else f"{failure.name}: "
     return f"error: {named}{' '.join(failure.message.split())} [{failure.code}]"

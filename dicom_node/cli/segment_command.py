@@ -1,4 +1,4 @@
-"""``segment``: folders, zips and NIfTI files to masks, without any server."""
+"""The command ``segment``: segment folders, zips and NIfTI files without a server."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ class Device(StrEnum):
 
 ForegroundModel = Annotated[
     Path | None,
-    typer.Option("--foreground-model", metavar="FOLDER", help="Instead of the reference model that ships."),
+    typer.Option("--foreground-model", metavar="FOLDER", help="Instead of the built-in reference model."),
 ]
 AnonymizedModel = Annotated[
     Path | None,
-    typer.Option("--anonymized-model", metavar="FOLDER", help="Instead of the reference model that ships."),
+    typer.Option("--anonymized-model", metavar="FOLDER", help="Instead of the built-in reference model."),
 ]
 
 
 def segment(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Folders, zip archives, DICOM or NIfTI files.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Folder for the results.")],
-    device: Annotated[Device, typer.Option("--device", help="auto takes a GPU where there is one.")] = Device.AUTO,
+    device: Annotated[Device, typer.Option("--device", help="auto uses a GPU if there is one.")] = Device.AUTO,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; all cores when left out.")
+        int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads; default: all cores.")
     ] = None,
     foreground_model: ForegroundModel = None,
     anonymized_model: AnonymizedModel = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Repeat what an earlier run finished, too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also repeat what an earlier run finished.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every stage, and a traceback for every failure.")
     ] = False,
 ) -> None:
-    """Segment DICOM folders, zips and NIfTI files without any server.
+    """Segment DICOM folders, zips and NIfTI files without a server.
 
     For every volume OUT/<name>/ holds foreground.nii.gz and anonymized.nii.gz on the source's grid, seg.dcm (for
-    DICOM), report.json and overlay.png; OUT/summary.json tells of the whole run. <name> is the Series Instance UID or
+    DICOM), report.json and overlay.png; OUT/summary.json describes the whole run. <name> is the Series Instance UID or
     the NIfTI file's stem. Run the same command again to resume. Nothing is sent anywhere.
 
-    Files are known by their content, not by their names. Folders are searched with all below, links included, but for
-    hidden folders. What is no CT or MR image (reports, system files, other formats) is not used, and is counted.
+    Files are recognised by their content, not by their names. Folders are searched with subfolders and links, except
+    hidden folders. Files that are not CT or MR images (reports, system files, other formats) are counted but not used.
 
     Exit code 0: every input has its result. 3: some input failed; the others have theirs.
 
@@ -68,7 +68,7 @@ def segment(
     """
     from inference.threads import let_threads_sleep
 
-    let_threads_sleep()  # before what follows imports torch
+    let_threads_sleep()  # before torch is imported below
     from dicom_node.cli.progress import make_progress, rejected_lines
     from dicom_node.offline.output import OutputFolder
     from dicom_node.offline.run import Failure, run_items, summarise
@@ -103,7 +103,7 @@ def segment(
 
 
 def _set_up_logging(*, verbose: bool) -> None:
-    """What the rooms log is for who asks for it; the rest is said by the progress and the summary."""
+    """Show log records only if verbose; otherwise progress and summary say everything."""
     if verbose:
         from dicom_node.logs import set_up_logging
         from dicom_node.settings import LogSettings

@@ -1,4 +1,4 @@
-"""``series``: what is received, what counts as complete, and starting over."""
+"""The commands ``series``: what was received, what counts as complete, and processing again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def list_series(
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List received series, the latest arrival first, and why each waits, counted as complete or was skipped.
+    """List received series, the latest arrival first, and why each waits, was completed or was skipped.
 
     \b
     Example:
@@ -66,9 +66,9 @@ def list_series(
 
 @series_app.command("conflicts")
 def list_conflicts(config: ConfigOption = None, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
-    """List what was answered with 0xB000, the latest first, and the files of both contents.
+    """List instances that were answered with 0xB000, the latest first, and the files of both contents.
 
-    FIRST is what counts as the instance, LATER what is kept beside it; `dcmdump` and `diff` show how they differ.
+    FIRST counts as the instance, LATER is the other content that was kept; `dcmdump` and `diff` show how they differ.
 
     \b
     Example:
@@ -102,9 +102,9 @@ def list_conflicts(config: ConfigOption = None, limit: LimitOption = 50, as_json
 
 @series_app.command("complete")
 def complete_series(series_uids: SeriesUids, config: ConfigOption = None) -> None:
-    """Have series count as complete with what is there; the running node closes them within seconds.
+    """Declare series complete as they are; the running node closes them within seconds.
 
-    Instances that come later all the same make a new generation.
+    Instances that arrive later start a new generation.
 
     \b
     Example:
@@ -132,14 +132,14 @@ def reprocess_series(
     all_outdated: Annotated[
         bool,
         typer.Option(
-            "--all-outdated", help="Every series that was closed for other models or rules than those of now."
+            "--all-outdated", help="Every series that was closed for other models or rules than the current ones."
         ),
     ] = False,
 ) -> None:
-    """Start closed series over, as new generations for the models and rules of now.
+    """Start closed series over, as new generations for the current models and rules.
 
-    For after a change of models or rules; restart the node first, so that it has them. Earlier results are offered
-    until the new ones are there, which say that they replace them.
+    Use it after a change of models or rules; restart the node first, so that it loads them. Earlier results are served
+    until the new ones exist, which say that they replace them.
 
     \b
     Examples:
@@ -149,7 +149,7 @@ def reprocess_series(
     from dicom_node import app
 
     if bool(series_uids) == all_outdated:
-        raise typer.BadParameter("give either Series Instance UIDs or --all-outdated", param_hint="UID")
+        raise typer.BadParameter("pass either Series Instance UIDs or --all-outdated", param_hint="UID")
     settings = read_settings(config)
     n_failed = n_reopened = 0
     with open_existing_store(settings) as store:

@@ -1,4 +1,4 @@
-"""Words on the command line to states."""
+"""Turn words on the command line into states."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ State = TypeVar("State", bound=StrEnum)
 
 
 def job_states(words: Sequence[str] | None) -> tuple[JobState, ...]:
-    """States of jobs and deliveries of these names."""
+    """Return the job and delivery states of these names."""
     return tuple(_state(JobState, word) for word in words or ())
 
 
 def series_state(word: str | None) -> SeriesState | None:
-    """State of series of this name."""
+    """Return the series state of this name."""
     return None if word is None else _state(SeriesState, word)
 
 
 def gate_state(word: str | None) -> GateState | None:
-    """State of studies of this name."""
+    """Return the study state of this name."""
     return None if word is None else _state(GateState, word)
 
 
 def _state(kind: type[State], word: str) -> State:
-    """A state by its name; a wrong one is a usage error that names the right ones."""
+    """Return a state by its name; an unknown name is a usage error that lists the known ones."""
     try:
         return kind(word.lower())
     except ValueError as error:

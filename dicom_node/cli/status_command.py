@@ -1,4 +1,4 @@
-"""``status``: one look at the node."""
+"""The command ``status``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dicom_node.cli.tables import shown, write_fields, write_json
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show whether the node does its work, and how many series, jobs and deliveries are in which state.
+    """Show whether the node works, and how many series, jobs and deliveries are in each state.
 
-    What keeps it from its work is listed with the reason; exit code 3 means that there is something. What ended for
-    good is listed with the command that tries it again.
+    Troubles are listed with their reason; exit code 3 means that there is at least one. Final failures are listed
+    with the command that retries them.
 
     \b
     Examples:
@@ -35,7 +35,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def _show(state: Mapping[str, Any], option: str) -> None:
-    """Write the state for people; ``option`` is what makes a suggested command work as it is shown."""
+    """Write the state for people; ``option`` is added to suggested commands, so that they work as shown."""
     fields = {
         "node": f"{state['ae_title']}, data in {state['data_dir']}",
         "dimse": _port(state["dimse"]),

@@ -1,4 +1,4 @@
-"""``store``: whether what was stored is still what was stored."""
+"""The commands ``store``: check that stored objects are unchanged."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def verify(
         bool,
         typer.Option(
             "--set-aside",
-            help="Rename damaged objects to .damaged: nobody is served them, and the same instance sent again "
+            help="Rename damaged objects to .damaged: they are no longer served, and the same instance sent again "
             "replaces them.",
         ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every object again and compare it with its SHA-256 and with the index, while the node goes on working.
+    """Read every object again and compare it with its SHA-256 and with the index, while the node keeps working.
 
     Lists objects that are missing or damaged (exit code 3), and extra files that no row of the index names.
 
@@ -91,7 +91,7 @@ def _folder_number(text: str) -> int:
 
 
 def _shown(numbers: range) -> AbstractContextManager[Iterable[int]]:
-    """The numbers, with a bar for people who wait at a terminal."""
+    """Return the numbers, with a progress bar on a terminal."""
     if sys.stderr.isatty():
         return typer.progressbar(numbers, file=sys.stderr, label="folders of objects")
     return nullcontext(numbers)

@@ -1,4 +1,4 @@
-"""``studies``: which may leave, why not the others, and what people decide."""
+"""The commands ``studies``: which may leave, why others may not, and people's decisions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 studies_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Which studies may leave, why not the others, and decisions of people.",
+    help="Show which studies may leave and why others may not; release or hold them.",
 )
 
 StudyUid = Annotated[str, typer.Argument(metavar="UID", help="Study Instance UID.")]
@@ -96,16 +96,16 @@ def show_study(study_instance_uid: StudyUid, config: ConfigOption = None, as_jso
 @studies_app.command("decide")
 def decide_study(
     study_instance_uid: StudyUid,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept for ever.")],
-    name: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; it is kept for ever.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept forever.")],
+    name: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; it is kept forever.")],
     config: ConfigOption = None,
-    release: Annotated[bool, typer.Option("--release", help="The study may leave, as it is known now.")] = False,
-    hold: Annotated[bool, typer.Option("--hold", help="The study stays in, whatever comes.")] = False,
+    release: Annotated[bool, typer.Option("--release", help="The study may leave as it is now.")] = False,
+    hold: Annotated[bool, typer.Option("--hold", help="The study may not leave, whatever arrives.")] = False,
 ) -> None:
-    """Release a study or hold it. Decisions are never changed; a later one takes the place of an earlier one.
+    """Release a study or hold it. Decisions are never changed; a later one replaces an earlier one.
 
-    A release counts for what is known at this moment: when anything arrives, the study is judged again. A hold
-    outlives what arrives, and ends with a release.
+    A release covers the current evidence only: when anything arrives, the study is judged again. A hold stays in
+    force whatever arrives, until the study is released.
 
     \b
     Example:
@@ -154,7 +154,7 @@ def show_history(study_instance_uid: StudyUid, config: ConfigOption = None, as_j
 
 
 def _gate(settings: Settings) -> tuple[str, StudyRules]:
-    """Digest of the rules and the pipeline that studies must have been judged by, and the rules."""
+    """Return the digest of the rules and pipeline by which studies must have been judged, and the rules."""
     from dicom_node import app
     from dicom_node.gate.rules import gate_digest
 
@@ -169,7 +169,7 @@ def _pipeline(settings: Settings, rules: StudyRules) -> str | None:
 
 
 def _document(store: Store, found: Standpoint, *, digest_of_pipeline: str | None) -> dict[str, Any]:
-    """A study as JSON; the same for every program that asks."""
+    """Return a study as a JSON document, for every command that writes one."""
     from dicom_node.gate.judging import standing_of
 
     study = found.study

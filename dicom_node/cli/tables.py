@@ -1,4 +1,4 @@
-"""Tables and JSON on standard output."""
+"""Write tables and JSON to standard output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 
 def write_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, when_empty: str) -> None:
-    """Columns as wide as they need to be; a pipe gets the same text as a terminal."""
+    """Write a table with columns as wide as needed; a pipe gets the same text as a terminal."""
     if not rows:
         typer.echo(when_empty)
         return
@@ -24,19 +24,19 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, whe
 
 
 def write_fields(fields: Mapping[str, object]) -> None:
-    """One ``name: value`` a line, values in one column."""
+    """Write one ``name: value`` per line, with the values aligned."""
     width = max(map(len, fields)) + 1
     for name, value in fields.items():
         typer.echo(f"{name + ':':<{width}} {shown(value)}")
 
 
 def write_json(value: object) -> None:
-    """Indented JSON; dataclasses, dates and enums as their plain forms."""
+    """Write indented JSON, with dataclasses, dates and enums in their plain forms."""
     typer.echo(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON knows
-    """JSON form of a value that JSON does not know."""
+    """Return a JSON type for a value that JSON has no type for."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):
@@ -51,7 +51,7 @@ def plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON knows
 
 
 def shown(value: object) -> str:
-    """A value as people read it: times to the second in local time, nothing as a dash, control characters escaped."""
+    """Return a value for people: local times to the second, a dash for nothing, control characters escaped."""
     if value is None or value == "":
         return "-"
     if isinstance(value, datetime):
