@@ -1,1 +1,1 @@
-"""Whether a study may leave: what its series mean for it, what a person decided, and why."""
+"""Decide whether a study may leave, from the standing of its series and people's decisions."""

@@ -1,4 +1,4 @@
-"""Whether a study may leave: the rules' state and the newest decision of a person, put together."""
+"""Combine the rules' state of a study with a person's newest decision: whether the study may leave."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_NAME = 100
 
 
 class GateState(StrEnum):
-    """Whether a study may leave; everything but ``cleared`` keeps it in."""
+    """Whether a study may leave the node; only ``cleared`` ones may."""
 
     OPEN = "open"
     BLOCKED = "blocked"
@@ -27,12 +27,12 @@ class GateState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standpoint:
-    """Where a study stands, and why.
+    """State of a study after rules and decisions, and the reason.
 
     Attributes
     ----------
     decision
-        The newest decision of a person, also where it counts no more.
+        The newest decision of a person, even if it no longer counts.
     is_released
         Cleared by a person, not by the rules.
     """
@@ -45,15 +45,15 @@ class Standpoint:
 
 
 def standpoint_of(study: StudyRow, decision: DecisionRow | None, gate_digest: str, rules: StudyRules) -> Standpoint:
-    """Put the rules' state and a decision together.
+    """Combine the rules' state with a decision.
 
-    A hold outlives new evidence. A release counts only for the evidence that it was given for, and overrules a visible
-    face only where the rules allow it. A study that was judged by other rules, or for another pipeline, is open.
+    A hold survives new evidence. A release covers only the evidence it was given for and overrules a visible
+    face only if the rules allow it. A study that was judged by other rules, or for another pipeline, is open.
 
     Parameters
     ----------
     gate_digest
-        Of the rules and the pipeline that the node has now.
+        Digest of the node's current rules and pipeline.
     """
     if decision is not None and decision.kind is DecisionKind.HOLD:
         return Standpoint(study, GateState.HELD, f"held by {decision.decided_by}: {decision.reason}", decision)
@@ -77,7 +77,7 @@ def standpoint_of(study: StudyRow, decision: DecisionRow | None, gate_digest: st
 def standpoints(
     store: Store, studies: Iterable[StudyRow], gate_digest: str, rules: StudyRules
 ) -> tuple[Standpoint, ...]:
-    """Standpoints of studies, in their order."""
+    """Return the standpoints of studies, in their order."""
     rows = tuple(studies)
     newest = store.decisions.newest([row.study_instance_uid for row in rows])
     return tuple(standpoint_of(row, newest.get(row.study_instance_uid), gate_digest, rules) for row in rows)
@@ -89,7 +89,7 @@ _PAGE = 1000
 def list_standpoints(
     store: Store, gate_digest: str, rules: StudyRules, *, state: GateState | None = None, limit: int = 1000
 ) -> tuple[Standpoint, ...]:
-    """The latest studies in a state, or of all states, at most ``limit``."""
+    """Return the latest studies in a state, or in any state, at most ``limit``."""
     found: list[Standpoint] = []
     offset = 0
     while len(found) < limit:
@@ -112,20 +112,20 @@ def decide(
     gate_digest: str,
     rules: StudyRules,
 ) -> DecisionRow:
-    """Take a person's decision on a study.
+    """Record a person's decision on a study.
 
     Raises
     ------
     DecisionRefusedError
-        Reason or name are missing or too long; or a release of a study that is open, or blocked where the rules do not
-        allow that.
+        Reason or name is missing or too long; or the study to release is open, or is blocked and the rules do not
+        allow its release.
     NotFoundError
         The index has no such study.
     """
     words = {"reason": (reason.strip(), MAX_REASON), "name": (decided_by.strip(), MAX_NAME)}
     for what, (text, longest) in words.items():
         if not text:
-            raise DecisionRefusedError(study_instance_uid, f"the {what} is empty; say it")
+            raise DecisionRefusedError(study_instance_uid, f"the {what} is empty; please state it")
         if len(text) > longest:
             raise DecisionRefusedError(study_instance_uid, f"the {what} has {len(text)} characters, at most {longest}")
 

@@ -1,4 +1,4 @@
-"""Decisions that are not taken."""
+"""Error for decisions that are refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dicom_node.errors import Refused
 
 
 class DecisionRefusedError(Refused):
-    """A person's decision on a study cannot be taken; nothing was changed."""
+    """A person's decision on a study is refused; nothing was changed."""
 
     code = "decision-refused"
 

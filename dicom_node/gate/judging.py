@@ -35,12 +35,12 @@ PART_IS_UNSEEN = {
 
 
 def standing_of(evidence: SeriesEvidence, pipeline_digest: str | None = None) -> Standing:
-    """Where a series stands; whatever is unknown or contradictory counts as failed or unfinished, never as fine.
+    """Return the standing of a series; anything unknown or contradictory counts as failed or unfinished, never as fine.
 
     Parameters
     ----------
     pipeline_digest
-        Of the models and rules that the node has now; None where they are not known, and then not compared.
+        Digest of the node's current models and rules; None if unknown, and then not compared.
     """
     was_skipped = evidence.state is SeriesState.DELETED and evidence.skip_reason is not None
     if evidence.state is SeriesState.SKIPPED or was_skipped:
@@ -58,7 +58,7 @@ def standing_of(evidence: SeriesEvidence, pipeline_digest: str | None = None) ->
 
 
 def _doubted(standing: Standing, evidence: SeriesEvidence, pipeline_digest: str | None) -> Standing:
-    """The standing of a verdict, unless something about it is in doubt; a face that is present stays one."""
+    """Return the standing of a verdict, or a doubtful one if anything is in doubt; a face present stays that."""
     if standing is Standing.FACE_PRESENT:
         return standing
     if evidence.n_conflicts:
@@ -70,10 +70,10 @@ def _doubted(standing: Standing, evidence: SeriesEvidence, pipeline_digest: str 
 
 
 def judge_study(standings: Sequence[Standing], rules: StudyRules) -> tuple[StudyState, str]:
-    """State of a study and its reason: the strictest answer that any of its series asks for.
+    """Return the state of a study and its reason: the strictest that any of its series requires.
 
     A study is cleared only when a model has seen at least one series, none is in doubt, and either one of them is
-    defaced or the rules let studies without a face go.
+    defaced or the rules let studies without a face leave.
     """
     asked = {
         Standing.FACE_PRESENT: rules.face_present,
@@ -101,7 +101,7 @@ def judge_study(standings: Sequence[Standing], rules: StudyRules) -> tuple[Study
 
 
 def study_decision(rules: StudyRules, pipeline_digest: str | None = None) -> DecideStudy:
-    """The rules as the function that the store calls wherever the evidence of a study changes."""
+    """Return the rules as the function that the store calls whenever the evidence of a study changes."""
     compared = None if rules.earlier_pipeline == "accepted" else pipeline_digest
     digest = gate_digest(rules, pipeline_digest)
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class StudyRules(BaseModel):
-    """What the series of a study mean for the study. Doubt may be made stricter here, never looser.
+    """How the standings of its series decide on a study. Rules for doubtful cases can be made stricter, never looser.
 
-    Two settings let more go, and say so: ``only_not_applicable: cleared`` (studies without a face in view) and
+    Two settings let more studies leave: ``only_not_applicable: cleared`` (studies without a face in view) and
     ``earlier_pipeline: accepted`` (verdicts of models or rules that the node no longer has).
     """
 
@@ -30,6 +30,6 @@ class StudyRules(BaseModel):
 
 
 def gate_digest(rules: StudyRules, pipeline_digest: str | None) -> str:
-    """SHA-256 of all that a judgement depends on apart from its evidence; another one means: judge again."""
+    """Return the SHA-256 over all that a judgement depends on besides its evidence; if it changes, judge again."""
     said = {"rules": rules.model_dump(mode="json"), "pipeline": pipeline_digest}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
