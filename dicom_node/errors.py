@@ -1,7 +1,7 @@
-"""What can go wrong in the node, and whether trying again can help.
+"""Base classes of the node's errors, which say whether trying again can help.
 
-The class decides what happens next: ``Refused`` ends the thing for good, ``Transient`` is tried again with backoff,
-anything else is a defect of ours (``dicom_node.failures`` knows the families of all packages).
+The class decides what happens next: ``Refused`` is final, ``Transient`` is tried again with backoff,
+anything else is a defect of the node (``dicom_node.failures`` lists the families of all packages).
 """
 
 from __future__ import annotations

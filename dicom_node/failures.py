@@ -1,6 +1,6 @@
-"""Errors of every package, told apart: never works, may work later, or a defect of ours.
+"""Classify errors of every package: never works, may work later, or a defect of the node.
 
-Edges map the kind to a DIMSE status, an HTTP status, an exit code or a retry, nowhere else.
+Only the outermost layers map the kind to a DIMSE status, an HTTP status, an exit code or a retry.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import sr_writer.errors
 
 
 class ErrorKind(StrEnum):
-    """How an error is answered."""
+    """Kind of an error, which decides how it is answered."""
 
     REFUSED = "refused"
     TRANSIENT = "transient"
     DEFECT = "defect"
 
 
-# Their messages are ours, and hold no patient's name or ID. What libraries say may quote a value of a dataset.
+# The node writes these messages, without patient names and IDs. Messages of libraries may quote a dataset.
 _OUR_FAMILIES = (dicom_node.errors.NodeError, inference.errors.InferenceError, sr_writer.errors.WriterError)
 _REFUSED = (dicom_node.errors.Refused, inference.errors.Refused, sr_writer.errors.Refused)
 _TRANSIENT = (dicom_node.errors.Transient, inference.errors.Transient, MemoryError)
-# The machine is short of something that may be there later: disk, files, memory.
+# The machine lacks something that may be available later: disk space, file descriptors, memory.
 _SHORTAGES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 def classify(error: BaseException) -> ErrorKind:
-    """Kind of an error; what is in no family is a defect of ours."""
+    """Return the kind of an error; one that belongs to no family is a defect of the node."""
     if isinstance(error, _REFUSED):
         return ErrorKind.REFUSED
     if isinstance(error, _TRANSIENT) or (isinstance(error, OSError) and error.errno in _SHORTAGES):
@@ -43,7 +43,7 @@ def classify(error: BaseException) -> ErrorKind:
 
 
 def error_code(error: BaseException) -> str:
-    """Stable code of an error: its family's, ``out-of-memory``, ``machine-short``, or ``internal`` for a defect."""
+    """Return the stable code of an error: its own, ``out-of-memory``, ``machine-short``, or ``internal``."""
     if isinstance(error, MemoryError):
         return "out-of-memory"
     if isinstance(error, OSError) and error.errno in _SHORTAGES:
@@ -53,19 +53,19 @@ def error_code(error: BaseException) -> str:
 
 
 def network_reason(error: OSError) -> str:
-    """Why the network did not do something, without the address that Python adds to some texts."""
+    """Return the reason of a network error, without the address that Python adds to some texts."""
     if isinstance(error, socket.gaierror) or not error.errno:
         return error.strerror or str(error)
     return os.strerror(error.errno)
 
 
 def discreet_traceback(error: BaseException) -> str:
-    """Traceback of an error for log and job: every frame and type, but messages of our own errors only."""
+    """Return a traceback for log and job: every frame and type, but messages of the node's own errors only."""
     return "\nwhich led to\n".join(_described(one) for one in _chain(error))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it came from, the first cause first; every one once."""
+    """Yield an error and its causes, the first cause first, each once."""
     found: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and not any(current is one for one in found):

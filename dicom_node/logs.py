@@ -1,7 +1,7 @@
-"""How the node logs: one event a line, with fields, as text for people or JSON for machines.
+"""Logging of the node: one event per line, with fields, as text for people or JSON for machines.
 
-Fields are given as ``log.info("job succeeded", extra={"job_id": ...})``. UIDs, codes and numbers are welcome in them;
-patient names and IDs are not, in no field and no message.
+Pass fields as ``log.info("job succeeded", extra={"job_id": ...})``. They may contain UIDs, codes and numbers;
+patient names and IDs must not appear in any field or message.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from dicom_node.settings import LogSettings
 REMIND_S = 3600.0
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _QUIET_LIBRARIES = ("alembic", "dicomweb_client", "httpcore", "httpx", "PIL", "urllib3", "uvicorn")
-# Their warnings quote values of a dataset, or say that a tick was still running, which is as it should be.
+# Their warnings quote values of a dataset, or say that a scheduled run was still running, which is normal.
 _TALKATIVE_LIBRARIES = ("apscheduler", "highdicom", "pydicom", "pynetdicom")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats each record as one line of JSON."""
 
     def __init__(self, process_name: str) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line a record, fields as ``key=value``, then the traceback if there is one."""
+    """Formats each record as one line with fields as ``key=value``, then the traceback if there is one."""
 
     def __init__(self, process_name: str) -> None:
         super().__init__()
         self._process_name = process_name
 
     def format(self, record: logging.LogRecord) -> str:
-        """Line up a record with its fields."""
+        """Format a record with its fields."""
         fields = "".join(f" {key}={_quoted(value)}" for key, value in fields_of(record).items())
         message = _one_line(record.getMessage())
         line = f"{_moment(record)} {record.levelname.lower():7} {self._process_name}: {message}{fields}"
@@ -62,7 +62,7 @@ class TextFormatter(logging.Formatter):
 
 
 def log_failure(logger: logging.Logger, message: str, error: Exception, **fields: object) -> None:
-    """Log what failed and is tried again: what may work later in one line, a defect of ours with its traceback."""
+    """Log a failure that is tried again: one line if it may work later, with its traceback if it is a defect."""
     if classify(error) is ErrorKind.TRANSIENT:
         logger.error(message, extra={**fields, "reason": str(error)})
     else:
@@ -70,14 +70,14 @@ def log_failure(logger: logging.Logger, message: str, error: Exception, **fields
 
 
 class RepeatedFailure:
-    """Logs something that fails again and again once, once more every hour, and its end.
+    """Logs a repeated failure once, then every hour, and finally its end.
 
     Parameters
     ----------
     message
-        What failed; ``recovered`` is logged when it works again.
+        What failed; ``recovered`` is logged once it works again.
     fields
-        Of every line.
+        Fields of every line.
     """
 
     def __init__(self, logger: logging.Logger, message: str, recovered: str, **fields: object) -> None:
@@ -90,7 +90,7 @@ class RepeatedFailure:
         self._n_times = 0
 
     def failed(self, error: Exception) -> None:
-        """Log a failure unless it is the one that was logged last."""
+        """Log a failure unless it was the last one logged."""
         kind = (type(error).__name__, error_code(error))
         self._n_times += 1
         if kind != self._failing or time.monotonic() - self._logged_at > REMIND_S:
@@ -105,14 +105,14 @@ class RepeatedFailure:
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What was given as ``extra``."""
+    """Return the fields that were passed as ``extra``."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD_FIELDS}
 
 
 def set_up_logging(settings: LogSettings, *, process_name: str, stream: TextIO | None = None) -> None:
     """Send every record of this process to ``stream`` (standard error by default), once, in the chosen form.
 
-    Libraries speak from ``warning`` up only, some of them from ``error`` up.
+    Libraries log from ``warning`` up only, some of them from ``error`` up.
     """
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonFormatter(process_name) if settings.format == "json" else TextFormatter(process_name))
@@ -130,7 +130,7 @@ def set_up_logging(settings: LogSettings, *, process_name: str, stream: TextIO |
 
 
 def _traceback_of(record: logging.LogRecord) -> str:
-    """Traceback without the messages of libraries, which may quote a patient."""
+    """Return the traceback without the messages of libraries, which may quote patient data."""
     return discreet_traceback(record.exc_info[1]) if record.exc_info and record.exc_info[1] else ""
 
 
@@ -139,11 +139,11 @@ def _moment(record: logging.LogRecord) -> str:
 
 
 def _one_line(message: str) -> str:
-    """Message without control characters, so that no value in it can pass for a line of its own."""
+    """Return the message without control characters, so that no value in it can look like another line."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
 
 
 def _quoted(value: object) -> str:
-    """A value that stays one token on one line, whatever a peer put into it."""
+    """Return a value as one token on one line, whatever a peer put into it."""
     text = str(value)
     return text if text and all(" " < letter <= "~" and letter not in '"=' for letter in text) else json.dumps(text)

@@ -1,7 +1,7 @@
-"""One picture per volume: three slices with both masks, for a person's first look.
+"""Draw one picture per volume: three slices with both masks, for a quick look.
 
 The picture is drawn in the patient's directions, whatever the array order: axial and coronal with the patient's right
-on the left side, sagittal looking to the left side of the picture. It carries no text from the instances' headers.
+on the left side, sagittal with the face to the left. It contains no text from the instances' headers.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-# Two of Okabe and Ito's colours; they differ in lightness as well, so that they can be told apart without colour.
+# Two of Okabe and Ito's colours; they differ in lightness as well, so that they can be distinguished without colour.
 FOREGROUND_RGB = (86, 180, 233)
 ANONYMIZED_RGB = (230, 159, 0)
 ANONYMIZED_OPACITY = 0.45
 
 CT_WINDOW_HU = (-160.0, 240.0)  # soft tissue: centre 40, width 400
-BLACK_PERCENTILE = 1.0  # of all values, where they have no unit
+BLACK_PERCENTILE = 1.0  # of all values, if they have no unit
 WHITE_PERCENTILE = 99.5  # of the foreground's values
 N_WINDOW_SAMPLES = 500_000  # enough for a percentile; a whole-body CT has 500 million voxels
 
-MIN_BODY_SHARE = 0.25  # a slice with less, of the largest cross-section of the body, says little about where it lies
+MIN_BODY_SHARE = 0.25  # of the body's largest cross-section; a slice with less does not show where it lies
 NEARLY_MOST = 0.9  # of the largest anonymised cross-section
-SPECK_MM3 = 1000.0  # an anonymised area below 1 mL does not choose the slices
+SPECK_MM3 = 1000.0  # a smaller anonymised area (1 mL) does not decide which slices are shown
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -36,14 +36,14 @@ PANEL_PX = 340
 MARGIN_PX = 24
 CAPTION_LINE_PX = 22
 TEXT_RGB = (235, 235, 235)
-OBLIQUE_LETTER_COSINE = 0.34  # 20 degrees: below it a second letter says nothing that a reader needs
+OBLIQUE_LETTER_COSINE = 0.34  # 20 degrees; readers need no second letter for less
 
 _LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))  # towards smaller and larger x, y, z of the patient system (LPS)
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One of the three directions of looking: the axes of the display array that go down, across and into the page."""
+    """One of the three views: the axes of the display array that go down, across and into the page."""
 
     down: int
     across: int
@@ -62,21 +62,21 @@ def draw_overlay(
     modality: str,
     caption: Sequence[str],
 ) -> bytes:
-    """PNG of an axial, a coronal and a sagittal slice with the foreground's contour and the anonymised area filled.
+    """Return a PNG of an axial, a coronal and a sagittal slice, the foreground outlined, the anonymised area filled.
 
     Parameters
     ----------
     volume
-        Source grid and its values; Hounsfield units where ``modality`` is ``CT``.
+        Source grid and its values; in Hounsfield units if ``modality`` is ``CT``.
     foreground, anonymized
         (slice, row, column) masks on the grid of ``volume``.
     caption
-        Lines below the slices, as they are.
+        Lines of text below the slices.
 
     Returns
     -------
     bytes
-        PNG, RGB; the same input gives the same bytes.
+        PNG, RGB; the same input produces the same bytes.
     """
     axes, flips = display_axes(volume.affine)
     voxels = _reorder(volume.array, axes, flips)
@@ -109,7 +109,7 @@ def draw_overlay(
 
 
 def display_axes(affine: NDArray[np.float64]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Which array axes run head to feet, front to back and right to left, and which of them must be turned round."""
+    """Return which array axes run head to feet, front to back and right to left, and which of them to reverse."""
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     axes: list[int] = []
     flips: list[bool] = []
@@ -122,7 +122,7 @@ def display_axes(affine: NDArray[np.float64]) -> tuple[tuple[int, int, int], tup
 
 
 def window(voxels: NDArray[np.float32], foreground: NDArray[np.bool_], *, modality: str) -> tuple[float, float]:
-    """Values shown as black and as white."""
+    """Return the values that are shown as black and as white."""
     if modality == "CT":
         return CT_WINDOW_HU
     step = max(1, round((voxels.size / N_WINDOW_SAMPLES) ** (1 / 3)))
@@ -139,10 +139,10 @@ def _finite_percentile(values: NDArray[np.float32], percentile: float) -> float:
 
 
 def informative_index(foreground: NDArray[np.bool_], anonymized: NDArray[np.bool_], axis: int) -> int:
-    """Slice that shows nearly most of the anonymised area, and enough of the body to see where it lies.
+    """Return the slice that shows nearly the most of the anonymised area, and enough of the body to recognise it.
 
-    Of several the one nearest to the middle of the foreground. Without anonymised area, or where it lies beside the
-    body only: that middle, or the array's.
+    Of several, return the one nearest to the middle of the foreground. Without anonymised area, or if it lies outside
+    the body only, return that middle, or the middle of the array.
     """
     others = tuple(other for other in range(3) if other != axis)
     body = np.count_nonzero(foreground, axis=others)
@@ -158,19 +158,19 @@ def informative_index(foreground: NDArray[np.bool_], anonymized: NDArray[np.bool
 
 
 def _reorder(array: NDArray[Scalar], axes: Sequence[int], flips: Sequence[bool]) -> NDArray[Scalar]:
-    """The array as a view in display order."""
+    """Return the array as a view in display order."""
     return array.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
 
 
 def _display_directions(affine: NDArray[np.float64], axes: Sequence[int], flips: Sequence[bool]) -> NDArray[np.float64]:
-    """Step of each display axis in LPS mm, one per column."""
+    """Return the step of each display axis in LPS mm, one per column."""
     return np.stack(
         [affine[:3, axis] * (-1.0 if flip else 1.0) for axis, flip in zip(axes, flips, strict=True)], axis=1
     )
 
 
 def _plane(array: NDArray[Scalar], view: _View, index: int) -> NDArray[Scalar]:
-    # What is left is in (down, across) order, as every view's axes ascend.
+    # The remaining axes are in (down, across) order, because every view's axes ascend.
     return array[tuple(index if axis == view.into else slice(None) for axis in range(3))]
 
 
@@ -182,7 +182,7 @@ def _panel(
     levels: tuple[float, float],
     spacing_mm: tuple[float, float],
 ) -> Image.Image:
-    """One slice with square pixels, at most ``PANEL_PX`` high and wide."""
+    """Return one slice with square pixels, at most ``PANEL_PX`` high and wide."""
     height_mm, width_mm = grey.shape[0] * spacing_mm[0], grey.shape[1] * spacing_mm[1]
     scale = PANEL_PX / max(height_mm, width_mm)
     size = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
@@ -202,7 +202,7 @@ def _resized(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.fl
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of the mask with a neighbour outside it; the picture's edge counts as outside."""
+    """Return the pixels of the mask with a neighbour outside it; beyond the picture's edge counts as outside."""
     padded = np.pad(mask, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inner
@@ -211,7 +211,7 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _letter_sides(
     draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], directions: NDArray[np.float64], view: _View
 ) -> None:
-    """Patient directions at the four sides of a panel."""
+    """Draw the patient directions at the four sides of a panel."""
     left, top, right, bottom = box
     across, down = directions[:, view.across], directions[:, view.down]
     font = ImageFont.load_default(15)
@@ -224,7 +224,7 @@ def _letter_sides(
 
 
 def direction_letters(direction: NDArray[np.float64]) -> str:
-    """Patient letters of a direction in LPS, the strongest first, as PS3.3 C.7.6.1.1.1 has them."""
+    """Return the patient letters of a direction in LPS, the strongest first (PS3.3 C.7.6.1.1.1)."""
     cosines = direction / np.linalg.norm(direction)
     order = sorted(range(3), key=lambda axis: -abs(cosines[axis]))
     return "".join(

@@ -1,6 +1,6 @@
-"""Name the pipeline: one digest over everything that decides a result, apart from the input.
+"""Identify the pipeline by one digest over everything that decides a result, apart from the input.
 
-Nothing here imports PyTorch; the process that queues jobs needs the digest and no network.
+Nothing here imports PyTorch: the process that queues jobs needs the digest but no network.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def pipeline_digest(identities: Iterable[ModelIdentity], rules_digest: str = "")
     Parameters
     ----------
     identities
-        Of the models that are used, as their folders describe them.
+        Identities of the models in use, from their folders.
     rules_digest
-        Of the series rules, which name stacks; the default choice of stacks is part of the digest in any case.
+        Digest of the series rules, which name stacks; the default choice of stacks is always part of the result.
     """
     parts = {
         "models": {identity.role: identity.sha256 for identity in identities},

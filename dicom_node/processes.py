@@ -1,6 +1,6 @@
-"""The node as processes: starts them, restarts one that dies, and stops them all.
+"""Supervise the processes of the node: start them, restart one that dies, and stop them all.
 
-The processes meet in the store only, so any of them may die at any moment and be started again.
+The processes communicate through the store only, so any of them may die at any moment and be restarted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 SUPERVISOR_PID_VARIABLE = "DICOM_NODE_SUPERVISOR_PID"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 POLL_S = 0.2
-EXIT_REFUSED = 2  # what a part ends with when its settings, or what they name, cannot be used
+EXIT_REFUSED = 2  # exit code of a part whose settings, or what they name, cannot be used
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -32,7 +32,7 @@ class ProcessSpec:
     Attributes
     ----------
     is_needed
-        Whether the others are stopped too when this one refuses its very first start.
+        Whether the others are stopped as well if this one ends with `EXIT_REFUSED` at its very first start.
     """
 
     name: str
@@ -42,19 +42,19 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """How soon a process that died is started again; the wait doubles with every death in a row."""
+    """When to restart a process that died; the wait doubles with every death in a row."""
 
     backoff_s: float = 1.0
     max_backoff_s: float = 60.0
-    healthy_after_s: float = 60.0  # having run for so long, its next death counts as the first
+    healthy_after_s: float = 60.0  # after running for this long, the next death counts as the first
 
     def wait_s(self, n_deaths_in_a_row: int) -> float:
-        """Seconds between a death and the next start."""
+        """Return the seconds between a death and the next start."""
         return float(min(self.backoff_s * 2 ** min(n_deaths_in_a_row - 1, 32), self.max_backoff_s))
 
 
 class _Child:
-    """One process of the supervisor, dead or alive."""
+    """One supervised process, dead or alive."""
 
     def __init__(self, spec: ProcessSpec, env: Mapping[str, str], policy: RestartPolicy) -> None:
         self.spec = spec
@@ -67,12 +67,12 @@ class _Child:
         self._start_at = 0.0
 
     def keep_running(self) -> bool:
-        """Start the process when it is due, and notice when it died.
+        """Start the process if it is due, and detect its death.
 
         Returns
         -------
         bool
-            False when it is needed and refused its very first start.
+            False if it is needed and refused its very first start.
         """
         if self._popen is None:
             if time.monotonic() >= self._start_at:
@@ -101,7 +101,7 @@ class _Child:
             self._popen.terminate()
 
     def wait(self, until: float) -> None:
-        """Wait for the end of the process until a moment of the monotonic clock, then kill it."""
+        """Wait until a time of the monotonic clock for the process to end, then kill it."""
         if self._popen is None:
             return
         try:
@@ -112,7 +112,7 @@ class _Child:
             self._popen.wait()
 
     def _start(self) -> None:
-        # A session of its own: an interrupt typed at the terminal reaches the supervisor alone, which passes it on.
+        # A separate session: an interrupt typed at the terminal reaches only the supervisor, which passes it on.
         self._popen = subprocess.Popen(self.spec.argv, env=dict(self._env), start_new_session=True)  # noqa: S603
         self._started_at = time.monotonic()
         log.info("process started", extra={"child": self.spec.name, "pid": self._popen.pid})
@@ -125,13 +125,13 @@ def supervise(
     policy: RestartPolicy | None = None,
     stop_timeout_s: float = 30.0,
 ) -> int:
-    """Keep processes running until ``stopping`` is set; then stop them all, in bounded time.
+    """Keep processes running until ``stopping`` is set; then stop them all, within a limited time.
 
     Returns
     -------
     int
         Exit code: 0, or `EXIT_REFUSED` when a process that is needed refused its very first start, which no restart
-        would change. One that refuses later, or that is not needed, is restarted like any other: the rest goes on.
+        would change. One that refuses later, or is not needed, is restarted like any other.
     """
     env = {**os.environ, SUPERVISOR_PID_VARIABLE: str(os.getpid())}
     children = [_Child(spec, env, policy or RestartPolicy()) for spec in specs]
@@ -151,7 +151,7 @@ def supervise(
 
 
 def command_line(name: str, *arguments: str) -> tuple[str, ...]:
-    """Command that runs one part of the node with this Python."""
+    """Return the command that runs one part of the node with this Python."""
     return (sys.executable, "-m", "dicom_node.cli", name, *arguments)
 
 
@@ -166,7 +166,7 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 def end_with_supervisor() -> None:
-    """Have this process stopped when its supervisor dies, even of SIGKILL; nothing happens without a supervisor."""
+    """Let the kernel stop this process if its supervisor dies, even by SIGKILL; do nothing without a supervisor."""
     expected = os.environ.get(SUPERVISOR_PID_VARIABLE)
     if expected is None:
         return

@@ -1,7 +1,7 @@
-"""From files to results: volumes, masks, verdict, proved objects, report and overlay.
+"""Process a series from files to results: volumes, masks, verdict, verified objects, report and overlay.
 
-The one function behind the worker and the offline command. It knows no store and no network; what it is given decides
-what comes out, byte for byte, apart from ``timings_s`` in the report.
+Worker and offline command share this function. It uses neither store nor network; its arguments alone decide
+its results, byte for byte, apart from ``timings_s`` in the report.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OnStage = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProcessedVolume:
-    """All that is known of one volume; ``name`` is its folder in an offline run."""
+    """All results of one volume; ``name`` is its folder in an offline run."""
 
     name: str
     source: SourceVolume
@@ -59,20 +59,20 @@ def process_series(
     sources
         All instances of the generation.
     written_at
-        Date and time that the objects carry; the job's, so that a repeated job writes the same bytes.
+        Date and time in the objects: those of the job, so that a repeated job writes the same bytes.
     on_stage
-        Called with a word at each step.
+        Called with the name of each step.
     predecessors
-        Results of an earlier generation, which each object says that it replaces.
+        Results of an earlier generation, named in each object as replaced by it.
     stacks
-        Which stacks are run, where the series holds several.
+        Which stacks to process if the series has several.
 
     Raises
     ------
     inference.errors.InferenceError
-        The series is no volume, or a model cannot be run on it.
+        The series is not a volume, or a model cannot be run on it.
     sr_writer.errors.WriterError
-        The result cannot be written, or the written bytes do not say what was meant.
+        The result cannot be written, or the written bytes differ from what was intended.
     """
     started = perf_counter()
     _tell(on_stage, "reading")
@@ -108,9 +108,9 @@ def process_volume(
     on_stage: OnStage | None = None,
     predecessors: Sequence[Predecessor] = (),
 ) -> ProcessedVolume:
-    """Segment one volume that was read already, and write down what was found.
+    """Segment one volume that was read already, and encode its results.
 
-    A volume without source headers (NIfTI) gets no objects; ``written_at`` may be ``None`` only for it.
+    For a volume without source headers (NIfTI), no objects are written; only for it ``written_at`` may be ``None``.
     """
     segmentation = segment(source, models, on_stage=on_stage)
     started = perf_counter()
@@ -141,17 +141,17 @@ def process_volume(
 
 
 def volume_name(base: str, stack_number: int) -> str:
-    """Name of a volume's folder: the series', with ``-stack2`` and so on from the second stack."""
+    """Return the name of a volume's folder: the series', with ``-stack2`` and so on from the second stack."""
     return base if stack_number == 1 else f"{base}-stack{stack_number}"
 
 
 def nifti_stem(path: Path) -> str:
-    """File name without ``.nii``, ``.hdr``, ``.nii.gz`` and the like, in whatever case."""
+    """Return the file name without ``.nii``, ``.hdr``, ``.nii.gz`` and the like, ignoring case."""
     return re.sub(r"\.(nii|hdr)(\.gz|\.bz2)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def frames_of(source: SourceVolume) -> FrameGrid:
-    """The frames that results lie on: as the source has them, where the volume was made of leaning or uneven ones."""
+    """Return the frames of the results: the source's own if the volume was resampled from tilted or uneven ones."""
     geometry = source.volume.get_geometry()
     if source.frames is None:
         return FrameGrid.from_geometry(geometry)

@@ -1,6 +1,6 @@
-"""What was found in one volume, as numbers and words: ``report.json`` and the lines below the overlay.
+"""Findings in one volume as numbers and words: ``report.json`` and the lines below the overlay.
 
-Both segments are always named, also where one was looked for and not found. Everything but ``timings_s`` depends on
+Both segments are always named, even if one was not found. Everything except ``timings_s`` depends on
 the input and the models alone.
 """
 
@@ -185,13 +185,13 @@ def build_report(
 
 
 def mask_ml(mask: NDArray[np.bool_], source: SourceVolume) -> float:
-    """Volume of a mask on the source grid in mL, counting whole voxels, also those between slices far apart."""
+    """Return the volume of a mask on the source grid in mL; whole voxels count, including the gaps between slices."""
     voxel_mm3 = abs(float(np.linalg.det(source.volume.affine[:3, :3])))
     return round(np.count_nonzero(mask) * voxel_mm3 / 1000.0, ML_DIGITS)
 
 
 def caption(report: Mapping[str, Any]) -> tuple[str, str]:
-    """Two lines for below the overlay; never a word on safety, only on what was found."""
+    """Return two lines for the overlay, which say only what was found and nothing about safety."""
     verdict = SeriesVerdict(report["verdict"])
     area_ml = report["anonymized_ml"]
     area = f"anonymised area found: {area_ml:.1f} mL" if area_ml else "no anonymised area found"
@@ -202,5 +202,5 @@ def caption(report: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def encode_report(report: Mapping[str, Any]) -> bytes:
-    """The bytes of ``report.json``; the same report gives the same bytes."""
+    """Return the bytes of ``report.json``; the same report produces the same bytes."""
     return (json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
