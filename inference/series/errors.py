@@ -552,6 +552,9 @@ class NiftiTooLargeError(NiftiError):
 class NiftiTooFewSlicesError(TooFewSlicesError):
     """An axis with too few voxels to be a volume; facts: file name, number, minimum."""
 
+    def __init__(self, name: str, *facts: object) -> None:
+        SeriesError.__init__(self, name, *facts)  # a file has its name, not a UID
+
     def __str__(self) -> str:
         name, number, minimum = self.args
         return (

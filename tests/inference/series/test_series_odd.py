@@ -346,7 +346,7 @@ def test_a_thumbnail_without_a_place_is_left_out() -> None:
 def test_a_slice_without_a_place_is_a_hole_and_is_refused() -> None:
     series = list(mr_series(12, orientation=AXIAL))
     series[4] = without_place(series[4])
-    with pytest.raises(GeometryMissingError, match="ImagePositionPatient"):
+    with pytest.raises(GeometryMissingError, match=r"Image(Position|Orientation)Patient"):
         read(series)
 
 
