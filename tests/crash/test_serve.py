@@ -100,7 +100,7 @@ def store_of(node: RunningNode) -> Store:
 
 
 def test_a_series_goes_in_and_its_seg_comes_out(running: Surroundings, tmp_path: Path) -> None:
-    series = ct_series(n_slices=8, rows=24, columns=20, seed="serve-once")
+    series = ct_series(n_slices=12, rows=24, columns=20, seed="serve-once")
     send(running.node, series, tmp_path)
     (path,) = wait_for("the SEG", lambda: segs_of(series, running.archive), timeout_s=60)
     seg = dcmread(path)
@@ -127,7 +127,7 @@ def test_a_part_that_is_killed_comes_back_and_the_node_goes_on(
     }
     wait_for("DIMSE", lambda: run_tool("echoscu", "-aec", node.ae_title, node.host, node.port).returncode == 0)
     wait_for("HTTP", lambda: _is_ready(node))
-    series = ct_series(n_slices=8, rows=24, columns=20, seed=f"serve-{part}")
+    series = ct_series(n_slices=12, rows=24, columns=20, seed=f"serve-{part}")
     send(node, series, tmp_path)
     wait_for("the SEG", lambda: segs_of(series, running.archive), timeout_s=60)
     with store_of(node) as store:
