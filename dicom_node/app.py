@@ -213,6 +213,14 @@ def run_schedule(settings: Settings) -> int:
 
 def run_work(settings: Settings) -> int:
     """Run the models on complete series until SIGTERM or SIGINT."""
+    stopping = threading.Event()
+    with _running_part("work", settings, stopping) as part:
+        _work(settings, part, stopping)
+    return 0
+
+
+def _work(settings: Settings, part: Part, stopping: threading.Event) -> None:
+    """Load the models and work; importing PyTorch takes seconds, in which the part is known to start."""
     from inference.threads import let_threads_sleep
 
     let_threads_sleep()  # before torch is imported
@@ -224,34 +232,31 @@ def run_work(settings: Settings) -> int:
     from dicom_node.processing import process_series
     from inference.segment import load_models
 
-    stopping = threading.Event()
-    with _running_part("work", settings, stopping) as part:
-        rules = read_rules(settings)
-        if settings.work.threads is not None:
-            torch.set_num_threads(settings.work.threads)
-        models = load_models(*read_models(settings), device=settings.work.device)
-        digest = pipeline_digest(models.identities, rules.digest)
-        with awaited_store(settings, stopping, part) as store:
-            if store is None:
-                return 0
-            worker = Worker(
-                store,
-                partial(process_series, models=models),
-                WorkerSettings(
-                    owner=_owner(),
-                    study_rules=rules.study,
-                    pipeline_digest=digest,
-                    retry=RetryPolicy(settings.work.max_attempts, settings.work.backoff_s),
-                    lease_s=settings.work.lease_s,
-                ),
-                clock=utc_now,
-            )
-            _leave_in_time(stopping, worker.give_back, part.end)
-            part.ready(pipeline_digest=digest)
-            log.info("ready", extra={"pipeline_digest": digest})
-            worker.run(stopping)
-            log.info("stopping")
-    return 0
+    rules = read_rules(settings)
+    if settings.work.threads is not None:
+        torch.set_num_threads(settings.work.threads)
+    models = load_models(*read_models(settings), device=settings.work.device)
+    digest = pipeline_digest(models.identities, rules.digest)
+    with awaited_store(settings, stopping, part) as store:
+        if store is None:
+            return
+        worker = Worker(
+            store,
+            partial(process_series, models=models),
+            WorkerSettings(
+                owner=_owner(),
+                study_rules=rules.study,
+                pipeline_digest=digest,
+                retry=RetryPolicy(settings.work.max_attempts, settings.work.backoff_s),
+                lease_s=settings.work.lease_s,
+            ),
+            clock=utc_now,
+        )
+        _leave_in_time(stopping, worker.give_back, part.end)
+        part.ready(pipeline_digest=digest)
+        log.info("ready", extra={"pipeline_digest": digest})
+        worker.run(stopping)
+        log.info("stopping")
 
 
 def _leave_in_time(stopping: threading.Event, *last_steps: Callable[[], object]) -> None:
