@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +19,7 @@ from inference.series.files import find_inputs
 from inference.series.formats import FileKind, recognise
 from tests.factories import ct_series
 
+gz = partial(gzip.compress, mtime=0)  # the time would be in the name of the test, another one in each process
 DICOM = ct_series(1)[0].part10
 ZSTANDARD = b"\x28\xb5\x2f\xfd" + bytes(600)
 
@@ -28,9 +30,9 @@ def nifti_bytes(image_class: type = nib.Nifti1Image) -> bytes:
 
 def tar_bytes(mode: str) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+    with tarfile.open(fileobj=buffer, mode=mode.replace(":gz", "")) as tar:
         tar.addfile(tarfile.TarInfo("study/IM1"), io.BytesIO())
-    return buffer.getvalue()
+    return gz(buffer.getvalue()) if mode.endswith(":gz") else buffer.getvalue()
 
 
 @pytest.mark.parametrize("image_class", [nib.Nifti1Image, nib.Nifti2Image])
@@ -38,12 +40,12 @@ def tar_bytes(mode: str) -> bytes:
     ("name", "packed"),
     [
         ("a.nii.gz", lambda data: data),
-        ("a.nii", gzip.compress),
+        ("a.nii", gz),
         ("a.nii", bz2.compress),
-        ("a.nii.gz", lambda data: gzip.compress(gzip.compress(data))),
+        ("a.nii.gz", lambda data: gz(gz(data))),
         ("a.nii.gz", bz2.compress),
         ("a", lambda data: data),
-        ("a.1", gzip.compress),
+        ("a.1", gz),
         ("T1.img", lambda data: data),
     ],
 )
@@ -66,7 +68,7 @@ def test_a_dicom_object_called_nifti_is_a_dicom_object(tmp_path: Path) -> None:
     assert (len(inputs.series[0].sources), inputs.nifti) == (3, ())
 
 
-@pytest.mark.parametrize("data", [gzip.compress(b"t\tx\n1\t2\n"), b"", b"hello", b"\x1f\x8b\x08broken", b"BZh9broken"])
+@pytest.mark.parametrize("data", [gz(b"t\tx\n1\t2\n"), b"", b"hello", b"\x1f\x8b\x08broken", b"BZh9broken"])
 def test_what_is_nothing_known_is_left_to_the_dicom_reader(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "events.tsv.gz").write_bytes(data)
     assert recognise(tmp_path / "events.tsv.gz").kind is FileKind.DICOM
@@ -80,14 +82,14 @@ def test_what_is_nothing_known_is_left_to_the_dicom_reader(tmp_path: Path, data:
         ("s.tgz", tar_bytes("w:bz2"), "archive", "tar -xf $/s.tgz"),
         ("s.7z", b"7z\xbc\xaf\x27\x1c" + bytes(600), "archive", "unpack it and give the folder: 7z x $/s.7z"),
         ("s.rar", b"Rar!\x1a\x07\x01" + bytes(600), "archive", "unrar x $/s.rar"),
-        ("I.dcm.gz", gzip.compress(DICOM), "compressed", "with gzip; unpack it: gzip -dc $/I.dcm.gz > $/I.dcm"),
+        ("I.dcm.gz", gz(DICOM), "compressed", "with gzip; unpack it: gzip -dc $/I.dcm.gz > $/I.dcm"),
         ("I.bz2", bz2.compress(DICOM), "compressed", "bzip2 -dc $/I.bz2 > $/I"),
         ("I", bz2.compress(DICOM), "compressed", "bzip2 -dc $/I > $/I.unpacked"),
         ("a.nii.xz", lzma.compress(nifti_bytes()), "compressed", "with xz; unpack it: xz -dc $/a.nii.xz > $/a.nii"),
         ("a.nii.zst", ZSTANDARD, "compressed", "Zstandard; unpack it: zstd -dc $/a.nii.zst > $/a.nii"),
         ("a.nii.gz", ZSTANDARD, "compressed", "Zstandard; unpack it: zstd -dc $/a.nii.gz > $/a.nii"),
         ("my head.nii.zst", ZSTANDARD, "compressed", "zstd -dc '$/my head.nii.zst' > '$/my head.nii'"),
-        ("orig.mgz", gzip.compress(b"\0\0\0\1" + bytes(600)), "other-format", "nib-convert $/orig.mgz $/orig.nii.gz"),
+        ("orig.mgz", gz(b"\0\0\0\1" + bytes(600)), "other-format", "nib-convert $/orig.mgz $/orig.nii.gz"),
         ("a.nrrd", b"NRRD0004\n# Complete", "other-format", "SimpleITK: WriteImage(ReadImage(...), '$/a.nii.gz')"),
         ("a.mha", b"ObjectType = Image\nNDims = 3", "other-format", "a MetaImage"),
         ("a.mnc", b"\x89HDF\r\n\x1a\n" + bytes(600), "other-format", "mnc2nii $/a.mnc $/a.nii"),
