@@ -84,13 +84,15 @@ def list_conflicts(config: ConfigOption = None, limit: LimitOption = 50, as_json
         )
         return
     write_table(
-        ("RECEIVED", "INSTANCE", "FROM", "REASON", "LATER", "FIRST"),
+        ("ID", "RECEIVED", "INSTANCE", "FROM", "REASON", "SETTLED", "LATER", "FIRST"),
         [
             (
+                row.id,
                 row.received_at,
                 row.sop_instance_uid,
                 row.calling_ae_title,
                 row.reason,
+                row.settled_at,
                 second,
                 one,
             )
@@ -98,6 +100,31 @@ def list_conflicts(config: ConfigOption = None, limit: LimitOption = 50, as_json
         ],
         when_empty="no conflicts",
     )
+
+
+@series_app.command("settle")
+def settle_conflicts(
+    conflict_ids: Annotated[list[int], typer.Argument(metavar="ID", help="As `series conflicts` lists them.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the audit trail keeps it.")],
+    name: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; the audit trail keeps it.")],
+    config: ConfigOption = None,
+) -> None:
+    """Settle conflicts: the content that came first stays the instance, and the other one no longer counts as doubt.
+
+    Both contents stay on disk. The study is judged again within half a minute.
+
+    \b
+    Example:
+      dicom-node series settle 3 --reason "corrected name" --by "A. Example" -c config/node.yaml
+    """
+    if not reason.strip() or not name.strip():
+        raise typer.BadParameter("must not be empty", param_hint="--reason and --by")
+    with open_existing_store(read_settings(config)) as store:
+        for conflict_id in conflict_ids:
+            is_new = store.conflicts.settle(
+                conflict_id, reason=reason.strip(), decided_by=name.strip(), now=datetime.now(UTC)
+            )
+            typer.echo(f"conflict {conflict_id}: " + ("the first content stays" if is_new else "settled before"))
 
 
 @series_app.command("complete")

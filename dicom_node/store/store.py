@@ -28,6 +28,7 @@ from dicom_node.store.schema import conflicts, instances
 from dicom_node.store.sqlite import sqlite_url
 from dicom_node.store.work.audit import Audit
 from dicom_node.store.work.closing import SeriesClosing
+from dicom_node.store.work.conflicts import Conflicts
 from dicom_node.store.work.decisions import Decisions
 from dicom_node.store.work.deliveries import Deliveries
 from dicom_node.store.work.jobs import Jobs
@@ -61,6 +62,7 @@ class Store:
         self.deliveries = Deliveries(database)
         self.studies = Studies(database)
         self.decisions = Decisions(database)
+        self.conflicts = Conflicts(database)
         self.times = WorkTimes(database)
         self.audit = Audit(database)
         self.search = Search(database)

@@ -70,14 +70,17 @@ def test_conflicts_are_listed_with_the_files_of_both_contents(
 
     header, line = run("series", "conflicts", "-c", config).stdout.splitlines()
 
-    assert header.split() == ["RECEIVED", "INSTANCE", "FROM", "REASON", "LATER", "FIRST"]
+    assert header.split() == ["ID", "RECEIVED", "INSTANCE", "FROM", "REASON", "SETTLED", "LATER", "FIRST"]
     later, first = (dcmread(path) for path in line.split()[-2:])
-    assert line.split()[-5:-2] == [corrected.dataset().SOPInstanceUID, "CT1", "other-bytes"]
+    assert line.split()[-6:-2] == [corrected.dataset().SOPInstanceUID, "CT1", "other-bytes", "-"]
     assert later == corrected.dataset()
     assert first == receiving[0].dataset()
     (listed,) = json.loads(run("series", "conflicts", "--json", "-c", config).stdout)
     assert Path(listed["later"]).is_file()
     assert Path(listed["first"]).is_file()
+    settled = run("series", "settle", listed["id"], "--reason", "corrected name", "--by", "Ann", "-c", config)
+    assert settled.stdout == f"conflict {listed['id']}: the first content stays\n"
+    assert run("series", "settle", "99", "--reason", "why", "--by", "Ann", "-c", config).exit_code == 2
 
 
 def test_a_series_that_waits_says_for_what(run: Run, config: Path, receiving: SyntheticSeries) -> None:

@@ -159,6 +159,20 @@ def test_other_content_under_the_same_uid_reopens_a_cleared_study_and_keeps_it_i
     assert (standing(store).state, standing(store).reason) == (GateState.REVIEW, "1 of 1 series conflict")
 
 
+def test_a_conflict_that_a_person_settled_is_no_doubt_any_more(store: Store) -> None:
+    found(store, "defaced")
+    keep(store, instance(1, series="1.2.3.4", StudyDescription="other content"))
+    (conflict,) = store.series.conflicts()
+    assert store.conflicts.settle(conflict.id, reason="corrected", decided_by="Ann", now=at(30))
+    assert not store.conflicts.settle(conflict.id, reason="again", decided_by="Ben", now=at(31))
+    assert (store.series.n_conflicts(), standing(store).state) == (0, GateState.OPEN)
+    store.studies.decide(STUDY, study_decision(RULES, DIGEST), at(32))
+    assert standing(store).state is GateState.CLEARED
+    assert [(row.actor, row.action) for row in store.audit.list()] == [("Ann", "conflict-settled")]
+    with pytest.raises(NotFoundError, match="conflict 99"):
+        store.conflicts.settle(99, reason="why", decided_by="Ann", now=at(33))
+
+
 def test_the_same_content_again_changes_nothing(store: Store) -> None:
     found(store, "defaced")
     before = store.studies.get(STUDY)

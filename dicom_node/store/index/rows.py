@@ -52,6 +52,7 @@ class ConflictRow:
     calling_ae_title: str
     association_id: str
     received_at: datetime
+    settled_at: datetime | None  # a person kept the first content
 
 
 @dataclass(frozen=True, slots=True)

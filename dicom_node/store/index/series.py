@@ -203,9 +203,10 @@ class SeriesIndex:
             return tuple(ConflictRow(**row._asdict()) for row in connection.execute(statement))
 
     def n_conflicts(self) -> int:
-        """Return the number of conflicts."""
+        """Return the number of conflicts that nobody has settled."""
+        unsettled = sa.select(sa.func.count()).select_from(conflicts).where(conflicts.c.settled_at.is_(None))
         with self._database.read() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(conflicts)).scalar_one()
+            return connection.execute(unsettled).scalar_one()
 
 
 def find_instances(
