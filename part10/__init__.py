@@ -1,5 +1,5 @@
-"""DICOM Part 10 files from anybody (PS3.10 7, PS3.5 7), read within bounds of memory, time and depth.
+"""Read DICOM Part 10 files from untrusted sources (PS3.10 7, PS3.5 7) with bounded memory, time and depth.
 
-Every room that opens received bytes goes through here, so that damaged and hostile bytes meet one guard. This package
-knows no other package of the project. It raises `part10.errors`, which each room translates into its own.
+All packages open received bytes through this one, so that damaged and hostile bytes are handled in one place. It
+imports no other package of the project. It raises `part10.errors`, which each package translates into its own errors.
 """

@@ -1,4 +1,4 @@
-"""What pydicom raises on damaged or hostile bytes, when it reads them or when a value is first used."""
+"""Exceptions that pydicom raises on damaged or hostile bytes, when it reads them or when a value is first used."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ PYDICOM_ERRORS: Final = (
     InvalidDicomError,
     LookupError,
     OSError,  # "No tag to read"; see `is_about_the_disk`
-    RuntimeError,  # with RecursionError and NotImplementedError
+    RuntimeError,  # includes RecursionError and NotImplementedError
     TypeError,
-    ValueError,  # with UnicodeError and the errors of this package
+    ValueError,  # includes UnicodeError and the errors of this package
     struct.error,
     zlib.error,
 )
-"""They have no base in common. ``MemoryError`` is not among them: the machine was short, and the bytes may be sound."""
+"""They have no common base. ``MemoryError`` is not included: it concerns the machine, and the bytes may be valid."""
 
 
 def is_about_the_disk(error: BaseException) -> bool:
-    """Whether the operating system reported the error; what pydicom raises as ``OSError`` has no number."""
+    """Whether the operating system raised the error; an ``OSError`` raised by pydicom has no ``errno``."""
     return isinstance(error, OSError) and error.errno is not None

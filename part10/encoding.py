@@ -1,7 +1,7 @@
-"""How the bytes of a dataset are really encoded, whatever its transfer syntax says (PS3.5 7.1, 10, annex A).
+"""Detect the actual encoding of a dataset, regardless of its transfer syntax (PS3.5 7.1, 10, annex A).
 
-Some senders negotiate one transfer syntax and send another: implicit VR in an explicit context, a dataset that was not
-compressed after all. Only the beginning of the dataset is looked at.
+Some senders negotiate one transfer syntax and send another: implicit VR in a context with explicit VR, or a dataset
+that was not compressed. Only the beginning of the dataset is examined.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from part10.inflate import inflate
 from part10.walk import LONG_VRS, SHORT_VRS, UNDEFINED_LENGTH, Walker
 
 _VRS: Final = LONG_VRS | SHORT_VRS
-_MAX_FIRST_GROUP: Final = 0x00FF  # datasets begin with group 0008, or soon after it
+_MAX_FIRST_GROUP: Final = 0x00FF  # the first group of a dataset is 0008 or a little higher
 _MAX_FIRST_LENGTH: Final = 0xFFFF  # of the first element, which is a group length, a character set or a UID
 _INFLATED_BYTES: Final = 64
 _PIXEL_DATA: Final = 0x7FE00010
@@ -37,7 +37,7 @@ _NATIVE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What a reader has to know of a transfer syntax before it can read elements."""
+    """The properties of a transfer syntax that are needed to read elements."""
 
     is_implicit_vr: bool
     is_little_endian: bool
@@ -53,16 +53,16 @@ _DECLARED: Final = {
 
 
 class OtherEncodingError(Part10Error):
-    """The dataset is not in its transfer syntax, and no other one describes it."""
+    """The dataset does not have the encoding of its transfer syntax, nor that of another one."""
 
 
 def declared_encoding(transfer_syntax_uid: str) -> Encoding:
-    """The encoding that the standard gives a transfer syntax; for private ones it does not say, so it is a guess."""
+    """Return the encoding that the standard defines for a transfer syntax; for a private one this is a guess."""
     return _DECLARED.get(transfer_syntax_uid, EXPLICIT_LITTLE_ENDIAN)
 
 
 def find_encoding(head: bytes) -> Encoding | None:
-    """How a dataset that begins with ``head`` is encoded; None where the bytes do not look like a dataset."""
+    """Return the encoding of a dataset that begins with ``head``; None if the bytes do not look like a dataset."""
     found = _find_plain(head)
     if found is not None:
         return found
@@ -76,27 +76,27 @@ def find_encoding(head: bytes) -> Encoding | None:
 
 
 def true_transfer_syntax(head: bytes, transfer_syntax_uid: str) -> tuple[str, Encoding]:
-    """Transfer syntax that describes a dataset, and its encoding.
+    """Return the transfer syntax that describes a dataset, and its encoding.
 
     Parameters
     ----------
     head
-        The beginning of the dataset; pixel data are only looked at where they begin within it.
+        The beginning of the dataset; pixel data are examined only if they begin within it.
     transfer_syntax_uid
-        What was negotiated, or stands in the file meta information.
+        As negotiated or as in the file meta information.
 
     Returns
     -------
     str
-        ``transfer_syntax_uid`` where the bytes agree with it, or do not look like any encoding, or where it is private
-        or unknown. Otherwise the uncompressed transfer syntax in which the bytes can be read.
+        ``transfer_syntax_uid`` if the bytes agree with it or do not look like any encoding, or if it is private or
+        unknown. Otherwise the uncompressed transfer syntax in which the bytes can be read.
     Encoding
-        Of the elements, as found.
+        Encoding of the elements, as found.
 
     Raises
     ------
     OtherEncodingError
-        Pixel data are compressed though the transfer syntax is not, or elements are encoded as in no transfer syntax.
+        Pixel data are compressed though the transfer syntax is not, or no transfer syntax has the elements' encoding.
     """
     declared = declared_encoding(transfer_syntax_uid)
     found = declared if _begins_as(head, declared) else find_encoding(head)
@@ -118,7 +118,7 @@ def true_transfer_syntax(head: bytes, transfer_syntax_uid: str) -> tuple[str, En
 
 
 def _native(found: Encoding, declared: UID) -> str:
-    """Uncompressed transfer syntax of an encoding."""
+    """Return the uncompressed transfer syntax of an encoding."""
     if found.is_deflated:
         return str(DeflatedExplicitVRLittleEndian)
     uid = _NATIVE.get((found.is_implicit_vr, found.is_little_endian))
@@ -132,7 +132,7 @@ def _begins_as(head: bytes, encoding: Encoding) -> bool:
 
 
 def _find_plain(head: bytes) -> Encoding | None:
-    """Encoding of the first element; of the two byte orders the one in which its group is a small number."""
+    """Return the encoding of the first element; its byte order is the one in which its group is a small number."""
     if len(head) < 8:
         return None
     little, big = struct.unpack_from("<H", head)[0], struct.unpack_from(">H", head)[0]
@@ -148,7 +148,7 @@ def _find_plain(head: bytes) -> Encoding | None:
 
 
 def _is_encapsulated(head: bytes, encoding: Encoding, *, expected: bool) -> bool | None:
-    """Whether the pixel data have an undefined length, and so are compressed; None where they are not in ``head``."""
+    """Whether the pixel data have an undefined length, so are compressed; None if they do not begin in ``head``."""
     mark = _PIXEL_DATA_BYTES[encoding.is_little_endian]
     at = head.find(mark)
     if at < 0:
@@ -157,7 +157,7 @@ def _is_encapsulated(head: bytes, encoding: Encoding, *, expected: bool) -> bool
         at = head.find(mark, at + 1)
     if at < 0:
         return expected
-    # An icon has pixel data too, and any value can look like some: only walking there can tell.
+    # An icon has pixel data too, and other values can contain the same bytes: walk through the elements to be certain.
     walker = Walker(head, "<" if encoding.is_little_endian else ">", is_lenient=True)
     position = 0
     try:

@@ -18,7 +18,7 @@ _GROUP_LENGTH_HEAD: Final = b"\x02\x00\x00\x00UL\x04\x00"
 
 
 def file_meta(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """Encode preamble and file meta information, in explicit VR little endian; same arguments, same bytes."""
+    """Return preamble and file meta information in explicit VR little endian; same arguments, same bytes."""
     elements = b"".join(
         (
             struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01",
@@ -33,7 +33,7 @@ def file_meta(*, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid:
 
 
 def dataset_offset(start: bytes) -> int:
-    """Find where the dataset begins, from the first `START_BYTES` of a file.
+    """Return the offset of the dataset in a file whose first `START_BYTES` are given.
 
     Raises
     ------
@@ -49,12 +49,12 @@ def dataset_offset(start: bytes) -> int:
 
 
 def has_prefix(start: bytes) -> bool:
-    """Whether the bytes begin with a preamble, whatever is in it, and ``DICM``."""
+    """Whether the bytes begin with a preamble of any content and ``DICM``."""
     return start[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM"
 
 
 def _text(element: int, vr: bytes, text: str, padding: bytes) -> bytes:
-    value = text.encode("ascii", "replace")  # a text beyond ASCII is no UID, and refused before it is kept
+    value = text.encode("ascii", "replace")  # non-ASCII text is not a UID and is refused before it is stored
     if len(value) % 2:
         value += padding
     return struct.pack("<HH2sH", 0x0002, element, vr, len(value)) + value

@@ -1,8 +1,8 @@
-"""The elements of a Part 10 file, unread, and where its pixel data begin: one pass over the bytes, without recursion.
+"""Find the raw elements of a Part 10 file and the position of its pixel data, in one pass and without recursion.
 
-Reading a header through pydicom takes several times as long as reading its pixels, and it unfolds every sequence on
-the way. Here sequences are only walked through, so that their depth and number are known before anything unfolds them.
-A file that is not as the standard describes it returns None: pydicom, which knows more ways to be wrong, decides.
+Reading a header with pydicom takes several times as long as reading the pixels, because it parses every sequence. Here
+sequences are only walked through, so that their depth and size are known before they are parsed. For a file that
+deviates from the standard the result is None, and the caller uses pydicom, which tolerates more deviations.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Elements = dict[BaseTag, DataElement | RawDataElement]  # pydicom's type; here a
 
 
 class Header(NamedTuple):
-    """What comes before the pixel data."""
+    """File meta information and dataset up to the pixel data."""
 
     meta: Elements
     elements: Elements
@@ -44,17 +44,26 @@ class Header(NamedTuple):
 
 
 def read_header(file: BinaryIO, head: bytes, n_bytes: int) -> Header | None:
-    """Scan a file of ``n_bytes`` whose first bytes are ``head``, reading on from there as far as needed.
+    """Scan the header of a file, reading as much of it as needed.
+
+    Parameters
+    ----------
+    file
+        Positioned after ``head``.
+    head
+        The first bytes of the file.
+    n_bytes
+        Size of the file.
 
     Returns
     -------
     Header or None
-        None where the file is not an orderly, undeflated Part 10 file.
+        None if the file deviates from the standard or is deflated.
 
     Raises
     ------
     TooManyElementsError, TooDeepError
-        More elements or a deeper nesting than any real header has.
+        The header has more elements or levels than `part10.limits` allow.
     """
     data = head
     while True:
@@ -64,7 +73,7 @@ def read_header(file: BinaryIO, head: bytes, n_bytes: int) -> Header | None:
             if len(data) >= n_bytes:
                 return None
             more = file.read(min(n_bytes, GROWTH * len(data)) - len(data))
-            if not more:  # shorter than its own size said
+            if not more:  # the file is shorter than ``n_bytes``
                 return None
             data += more
         except (NotADatasetError, NotPart10Error):
@@ -72,7 +81,7 @@ def read_header(file: BinaryIO, head: bytes, n_bytes: int) -> Header | None:
 
 
 def is_bulk(tag: int, n_bytes: int) -> bool:
-    """Whether an element is pixels, an overlay, padding or a bulky private value, which headers do without."""
+    """Whether an element is left out of headers: pixel data, overlay data, padding or a large private value."""
     group = tag >> 16
     if group in (_PIXEL_GROUP, _TRAILING_PADDING_GROUP) or (group & 0xFF00 == 0x6000 and tag & 0xFFFF == 0x3000):
         return True
@@ -81,14 +90,14 @@ def is_bulk(tag: int, n_bytes: int) -> bool:
 
 @dataclass(slots=True)
 class _Scan:
-    """One attempt on the bytes at hand."""
+    """One attempt to scan the bytes read so far."""
 
     data: bytes
     n_bytes: int  # of the whole file
     walker: Walker = field(init=False)
 
     def header(self) -> Header:
-        """Meta information, then the dataset up to the pixel data."""
+        """Return the file meta information and the dataset up to the pixel data."""
         if len(self.data) < START_BYTES:
             raise CutShortError
         end = dataset_offset(self.data)
@@ -107,7 +116,7 @@ class _Scan:
     def elements(
         self, at: int, end: int, *, before: int, is_implicit_vr: bool
     ) -> tuple[Elements, int, PixelDataLocation | None]:
-        """Elements with tags that ascend from ``before``, up to ``end`` or the pixel data, and where they stopped."""
+        """Return elements with ascending tags above ``before``, up to ``end`` or the pixel data, and where they end."""
         data, walker, item_bytes = self.data, self.walker, ITEM_BYTES[self.walker.order]
         is_little_endian = walker.order == "<"
         found: Elements = {}
@@ -146,7 +155,7 @@ class _Scan:
         return found, at, None
 
     def look_into(self, begin: int, end: int) -> None:
-        """Walk through a value that may be a sequence; where it is none, it is just bytes."""
+        """Walk through a value that may be a sequence, to count its elements; ignore it if it is not one."""
         try:
             self.walker.sequence_end(begin, end, is_implicit_vr=True)
         except NotADatasetError:
@@ -154,7 +163,7 @@ class _Scan:
 
 
 def _transfer_syntax_uid(meta: Elements) -> str:
-    """A transfer syntax of which the encoding is known."""
+    """Return the transfer syntax; raise `NotADatasetError` if its encoding is unknown or deflated."""
     element = meta.get(BaseTag(0x00020010))
     uid = UID((element.value or b"").rstrip(b"\0 ").decode("ascii", "replace") if element is not None else "")
     if not uid.is_transfer_syntax or uid.is_private or uid == DeflatedExplicitVRLittleEndian:

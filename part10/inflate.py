@@ -1,6 +1,6 @@
-"""Deflated datasets (PS3.5 A.5), inflated only as far as they are read, and never beyond a bound.
+"""Inflate deflated datasets (PS3.5 A.5) only as far as they are read, and never beyond a bound.
 
-Three megabytes can inflate to three gigabytes. pydicom inflates without a bound, so no room hands it deflated bytes.
+Three megabytes can inflate to three gigabytes. pydicom inflates without a bound, so it never gets deflated bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TRANSFER_SYNTAX_UID: Final = 0x00020010
 
 
 def is_deflated(head: bytes) -> bool:
-    """Whether the file meta information, as far as it lies in ``head``, names the deflated transfer syntax."""
+    """Whether the file meta information in ``head`` names the deflated transfer syntax."""
     try:
         meta = head[START_BYTES : dataset_offset(head)]
         found = select_elements(meta, {_TRANSFER_SYNTAX_UID}, 0x0002FFFF, is_implicit_vr=False, is_little_endian=True)
@@ -32,12 +32,12 @@ def is_deflated(head: bytes) -> bool:
 
 
 def inflate(deflated: bytes, *, max_bytes: int) -> bytes:
-    """Inflate the beginning of a dataset, up to ``max_bytes``; the rest is left alone.
+    """Inflate the first ``max_bytes`` of a dataset and ignore the rest.
 
     Raises
     ------
     NotADatasetError
-        These are no deflated bytes.
+        The bytes are not deflated.
     """
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, max_bytes)
@@ -46,19 +46,19 @@ def inflate(deflated: bytes, *, max_bytes: int) -> bytes:
 
 
 class InflatedFile:
-    """A deflated Part 10 file as one in explicit VR little endian; what was inflated is held in memory.
+    """Present a deflated Part 10 file as a file in explicit VR little endian; inflated bytes are kept in memory.
 
-    The file meta information says explicit VR little endian, padded to the length that it had. A stream that breaks off
-    ends there, as a file that was cut short does.
+    The file meta information names explicit VR little endian, padded to its former length. A truncated stream ends like
+    a truncated file.
 
     Parameters
     ----------
     file
-        The deflated file, standing after ``start``.
+        The deflated file, positioned after ``start``.
     start
-        What was already read from its beginning.
+        Bytes already read from its beginning.
     max_bytes
-        The longest dataset that is inflated; reading on raises `InflatesTooLargeError`.
+        Size of the longest dataset that is inflated; reading further raises `InflatesTooLargeError`.
 
     Raises
     ------
@@ -81,9 +81,9 @@ class InflatedFile:
         self._held.seek(0)
 
     def read(self, n_bytes: int | None = -1) -> bytes:
-        """Read up to ``n_bytes``; all that is left where it is negative or None.
+        """Read up to ``n_bytes``, or everything left if it is negative or None.
 
-        A length beyond the bound is refused before anything is inflated for it.
+        A length above the bound raises `InflatesTooLargeError` before anything is inflated.
         """
         if n_bytes is not None and n_bytes > self._max_bytes:
             raise self._too_large()
@@ -91,22 +91,22 @@ class InflatedFile:
         return self._held.read(n_bytes)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; relative to the end only after inflating all."""
+        """Set the position; relative to the end, the whole file is inflated first."""
         if whence == io.SEEK_END:
             self._inflate_up_to(None)
         return self._held.seek(offset, whence)
 
     def tell(self) -> int:
-        """Where it stands."""
+        """Return the position."""
         return self._held.tell()
 
     def getvalue(self) -> bytes:
-        """The whole file, without copying it."""
+        """Return the content of the whole file."""
         self._inflate_up_to(None)
         return self._held.getvalue()
 
     def _inflate_up_to(self, end: int | None) -> None:
-        """Inflate until ``end`` is held, or the dataset ends."""
+        """Inflate up to position ``end``, or to the end of the dataset."""
         if end is not None and end <= self._n_held:
             return
         position = self._held.seek(0, io.SEEK_CUR)
@@ -123,7 +123,7 @@ class InflatedFile:
         return InflatesTooLargeError(f"inflates to more than {self._max_bytes} bytes")
 
     def _next_piece(self) -> bytes:
-        """Some more inflated bytes; empty at the end."""
+        """Return some more inflated bytes; empty at the end."""
         try:
             while not self._inflater.eof and (deflated := self._pending or self._file.read(CHUNK_BYTES)):
                 piece = self._inflater.decompress(deflated, CHUNK_BYTES)
@@ -136,7 +136,7 @@ class InflatedFile:
 
 
 class _Undeflated:
-    """A file that pydicom may read, but never all at once: that it would do only to inflate it."""
+    """A file for pydicom that refuses to be read all at once, which pydicom does only to inflate it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -146,7 +146,7 @@ class _Undeflated:
     def read(self, n_bytes: int | None = -1) -> bytes:
         if n_bytes is None or n_bytes < 0:
             raise NotADatasetError("deflated, which its file meta information does not say in order")
-        if n_bytes > CHUNK_BYTES:  # an element may claim any length, and a buffer of it is allocated first
+        if n_bytes > CHUNK_BYTES:  # an element may claim any length, and a buffer of that size would be allocated first
             n_bytes = min(n_bytes, self._n_left())
         return self._file.read(n_bytes)
 
@@ -158,14 +158,14 @@ class _Undeflated:
 
 
 def bounded_for_pydicom(file: BinaryIO, *, max_inflated_bytes: int) -> BinaryIO:
-    """Return a file for ``dcmread`` or ``read_partial`` that cannot make them hold more than there is, or the bound.
+    """Return a file for ``dcmread`` or ``read_partial`` whose memory use is bounded by its size and the given limit.
 
     Parameters
     ----------
     file
-        A seekable file, standing at its beginning. Where it is not deflated, the returned file moves it.
+        A seekable file, positioned at its beginning. If it is not deflated, the returned file shares its position.
     max_inflated_bytes
-        The longest dataset that a deflated file may inflate to; `InflatesTooLargeError` beyond.
+        Size of the longest dataset that a deflated file may inflate to; reading further raises `InflatesTooLargeError`.
     """
     head = file.read(START_BYTES)
     with contextlib.suppress(Part10Error):

@@ -1,4 +1,4 @@
-"""Where the pixel data of a file are (PS3.3 C.7.6.3, PS3.5 A.4)."""
+"""Locate the pixel data of a file (PS3.3 C.7.6.3, PS3.5 A.4)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _HEAD_BYTES: Final = 12
 
 
 class PixelDataLocation(NamedTuple):
-    """Where the value of the pixel data element begins; ``n_bytes`` is None where the length is undefined."""
+    """Position of the value of the pixel data element; ``n_bytes`` is None if the length is undefined."""
 
     tag: int
     vr: str
     offset: int  # in the file
-    n_bytes: int | None  # as announced, maybe more than there is
+    n_bytes: int | None  # as declared, possibly more than there are
 
 
 def pixel_data_location(tag: int, vr: bytes, offset: int, n_bytes: int) -> PixelDataLocation:
-    """Describe a pixel data element by its head."""
+    """Return the location that follows from the tag, VR, value offset and length of a pixel data element."""
     name = vr.decode("ascii", "replace") or _VRS.get(tag, "OW")
     return PixelDataLocation(tag, name, offset, None if n_bytes == UNDEFINED_LENGTH else n_bytes)
 
@@ -29,7 +29,7 @@ def pixel_data_location(tag: int, vr: bytes, offset: int, n_bytes: int) -> Pixel
 def read_pixel_data_location(
     file: BinaryIO, *, is_implicit_vr: bool, is_little_endian: bool
 ) -> PixelDataLocation | None:
-    """Read the head of the element at which ``file`` stands; None where it is no pixel data, or the file ends."""
+    """Read tag, VR and length of the element at the position of ``file``; None if it is not pixel data."""
     begin = file.tell()
     head = file.read(_HEAD_BYTES)
     if len(head) < _HEAD_BYTES:

@@ -1,4 +1,4 @@
-"""Wanted elements of an encoded dataset, found in one pass, with no more work than there are bytes (PS3.5 7.1)."""
+"""Find selected elements of an encoded dataset in one pass, in time proportional to its bytes (PS3.5 7.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from part10.walk import UNDEFINED_LENGTH, Walker
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Wanted elements that were found."""
+    """The selected elements that were found."""
 
     values: dict[int, bytes]  # tag → value as encoded
     is_complete: bool  # all tags up to the last wanted one were passed, or the bytes ended after an element
@@ -21,14 +21,14 @@ class Selection:
 def select_elements(
     encoded: bytes, wanted: Collection[int], last_tag: int, *, is_implicit_vr: bool, is_little_endian: bool
 ) -> Selection:
-    """Find top-level elements, and stop at the first tag after ``last_tag``.
+    """Find top-level elements with the ``wanted`` tags, and stop at the first tag after ``last_tag``.
 
     Raises
     ------
     NotADatasetError
-        The bytes are no dataset; `CutShortError` where they only end too early.
+        The bytes are not a dataset; `CutShortError` if they only end too early.
     TooManyElementsError
-        More top-level elements than any real header has.
+        There are more top-level elements than `part10.limits` allow.
     """
     walker = Walker(encoded, "<" if is_little_endian else ">", is_lenient=True)
     values: dict[int, bytes] = {}

@@ -1,4 +1,4 @@
-"""Step from element to element of encoded bytes, and over sequences, without decoding and without recursion (PS3.5)."""
+"""Walk through encoded elements and sequences without decoding values and without recursion (PS3.5 7)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 ITEM_BYTES: Final = {"<": b"\xfe\xff\x00\xe0", ">": b"\xff\xfe\xe0\x00"}
 DELIMITER_BYTES: Final = 8
 
-# PS3.5 7.1.2: these are followed by two reserved bytes and a length of four bytes.
+# PS3.5 7.1.2: these VRs are followed by two reserved bytes and a length of four bytes.
 LONG_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 SHORT_VRS: Final = frozenset(
     {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
@@ -28,18 +28,20 @@ _LENGTH = {order: struct.Struct(f"{order}I").unpack_from for order in "<>"}
 
 @dataclass(slots=True)
 class Walker:
-    """Steps through bytes of one byte order.
+    """Walks through bytes of one byte order.
 
     Attributes
     ----------
     data
-        The bytes at hand; they may end early, which raises `CutShortError`.
+        The available bytes; if they end too early, `CutShortError` is raised.
     order
         Byte order as in `struct`: ``<`` or ``>``.
     is_lenient
-        Whether to go on where the standard is broken but the next element can still be found: VRs that are unknown or
-        missing, an undefined length of any VR. What has a length is then stepped over and not looked into. Otherwise
-        such bytes raise `NotADatasetError`, and all that is nested is counted.
+        Whether to continue after deviations from the standard if the next element can still be found: unknown or
+        missing VRs, or an undefined length of any VR. A value with a length is then skipped without examining it.
+        Otherwise such bytes raise `NotADatasetError`, and all nested elements are counted.
+    n_nested
+        Number of nested elements counted so far.
     """
 
     data: bytes
@@ -48,7 +50,7 @@ class Walker:
     n_nested: int = 0
 
     def element(self, at: int, is_implicit_vr: bool) -> tuple[int, bytes, int, int]:
-        """Read the head of an element: tag, VR (empty where implicit), where its value begins, and its length."""
+        """Return tag, VR (empty if implicit), offset of the value and length of the element at ``at``."""
         try:
             if is_implicit_vr:
                 group, element, n_bytes = _IMPLICIT[self.order](self.data, at)
@@ -61,8 +63,8 @@ class Walker:
                 return group << 16 | element, vr, at + 12, n_bytes
             if not self.is_lenient:
                 raise NotADatasetError(f"element at {at} has no known VR")
-            # Some senders mix implicit elements into explicit datasets; a length that reads as two capitals would be
-            # 16 kB at least.
+            # Some senders mix implicit elements into explicit datasets. Two capital letters are a VR, because as part
+            # of an implicit length they would mean at least 16 kB.
             if vr.isalpha() and vr.isupper():
                 return group << 16 | element, vr, at + 8, n_bytes
             group, element, n_bytes = _IMPLICIT[self.order](self.data, at)
@@ -71,24 +73,24 @@ class Walker:
         return group << 16 | element, b"", at + 8, n_bytes
 
     def sequence_end(self, at: int, end: int | None, is_implicit_vr: bool) -> int:
-        """Walk through the items of a sequence and return where it ends, after its delimiter if it has one.
+        """Walk through the items of a sequence and return the offset of its end, after its delimiter if it has one.
 
         Parameters
         ----------
         at
-            Where the first item begins.
+            Offset of the first item.
         end
-            Where the sequence ends by its length; None where the length is undefined.
+            Offset of the end of the sequence according to its length; None if the length is undefined.
 
         Raises
         ------
         NotADatasetError
-            These are no items; `CutShortError` where the bytes end too early.
+            The bytes are not items; `CutShortError` if they only end too early.
         TooDeepError, TooManyElementsError
-            More than `part10.limits` allow.
+            There are more levels or elements than `part10.limits` allow.
         """
         unpack, n_bytes_at_hand = _IMPLICIT[self.order], len(self.data)
-        # What is open: whether a sequence (else an item), where it ends (None: at a delimiter), and its encoding.
+        # Open sequences and items: whether it is a sequence, its end (None: at a delimiter), whether VRs are implicit.
         is_open: list[tuple[bool, int | None, bool]] = [(True, end, is_implicit_vr)]
         while is_open:
             self._count(len(is_open))
@@ -129,7 +131,7 @@ class Walker:
         return at
 
     def _count(self, n_open: int) -> None:
-        """Refuse what would cost too much to unfold; a lenient walk unfolds nothing."""
+        """Count a nested element; raise if parsing would cost too much. A lenient walk does not count."""
         if self.is_lenient:
             return
         if n_open > 2 * MAX_SEQUENCE_DEPTH:
