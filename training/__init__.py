@@ -1,1 +1,1 @@
-"""Training of the reference models: labels, simulated anonymisation, the loop, evaluation. Not installed for users."""
+"""Train and evaluate the reference models: labels, simulated anonymisation, training loops. Not part of the package."""

@@ -1,8 +1,14 @@
-"""Where the anatomy lies: every head registered to the template that pydeface ships.
+"""Locate the anatomy: register every head to the template that comes with pydeface.
 
-A registration is an affine map from the scan's LPS mm to the template's LPS mm. The template carries pydeface's face
-mask; a brain mask comes from the label maps, averaged in template space. Registrations are kept as JSON, since they are
-the slow part.
+A registration is an affine map from the scan's LPS mm to the template's LPS mm. The template comes with pydeface's face
+mask; the brain mask is the average of the label maps in template space. Registrations are slow and are therefore stored
+as JSON.
+
+References
+----------
+O. F. Gulban et al., poldracklab/pydeface (template and mask). N. Otsu, A threshold selection method from gray-level
+histograms, IEEE Transactions on Systems, Man, and Cybernetics 9 (1979). D. Mattes et al., PET-CT image registration in
+the chest using free-form deformations, IEEE Transactions on Medical Imaging 22 (2003).
 """
 
 # SimpleITK ships stubs without types.
@@ -24,7 +30,7 @@ from scipy import ndimage
 from training.inventory import Scan, read_scan
 
 REGISTRATION_MM = 4.0
-CROWN_DEPTH_MM = 130.0  # heads are aligned by what lies this far below the crown: necks differ in length
+CROWN_DEPTH_MM = 130.0  # heads are aligned by the part down to this far below the crown, because necks differ in length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,13 +43,13 @@ class Template:
 
 @lru_cache(maxsize=1)
 def load_template() -> Template:
-    """Template and mask from the installed ``pydeface`` package (MIT)."""
+    """Return template and mask of the installed ``pydeface`` package (MIT licence)."""
     folder = Path(str(files("pydeface"))) / "data"
     return Template(head=read_scan(folder / "mean_reg2mean.nii.gz"), keep=read_scan(folder / "facemask.nii.gz").voxels)
 
 
 def to_sitk(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> sitk.Image:
-    """The array as a SimpleITK image in LPS mm."""
+    """Return an array (slice, row, column) with its affine to LPS mm as a SimpleITK image."""
     image = sitk.GetImageFromArray(voxels)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image.SetSpacing(spacing[::-1].tolist())
@@ -53,7 +59,7 @@ def to_sitk(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> sitk.Im
 
 
 def crown_centre_mm(scan: Scan) -> NDArray[np.float64]:
-    """LPS mm of the centre of the upper head, found by Otsu's threshold and the crown."""
+    """Return the centre of the upper head in LPS mm, (3,), located by Otsu's threshold and the crown."""
     image = to_sitk(scan.voxels, scan.affine)
     smooth = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(image, 3.0))
     threshold = otsu(smooth)
@@ -69,7 +75,7 @@ def crown_centre_mm(scan: Scan) -> NDArray[np.float64]:
 
 
 def otsu(values: NDArray[np.float32]) -> float:
-    """Otsu's threshold after clipping to the 0.5 and 99.5 percentiles."""
+    """Return Otsu's threshold of values (slice, row, column) between their 0.5 and 99.5 percentiles."""
     low, high = np.percentile(values[::2, ::2, ::2], [0.5, 99.5])
     counts, edges = np.histogram(values[::2, ::2, ::2], bins=256, range=(low, max(high, low + 1e-6)))
     centres = (edges[1:] + edges[:-1]) / 2
@@ -81,7 +87,7 @@ def otsu(values: NDArray[np.float32]) -> float:
 
 
 def register_to_template(scan: Scan) -> NDArray[np.float64]:
-    """(4, 4) affine from the scan's LPS mm to the template's, by mutual information."""
+    """Return the (4, 4) affine from the scan's LPS mm to the template's that maximises Mattes mutual information."""
     template = load_template().head
     fixed = _coarse(template)
     moving = _coarse(scan)
@@ -128,14 +134,14 @@ def _coarse(scan: Scan) -> sitk.Image:
 
 
 def read_registrations(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Kept registrations by volume id; empty where the file is not there yet."""
+    """Return stored registrations by volume id; empty if the file does not exist yet."""
     if not path.is_file():
         return {}
     return {name: np.array(matrix) for name, matrix in json.loads(path.read_text("utf-8")).items()}
 
 
 def keep_registrations(path: Path, registrations: dict[str, NDArray[np.float64]]) -> None:
-    """Write the registrations, whole or not at all."""
+    """Write the registrations atomically."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps({name: matrix.tolist() for name, matrix in registrations.items()}), "utf-8")
     part.replace(path)
@@ -143,16 +149,19 @@ def keep_registrations(path: Path, registrations: dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BrainAtlas:
-    """Share of people whose brain lies at each place of the template."""
+    """Share of people whose brain covers each position of the template."""
 
-    probability: NDArray[np.float32]
-    affine: NDArray[np.float64]
+    probability: NDArray[np.float32]  # (slice, row, column), 0 to 1
+    affine: NDArray[np.float64]  # (4, 4) array index to template LPS mm
 
 
 def sample_at(
     values: NDArray[np.float32], affine: NDArray[np.float64], places_mm: NDArray[np.float32], *, outside: float = 0.0
 ) -> NDArray[np.float32]:
-    """Trilinear values of a volume at LPS places (3, ...); ``outside`` beyond its grid."""
+    """Return trilinear values of a volume at positions in mm, (3, ...); ``outside`` beyond its grid.
+
+    ``affine`` is the (4, 4) map from array index to the space of the positions.
+    """
     inverse = np.linalg.inv(affine)
     indices = np.tensordot(inverse[:3, :3], places_mm, axes=1) + inverse[:3, 3].reshape(3, *[1] * (places_mm.ndim - 1))
     return np.asarray(
@@ -163,7 +172,7 @@ def sample_at(
 
 
 def average_brain(brains: list[tuple[NDArray[np.bool_], NDArray[np.float64]]]) -> BrainAtlas:
-    """Average brain masks, each with its affine from array index to template LPS mm, on a 3 mm template grid."""
+    """Return the average of brain masks on a 3 mm template grid; each comes with its affine to template LPS mm."""
     template = load_template().head
     extent_mm = np.array(template.voxels.shape) * template.spacing_mm
     shape = tuple(int(size) for size in np.ceil(extent_mm / 3.0))

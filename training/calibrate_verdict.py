@@ -1,9 +1,9 @@
 """Fit the verdict's numbers: ``python -m training.calibrate_verdict ROWS.jsonl [ROWS.jsonl ...]``.
 
-The rows come from ``training.evaluate``, of the ``val`` split and of some training heads; measure them again after
-every change of the weights or of the refinement. Two small logistic regressions and their thresholds are fitted to
-what the masks of each case show, and written to ``calibration.yaml``. Printed is what the verdicts would be for people
-who were left out of the fit, one after the other. Rows of the ``test`` split are refused.
+The rows come from ``training.evaluate``, from the ``val`` split and some training heads; measure them again after every
+change of the weights or of the refinement. Two small logistic regressions and their thresholds are fitted to the facts
+of each case's masks, and written to ``calibration.yaml``. The printed table shows the verdicts for each person under a
+calibration fitted without that person (leave one out). Rows of the ``test`` split are refused.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from training.evaluation.rows import Row, read_rows, weights_of
 from training.evaluation.tables import group, table
 
 CALIBRATION = Path("inference/verdict/calibration.yaml")
-MISSED_BELOW = 0.1  # coverage found on a covered face: the network missed it, so the rule cannot learn it
-RIDGE = 0.02  # on standardised weights; keeps separable data from infinite ones
-START_THRESHOLDS = {  # limits that are not fitted, and the least that is asked of the fitted ones
+MISSED_BELOW = 0.1  # coverage below which the network missed a covered face, so that the rule cannot learn from it
+RIDGE = 0.02  # penalty on standardised weights; keeps the weights of separable data finite
+START_THRESHOLDS = {  # fixed limits, and the strictest or loosest allowed values of the fitted ones
     "not_in_view_below": 0.2,
     "in_view_from": 0.6,
     "face_present_below": 0.3,
@@ -40,7 +40,7 @@ START_THRESHOLDS = {  # limits that are not fitted, and the least that is asked 
 
 
 def fit(rows: Sequence[Row]) -> dict[str, Any]:
-    """Both regressions and their thresholds, as ``calibration.yaml`` holds them."""
+    """Fit both regressions and their thresholds; return the content of ``calibration.yaml``."""
     missed = [row for row in rows if row.truth == COVERED and row.facts["coverage"] < MISSED_BELOW]
     rows = [row for row in rows if row not in missed]
     heads = [row for row in rows if row.truth in (FACE, COVERED)]
@@ -61,7 +61,7 @@ def fit(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def fit_logistic(features: list[dict[str, float]], is_true: list[bool]) -> dict[str, Any]:
-    """Ridge logistic regression; both outcomes weigh the same."""
+    """Fit a logistic regression with ridge penalty, in which both outcomes have the same total weight."""
     names = list(features[0])
     values = np.array([[row[name] for name in names] for row in features])
     wanted = np.array(is_true, float)
@@ -83,9 +83,10 @@ def fit_logistic(features: list[dict[str, float]], is_true: list[bool]) -> dict[
 
 
 def _thresholds(rows: Sequence[Row], draft: Calibration) -> dict[str, float]:
-    """Put ``defaced_from`` above every face that is there, with half of what is left to 1 as a margin.
+    """Fit the thresholds.
 
-    ``face_present_below`` leaves at most one in fifty covered faces below it, ``not_in_view_below`` one in fifty faces.
+    ``defaced_from`` is half-way between the highest probability of any uncovered face and 1. At most one in fifty
+    covered faces is below ``face_present_below``, and one in fifty faces below ``not_in_view_below``.
     """
     limits = dict(START_THRESHOLDS)
     covered = {
@@ -101,7 +102,7 @@ def _thresholds(rows: Sequence[Row], draft: Calibration) -> dict[str, float]:
 
 
 def without_themselves(rows: Sequence[Row]) -> list[tuple[Row, Verdict]]:
-    """Each row's verdict under a calibration fitted without its person."""
+    """Return each row with its verdict under a calibration fitted without its person."""
     verdicts = []
     for person, own in group(rows, lambda row: row.person):
         calibration = calibration_from(fit([row for row in rows if row.person != person]))
@@ -110,7 +111,7 @@ def without_themselves(rows: Sequence[Row]) -> list[tuple[Row, Verdict]]:
 
 
 def confusion(verdicts: Sequence[tuple[Row, Verdict]]) -> str:
-    """Markdown table of truth and condition against verdict."""
+    """Return a Markdown table of verdicts by truth and condition."""
     counts: dict[tuple[str, str], Counter[SeriesVerdict]] = {}
     for row, verdict in verdicts:
         counts.setdefault((row.truth, row.condition), Counter())[verdict.verdict] += 1
@@ -122,22 +123,24 @@ def confusion(verdicts: Sequence[tuple[Row, Verdict]]) -> str:
 
 
 def written(document: dict[str, Any], specs: Sequence[ModelSpec]) -> str:
-    """The content of ``calibration.yaml``, with the models that it holds for."""
+    """Return the text of ``calibration.yaml``, including the models that it is valid for."""
     models = {spec.identity.role: spec.identity.sha256 for spec in specs}
     fitted_on = {**document["fitted_on"], "models": models}
     return yaml.safe_dump({**document, "fitted_on": fitted_on}, sort_keys=False, width=110)
 
 
 def main() -> None:
-    """Parse the command line; fit, write, print."""
+    """Parse the command line, fit, write the calibration and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=Path, nargs="+")
-    parser.add_argument("--models", type=Path, default=Path("inference/reference"), help="that the rows were made with")
+    parser.add_argument(
+        "--models", type=Path, default=Path("inference/reference"), help="models with which the rows were measured"
+    )
     arguments = parser.parse_args()
     specs = [read_model_spec(arguments.models / role) for role in ("foreground", "anonymized")]
     rows = [row for path in arguments.rows for row in read_rows(path, weights=weights_of(specs))]
     if any(row.split == "test" for row in rows):
-        parser.error("nothing is fitted on the test split")
+        parser.error("rows of the test split cannot be used for fitting; use val and train")
     CALIBRATION.write_text(written(fit(rows), specs), encoding="utf-8")
     print(confusion(without_themselves(rows)))
 

@@ -1,7 +1,8 @@
-"""The model cards' numbers and pictures: ``python -m training.cards --data DATA --work WORK VAL.jsonl TEST.jsonl``.
+"""Write the numbers and pictures of the model cards.
 
-The prose of ``docs/models/*.md`` is written by hand; what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME
--->`` is written here, from the rows that ``training.evaluate`` measured and the weights that they were measured with.
+``python -m training.cards --data DATA --work WORK VAL.jsonl TEST.jsonl``. The text of ``docs/models/*.md`` is written
+by hand; the parts between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` are replaced by tables of the rows that
+``training.evaluate`` measured.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from training.evaluation.tables import (
     verdict_table,
 )
 
-SHOWN_SOURCE = "ixi"  # cases of IXI heads are shown: their licence allows it (CC BY-SA 3.0)
+SHOWN_SOURCE = "ixi"  # pictures show only IXI heads, whose licence allows it (CC BY-SA 3.0)
 COLOURS = 128
 N_BINS = 5
 
 
 def main() -> None:
-    """Parse the command line, write tables and pictures."""
+    """Parse the command line and write tables and pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("val", type=Path, help="rows of the val split")
     parser.add_argument("test", type=Path, help="rows of the test split")
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def blocks(val: Sequence[Row], test: Sequence[Row], models: Measured) -> dict[str, str]:
-    """Every generated part of both cards, by name."""
+    """Return every generated part of both cards, by name."""
     written = {"weights": weights_table(models)}
     for split, rows in (("val", val), ("test", test)):
         written[f"foreground {split}"] = foreground_tables(rows)
@@ -72,14 +73,14 @@ def blocks(val: Sequence[Row], test: Sequence[Row], models: Measured) -> dict[st
 
 
 def weights_table(models: Measured) -> str:
-    """Which weights the numbers hold for."""
+    """Return a table of the weights that the numbers are valid for."""
     identities = [spec.identity for spec in models.specs.values()]
     lines = [[identity.role, identity.version, f"`{identity.sha256}`"] for identity in identities]
     return table(["role", "version", "SHA-256"], lines)
 
 
 def fill_in(text: str, written: Mapping[str, str]) -> str:
-    """The card with every marked part replaced."""
+    """Return the card with every marked part replaced."""
 
     def part(found: re.Match[str]) -> str:
         name = found["name"]
@@ -91,7 +92,7 @@ def fill_in(text: str, written: Mapping[str, str]) -> str:
 def draw(
     rows: Sequence[Row], cases: Mapping[tuple[str, str, str], tuple[Member, Case]], models: Measured, out: Path
 ) -> None:
-    """Best, median and worst cases of both models, and the worst false area, of heads that may be shown."""
+    """Draw best, median and worst cases of both models and the largest false area, of heads that may be shown."""
     shown = [row for row in rows if row.case.startswith(SHOWN_SOURCE) and row.key in cases]
     bodies = [row for row in shown if row.result.foreground_dice is not None]
     pictures = []
@@ -111,13 +112,13 @@ def draw(
 
 
 def ranked(rows: Sequence[Row], score: Callable[[Row], float]) -> list[tuple[str, Row]]:
-    """The best, the median and the worst row."""
+    """Return the best, the median and the worst row, with these names."""
     order = sorted(rows, key=score)
     return [("best", order[-1]), ("median", order[len(order) // 2]), ("worst", order[0])]
 
 
 def save(pictures: Sequence[Picture], path: Path) -> None:
-    """One below the other, in few colours."""
+    """Save pictures below each other in a file with few colours."""
     Image.fromarray(beside(pictures, per_row=1)).quantize(COLOURS).save(path, optimize=True)
 
 
@@ -130,9 +131,10 @@ RIGHT = {
 
 
 def reliability(rows: Sequence[Row]) -> list[tuple[float, float, int]]:
-    """Mean probability, share of right verdicts and number of cases, in bins of probability.
+    """Return mean probability, share of right verdicts and number of cases, in bins of probability.
 
-    ``indeterminate`` says nothing that could be right or wrong; partly covered and cut faces have no right verdict.
+    ``indeterminate`` is left out because it is neither right nor wrong; partly covered and cut faces have no right
+    verdict.
     """
     judged = [(row.verdict, RIGHT[row.truth]) for row in rows if row.truth in RIGHT]
     said = [
@@ -151,7 +153,7 @@ def reliability(rows: Sequence[Row]) -> list[tuple[float, float, int]]:
 
 
 def reliability_plot(rows: Sequence[Row], path: Path) -> None:
-    """How often a verdict is right against the probability that it gives itself, with and without altered faces."""
+    """Plot how often a verdict is right against its stated probability, with and without altered faces."""
     figure, axes = plt.subplots(figsize=(4.6, 4.4), dpi=110)
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     cut_only = [row for row in rows if row.truth != ALTERED_FACE]

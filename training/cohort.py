@@ -1,6 +1,6 @@
-"""What samples are drawn from: every training scan with its body, its place in the template, and the brain atlas.
+"""The volumes that samples are drawn from, with their bodies, their registrations and the brain atlas.
 
-Made once from the data folder and kept in a work folder: labels as bits, registrations as JSON.
+Derived data is computed once from the data folder and stored in a work folder: labels as bits, registrations as JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from training.synthesis import BRAIN_GROUPS, group_labels, solid_body
 
 log = logging.getLogger(__name__)
 
-# Looked at in three mid-slices each; these labels follow something else than the body.
+# Volumes whose automatic foreground label is wrong, judged by eye on three middle slices each.
 NO_FOREGROUND_LABEL = frozenset(
     {
         "ct_avm",
@@ -40,13 +40,25 @@ NO_FOREGROUND_LABEL = frozenset(
         "nih_epi",
     }
 )
-# Registered: what shows a face, whole or in part, so that tools can be simulated on it.
+# Values of the inventory's column ``face`` for heads with a face, whole or in part; tools are simulated on these.
 REGISTERED_FACES = ("intact", "see image")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """One volume; label maps hold tissue groups in ``voxels``."""
+    """One volume with its body and its registration.
+
+    Attributes
+    ----------
+    voxels
+        (slice, row, column) in network orientation; tissue groups for a label map.
+    affine
+        (4, 4) array index to LPS mm.
+    body
+        The foreground label, in the shape of ``voxels``.
+    to_template
+        (4, 4) array index to template LPS mm; None if the volume was not registered.
+    """
 
     entry: Entry
     voxels: NDArray[np.float32] | NDArray[np.uint8]
@@ -56,30 +68,30 @@ class Member:
 
     @property
     def is_labelmap(self) -> bool:
-        """Whether images have to be rendered from it."""
+        """Whether the volume is a label map, from which images are rendered."""
         return self.entry.modality == "labels"
 
     @property
     def body_is_trusted(self) -> bool:
-        """Whether ``body`` may teach the foreground."""
+        """Whether ``body`` is good enough to train the foreground network."""
         return self.entry.id not in NO_FOREGROUND_LABEL
 
     @property
     def has_face(self) -> bool:
-        """Whether a tool would find a face here."""
+        """Whether the volume shows a face and was registered."""
         return self.to_template is not None and self.entry.face in REGISTERED_FACES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cohort:
-    """The members of some splits and the atlas made of the training label maps."""
+    """The members of some splits, and the atlas made from the training label maps."""
 
     members: tuple[Member, ...]
     brain_atlas: BrainAtlas
 
 
 def load_cohort(data: Path, work: Path, splits: frozenset[str]) -> Cohort:
-    """Read the volumes of ``splits`` and whatever was not kept in ``work`` yet."""
+    """Read the volumes of ``splits``; compute derived data that is not in ``work`` yet."""
     work.mkdir(parents=True, exist_ok=True)
     entries = read_inventory(data)
     registrations = read_registrations(work / "registrations.json")
@@ -103,7 +115,7 @@ def _load_member(entry: Entry, work: Path, registrations: dict[str, NDArray[np.f
 
 
 def _kept_scan(entry: Entry, work: Path) -> Scan:
-    """The volume decompressed and turned once: a resumed run starts in seconds."""
+    """Return the volume from a decompressed and reoriented copy, so that a resumed run starts in seconds."""
     path = work / "scans" / f"{entry.id}.npz"
     if not path.is_file():
         scan = read_scan(entry.path)
@@ -137,7 +149,7 @@ def _kept_registration(
 
 
 def as_t1(groups: NDArray[np.uint8], scan: Scan, *, margin: int = 10) -> Scan:
-    """A grouped label map with T1-like values and some air around it, for registration."""
+    """Return a grouped label map with T1-like values and ``margin`` voxels of air around it, for registration."""
     levels = np.array([0, 130, 100, 20, 60, 90, 80, 160, 10, 120, 100], np.float32)
     shift = np.eye(4)
     shift[:3, 3] = -margin

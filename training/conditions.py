@@ -1,7 +1,7 @@
-"""What scanners and software do to a volume that no tool has touched: contrast, noise, voids, crops, padding.
+"""Simulate what scanners and software do to a volume without a tool: contrast, noise, voids, crops, padding.
 
-All of it looks a little like anonymisation and is none. It is applied to a head before it is defaced as well, so that
-the difference inside a pair is the tool alone.
+These changes resemble anonymisation a little. They are also applied to a head before it is defaced, so that a pair of
+samples differs only by the tool. Every function returns a new scene.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from training.defacing.scene import MOUTH_MM, Scene
 
 
 def vary_intensity(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Another contrast curve, coil profile, blur, noise, unit and rounding; CT keeps its Hounsfield units."""
+    """Change contrast curve, coil profile, blur, noise, unit and rounding; CT mostly keeps Hounsfield units."""
     voxels = scene.voxels
     if scene.is_ct:
         if rng.random() < 0.25:
@@ -27,7 +27,7 @@ def vary_intensity(scene: Scene, rng: np.random.Generator) -> Scene:
             voxels = voxels + rng.normal(0, rng.uniform(3.0, 30.0), voxels.shape).astype(np.float32)
         voxels = np.round(voxels)
         if rng.random() < 0.12:
-            voxels = (voxels + 1024.0) * rng.uniform(0.05, 1.0)  # stored without its rescale
+            voxels = (voxels + 1024.0) * rng.uniform(0.05, 1.0)  # as stored, without the rescale to HU
         return replace(scene, voxels=voxels.astype(np.float32))
     low, high = np.percentile(voxels[::2, ::2, ::2], [0.5, 99.5])
     unit = (voxels - low) / max(high - low, 1e-6)
@@ -54,7 +54,7 @@ def vary_intensity(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def vary_condition(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Zero to a few of: air zeroed by the scanner, signal voids, coil fall-off, zero padding."""
+    """Apply a random selection of: air zeroed by the scanner, signal voids, coil fall-off, zero padding."""
     if rng.random() < 0.3:
         scene = zero_air(scene, rng)
     if rng.random() < 0.2:
@@ -67,7 +67,7 @@ def vary_condition(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def zero_air(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Air set to one value, as scanners and viewers do: by a threshold, or beyond a margin around the body."""
+    """Set air to one value, as scanners and viewers do: below a threshold, or beyond a margin around the body."""
     value = float(scene.voxels.min()) if scene.is_ct or rng.random() < 0.1 else 0.0
     if rng.random() < 0.5:
         outside = scene.height_mm > rng.uniform(0.5, 12.0)
@@ -80,7 +80,7 @@ def zero_air(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def add_voids(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Dark lumps around the teeth as metal makes them in MR, with a bright rim; rarely elsewhere."""
+    """Add signal voids as caused by metal in MR, often with a bright rim, mostly around the teeth."""
     if scene.is_ct:
         return scene
     voxels = scene.voxels.copy()
@@ -101,7 +101,7 @@ def add_voids(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def fall_off(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Signal that fades towards one side, often the neck or the face, until noise is left."""
+    """Fade the signal towards one side, often the neck or the face, as outside the range of a coil."""
     if scene.is_ct:
         return scene
     direction = rng.normal(0, 1, 3) + np.array([0.0, -0.8, -1.5])
@@ -113,7 +113,7 @@ def fall_off(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def pad(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Zeros around the volume; with a body at its edge the body ends there, as after any export that pads."""
+    """Pad the volume with one value, usually zero; the body ends at the former edge."""
     widths = [tuple(int(width) for width in rng.integers(0, 12, 2)) for _ in range(3)]
     shift = np.eye(4)
     shift[:3, 3] = [-before for before, _ in widths]
@@ -129,7 +129,7 @@ def pad(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def crop(scene: Scene, rng: np.random.Generator) -> Scene:
-    """A smaller field of view: the face cut by the front or the lower edge, or any sides a little."""
+    """Reduce the field of view: cut the face at the front or the lower edge, or a little at all sides."""
     low = np.zeros(3, int)
     high = np.array(scene.voxels.shape)
     kind = rng.choice(["front", "below", "both", "sides"], p=[0.2, 0.35, 0.15, 0.3])
@@ -145,7 +145,7 @@ def crop(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def thin_slab(scene: Scene, rng: np.random.Generator) -> Scene:
-    """A few centimetres along one axis, as stacks of a few slices show them."""
+    """Keep a few centimetres along one axis, as in a stack of a few slices."""
     axis = int(rng.choice(3, p=[0.5, 0.25, 0.25]))
     size = scene.voxels.shape[axis]
     wanted = min(size, max(1, round(rng.uniform(4.0, 45.0) / float(scene.spacing_mm[axis]))))
@@ -155,7 +155,7 @@ def thin_slab(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def _cut_out(scene: Scene, window: tuple[slice, ...]) -> Scene:
-    """What lies in a window of the array."""
+    """Return the part of a scene in a window of the array."""
     shift = np.eye(4)
     shift[:3, 3] = [part.start or 0 for part in window]
     return Scene(
@@ -169,7 +169,7 @@ def _cut_out(scene: Scene, window: tuple[slice, ...]) -> Scene:
 
 
 def strip_skull(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """All but the brain set to zero, with a ragged edge: the voxels, and the body that is left."""
+    """Set all but the brain to zero, with a ragged edge; return voxels and remaining body, (slice, row, column)."""
     ragged = smooth_noise(scene, rng, scale_mm=8.0) * rng.uniform(0.5, 2.5)
     depth_mm = ndimage.distance_transform_edt(scene.brain, sampling=scene.spacing_mm)
     brain = scene.body & (scene.brain_distance_mm - depth_mm + ragged < rng.uniform(0.0, 6.0))

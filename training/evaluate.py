@@ -1,9 +1,9 @@
-"""Honest numbers for the models: ``python -m training.evaluate --data DATA --work WORK --split val --out ROWS.jsonl``.
+"""Evaluate the models: ``python -m training.evaluate --data DATA --work WORK --split val --out ROWS.jsonl``.
 
-Every intact head of the split is measured as it is, under each simulated tool, and under what scanners do to a head
-that no tool touched; volumes without a face are measured as they are. All on the source grid: the networks alone, the
-node's result after refinement and verdict, and what one would do without a model. A row is written as soon as it is
-measured, and rows that are there are not measured again, so a run may be stopped and continued.
+Every intact head of the split is measured unchanged, after each simulated tool, and under simulated scanner effects
+without a tool; volumes without a face are measured unchanged. Everything is compared on the source grid: the networks
+alone, the node's result after refinement and verdict, and baselines without a model. Each row is written as soon as it
+is measured, and existing rows are not measured again, so a run may be interrupted and resumed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from training.evaluation.tables import anonymized_tables, foreground_tables
 
 
 def evaluate(cohort: Cohort, models: Measured, out: Path) -> list[Row]:
-    """Measure every case that has no row yet; all rows."""
+    """Measure every case that has no row in ``out`` yet; return all rows."""
     rows = read_rows(out, weights=weights_of(models.specs.values())) if out.is_file() else []
     done = {row.key for row in rows}
     with out.open("a", encoding="utf-8") as lines:
@@ -40,7 +40,7 @@ def evaluate(cohort: Cohort, models: Measured, out: Path) -> list[Row]:
 
 
 def every_so_many_faces(cohort: Cohort, every: int) -> Cohort:
-    """Of the training faces every so many; all of the other splits, and all volumes that show none."""
+    """Return a cohort with only every ``every``-th training face, and all other members."""
     faces: Iterator[int] = iter(range(len(cohort.members)))
     members = [
         member
@@ -57,8 +57,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="as for training.reference")
     parser.add_argument("--models", type=Path, default=Path("inference/reference"))
     parser.add_argument("--split", choices=["train", "val", "test"], default="val", help="test: for final numbers only")
-    parser.add_argument("--train-every", type=int, default=6, help="of the training faces, every so many")
-    parser.add_argument("--out", type=Path, required=True, help="rows as JSON lines; kept rows are not measured again")
+    parser.add_argument("--train-every", type=int, default=6, help="measure only every N-th training face")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="rows as JSON lines; existing ones are not measured again"
+    )
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

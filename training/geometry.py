@@ -1,4 +1,4 @@
-"""A scan brought to another grid: turned, scaled, mirrored, at another voxel size, as another scanner would give it."""
+"""Resample a scan to a random grid: rotated, scaled, mirrored, and with another voxel size, as from another scanner."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MAX_VOXELS = 2_600_000
 
 
 def draw_grid(member: Member, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Draw a grid over the member: (4, 4) new index to old index, and the new shape."""
+    """Draw a grid over the member; return the (4, 4) map from new to old index and the shape (slice, row, column)."""
     spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
     shape = np.array(member.voxels.shape)
     low, high = np.zeros(3), shape * spacing
-    if member.is_labelmap:  # cropped to the head upstream: add air, but none below the neck
+    if member.is_labelmap:  # label maps are cropped to the head: add air, but none below the neck
         margins = rng.uniform(*AIR_MARGINS_MM, (2, 3))
         low, high = low - margins[0], high + margins[1]
         low[0] = rng.uniform(-10.0, 25.0)
@@ -42,7 +42,7 @@ def draw_grid(member: Member, rng: np.random.Generator) -> tuple[NDArray[np.floa
 
 
 def spacing_after(member: Member, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Voxel size, in mm of the member's anatomy, of a drawn grid."""
+    """Return the voxel size of a drawn grid along (slice, row, column), in mm of the member's anatomy."""
     return np.asarray(np.linalg.norm((member.affine @ matrix)[:3, :3], axis=0))
 
 
@@ -69,7 +69,10 @@ def resample(
     order: int,
     outside: str = "nearest",
 ) -> NDArray[np.float32]:
-    """Values on the drawn grid; beyond the old one the edge is continued, or air (0) with ``outside="constant"``."""
+    """Return values (slice, row, column) on a drawn grid.
+
+    Outside the old grid the edge is continued, or zero is used with ``outside="constant"``.
+    """
     return np.asarray(
         ndimage.affine_transform(
             values,

@@ -1,7 +1,7 @@
-"""The volumes to learn from: the inventory table, and each volume as an array in network orientation.
+"""Read the inventory of training volumes, and each volume as an array in network orientation.
 
-Network orientation is (slice, row, column) with indices increasing towards Head, Posterior and Left, which is what
-``SimpleITK.DICOMOrient(image, "LPS")`` gives; inference brings its volumes to the same orientation.
+Network orientation is (slice, row, column) with indices increasing towards head, posterior and left, as returned by
+``SimpleITK.DICOMOrient(image, "LPS")``. Inference reorients volumes in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row of ``volumes.csv``; ``split`` is by person."""
+    """One row of ``volumes.csv``; all volumes of a person are in the same ``split``."""
 
     id: str
     path: Path
@@ -34,12 +34,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """A volume as the network sees it before preprocessing.
+    """A volume in network orientation, before preprocessing.
 
     Attributes
     ----------
     voxels
-        (slice, row, column) float32 raw values, indices increasing towards Head, Posterior, Left.
+        (slice, row, column) float32 raw values, indices increasing towards head, posterior, left.
     affine
         (4, 4) array index to LPS mm.
     """
@@ -49,12 +49,12 @@ class Scan:
 
     @property
     def spacing_mm(self) -> NDArray[np.float64]:
-        """Voxel size in array-axis order."""
+        """Voxel size along (slice, row, column)."""
         return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
 
 
 def read_inventory(data: Path) -> list[Entry]:
-    """Rows of ``data/volumes.csv`` whose volume is there."""
+    """Return the rows of ``data/volumes.csv`` whose volume exists."""
     with (data / "volumes.csv").open(newline="", encoding="utf-8") as table:
         rows = list(csv.DictReader(table))
     entries = [

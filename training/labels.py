@@ -1,9 +1,10 @@
-"""Foreground labels by a careful classical method: the body as one solid, its surface half-way between skin and air.
+"""Label the foreground by a classical method: the body as one solid, its surface half-way between tissue and air.
 
-The surface is where intensity is half-way between the tissue and the air beside it, measured locally, so that a coil's
-fall-off does not move it. Cavities (airways, sinuses, lungs, mouth) are closed by morphology, but what closing adds is
-taken only a few millimetres inside. The method is right where the signal is good; volumes where it
-is not are left out by name after looking at contact sheets.
+The surface is where the intensity is half-way between tissue and adjacent air, both measured locally so that a coil's
+fall-off does not move it. Cavities (airways, sinuses, lungs, mouth) are closed by morphology; voxels added by closing
+are kept only some millimetres below the surface. The method needs good signal; volumes in which it fails were found on
+contact sheets and are excluded by name in ``training.cohort``. All masks are (slice, row, column), spacings are in mm
+along the same axes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from training.atlas import otsu
 from training.inventory import Scan
 
 CLOSING_MM = 9.0
-SURFACE_MM = 5.0  # what closing adds nearer than this to the closed surface is air: eye sockets, chin, ears
+SURFACE_MM = 5.0  # voxels added by closing nearer than this to the closed surface are air: eye sockets, chin, ears
 LOCAL_MM = 7.0
 TABLE_MM = 5.0
 BONE_MM = 6.0
@@ -24,7 +25,7 @@ SOFT_TISSUE_AIR_HU = -500.0  # half-way between air (-1000) and skin (about 0)
 
 
 def label_foreground(scan: Scan, *, is_ct: bool = False) -> NDArray[np.bool_]:
-    """The body as one solid on the scan's grid."""
+    """Return the body as one solid, a mask (slice, row, column) on the scan's grid."""
     spacing = scan.spacing_mm
     values = ndimage.gaussian_filter(scan.voxels, 0.6 / spacing)
     rough = _rough_body(values, spacing, is_ct=is_ct)
@@ -34,14 +35,14 @@ def label_foreground(scan: Scan, *, is_ct: bool = False) -> NDArray[np.bool_]:
 
 
 def _rough_body(values: NDArray[np.float32], spacing: NDArray[np.float64], *, is_ct: bool) -> NDArray[np.bool_]:
-    """Bright voxels, without what hangs on by a thread (table, coil, ghosts)."""
+    """Return the bright voxels without weakly connected parts (table, coil, ghosts)."""
     has_hounsfield = is_ct and float(values.min()) < -500.0
     threshold = SOFT_TISSUE_AIR_HU if has_hounsfield else (0.6 if is_ct else 0.5) * otsu(values)
     bright = values > threshold
     if is_ct:
         core = largest_part(erode(bright, TABLE_MM, spacing))
         return bright & dilate(core, TABLE_MM + 3.0, spacing)
-    # The scalp is thin and lies beyond dark bone: close before opening, or it is lost with the ghosts.
+    # The scalp is thin and outside dark bone: close before opening, or it is removed together with the ghosts.
     core = largest_part(open_(fill_holes(close(bright, BONE_MM, spacing)), 3.0, spacing))
     return bright & dilate(core, 3.0, spacing)
 
@@ -69,14 +70,16 @@ def _local_mean(
 def solid(
     tissue: NDArray[np.bool_], spacing: NDArray[np.float64], *, fill_axes: tuple[int, ...] = (0, 1, 2)
 ) -> NDArray[np.bool_]:
-    """Largest part with its cavities filled, open ones too, without bridging the outside's concavities.
+    """Return the largest part with closed and open cavities filled, but without filling concavities of the surface.
 
     Parameters
     ----------
+    tissue
+        Mask (slice, row, column).
     fill_axes
-        Array axes across which each plane's holes are filled too: airways that leave the field of view.
+        Axes perpendicular to which holes are also filled plane by plane, for airways that leave the field of view.
     """
-    tissue = tissue & largest_part(close(tissue, BONE_MM, spacing))  # dark bone may part the scalp from the rest
+    tissue = tissue & largest_part(close(tissue, BONE_MM, spacing))  # dark bone may separate the scalp from the rest
     filled = fill_holes(close(tissue, CLOSING_MM, spacing))
     for axis in fill_axes:
         filled = fill_holes(filled, plane_axis=axis)
@@ -86,7 +89,7 @@ def solid(
 
 
 def fill_holes(mask: NDArray[np.bool_], *, plane_axis: int | None = None) -> NDArray[np.bool_]:
-    """Fill what the array's edge cannot reach: in 3D, or in each plane across ``plane_axis`` by itself."""
+    """Fill background that is not connected to the array's edge, in 3D or in each plane along ``plane_axis``."""
     structure = ndimage.generate_binary_structure(3, 1)
     if plane_axis is not None:
         structure = structure.copy()
@@ -102,7 +105,7 @@ def fill_holes(mask: NDArray[np.bool_], *, plane_axis: int | None = None) -> NDA
 
 
 def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest connected component; all False stays so."""
+    """Return the largest connected component; an empty mask stays empty."""
     labelled, n_parts = ndimage.label(mask)
     if n_parts < 2:
         return mask
@@ -112,21 +115,21 @@ def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def dilate(mask: NDArray[np.bool_], radius_mm: float, spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Dilation by a ball."""
+    """Return the dilation by a ball."""
     if not mask.any():
         return mask
     return np.asarray(ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius_mm)
 
 
 def erode(mask: NDArray[np.bool_], radius_mm: float, spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Erosion by a ball; the edge of the array is no surface."""
+    """Return the erosion by a ball; the edge of the array is not a surface."""
     if mask.all():
         return mask
     return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing) > radius_mm)
 
 
 def close(mask: NDArray[np.bool_], radius_mm: float, spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Closing by a ball, with the array continued at its edges."""
+    """Return the closing by a ball, with the mask continued at the array's edges."""
     margin = (np.ceil(radius_mm / spacing) + 1).astype(int)
     padded = np.pad(mask, [(m, m) for m in margin], mode="edge")
     closed = erode(dilate(padded, radius_mm, spacing), radius_mm, spacing)
@@ -134,5 +137,5 @@ def close(mask: NDArray[np.bool_], radius_mm: float, spacing: NDArray[np.float64
 
 
 def open_(mask: NDArray[np.bool_], radius_mm: float, spacing: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Opening by a ball."""
+    """Return the opening by a ball."""
     return dilate(erode(mask, radius_mm, spacing), radius_mm, spacing)

@@ -1,7 +1,7 @@
-"""Samples for both networks: a head intact and defaced in pairs, and all the volumes that no tool has touched.
+"""Draw training samples for both networks: pairs of a head intact and defaced, and volumes without a face.
 
-A sample is what the networks get at inference: raw values to channels, z-score over the whole volume, trilinear
-resampling to the model grid, cropped to a patch. Sample number ``n`` of a seed is always the same.
+Samples are preprocessed as at inference: channels from raw values, z-score over the whole volume, trilinear resampling
+to the model grid; then a patch is cut out. Sample number ``n`` of a seed is always the same.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ FAMILY_SHARES = {
     "reface": 0.03,
     "average face": 0.06,
 }
-FACE_SHARE = 0.5  # of draws; the rest are volumes without a face to remove
-BODY_SHARE = 0.7  # of those
-CROP_SHARE, STRIP_SHARE = 0.15, 0.08
-LARGE_PART_SHARE = 0.01  # of the largest part that a tool changed; crumbs beside it are no ears
-SLAB_SHARE = 0.08  # of faces, and twice as many of the others: stacks of a few slices
+FACE_SHARE = 0.5  # of draws; the others are volumes without a face
+BODY_SHARE = 0.7  # of the volumes without a face
+CROP_SHARE, STRIP_SHARE = 0.15, 0.08  # of faces
+LARGE_PART_SHARE = 0.01  # of the largest part that a tool changed; smaller parts are ignored
+SLAB_SHARE = 0.08  # of faces, and twice this share of the others, that become stacks of a few slices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One patch: (channel, slice, row, column) float16, and both targets as uint8 with 255 to ignore."""
+    """One patch: channels (channel, slice, row, column), and both targets (slice, row, column) with 255 to ignore."""
 
     channels: NDArray[np.float16]
     foreground: NDArray[np.uint8]
@@ -56,7 +56,7 @@ class Sample:
 
 
 def draw_samples(cohort: Cohort, rng: np.random.Generator) -> list[Sample]:
-    """One to three samples of one person in one geometry."""
+    """Draw one to three samples of one person on one grid."""
     if rng.random() >= FACE_SHARE:
         return [_faceless(cohort, rng)]
     faces = [member for member in cohort.members if member.has_face]
@@ -84,7 +84,10 @@ def draw_samples(cohort: Cohort, rng: np.random.Generator) -> list[Sample]:
 
 
 def anonymized_target(scene: Scene, change: Change) -> NDArray[np.uint8]:
-    """Label what changed in the body; air that a tool zeroed cannot be told from air, so it is ignored."""
+    """Return the labels (slice, row, column) of changes in the body.
+
+    Air that a tool set to zero cannot be distinguished from other air and is ignored.
+    """
     target = np.zeros(scene.body.shape, np.uint8)
     target[change.removed] = IGNORE
     target[change.removed & scene.body] = REMOVED_LABEL
@@ -95,7 +98,7 @@ def anonymized_target(scene: Scene, change: Change) -> NDArray[np.uint8]:
 
 
 def _draw_face(faces: list[Member], rng: np.random.Generator) -> Member:
-    """Half label maps, the CT heads more often than their number says, the rest MR heads."""
+    """Draw a face: label maps in 45 % of draws, CT heads in 5 %, otherwise MR heads."""
     draw = rng.random()
     maps = [member for member in faces if member.is_labelmap]
     ct = [member for member in faces if member.entry.modality == "CT"]
@@ -105,7 +108,7 @@ def _draw_face(faces: list[Member], rng: np.random.Generator) -> Member:
 
 
 def _draw_scene(member: Member, cohort: Cohort, rng: np.random.Generator, *, ct: bool | None = None) -> Scene:
-    """The member on a random grid; label maps are rendered there."""
+    """Return the member on a random grid; a label map is rendered on it."""
     matrix, shape = draw_grid(member, rng)
     spacing = spacing_after(member, matrix)
     assert member.to_template is not None
@@ -124,7 +127,7 @@ def _draw_scene(member: Member, cohort: Cohort, rng: np.random.Generator, *, ct:
 
 
 def _draw_donor(faces: list[Member], cohort: Cohort, rng: np.random.Generator, *, is_ct: bool) -> Scene:
-    """Another head as it is, of the same modality."""
+    """Draw another head of the same modality, unchanged."""
     fitting = [m for m in faces if (m.is_labelmap if is_ct else m.entry.modality == "MR")]
     member = fitting[rng.integers(len(fitting))]
     if is_ct:
@@ -136,7 +139,7 @@ def _draw_donor(faces: list[Member], cohort: Cohort, rng: np.random.Generator, *
 
 
 def _faceless(cohort: Cohort, rng: np.random.Generator) -> Sample:
-    """A body, a cropped, stripped or echo-planar head: nothing was removed."""
+    """Draw a body, or a cropped, stripped or echo-planar head, without a tool."""
     others = [member for member in cohort.members if not member.has_face]
     bodies = [member for member in others if member.entry.body_part != "head"]
     heads = [member for member in others if member.entry.body_part == "head"]
@@ -153,7 +156,7 @@ def _faceless(cohort: Cohort, rng: np.random.Generator) -> Sample:
         member.entry.modality == "CT",
     )
     scene = conditions.vary_intensity(scene, rng)
-    if member.entry.face == "stripped":  # zero outside stays exactly zero
+    if member.entry.face == "stripped":  # zeros outside the brain stay exactly zero
         outside = resample(member.voxels, matrix, shape, order=0) == member.voxels.min()
         scene = replace(scene, voxels=np.where(outside, np.float32(0), scene.voxels))
     elif scene.is_ct and rng.random() < 0.4:
@@ -175,7 +178,7 @@ def _faceless(cohort: Cohort, rng: np.random.Generator) -> Sample:
 
 
 def _round_field_of_view(scene: Scene, rng: np.random.Generator) -> Scene:
-    """CT reconstructs a circle; outside it stands the padding value."""
+    """Set voxels outside the reconstructed circle of a CT to one padding value."""
     _, rows, columns = np.ogrid[tuple(slice(size) for size in scene.voxels.shape)]
     height, width = scene.voxels.shape[1:]
     outside = ((rows / height - 0.5) ** 2 + (columns / width - 0.5) ** 2) > rng.uniform(0.2, 0.27)
@@ -185,7 +188,7 @@ def _round_field_of_view(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def _store_again(scene: Scene, change: Change, rng: np.random.Generator) -> tuple[Scene, Change]:
-    """What happens after the tool: sometimes resampling to another grid, often rounding to integers."""
+    """Simulate storage after the tool: sometimes resampling to another grid, often rounding to integers."""
     if rng.random() < 0.15:
         zoom = rng.uniform(0.8, 1.2)
         after, before = (
@@ -212,7 +215,10 @@ def _store_again(scene: Scene, change: Change, rng: np.random.Generator) -> tupl
 
 
 def centre_of(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float64] | None:
-    """A voxel of the mask, as fractions of the array, to lay the patch around: as often at an ear as at the face."""
+    """Draw a voxel of the mask to place a patch around, as fractions of the array; None if the mask is empty.
+
+    All large parts are equally likely, so that ears are drawn as often as the face.
+    """
     parts, n_parts = ndimage.label(mask)
     if not n_parts:
         return None
@@ -224,7 +230,20 @@ def centre_of(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.f
 
 
 def preprocess(voxels: NDArray[np.float32], spacing_mm: NDArray[np.float64]) -> torch.Tensor:
-    """Channels on the model grid, exactly as nnU-Net makes them from the plans: (channel, slice, row, column)."""
+    """Return the channels on the model grid, exactly as nnU-Net computes them from the plans.
+
+    Parameters
+    ----------
+    voxels
+        (slice, row, column) raw values.
+    spacing_mm
+        Along the same axes.
+
+    Returns
+    -------
+    torch.Tensor
+        (channel, slice, row, column) float32.
+    """
     channels = [CHANNELS[name](voxels) for name in CHANNEL_NAMES]
     image = channels[0]
     channels[0] = (image - image.mean()) / max(float(image.std()), 1e-8)
@@ -233,7 +252,7 @@ def preprocess(voxels: NDArray[np.float32], spacing_mm: NDArray[np.float64]) -> 
 
 
 def model_shape(shape: tuple[int, ...], spacing_mm: NDArray[np.float64]) -> list[int]:
-    """Size on the model grid, rounded as nnU-Net rounds it."""
+    """Return the shape on the model grid, rounded as in nnU-Net."""
     return [max(1, round(spacing / MODEL_SPACING_MM * size)) for size, spacing in zip(shape, spacing_mm, strict=True)]
 
 
@@ -246,7 +265,7 @@ def to_sample(
     centre: NDArray[np.float64] | None,
     kind: str,
 ) -> Sample:
-    """Preprocess and cut one patch, at ``centre`` or else at a random ``corner`` (both fractions)."""
+    """Preprocess a volume and cut one patch, at ``centre`` or else at ``corner`` (both fractions of the array)."""
     channels = preprocess(voxels.astype(np.float32), scene.spacing_mm).numpy()
     shape = channels.shape[1:]
     targets = [downsample_labels(labels, shape) for labels in (body.astype(np.uint8), anonymized)]
@@ -269,7 +288,7 @@ def to_sample(
 
 
 def downsample_labels(labels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Labels on the model grid: each by trilinear share, the largest wins."""
+    """Return labels (slice, row, column) resampled to ``shape``: the label with the largest trilinear share."""
     present = np.unique(labels)
     if present.size == 1:
         return np.full(shape, present[0], np.uint8)

@@ -1,7 +1,13 @@
-"""Images from label maps: a head in any MR contrast, or as CT with its table, so that the networks learn anatomy.
+"""Render images from label maps: a head in a random MR contrast, or as CT with couch.
 
-The maps carry FreeSurfer numbers in the brain and SimNIBS's 5xx outside it (Apache-2.0). Every label gets its own
-random intensity for MR, and Hounsfield units for CT.
+The maps use FreeSurfer's label numbers in the brain and SimNIBS's 5xx outside it (Apache-2.0). Every tissue group gets
+a random intensity for MR, and random Hounsfield units for CT.
+
+References
+----------
+B. Billot et al., SynthSeg: segmentation of brain MRI scans of any contrast and resolution without retraining, Medical
+Image Analysis 86 (2023), on training with random contrasts. O. Puonti et al., Accurate and robust whole-head
+segmentation from magnetic resonance images for individualized head modeling, NeuroImage 219 (2020), SimNIBS's labels.
 """
 
 from __future__ import annotations
@@ -43,7 +49,7 @@ AIR, EYES, SOFT, SKIN, CORTICAL, SPONGY = 0, 4, 5, 7, 8, 9
 
 
 def group_labels(labelmap: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Label numbers to tissue groups; unknown brain numbers become white matter."""
+    """Convert label numbers (slice, row, column) to tissue groups; unknown brain labels become white matter."""
     table = np.ones(1024, np.uint8)
     for group, numbers in enumerate(GROUPS):
         table[list(numbers)] = group
@@ -51,7 +57,7 @@ def group_labels(labelmap: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def solid_body(groups: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The body of a grouped label map with its air-filled cavities."""
+    """Return the body of a grouped label map, including its air-filled cavities."""
     body = groups > 0
     body = ndimage.binary_closing(np.pad(body, 8, mode="edge"), iterations=6)[8:-8, 8:-8, 8:-8] | body
     body = ndimage.binary_erosion(body, iterations=3, border_value=1) | (groups > 0)
@@ -59,9 +65,9 @@ def solid_body(groups: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def render_mr(groups: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A head of a random contrast; air and cortical bone are dark, texture varies inside each tissue."""
+    """Render an MR head (slice, row, column) with random contrast, texture and noise; air and bone are dark."""
     levels = rng.uniform(0.12, 1.0, len(GROUPS)).astype(np.float32)
-    if rng.random() < 0.35:  # close to T1: bright fat, brain grey above water
+    if rng.random() < 0.35:  # similar to T1: bright fat, brain brighter than water
         levels[[1, 2, 3, 5, 7, 9]] = [0.7, 0.5, 0.2, 0.45, 0.8, 0.7]
         levels *= rng.uniform(0.8, 1.2, len(GROUPS)).astype(np.float32)
     levels[AIR], levels[CORTICAL] = 0.0, rng.uniform(0.0, 0.15)
@@ -78,7 +84,7 @@ def render_mr(groups: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np
 def render_ct(
     groups: NDArray[np.uint8], body: NDArray[np.bool_], spacing_mm: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A CT head with couch and head holder, sometimes metal in the teeth."""
+    """Render a CT head (slice, row, column) in HU, often with couch or head holder, sometimes with dental metal."""
     bounds = np.array(CT_HU, np.float32)
     levels = rng.uniform(bounds[:, 0], bounds[:, 1]).astype(np.float32)
     levels[AIR] = -1000.0
@@ -99,7 +105,7 @@ def render_ct(
 def _add_couch(
     values: NDArray[np.float32], body: NDArray[np.bool_], spacing_mm: NDArray[np.float64], rng: np.random.Generator
 ) -> None:
-    """A thin curved plate or a cup behind the head; it never enters the body."""
+    """Add a thin curved plate or a cup with foam behind the head in place, outside the body."""
     slices, rows, columns = np.indices(values.shape, dtype=np.float32)
     rows_mm, columns_mm = rows * spacing_mm[1], (columns - values.shape[2] / 2) * spacing_mm[2]
     occupied = np.nonzero(body.any(axis=(0, 2)))[0]
@@ -118,7 +124,7 @@ def _add_couch(
 
 
 def _add_metal(values: NDArray[np.float32], body: NDArray[np.bool_], rng: np.random.Generator) -> None:
-    """A few very dense voxels with streaks in their slices."""
+    """Add a few very dense voxels in place, with streaks in their slices."""
     inside = np.argwhere(body)
     if not inside.size:
         return

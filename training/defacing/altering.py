@@ -1,6 +1,6 @@
-"""Tools that replace: the face blurred, pixelated, exchanged for another, or for the average of several.
+"""Tools that replace a face: by a blurred or pixelated one, that of another head, or the average of several.
 
-Each answers with new voxels, a mask and the body.
+Every function returns new voxels, the mask of changed voxels and the new body, all (slice, row, column).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Altered = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]  # vo
 
 
 def blur(scene: Scene, rng: np.random.Generator) -> Altered:
-    """The face's surface smoothed until no feature is left, or set to coarse blocks."""
+    """Smooth the face's surface until no feature is left, or replace it by coarse blocks."""
     zone = face_zone(scene, rng)
     where = zone & (scene.depth_mm < rng.uniform(8.0, 25.0)) & (scene.height_mm < rng.uniform(4.0, 12.0))
     size_mm = rng.uniform(3.0, 9.0)
@@ -34,7 +34,7 @@ def blur(scene: Scene, rng: np.random.Generator) -> Altered:
 
 
 def reface(scene: Scene, rng: np.random.Generator, donor: Scene) -> Altered:
-    """Another head's face, brought into place through the template and scaled to this head's intensities."""
+    """Insert the face of another head, aligned through the template and scaled to this head's intensities."""
     zone = face_zone(scene, rng) & (scene.brain_distance_mm > 5.0)
     inward, outward = rng.uniform(8.0, 30.0), rng.uniform(12.0, 30.0)
     where = zone & (scene.depth_mm < inward) & (scene.height_mm < outward)
@@ -53,7 +53,7 @@ def reface(scene: Scene, rng: np.random.Generator, donor: Scene) -> Altered:
 
 
 def average_face(scene: Scene, rng: np.random.Generator, donors: Sequence[Scene]) -> Altered:
-    """The mean of several heads' faces in place of this one, as afni_refacer and mri_reface bring theirs along."""
+    """Insert the mean of several heads' faces, as afni_refacer and mri_reface do with the one they ship."""
     zone = face_zone(scene, rng) & (scene.brain_distance_mm > 5.0)
     inward, outward = rng.uniform(8.0, 30.0), rng.uniform(12.0, 30.0)
     where = zone & (scene.depth_mm < inward) & (scene.height_mm < outward)
@@ -70,7 +70,7 @@ def average_face(scene: Scene, rng: np.random.Generator, donors: Sequence[Scene]
 def _brought_in(
     donor: Scene, scene: Scene, levels: tuple[float, float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A donor's voxels and its body's share on the scene's grid, in MR scaled to the scene's air and tissue."""
+    """Return a donor's voxels and body share on the scene's grid; MR is scaled to the scene's air and tissue."""
     voxels: NDArray[np.float32] = sample_at(donor.voxels, donor.to_template, scene.template_mm)
     share: NDArray[np.float32] = sample_at(donor.body.astype(np.float32), donor.to_template, scene.template_mm)
     if not scene.is_ct:
@@ -80,7 +80,7 @@ def _brought_in(
 
 
 def _levels(voxels: NDArray[np.float32], body: NDArray[np.bool_]) -> tuple[float, float]:
-    """Typical values of air and of tissue."""
+    """Return typical values of air and of tissue."""
     outside = voxels[~body]
     inside = voxels[body]
     return (

@@ -1,4 +1,7 @@
-"""Tools that remove: which voxels each takes. Every function answers with the mask of the voxels removed."""
+"""Tools that remove tissue. Every function returns the mask (slice, row, column) of the removed voxels.
+
+Positions are in the template's LPS mm; the references are in ``training.defacing``.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ TEMPLATE_OUTSIDE = -1.0
 
 
 def pydeface(scene: Scene, rng: np.random.Generator) -> Mask:
-    """The template's mask, registered with an error; what lies outside its grid mostly goes too (the neck)."""
+    """Remove the template's face mask, registered with an error, and mostly also voxels outside its grid (the neck)."""
     template = load_template()
     places = misregister(scene.template_mm, rng)
     keep = sample_at(template.keep, template.head.affine, places, outside=TEMPLATE_OUTSIDE)
@@ -25,19 +28,19 @@ def pydeface(scene: Scene, rng: np.random.Generator) -> Mask:
 
 
 def quickshear(scene: Scene, rng: np.random.Generator) -> Mask:
-    """All in front of and below a plane a buffer away from the brain's convex hull (Schimke and Hale, 2011)."""
+    """Remove everything beyond a plane in front of and below the brain's convex hull (Schimke and Hale, 2011)."""
     _, y, z = misregister(scene.template_mm, rng, shift_mm=2.0)
     brain = np.argwhere(scene.brain_atlas.probability > 0.5)
     places = brain @ scene.brain_atlas.affine[:3, :3].T + scene.brain_atlas.affine[:3, 3]
     hull = places[:, 1:][ConvexHull(places[:, 1:]).vertices]
-    angle = np.deg2rad(rng.uniform(22.0, 62.0))  # of the normal below straight ahead
+    angle = np.deg2rad(rng.uniform(22.0, 62.0))  # of the normal, downwards from straight ahead
     normal = np.array([-np.cos(angle), -np.sin(angle)])
     offset = float((hull @ normal).max()) + rng.uniform(4.0, 14.0)
     return np.asarray(normal[0] * y + normal[1] * z > offset)
 
 
 def mri_deface(scene: Scene, rng: np.random.Generator) -> Mask:
-    """Carved: lower front away from the brain, with a ragged inner edge (Bischoff-Grethe et al., 2007)."""
+    """Remove the lower front away from the brain, with a ragged inner edge (Bischoff-Grethe et al., 2007)."""
     zone = face_zone(scene, rng)
     ragged = smooth_noise(scene, rng, scale_mm=rng.uniform(3.0, 9.0)) * rng.uniform(1.0, 6.0)
     far = scene.brain_distance_mm + ragged > rng.uniform(6.0, 22.0)
@@ -49,7 +52,7 @@ def mri_deface(scene: Scene, rng: np.random.Generator) -> Mask:
 
 
 def shell(scene: Scene, rng: np.random.Generator) -> Mask:
-    """A layer of skin over the face and often the ears, as mideface and AFNI's deface take it."""
+    """Remove a layer of skin over the face and often the ears, as mideface and AFNI's deface do."""
     zone = face_zone(scene, rng)
     if rng.random() < 0.7:
         zone |= _near(scene, EARS_MM, rng.uniform(20.0, 32.0))
@@ -59,7 +62,7 @@ def shell(scene: Scene, rng: np.random.Generator) -> Mask:
 
 
 def fsl_deface(scene: Scene, rng: np.random.Generator) -> Mask:
-    """A rounded mask over the face, and both ears (Alfaro-Almagro et al., 2018)."""
+    """Remove a rounded region over the face, and often both ears (Alfaro-Almagro et al., 2018)."""
     x, y, z = misregister(scene.template_mm, rng)
     centre_y, centre_z = -88.0 + rng.uniform(-8, 8), -62.0 + rng.uniform(-8, 8)
     radii = np.array([62.0, 44.0, 52.0]) * rng.uniform(0.85, 1.25, 3)
@@ -72,7 +75,7 @@ def fsl_deface(scene: Scene, rng: np.random.Generator) -> Mask:
 
 
 def box(scene: Scene, rng: np.random.Generator) -> Mask:
-    """Straight cuts along the scan's axes: a corner box, a coronal slab, or an axial slab that takes the lower face."""
+    """Cut along the scan's axes: a corner box, a coronal slab, an axial slab, or a box over the face."""
     x, _, z = scene.template_mm
     kind = rng.choice(["corner", "coronal", "axial", "face"], p=[0.4, 0.25, 0.15, 0.2])
     front = _first_plane(scene, rng.uniform(-78.0, -42.0), axis=1)
@@ -93,7 +96,7 @@ def box(scene: Scene, rng: np.random.Generator) -> Mask:
 
 
 def oblique(scene: Scene, rng: np.random.Generator) -> Mask:
-    """A free plane from the brow to behind the chin, turned a little to one side."""
+    """Cut along an oblique plane from the brow to behind the chin, turned a little to one side."""
     x, y, z = scene.template_mm
     top = np.array([0.0, rng.uniform(-105.0, -70.0), NASION_Z_MM + rng.uniform(-15.0, 25.0)])
     angle = np.deg2rad(rng.uniform(10.0, 60.0))
@@ -103,13 +106,13 @@ def oblique(scene: Scene, rng: np.random.Generator) -> Mask:
 
 
 def eyes(scene: Scene, rng: np.random.Generator) -> Mask:
-    """Spheres over both eyes, sometimes over the mouth."""
+    """Remove spheres over both eyes, sometimes also over the mouth."""
     places = np.vstack([EYES_MM, MOUTH_MM]) if rng.random() < 0.35 else EYES_MM
     return _near(scene, places + rng.normal(0, 3, places.shape), rng.uniform(13.0, 22.0))
 
 
 def face_zone(scene: Scene, rng: np.random.Generator) -> Mask:
-    """Front of the head below the brow, with random limits: a slanted front and a random floor."""
+    """Return the front of the head below the brow, with random limits and a slanted back."""
     x, y, z = misregister(scene.template_mm, rng)
     back, slant = rng.uniform(-72.0, -38.0), rng.uniform(-0.5, 0.35)
     top, bottom = NASION_Z_MM + rng.uniform(-12.0, 45.0), rng.uniform(-190.0, -110.0)
@@ -121,7 +124,7 @@ def face_zone(scene: Scene, rng: np.random.Generator) -> Mask:
 def misregister(
     places_mm: NDArray[np.float32], rng: np.random.Generator, *, shift_mm: float = 4.0
 ) -> NDArray[np.float32]:
-    """Template coordinates as a registration with a small error would give them."""
+    """Return template coordinates (3, slice, row, column) with the error of an imperfect registration."""
     matrix = np.eye(3) + rng.normal(0, 0.025, (3, 3))
     shift = rng.normal(0, shift_mm, 3)
     return np.asarray(
@@ -130,7 +133,7 @@ def misregister(
 
 
 def smooth_noise(scene: Scene, rng: np.random.Generator, *, scale_mm: float) -> NDArray[np.float32]:
-    """Random field of unit deviation that varies over ``scale_mm``."""
+    """Return a random field (slice, row, column) of about unit deviation that varies over ``scale_mm``."""
     shape = np.maximum(np.array(scene.voxels.shape) * scene.spacing_mm / scale_mm, 2).astype(int)
     coarse = rng.normal(0, 1, shape).astype(np.float32)
     zoom = np.array(scene.voxels.shape) / shape
@@ -145,7 +148,7 @@ def _near(scene: Scene, places_mm: NDArray[np.float64], radius_mm: float) -> Mas
 
 
 def _first_plane(scene: Scene, template_mm: float, *, axis: int) -> int:
-    """Index along ``axis`` (0 slice, 1 row) where the middle of the scan reaches a template coordinate."""
+    """Return the index along ``axis`` (0 slice, 1 row) at which the scan's middle reaches a template coordinate."""
     middle = [size // 2 for size in scene.voxels.shape]
     line = tuple(slice(None) if other == axis else middle[other] for other in range(3))
     along = scene.template_mm[2 if axis == 0 else 1][line]

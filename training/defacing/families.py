@@ -1,4 +1,4 @@
-"""The families by name, and the one call that applies a family to a head."""
+"""The families of simulated tools by name, and the function that applies one to a head."""
 
 from __future__ import annotations
 
@@ -41,10 +41,17 @@ def deface(
 
     Parameters
     ----------
+    family
+        One of ``FAMILIES``.
     donors
-        Heads whose faces are taken: ``reface`` needs one, ``average face`` takes the mean of all.
+        Heads whose faces are inserted: ``reface`` needs one, ``average face`` uses the mean of all.
     fills
-        How often a tool that removes writes what.
+        Frequencies of the values that are written where tissue is removed.
+
+    Raises
+    ------
+    ValueError
+        The family needs a donor and there is none.
     """
     untouched = np.zeros(scene.body.shape, bool)
     if family == "blur":

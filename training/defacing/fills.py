@@ -1,4 +1,4 @@
-"""What tools write where they removed something, and how the edge of the cut looks."""
+"""Values that tools write where they removed tissue, and the edge of the cut."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from scipy import ndimage
 from training.defacing.scene import Scene
 
 SOFT_EDGE_SHARE = 0.15
-AIR_FROM_MM = 6.0  # above the body, beyond the blurred surface
+AIR_FROM_MM = 6.0  # height above the body, outside its blurred surface
 MR_FILLS = ("zero", "minimum", "negative", "constant", "mean", "noise", "air noise")
 CT_FILLS = ("air", "zero", "minimum", "below", "mean", "noise", "air noise")
 
 
 @dataclass(frozen=True, slots=True)
 class FillShares:
-    """How often each of ``MR_FILLS`` and ``CT_FILLS`` is drawn."""
+    """Probabilities of ``MR_FILLS`` and ``CT_FILLS``, in their order."""
 
     mr: tuple[float, ...]
     ct: tuple[float, ...]
 
 
 AS_FOUND = FillShares((0.48, 0.07, 0.05, 0.08, 0.06, 0.14, 0.12), (0.32, 0.22, 0.13, 0.08, 0.05, 0.12, 0.08))
-# For training: a network sees a constant at once, and noise only after many examples.
+# For training: a network learns constants quickly, and noise only from many examples.
 MANY_NOISY = FillShares((0.34, 0.06, 0.04, 0.06, 0.04, 0.27, 0.19), (0.24, 0.16, 0.10, 0.06, 0.04, 0.25, 0.15))
 
 
 def fill(
     scene: Scene, removed: NDArray[np.bool_], rng: np.random.Generator, shares: FillShares = AS_FOUND
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Write over ``removed``; with a soft edge the values fade into the fill over about a voxel.
+    """Overwrite the voxels in ``removed``; with a soft edge, values fade into the fill over about a voxel.
 
     Returns
     -------
     tuple
-        The new voxels, and the mask of all that may have changed: ``removed``, grown where the edge is soft.
+        The new voxels and the mask of voxels that may have changed, both (slice, row, column). The mask is ``removed``,
+        grown if the edge is soft.
     """
     values = _fill_values(scene, rng, shares)
     if rng.random() >= SOFT_EDGE_SHARE:
@@ -49,7 +50,7 @@ def fill(
 
 
 def _fill_values(scene: Scene, rng: np.random.Generator, shares: FillShares) -> NDArray[np.float32]:
-    """One number, or a volume of noise."""
+    """Return the fill: one number, or noise in the shape of the volume."""
     voxels = scene.voxels
     kind = rng.choice(CT_FILLS, p=shares.ct) if scene.is_ct else rng.choice(MR_FILLS, p=shares.mr)
     sample = voxels[::3, ::3, ::3]
@@ -65,7 +66,7 @@ def _fill_values(scene: Scene, rng: np.random.Generator, shares: FillShares) -> 
     }
     if kind in constants:
         return np.asarray(constants[kind], dtype=np.float32)
-    if kind == "air noise":  # values of the scan's own air, shuffled, as mideface writes them
+    if kind == "air noise":  # random values of the scan's own air, as mideface writes them
         air = voxels[scene.height_mm > AIR_FROM_MM][::7]
         if air.size:
             return rng.choice(air, voxels.shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a simulated tool gets and gives: a head with its anatomy's place, and the changed head with exact masks."""
+"""Input and output of a simulated tool: a head with its position in the template, and the changed head with masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from training.atlas import BrainAtlas, sample_at
 
-# Places in the template's LPS mm, read off the pydeface template by eye.
+# Positions in the template's LPS mm, measured by eye in the pydeface template.
 EYES_MM = np.array([[-32.0, -72.0, -22.0], [32.0, -72.0, -22.0]])
 EARS_MM = np.array([[-76.0, -4.0, -42.0], [76.0, -4.0, -42.0]])
 MOUTH_MM = np.array([0.0, -92.0, -82.0])
@@ -27,13 +27,13 @@ class Scene:
     voxels
         (slice, row, column) float32 raw values in network orientation.
     spacing_mm
-        Voxel size in array-axis order.
+        Voxel size along (slice, row, column).
     body
-        The body as one solid.
+        (slice, row, column) mask of the body as one solid.
     to_template
         (4, 4) array index to template LPS mm.
     is_ct
-        Values are Hounsfield units, so tools fill with air's.
+        Whether values are Hounsfield units, so that tools fill with those of air.
     """
 
     voxels: NDArray[np.float32]
@@ -45,7 +45,7 @@ class Scene:
 
     @cached_property
     def template_mm(self) -> NDArray[np.float32]:
-        """(3, slice, row, column) template coordinates x, y, z of every voxel."""
+        """(3, slice, row, column) template coordinates x, y, z of every voxel in LPS mm."""
         grid = [np.arange(size, dtype=np.float32) for size in self.voxels.shape]
         matrix = self.to_template.astype(np.float32)
         coordinates = np.empty((3, *self.voxels.shape), np.float32)
@@ -58,33 +58,39 @@ class Scene:
 
     @cached_property
     def brain(self) -> NDArray[np.bool_]:
-        """The brain, from the atlas."""
+        """(slice, row, column) mask of the brain, from the atlas."""
         return sample_at(self.brain_atlas.probability, self.brain_atlas.affine, self.template_mm) > 0.5
 
     @cached_property
     def depth_mm(self) -> NDArray[np.float32]:
-        """Distance below the body's surface; zero outside."""
+        """(slice, row, column) distance below the body's surface; zero outside."""
         return np.asarray(ndimage.distance_transform_edt(self.body, sampling=self.spacing_mm), dtype=np.float32)
 
     @cached_property
     def height_mm(self) -> NDArray[np.float32]:
-        """Distance above the body's surface; zero inside."""
+        """(slice, row, column) distance above the body's surface; zero inside."""
         return np.asarray(ndimage.distance_transform_edt(~self.body, sampling=self.spacing_mm), dtype=np.float32)
 
     @cached_property
     def brain_distance_mm(self) -> NDArray[np.float32]:
-        """Distance from the brain; zero inside."""
+        """(slice, row, column) distance from the brain; zero inside."""
         return np.asarray(ndimage.distance_transform_edt(~self.brain, sampling=self.spacing_mm), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """A head after a tool: voxels outside ``removed | altered`` hold the values they had.
+    """A head after a tool; voxels outside ``removed | altered`` are unchanged.
+
+    All arrays are (slice, row, column).
 
     Attributes
     ----------
+    removed
+        Voxels that were overwritten by a fill.
+    altered
+        Voxels that were blurred or replaced by another face.
     body
-        What is body now: without what was removed, with a new face.
+        The body after the tool: without removed tissue, with the new face.
     """
 
     voxels: NDArray[np.float32]

@@ -1,1 +1,1 @@
-"""How good the models are: cases with known truth, what is measured of each, tables and pictures for the cards."""
+"""Evaluation of the models: cases with known truth, measurements, and tables and pictures for the model cards."""

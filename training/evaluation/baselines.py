@@ -1,4 +1,4 @@
-"""What one does without a model: Otsu's threshold for the body, a run of one value before the face for the verdict."""
+"""Baselines without a model: Otsu's threshold for the body, and a run of one value at the face for the verdict."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ from training.atlas import otsu
 from training.labels import fill_holes, largest_part
 
 Mask = NDArray[np.bool_]
-SMALLEST_RUN_MM = 25.0  # behind the forehead: a face has skin there
+SMALLEST_RUN_MM = 25.0  # behind the front of the forehead, where an intact face has skin
 FACE_BELOW_CROWN_MM = (95.0, 180.0)
 HALF_WIDTH_MM = 35.0
 
 
 def otsu_body(voxels: NDArray[np.float32]) -> Mask:
-    """Threshold, largest part, holes filled."""
+    """Return the largest part above Otsu's threshold with holes filled, (slice, row, column)."""
     return fill_holes(largest_part(voxels > otsu(voxels)))
 
 
 def zero_run_mm(voxels: NDArray[np.float32], body: Mask, spacing_mm: tuple[float, float, float]) -> float:
-    """How far, in the median, a run of one exact value reaches behind the forehead's front, where the face would be.
+    """Return how far a run of one exact value reaches behind the forehead's front, as the median over the face.
 
-    Zero where most lines of sight meet another value first, or where there is no head to look at.
+    Zero if most lines of sight meet another value first, or if there is no head.
+
+    Parameters
+    ----------
+    voxels, body
+        (slice, row, column) with axes towards head, posterior and left.
+    spacing_mm
+        Along the same axes.
     """
     slice_mm, row_mm, column_mm = spacing_mm
     planes = np.flatnonzero(body.any(axis=(1, 2)))

@@ -1,4 +1,4 @@
-"""Every volume that is measured, with its truth: heads as they are, under each tool, under what scanners do to them."""
+"""Cases to measure, with their truth: heads unchanged, after each tool, and under simulated scanner effects."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ from training.synthesis import render_ct, render_mr
 Mask = NDArray[np.bool_]
 RENDER_MM, RENDER_AIR_MM = 1.5, 20.0
 N_DONORS = 3
-COVERED_FROM = 0.5  # a tool that takes less than this share of the face's front has not covered it
-# What is true of a face; the verdict is judged by it.
+COVERED_FROM = 0.5  # share of the face's front that a tool must remove for the face to count as covered
+# Truth about the face, with which the verdict is compared.
 FACE, COVERED, PARTLY, ALTERED_FACE, CUT_OFF, NONE = "face", "covered", "partly", "altered", "cut off", "none"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A volume with its truth, (slice, row, column) with axes towards head, posterior and left.
+    """A volume with its truth; arrays are (slice, row, column) with axes towards head, posterior and left.
 
     Attributes
     ----------
     condition
-        A tool's family, what a scanner did, or what the inventory says of a volume without a whole face.
+        A tool's family, a scanner effect, or the inventory's description of a volume without a whole face.
+    truth
+        One of ``FACE``, ``COVERED``, ``PARTLY``, ``ALTERED_FACE``, ``CUT_OFF`` and ``NONE``.
     body
-        The body as it now is; None where no label can be trusted.
+        The body in ``voxels``; None if no label can be trusted.
     intact_body
-        The body before and after the tool together; Dice *in the head* looks here only.
+        Union of the body before and after the tool; Dice *in the head* is computed only there.
     changed
-        What the tool changed, with the air that it wrote over; None where no tool was.
+        Voxels that the tool changed, including overwritten air; None without a tool.
     """
 
     condition: str
@@ -51,7 +53,7 @@ class Case:
 
     @property
     def is_ct(self) -> bool:
-        """Whether values are, or are rendered as, CT."""
+        """Whether the volume is a CT or rendered as one."""
         return "CT" in self.modality
 
 
@@ -67,7 +69,7 @@ MR_ONLY = ("signal voids", "coil fall-off")
 
 
 def all_cases(cohort: Cohort) -> Iterator[tuple[Member, Case]]:
-    """Every case of the cohort, one person after the other; first the volumes without a whole face."""
+    """Yield every case of the cohort with its member, first the volumes without a whole face."""
     for member in cohort.members:
         if not member.has_face:
             yield member, faceless_case(member)
@@ -81,7 +83,7 @@ def all_cases(cohort: Cohort) -> Iterator[tuple[Member, Case]]:
 
 
 def scenes(member: Member, cohort: Cohort) -> Iterator[tuple[str, Scene]]:
-    """The head on its own grid; a label map once as MR and once as CT."""
+    """Yield modality and scene of a head on its own grid; a label map is rendered once as MR and once as CT."""
     assert member.to_template is not None
     spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
     if not member.is_labelmap:
@@ -104,7 +106,7 @@ def scenes(member: Member, cohort: Cohort) -> Iterator[tuple[str, Scene]]:
 
 
 def face_cases(scene: Scene, modality: str, donors: Sequence[Scene], seed: int) -> Iterator[Case]:
-    """The head as it is, under every condition, stripped, and under every tool that there are donors for."""
+    """Yield the head unchanged, under every condition, stripped, and after every tool for which there are donors."""
     yield Case("intact", modality, scene.voxels, _spacing(scene), FACE, scene.body)
     for index, (name, condition) in enumerate(CONDITIONS.items()):
         if scene.is_ct and name in MR_ONLY:
@@ -132,7 +134,7 @@ def _defaced_case(scene: Scene, modality: str, change: Change) -> Case:
 
 
 def faceless_case(member: Member) -> Case:
-    """A volume without a whole face, as it is; what the inventory says of it is the truth."""
+    """Return the case of a volume without a whole face, unchanged; its truth comes from the inventory."""
     entry = member.entry
     first, second, third = (float(step) for step in np.linalg.norm(member.affine[:3, :3], axis=0))
     if entry.body_part != "head":
@@ -147,14 +149,14 @@ def faceless_case(member: Member) -> Case:
 
 
 def _truth_as_found(face: str) -> str:
-    """The inventory's word on a head whose face is not whole."""
+    """Return the truth for a head without a whole face from the inventory's column ``face``."""
     if not face.startswith("defaced"):
         return CUT_OFF
     return PARTLY if "eye" in face else COVERED
 
 
 def _truth_of_cut(body: Mask, removed: Mask, spacing_mm: tuple[float, float, float]) -> str:
-    """Whether a cut took most of the face's front."""
+    """Return ``COVERED`` if a cut removed most of the face's front, else ``PARTLY``."""
     return COVERED if gather_facts(body, removed, spacing_mm).coverage >= COVERED_FROM else PARTLY
 
 

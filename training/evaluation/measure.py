@@ -1,4 +1,4 @@
-"""One case through both networks and the refinement, compared with its truth."""
+"""Segment a case with both networks and the refinement, and compare the masks with its truth."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Measured:
 
 
 def load_measured(folder: Path) -> Measured:
-    """Both models of a folder, on the CPU."""
+    """Load both models of a folder on the CPU."""
     specs = {role: read_model_spec(folder / role) for role in ROLES}
     return Measured(specs, {role: load_model(spec, device=torch.device("cpu")) for role, spec in specs.items()})
 
 
 def measure(case: Case, member: Member, models: Measured) -> Row:
-    """Segment a case as the node does, and compare the networks' masks and the result with the truth."""
+    """Segment a case as the node does; return the scores of the networks' masks and of the result."""
     body, area, labels, refined = segment_case(case, models)
     facts = gather_facts(refined.foreground, refined.anonymized, case.spacing_mm)
     otsu = otsu_body(case.voxels)
@@ -68,7 +68,10 @@ def measure(case: Case, member: Member, models: Measured) -> Row:
 
 
 def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.uint8], RefinedMasks]:
-    """Body and anonymised area of the networks alone, the second network's labels, and both masks refined."""
+    """Return body and area of the networks alone, the labels of the anonymisation network, and the refined masks.
+
+    All arrays are (slice, row, column) on the case's grid.
+    """
     voxels = without_ct_padding(case.voxels, "CT" if case.is_ct else "MR")
     preprocessing = Preprocessing(voxels, case.spacing_mm)
     labels = {role: predict(network, preprocessing) for role, network in models.networks.items()}
@@ -89,12 +92,12 @@ def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.u
 
 
 def predict(network: TrainedModel, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The network's labels on the volume's grid."""
+    """Return the network's labels on the volume's grid, (slice, row, column)."""
     return network.predict_labels(preprocessing.prepare(network.plans, network.channels))
 
 
 def compare(case: Case, body: Mask, area: Mask) -> MaskScores:
-    """Scores of two masks against the truth of the case."""
+    """Return the scores of body and area, (slice, row, column), against the truth of the case."""
     head_dice = full_dice = area_hd95_mm = None
     if case.changed is not None and case.intact_body is not None:
         found, truth = area & case.intact_body, case.changed & case.intact_body
@@ -111,13 +114,26 @@ def compare(case: Case, body: Mask, area: Mask) -> MaskScores:
 
 
 def dice(found: Mask, truth: Mask) -> float:
-    """Overlap of two masks; 1 when both are empty."""
+    """Return the Dice coefficient of two masks of the same shape, rounded to 4 digits; 1 if both are empty."""
     total = int(found.sum()) + int(truth.sum())
     return round(2 * int((found & truth).sum()) / total, 4) if total else 1.0
 
 
 def hd95_mm(found: Mask, truth: Mask, spacing_mm: tuple[float, float, float]) -> float | None:
-    """The 95th percentile of distances between both surfaces, the larger of both directions; None without a surface."""
+    """Return the 95th percentile of the distances between both surfaces; None if a mask has no surface.
+
+    Parameters
+    ----------
+    found, truth
+        Masks of the same shape (slice, row, column).
+    spacing_mm
+        Along the same axes.
+
+    Returns
+    -------
+    float or None
+        The larger of both directions, in mm.
+    """
     if not found.any() or not truth.any():
         return None
     either = found | truth

@@ -1,4 +1,4 @@
-"""Pictures of cases: planes through the middle with outlines of truth and finding."""
+"""Draw cases: planes through the middle with outlines of truth and result; pictures are (row, column, RGB) uint8."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CAPTION_HEIGHT = 14
 
 
 def foreground_picture(case: Case, models: Measured, caption: str) -> Picture:
-    """Three planes: the true body in blue, the found one in green."""
+    """Draw three planes with the true body in blue and the found one in green."""
     found = segment_case(case, models)[-1].foreground
     truth = np.zeros_like(found) if case.body is None else case.body
     return captioned(three_planes(case, [(truth, TRUTH), (found, BODY)]), caption)
 
 
 def area_picture(case: Case, models: Measured, caption: str) -> Picture:
-    """Three planes: what was changed in the head in blue, what was found in red."""
+    """Draw three planes with the changed voxels in the head in blue and the found area in red."""
     found = segment_case(case, models)[-1].anonymized
     truth = np.zeros_like(found)
     if case.changed is not None and case.intact_body is not None:
@@ -36,7 +36,7 @@ def area_picture(case: Case, models: Measured, caption: str) -> Picture:
 
 
 def three_planes(case: Case, masks: Sequence[tuple[Mask, tuple[int, int, int]]]) -> Picture:
-    """Sagittal, coronal and axial, head up and front left or up, in square pixels."""
+    """Draw sagittal, coronal and axial planes with square pixels, head at the top, front at the left or the top."""
     planes = []
     for axis in (2, 1, 0):
         index: list[int | slice] = [slice(None)] * 3
@@ -52,7 +52,7 @@ def three_planes(case: Case, masks: Sequence[tuple[Mask, tuple[int, int, int]]])
 def outlined(
     gray: NDArray[np.float32], masks: Sequence[tuple[Mask, tuple[int, int, int]]], spacing_mm: tuple[float, float]
 ) -> Picture:
-    """A plane in square pixels of ``PIXEL_MM`` with the outlines of masks."""
+    """Draw a plane (row, column) in square pixels of ``PIXEL_MM`` with the outlines of masks."""
     low, high = np.percentile(gray, [1.0, 99.5])
     scaled = np.clip((gray - low) / max(float(high - low), 1e-6), 0, 1)
     zoom = [step / PIXEL_MM for step in spacing_mm]
@@ -65,14 +65,14 @@ def outlined(
 
 
 def captioned(picture: Picture, text: str) -> Picture:
-    """The picture with a line of text above it."""
+    """Return the picture with a line of text above it."""
     strip = Image.new("RGB", (picture.shape[1], CAPTION_HEIGHT))
     ImageDraw.Draw(strip).text((3, 1), text, fill=(235, 235, 235))
     return np.concatenate([np.asarray(strip), picture])
 
 
 def beside(pictures: Sequence[Picture], *, per_row: int) -> Picture:
-    """Pictures in rows, each row as high as its highest."""
+    """Arrange pictures in rows; each row is as high as its highest picture."""
     rows = []
     for start in range(0, len(pictures), per_row):
         row = pictures[start : start + per_row]

@@ -1,4 +1,4 @@
-"""What is kept of each measured case, a JSON line each."""
+"""Rows of measurements, one JSON line per case."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from inference.verdict.verdict import Verdict, decide_verdict
 
 @dataclass(frozen=True, slots=True)
 class MaskScores:
-    """How well masks fit the truth; None where there is no truth or nothing to find.
+    """Scores of masks against the truth; None if there is no truth or nothing to find.
 
     Attributes
     ----------
+    foreground_dice, foreground_hd95_mm
+        Of the body.
     head_dice
-        Of the anonymised area inside the original head: outside it, zero written over zero can't be told.
+        Of the anonymised area inside the original head; outside it, zero written over zero cannot be detected.
     full_dice
-        Of the anonymised area against all that the tool wrote over, air included.
+        Of the anonymised area against everything that the tool overwrote, including air.
     area_hd95_mm
-        Of the anonymised area inside the original head; None also where nothing was found.
+        Of the anonymised area inside the original head; None also if nothing was found.
+    area_ml
+        Volume of the anonymised area.
     """
 
     foreground_dice: float | None
@@ -38,20 +42,22 @@ class MaskScores:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured case: the networks alone, the node's result, and what one would do without a model.
+    """One measured case: the networks alone, the node's result, and baselines without a model.
 
     Attributes
     ----------
     condition
-        A tool's family, what a scanner did, or what the inventory says.
+        A tool's family, a scanner effect, or the inventory's description.
     truth
-        What is true of the face, as ``training.evaluation.cases`` names it.
+        Truth about the face, as named in ``training.evaluation.cases``.
+    network, result
+        Scores of the networks alone and of the node's result.
     replaced_ml
-        What the network takes for another face; not part of the mask.
+        Volume that the network labels as replaced by another face; not part of the mask.
     weights
-        SHA-256 of both networks' checkpoints: rows of other weights don't mix.
+        SHA-256 of both models; rows of different weights must not be mixed.
     zero_run_mm
-        How far a constant reaches behind the forehead before the face, on Otsu's body.
+        How far a constant value reaches behind the forehead's front at the face, measured on Otsu's body.
     """
 
     case: str
@@ -73,37 +79,37 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells cases apart."""
+        """Unique key of the case: volume, modality and condition."""
         return self.case, self.modality, self.condition
 
     @property
     def measured(self) -> SegmentationFacts:
-        """The facts as the verdict takes them."""
+        """The facts in the type that the verdict needs."""
         return SegmentationFacts(**self.facts)
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict under the calibration that ships."""
+        """The verdict under the package's calibration."""
         return decide_verdict(self.measured)
 
     @property
     def area_ml(self) -> float:
-        """The anonymised area that the node would write."""
+        """Volume of the anonymised area that the node would write."""
         return 0.0 if is_area_without_face(self.verdict, self.measured) else self.result.area_ml
 
 
 def weights_of(specs: Iterable[ModelSpec]) -> str:
-    """What tells the weights of both models from all others, in a stable order."""
+    """Return the SHA-256 of both models in a stable order."""
     return " ".join(spec.identity.sha256 for spec in sorted(specs, key=lambda spec: spec.identity.role))
 
 
 def read_rows(path: Path, *, weights: str) -> list[Row]:
-    """Rows as ``training.evaluate`` wrote them.
+    """Read rows written by ``training.evaluate``.
 
     Raises
     ------
     ValueError
-        Some were measured with other weights.
+        Rows were measured with other weights.
     """
     reader = TypeAdapter(Row)
     rows = [reader.validate_json(line) for line in path.read_text("utf-8").splitlines()]

@@ -1,4 +1,4 @@
-"""Rows as the Markdown tables of the model cards."""
+"""Markdown tables of measured rows for the model cards."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from training.evaluation.cases import FACE
 from training.evaluation.rows import Row
 from training.evaluation.unseen import UNSEEN
 
-FOUND_DICE = 0.5  # inside the head: the tool was seen
+FOUND_DICE = 0.5  # Dice inside the head from which the tool counts as found
 SMALL_ML = 20.0
 NOTHING = "–"
 
 
 def foreground_tables(rows: Sequence[Row]) -> str:
-    """The body by modality and condition: network, result, Otsu's threshold."""
+    """Tabulate the body by modality and condition: network, result, Otsu's threshold."""
     lines = []
     for name, of in group(rows, _foreground_group):
         known = [row for row in of if row.result.foreground_dice is not None]
@@ -41,7 +41,7 @@ def foreground_tables(rows: Sequence[Row]) -> str:
 
 
 def contrast_table(rows: Sequence[Row]) -> str:
-    """Untouched heads and tools by contrast, of real volumes only."""
+    """Tabulate untouched heads and tools by contrast, for real volumes only."""
     real = [row for row in rows if "rendered" not in row.modality]
     lines = []
     for name, of in group(real, lambda row: f"{row.modality} {row.contrast}".strip()):
@@ -53,7 +53,7 @@ def contrast_table(rows: Sequence[Row]) -> str:
 
 
 def tool_table(rows: Sequence[Row]) -> str:
-    """The anonymised area by simulated tool: network, result, full mask, surface, how many were found at all."""
+    """Tabulate the anonymised area by simulated tool: network, result, full mask, surface, number found."""
     lines = []
     for name in (*FAMILIES, *UNSEEN):
         of = [row for row in rows if row.condition == name and row.is_defaced]
@@ -75,7 +75,7 @@ def tool_table(rows: Sequence[Row]) -> str:
 
 
 def untouched_table(rows: Sequence[Row]) -> str:
-    """What is found where no tool was: mL of the network and of the result."""
+    """Tabulate the false area without a tool: mL of the network and of the result."""
     lines = []
     untouched = [row for row in rows if not row.is_defaced and not row.condition.startswith("defaced")]
     for name, of in group(untouched, lambda row: f"{row.modality}, {row.condition}"):
@@ -95,7 +95,7 @@ def untouched_table(rows: Sequence[Row]) -> str:
 
 
 def really_defaced_table(rows: Sequence[Row]) -> str:
-    """Every head that a tool had defaced before we got it; there is no truth to compare with."""
+    """Tabulate every head that came already defaced; there is no truth to compare with."""
     lines = [
         [row.case, row.condition[8:-1], row.network.area_ml, row.area_ml, row.replaced_ml, row.verdict.verdict]
         for row in rows
@@ -106,13 +106,13 @@ def really_defaced_table(rows: Sequence[Row]) -> str:
 
 
 def anonymized_tables(rows: Sequence[Row]) -> str:
-    """All tables of the anonymised area."""
+    """Return all tables of the anonymised area."""
     parts = [tool_table(rows), untouched_table(rows), really_defaced_table(rows)]
     return "\n\n".join(part for part in parts if part)
 
 
 def verdict_table(rows: Sequence[Row]) -> str:
-    """What is true of the face and what was done, against the verdict; beside it the run of one value."""
+    """Tabulate verdicts by truth and condition, with the baseline that looks for a run of one value."""
     verdicts = list(SeriesVerdict)
     lines = []
     for name, of in sorted(group(rows, lambda row: f"{row.truth} | {_short(row.condition)}")):
@@ -123,14 +123,14 @@ def verdict_table(rows: Sequence[Row]) -> str:
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """Markdown."""
+    """Return a Markdown table."""
     rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     rows += ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]
     return "\n".join(rows)
 
 
 def group(rows: Iterable[Row], key: Callable[[Row], str]) -> list[tuple[str, list[Row]]]:
-    """Rows by a name, in the order in which names first come."""
+    """Group rows by a name, in the order in which the names first occur."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
@@ -138,19 +138,19 @@ def group(rows: Iterable[Row], key: Callable[[Row], str]) -> list[tuple[str, lis
 
 
 def spread(values: Iterable[float | None]) -> str:
-    """Median and worst of overlaps."""
+    """Return median and worst (smallest) of overlaps."""
     known = [value for value in values if value is not None]
     return f"{np.median(known):.3f} / {min(known):.3f}" if known else NOTHING
 
 
 def upper(values: Iterable[float | None]) -> str:
-    """Median and worst of distances."""
+    """Return median and worst (largest) of distances."""
     known = [value for value in values if value is not None]
     return f"{np.median(known):.1f} / {max(known):.1f}" if known else NOTHING
 
 
 def volumes(values: Iterable[float]) -> str:
-    """Median, 90th percentile and worst of mL."""
+    """Return median, 90th percentile and largest of volumes in mL."""
     known = list(values)
     if not known:
         return NOTHING

@@ -1,4 +1,9 @@
-"""Tools that no network was trained with: a published program run as it is, and a shape that no family has."""
+"""Tools that no network was trained with: a published program, and a shape that no family has.
+
+References
+----------
+N. Schimke and J. Hale, Quickshear defacing for neuroimages, USENIX HealthSec (2011).
+"""
 
 # nibabel's constructors have no types.
 # mypy: allow-untyped-calls
@@ -17,14 +22,14 @@ from training.defacing import Change, Scene
 from training.defacing.scene import NASION_Z_MM
 
 Mask = NDArray[np.bool_]
-# The cylinder, in template LPS mm: upright, round the front of the face.
+# The cylinder in template LPS mm: upright, around the front of the face.
 CYLINDER_RADIUS_MM = 55.0
 CYLINDER_FRONT_MM = -95.0
 CYLINDER_Z_MM = (NASION_Z_MM - 110.0, NASION_Z_MM + 8.0)
 
 
 def quickshear_package(scene: Scene) -> Mask:
-    """What the ``quickshear`` program (PyPI, version 1.2) sets to zero, given the atlas's brain."""
+    """Return the voxels that the ``quickshear`` program (PyPI, version 1.2) sets to zero, given the atlas's brain."""
     from quickshear import quickshear
 
     affine = np.diag([*scene.spacing_mm[::-1], 1.0])
@@ -37,7 +42,7 @@ def quickshear_package(scene: Scene) -> Mask:
 
 
 def cylinder(scene: Scene) -> Mask:
-    """An upright cylinder over the front of the face, cut out with straight ends."""
+    """Return an upright cylinder with straight ends over the front of the face."""
     x, y, z = scene.template_mm
     inside = x**2 + (y - CYLINDER_FRONT_MM) ** 2 < CYLINDER_RADIUS_MM**2
     near = scene.brain_distance_mm > 3.0
@@ -50,7 +55,7 @@ UNSEEN: Mapping[str, Callable[[Scene], Mask]] = MappingProxyType(
 
 
 def deface_unseen(scene: Scene, name: str) -> Change:
-    """Set to zero, or to air in CT, what the tool takes."""
+    """Set the voxels that the tool removes to zero, or to air in CT."""
     removed = UNSEEN[name](scene)
     value = np.float32(-1000.0 if scene.is_ct else 0.0)
     nothing = np.zeros(removed.shape, bool)
@@ -58,7 +63,7 @@ def deface_unseen(scene: Scene, name: str) -> Change:
 
 
 def _to_ras(voxels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(slice, row, column) towards head, posterior, left, to (right, anterior, superior) as NIfTI has it."""
+    """Convert (slice, row, column) towards head, posterior, left to NIfTI's (right, anterior, superior)."""
     return voxels.transpose(2, 1, 0)[::-1, ::-1]
 
 

@@ -1,1 +1,1 @@
-"""Training of the judge, the network at native voxels: ``python -m training.judge --data DATA --work WORK``."""
+"""Train the judge, the network that sees single voxels: ``python -m training.judge train --data DATA --work WORK``."""

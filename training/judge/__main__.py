@@ -1,8 +1,8 @@
-"""``python -m training.judge train --data ../shared/data --work runs/judge --cohort data/cohort``: train, or go on.
+"""Train the judge: ``python -m training.judge train --data ../shared/data --work runs/judge --cohort data/cohort``.
 
-One process trains and starts another that simulates cases. ``simulate`` is that other one by itself. Both may be
-stopped at any time; the same command goes on. ``export`` writes the weights of the checkpoint to ``--weights``, from
-where a run without a checkpoint goes on.
+The training process starts a second one that simulates cases; ``simulate`` runs only this second one. Both may be
+interrupted at any time; run the same command again to resume. ``export`` writes the weights of the checkpoint to
+``--weights``, from which a run without a checkpoint continues.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from training.judge.simulate import COUNTER_FILE, simulate, simulated_core_s
 
 
 def main() -> None:
-    """Parse the command line and do it."""
+    """Parse the command line and run the chosen action."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["train", "simulate", "export"])
     parser.add_argument("--data", type=Path, required=True, help="folder with volumes.csv")
-    parser.add_argument("--cohort", type=Path, required=True, help="kept labels, registrations and geometry")
+    parser.add_argument("--cohort", type=Path, required=True, help="stored labels, registrations and geometry")
     parser.add_argument("--work", type=Path, required=True, help="checkpoint and simulated patches")
     parser.add_argument("--models", type=Path, default=Path("inference/reference"), help="the 3 mm networks")
     parser.add_argument("--weights", type=Path, default=Path("training/judge/weights"), help="exported weights")
     parser.add_argument("--seed", type=int, default=Settings().seed)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--steps", type=int, help="end after this step of the whole run")
-    parser.add_argument("--cases", type=int, help="simulate so many cases and end")
+    parser.add_argument("--steps", type=int, help="stop at this step, counted over the whole run")
+    parser.add_argument("--cases", type=int, help="number of cases to simulate")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)

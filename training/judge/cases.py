@@ -1,4 +1,4 @@
-"""Simulated cases for the judge: half of them untouched, the other half under one tool each."""
+"""Simulate cases for the judge: half of them untouched, the other half changed by one tool each."""
 
 from __future__ import annotations
 
@@ -41,14 +41,17 @@ CT_SHARE, RENDERED_MR_SHARE = 0.22, 0.12  # of heads; the rest are scans
 REAL_CT_SHARE = 0.06  # of the CT heads
 FACELESS_SHARE = 0.3  # of untouched cases
 STRIPPED_SHARE = 0.06  # of untouched faces
-RESTORED_SHARE = 0.7  # of heads that held whole numbers: stored as such again
-FRACTIONS_SHARE = 0.2  # of them: fractions before any tool, so that these say nothing of a tool
+RESTORED_SHARE = 0.7  # of heads with integer values: rounded to integers again after the tool
+FRACTIONS_SHARE = 0.2  # of heads with integer values: get fractions before the tool, so that these do not reveal a tool
 LARGEST_DONORS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgeCase:
-    """A volume with the label of every voxel: 0 untouched, 1 removed, 2 smoothed, 3 replaced, 255 not to be judged."""
+    """A volume and its target, both (slice, row, column).
+
+    Labels are 0 untouched, 1 removed, 2 smoothed, 3 replaced, and 255 for voxels to ignore.
+    """
 
     voxels: NDArray[np.float32]
     spacing_mm: tuple[float, float, float]
@@ -77,7 +80,7 @@ def draw_case(heads: Heads, rng: np.random.Generator) -> JudgeCase:
 
 
 def apply_tool(scene: Scene, family: str, heads: Heads, rng: np.random.Generator) -> Change:
-    """One tool on one head, with as many donors as it needs."""
+    """Apply one tool to one head, with as many donors as it needs."""
     donors = []
     if family in WITH_DONORS or family in NEED_DONORS:
         count = 1 if family in ("other face", "reface") else int(rng.integers(1, LARGEST_DONORS + 1))
@@ -88,7 +91,7 @@ def apply_tool(scene: Scene, family: str, heads: Heads, rng: np.random.Generator
 
 
 def _draw_head(heads: Heads, rng: np.random.Generator) -> tuple[Scene, bool]:
-    """A head with a face, varied on its own grid, and whether its values were whole numbers."""
+    """Return a head with a face, varied on its own grid, and whether its values were integers."""
     draw = rng.random()
     is_ct = draw < CT_SHARE
     is_map = draw < CT_SHARE + RENDERED_MR_SHARE
@@ -114,21 +117,21 @@ def _holds_whole_numbers(voxels: NDArray[np.float32]) -> bool:
 
 
 def _with_fractions(voxels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Whole numbers as if they had never been rounded; what is one value all around stays so."""
+    """Add random fractions to integers, as if they had not been rounded; constant regions stay constant."""
     dithered = voxels + rng.uniform(-0.5, 0.5, voxels.shape).astype(np.float32)
     is_written = ndimage.maximum_filter(voxels, 3) == ndimage.minimum_filter(voxels, 3)
     return np.where(is_written | (voxels == 0), voxels, dithered)
 
 
 def _draw_donor(heads: Heads, rng: np.random.Generator, *, is_ct: bool) -> Scene:
-    """Another head of the same modality."""
+    """Draw another head of the same modality."""
     if is_ct or rng.random() < 0.15:
         return map_scene(_one_of(heads.maps, rng), heads, rng, is_ct=is_ct)
     return scan_scene(_one_of(heads.mr, rng), heads)
 
 
 def _mirrored(scene: Scene) -> Scene:
-    """Left and right exchanged; the place in the template is mirrored with it."""
+    """Exchange left and right; the position in the template is mirrored too."""
     flip = np.diag([1.0, 1.0, -1.0, 1.0])
     flip[2, 3] = scene.voxels.shape[2] - 1
     mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
@@ -147,14 +150,14 @@ def _mirrored(scene: Scene) -> Scene:
 
 
 def _faceless_case(heads: Heads, rng: np.random.Generator) -> JudgeCase:
-    """A body, or a head that is cropped, stripped or echo-planar, on its own grid."""
+    """Draw a body, or a cropped, stripped or echo-planar head, on its own grid."""
     member = _one_of(heads.faceless, rng)
     voxels = np.asarray(member.voxels, dtype=np.float32)
     spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
     scene = Scene(voxels, spacing, member.body, np.eye(4), heads.atlas, member.entry.modality == "CT")
     if rng.random() < 0.5:
         scene = with_geometry(conditions.vary_intensity(scene, rng), scene)
-        if member.entry.face == "stripped":  # what was cut out stays exactly so
+        if member.entry.face == "stripped":  # removed voxels stay exactly zero
             scene = replace(scene, voxels=np.where(voxels == voxels.min(), np.float32(0), scene.voxels))
     if rng.random() < 0.25 and not scene.body.all():
         scene = conditions.zero_air(scene, rng)
@@ -164,7 +167,7 @@ def _faceless_case(heads: Heads, rng: np.random.Generator) -> JudgeCase:
 
 
 def _case(scene: Scene, change: Change | None, kind: str, rng: np.random.Generator, *, is_whole: bool) -> JudgeCase:
-    """Store the volume as a scanner or a tool does, and label it."""
+    """Round the volume as scanners and tools do, and label it."""
     voxels = scene.voxels if change is None else change.voxels
     target = np.zeros(scene.body.shape, np.uint8) if change is None else anonymized_target(scene, change)
     if is_whole and rng.random() < RESTORED_SHARE and float(voxels.max() - voxels.min()) > 50:

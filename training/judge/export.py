@@ -1,4 +1,4 @@
-"""Write the judge's folder: half-precision weights, and what they are and stand for."""
+"""Write the judge's folder: half-precision weights and their description."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from training.judge.network import ARCHITECTURE
 
 
 def export_judge(folder: Path, learner: Learner, *, simulation_core_s: float, n_cases: int) -> None:
-    """Write the averaged network of a run; each file whole or not at all."""
+    """Write the averaged network of a run; each file is written atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = learner.average.state_dict()
-    # One tensor stands under several names (the decoder holds its encoder): converted once, stored once.
+    # A tensor may have several names (the decoder contains its encoder); convert and store it once.
     halves = {
         values.data_ptr(): values.half().contiguous() if values.is_floating_point() else values
         for values in tensors.values()

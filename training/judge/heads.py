@@ -1,7 +1,7 @@
-"""Heads to simulate on, with everything that does not depend on their values computed once and kept in a folder.
+"""Heads for simulation; everything that does not depend on their values is computed once and stored in a folder.
 
-A scan is kept on its own grid: interpolated tissue would teach that tissue is smooth. A label map is kept as tissue
-groups on a few random grids, of which one is drawn anew now and then.
+A scan stays on its own grid, because from interpolated tissue the network would learn that tissue is smooth. A label
+map is stored as tissue groups on a few random grids, each of which is sometimes replaced by a new one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from training.synthesis import render_ct, render_mr
 log = logging.getLogger(__name__)
 
 GRIDS_PER_MAP = 3
-NEW_GRID_SHARE = 0.1  # of draws of a label map
+NEW_GRID_SHARE = 0.1  # of draws of a label map, which then replace the stored grid
 FINE_SHARE, THICK_SHARE = 0.15, 0.2  # of the grids of label maps
 MAX_VOXELS = 5_000_000
 GEOMETRY = ("depth_mm", "height_mm", "brain_distance_mm")
@@ -32,7 +32,7 @@ GEOMETRY = ("depth_mm", "height_mm", "brain_distance_mm")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heads:
-    """The members of a cohort by what can be simulated on them, and the folder of their geometry."""
+    """The members of a cohort, grouped by what can be simulated on them, and the folder of their geometry."""
 
     mr: tuple[Member, ...]
     ct: tuple[Member, ...]
@@ -43,7 +43,7 @@ class Heads:
 
 
 def sort_heads(cohort: Cohort, folder: Path) -> Heads:
-    """Sort the members; their geometry is computed when it is first needed."""
+    """Group the members; their geometry is computed when it is first needed."""
     folder.mkdir(parents=True, exist_ok=True)
     faces = [member for member in cohort.members if member.has_face]
     return Heads(
@@ -57,7 +57,7 @@ def sort_heads(cohort: Cohort, folder: Path) -> Heads:
 
 
 def scan_scene(member: Member, heads: Heads) -> Scene:
-    """The head of a scan on its own grid."""
+    """Return the head of a scan on its own grid."""
     assert member.to_template is not None
     spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
     is_ct = member.entry.modality == "CT"
@@ -67,7 +67,7 @@ def scan_scene(member: Member, heads: Heads) -> Scene:
 
 
 def map_scene(member: Member, heads: Heads, rng: np.random.Generator, *, is_ct: bool) -> Scene:
-    """An image rendered from a label map on one of its grids."""
+    """Return an image rendered from a label map on one of its grids."""
     path = heads.folder / f"{member.entry.id}-{rng.integers(GRIDS_PER_MAP)}.npz"
     if not path.is_file() or rng.random() < NEW_GRID_SHARE:
         path.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def map_scene(member: Member, heads: Heads, rng: np.random.Generator, *, is_ct: 
 
 
 def with_geometry(scene: Scene, like: Scene) -> Scene:
-    """The same scene, with the geometry that another one on the same grid has already computed."""
+    """Return ``scene`` with the geometry that ``like``, on the same grid, has already computed."""
     for name in (*GEOMETRY, "template_mm", "brain"):
         if name in like.__dict__:
             scene.__dict__[name] = like.__dict__[name]
@@ -120,7 +120,7 @@ def _unpacked(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.boo
 def _on_a_grid(
     member: Member, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-    """Tissue groups, body, spacing and place in the template on a random grid."""
+    """Return tissue groups, body, spacing in mm and affine to the template on a random grid."""
     spacing = np.linalg.norm(member.affine[:3, :3], axis=0)
     new_spacing = _draw_spacing(rng)
     low, high = np.zeros(3), np.array(member.voxels.shape) * spacing
@@ -148,7 +148,7 @@ def _on_a_grid(
 
 
 def _draw_spacing(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Voxel size in mm: mostly alike in all directions, sometimes thick slices in any plane."""
+    """Draw a voxel size in mm: mostly isotropic, sometimes with thick slices in any plane."""
     draw = rng.random()
     if draw < THICK_SHARE:
         spacing = np.full(3, rng.uniform(0.9, 1.6))

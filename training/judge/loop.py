@@ -1,4 +1,11 @@
-"""A resumable training loop: patches from a folder that a simulating process fills, the hard ones more often."""
+"""A resumable training loop on patches from a folder that a simulating process fills; hard ones are used more often.
+
+References
+----------
+F. Milletari et al., V-Net, 3DV (2016), soft Dice loss. I. Loshchilov and F. Hutter, Decoupled weight decay
+regularization, ICLR (2019), AdamW. A. Shrivastava et al., Training region-based object detectors with online hard
+example mining, CVPR (2016).
+"""
 
 from __future__ import annotations
 
@@ -30,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to train. The learning rate falls with the root of the steps, so that a run may go on for ever."""
+    """Training settings. The learning rate falls with the square root of the steps, so that a run has no fixed end."""
 
     batch_size: int = 4
     learning_rate: float = 3e-3
@@ -38,27 +45,27 @@ class Settings:
     warm_up_steps: int = 50
     weight_decay: float = 1e-3
     ema_decay: float = 0.998
-    least_changed: int = 200  # voxels in a batch, for Dice to be counted
-    most_patches: int = 2000
-    kept_hard: int = 300  # patches that are kept longer, since something false was painted in them
-    hard_life: int = 4  # times as long
+    least_changed: int = 200  # changed voxels in a batch from which Dice is part of the loss
+    most_patches: int = 2000  # in the folder
+    kept_hard: int = 300  # patches with false positives, which are kept longer than others
+    hard_life: int = 4  # times as long as others
     checkpoint_s: float = 120.0
     seed: int = 1
 
 
 @dataclass(eq=False)
 class Learner:
-    """The network, its moving average, its optimiser, and what is known of the patches."""
+    """The network, its moving average, its optimiser, and its errors on the patches."""
 
     network: nn.Module
     average: nn.Module
     optimizer: torch.optim.Optimizer
     steps: int = 0
-    core_s: float = 0.0  # of the processor, without simulation
-    false_shares: dict[str, float] = field(default_factory=dict)  # painted falsely when last used, by file name
+    core_s: float = 0.0  # CPU seconds, without simulation
+    false_shares: dict[str, float] = field(default_factory=dict)  # of false positives when last used, by file name
 
     def state(self) -> dict[str, Any]:
-        """Everything that a resumed run needs."""
+        """Return everything that a resumed run needs."""
         return {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -69,7 +76,7 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a kept state."""
+        """Continue from a stored state."""
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -78,7 +85,7 @@ class Learner:
 
 
 def make_learner(settings: Settings) -> Learner:
-    """A fresh network; channels-last is the faster layout on CPUs."""
+    """Return a learner with a new network; channels-last is the faster layout on CPUs."""
     torch.manual_seed(settings.seed)
     network = build_network().to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -86,13 +93,23 @@ def make_learner(settings: Settings) -> Learner:
 
 
 def rate_at(steps: int, settings: Settings) -> float:
-    """Warmed up, then constant, then falling with the root of the steps."""
+    """Return the learning rate: warm-up, then constant, then falling with the square root of the steps."""
     warmth = min(1.0, (steps + 1) / settings.warm_up_steps)
     return settings.learning_rate * warmth * min(1.0, (settings.full_rate_steps / max(steps, 1)) ** 0.5)
 
 
 def loss_of(logits: Tensor, target: Tensor, least_changed: int) -> tuple[Tensor, float | None]:
-    """Cross-entropy, and one minus Dice of any change where enough is changed; that Dice."""
+    """Return the loss of a batch and the soft Dice of any change.
+
+    The loss is cross-entropy, plus one minus Dice if enough voxels are changed; else Dice is None.
+
+    Parameters
+    ----------
+    logits
+        (patch, label, slice, row, column).
+    target
+        (patch, slice, row, column) labels; ``IGNORE`` is left out.
+    """
     valid = target != IGNORE
     safe = torch.where(valid, target, torch.zeros_like(target))
     if not bool(valid.any()):
@@ -107,7 +124,7 @@ def loss_of(logits: Tensor, target: Tensor, least_changed: int) -> tuple[Tensor,
 
 
 def learn(learner: Learner, names: list[str], folder: Path, settings: Settings) -> tuple[float, float | None]:
-    """One step on some patches: loss and soft Dice."""
+    """Train one step on some patches; return loss and soft Dice."""
     pairs = [read_patch(folder / name) for name in names]
     channels = torch.from_numpy(np.stack([channels for channels, _ in pairs]).astype(np.float32))
     target = torch.from_numpy(np.stack([target for _, target in pairs]).astype(np.int64))
@@ -133,9 +150,9 @@ def learn(learner: Learner, names: list[str], folder: Path, settings: Settings) 
 
 
 def draw_batch(learner: Learner, names: list[str], settings: Settings) -> list[str]:
-    """Patches for the next step; the same for the same step, names and false shares.
+    """Return the patches for the next step, which depend only on seed, step, names and shares of false positives.
 
-    New ones come first of all, those with something painted falsely more often than the rest.
+    New patches are the most likely; patches with false positives are more likely than others.
     """
     rng = np.random.default_rng([settings.seed, learner.steps])
     known = learner.false_shares
@@ -145,7 +162,7 @@ def draw_batch(learner: Learner, names: list[str], settings: Settings) -> list[s
 
 
 def take_away(learner: Learner, names: list[str], folder: Path, settings: Settings) -> list[str]:
-    """Delete what is beyond the limit, the oldest first, the hard ones later; the names that are left."""
+    """Delete patches above the limit, the oldest first and hard ones later; return the remaining names."""
     excess = len(names) - settings.most_patches
     if excess <= 0:
         return names
@@ -167,21 +184,21 @@ def take_away(learner: Learner, names: list[str], folder: Path, settings: Settin
 
 
 def patch_names(folder: Path) -> list[str]:
-    """Names of the patches in a folder, oldest first."""
+    """Return the names of the patches in a folder, oldest first."""
     return sorted(path.name for path in folder.glob("*.npy"))
 
 
 def keep(learner: Learner, path: Path) -> None:
-    """Write the checkpoint, whole or not at all."""
+    """Write the checkpoint atomically."""
     part = path.with_suffix(".part")
     torch.save(learner.state(), part)
     part.replace(path)
 
 
 def resume(work: Path, settings: Settings, exported: Path | None = None) -> Learner:
-    """The learner of ``work/checkpoint.pt``; without one that of an exported folder, or else a fresh one.
+    """Return the learner of ``work/checkpoint.pt``, or else of an exported folder, or else a new one.
 
-    What was exported has no memory of its optimiser; the steps are counted on.
+    An export has no state of the optimiser; counting of steps continues.
     """
     learner = make_learner(settings)
     path = work / CHECKPOINT_FILE
@@ -195,12 +212,12 @@ def resume(work: Path, settings: Settings, exported: Path | None = None) -> Lear
         load_weights(learner.average, weights)
         learner.steps = description["steps"].integer(0, 10**9)
         learner.core_s = description["training_core_hours"].number() * 3600
-        log.info("goes on from %s at step %d", exported, learner.steps)
+        log.info("continues from %s at step %d", exported, learner.steps)
     return learner
 
 
 class _Ending:
-    """Whether a signal asked the run to end; the step in progress is finished and kept."""
+    """Record whether a signal asked the run to end; the current step is finished and stored."""
 
     def __init__(self) -> None:
         self.is_asked = False
@@ -219,14 +236,16 @@ def train(
     until_step: int | None = None,
     exported: Path | None = None,
 ) -> Learner:
-    """Train until a signal comes or a step is reached, from where the last run ended.
+    """Resume the last run and train until a signal or a step.
 
     Parameters
     ----------
     simulator
-        Command of the simulating process, which is started again when it ends; None where patches are there already.
+        Command of the simulating process, which is restarted when it ends; None if the patches exist already.
+    until_step
+        Last step, counted over the whole run.
     exported
-        Folder of weights to go on from where there is no checkpoint.
+        Folder of weights to continue from if there is no checkpoint.
     """
     folder = work / "patches"
     folder.mkdir(parents=True, exist_ok=True)
@@ -257,7 +276,7 @@ def train(
 
 
 def _report(learner: Learner, recent: deque[tuple[float, float | None]], names: list[str], work: Path) -> None:
-    """Append one line of how it goes."""
+    """Append one line of progress to the log."""
     dice = [dice for _, dice in recent if dice is not None]
     line = {
         "steps": learner.steps,
@@ -275,5 +294,5 @@ def _report(learner: Learner, recent: deque[tuple[float, float | None]], names: 
 
 
 def simulator_command(arguments: list[str]) -> list[str]:
-    """The simulating process as a command of its own."""
+    """Return the command of the simulating process."""
     return [sys.executable, "-m", "training.judge", "simulate", *arguments]

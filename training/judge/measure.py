@@ -1,8 +1,8 @@
 """Measure the judge on ``val``: ``python -m training.judge.measure --data DATA --cohort COHORT --work WORK``.
 
-The cases are those of ``training.evaluate``, kept in ``WORK/val`` with what the pipeline without a judge makes of them.
-Rows go to ``WORK/val-STEPS.jsonl``. Printed is a table of each condition: Dice in the head today and with the judge,
-and what is painted outside the truth.
+The cases are those of ``training.evaluate``, stored in ``WORK/val`` with the results of the pipeline without the judge.
+Rows are written to ``WORK/val-STEPS.jsonl``. The printed table shows, for each condition, Dice in the head without and
+with the judge, and the volume of false positives.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class JudgeRow:
-    """One case with and without the judge; Dice is None where nothing was changed.
+    """One case with and without the judge; Dice is None if nothing was changed.
 
     Attributes
     ----------
+    dice_today, false_today_ml
+        Of the pipeline without the judge.
     false_ml
-        Painted by the judge outside what the tool wrote over.
+        Volume of the judge's area outside the voxels that the tool overwrote.
     false_in_body_ml
-        The part of it in the body as the 3 mm network found it.
+        The part of ``false_ml`` inside the 3 mm network's body.
     """
 
     case: str
@@ -52,7 +54,7 @@ class JudgeRow:
 
 
 def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
-    """Compare the judge's answer and today's result with the truth."""
+    """Compare the judge's result and that of the pipeline without it with the truth."""
     judgement = judge_volume(case.voxels, case.spacing_mm, case.body, case.context, network)
     found = np.zeros(case.voxels.shape, bool)
     found[judgement.window] = judgement.changed > THRESHOLD
@@ -71,7 +73,7 @@ def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
 
 
 def tables(rows: Sequence[JudgeRow]) -> str:
-    """Markdown: mean and worst Dice by tool, median and worst false area by condition."""
+    """Return Markdown tables: mean and worst Dice by tool, median and worst false area by condition."""
     tools, untouched = [], []
     for name, chosen in group(rows, lambda row: f"{row.condition}, {row.modality}"):
         if chosen[0].dice_today is None:
@@ -91,7 +93,7 @@ def _two(
     worst: Callable[[list[float]], float],
     *names: str,
 ) -> list[str]:
-    """Two statistics of each column, as they stand in a cell."""
+    """Return one cell per column with two statistics."""
     cells = []
     for name in names:
         values = [float(asdict(row)[name]) for row in rows]
@@ -101,13 +103,13 @@ def _two(
 
 
 def main() -> None:
-    """Parse the command line; keep cases, measure, print."""
+    """Parse the command line, store cases, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cohort", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("inference/reference"))
-    parser.add_argument("--only-kept", action="store_true", help="measure the cases that are there already")
+    parser.add_argument("--only-kept", action="store_true", help="measure only cases that are already stored")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The judge's network and its nnU-Net plans."""
+"""The judge's network, and its architecture in the format of nnU-Net plans."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from inference.judge.channels import CHANNEL_NAMES
 LABELS = {"background": 0, "removed": 1, "smoothed": 2, "replaced": 3}
 FEATURES = (12, 24, 48, 80)
 N_STAGES = len(FEATURES)
-# Batch normalisation, unlike that of single patches, keeps how a patch differs from others: a face that is smooth all
-# over would look like any other. At inference it costs nothing, and tiles may have any size.
+# Batch normalisation keeps how a patch differs from others. Instance normalisation would lose it: a face that is smooth
+# everywhere would look like any other. At inference it costs nothing, and tiles may have any size.
 ARCHITECTURE: dict[str, Any] = {
     "n_stages": N_STAGES,
     "features_per_stage": list(FEATURES),
@@ -30,11 +30,11 @@ ARCHITECTURE: dict[str, Any] = {
     "nonlin": "torch.nn.LeakyReLU",
     "nonlin_kwargs": {"inplace": True},
 }
-MOMENTUM = 0.02  # of the running statistics: a batch is a few patches
+MOMENTUM = 0.02  # of the running statistics; low because a batch has only a few patches
 
 
 def build_network() -> PlainConvUNet:
-    """The network with fresh weights."""
+    """Return the network with random weights; it takes (patch, channel, slice, row, column)."""
     arguments = dict(ARCHITECTURE)
     arguments["conv_op"] = torch.nn.Conv3d
     arguments["norm_op"] = torch.nn.BatchNorm3d

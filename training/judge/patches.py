@@ -1,6 +1,6 @@
-"""From a case to patches as the judge gets them: the 3 mm networks' answers, channels, and where patches lie.
+"""Cut patches for the judge from a case: outputs of the 3 mm networks, channels, and positions of patches.
 
-A patch file is one float16 array: all channels and, last, the target.
+A patch file holds one float16 array (channel + 1, slice, row, column): all channels and, last, the target.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from training.samples import IGNORE, preprocess
 
 PATCH = (40, 48, 40)
 PATCHES_PER_CASE, OF_LARGE_CASES, LARGE_VOXELS = 4, 8, 1_500_000
-BLANK_SHARE = 0.12  # of cases: nothing of the 3 mm network but the body
-FOUND_SHARE = 0.5  # of cases whose appearance compares with a first answer instead of the 3 mm network's
-OWN_SHARE = 0.7  # of them with the judge's own, once it was trained a little; else with a simulated one
-WRONG_FROM = 0.5  # of probability
-AT_ERROR_SHARE = 0.5  # of the patches, where the judge's errors are known
-AT_CHANGE_SHARE = 0.7  # of the patches of a changed case
-LARGE_PART_SHARE = 0.01  # of the largest part: smaller ones are crumbs
+BLANK_SHARE = 0.12  # of cases without any output of the 3 mm networks but the body
+FOUND_SHARE = 0.5  # of cases in which values are compared with a first result instead of the 3 mm network's
+OWN_SHARE = 0.7  # of these cases with the judge's own first result, after some training; else it is simulated
+WRONG_FROM = 0.5  # error of a probability
+AT_ERROR_SHARE = 0.5  # of the patches that are placed at errors, if the judge's errors are known
+AT_CHANGE_SHARE = 0.7  # of the patches of a changed case that are placed at a change
+LARGE_PART_SHARE = 0.01  # of the largest part; smaller parts are ignored
 POOL = 8  # the networks halve their input three times
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoarseNetworks:
-    """The 3 mm networks whose answers the judge gets."""
+    """The 3 mm networks whose outputs are input of the judge."""
 
     foreground: nn.Module
     anonymized: nn.Module
 
 
 def load_coarse_networks(models: Path) -> CoarseNetworks:
-    """Both reference networks on the CPU."""
+    """Load both reference networks on the CPU."""
     loaded = [
         load_model(read_model_spec(models / role), device=torch.device("cpu")) for role in ("foreground", "anonymized")
     ]
@@ -55,7 +55,10 @@ def load_coarse_networks(models: Path) -> CoarseNetworks:
 
 @torch.inference_mode()
 def view_of(case: JudgeCase, networks: CoarseNetworks, *, is_blank: bool = False) -> tuple[View, NDArray[np.uint8]]:
-    """The judge's region of a case, with its target; the 3 mm networks run once over the whole volume."""
+    """Return the judge's region of a case and its target (slice, row, column).
+
+    The 3 mm networks run once over the whole volume; with ``is_blank`` their output is replaced by "background".
+    """
     case = strided(case)
     shape = case.voxels.shape
     values = preprocess(case.voxels, np.asarray(case.spacing_mm))
@@ -75,7 +78,7 @@ def view_of(case: JudgeCase, networks: CoarseNetworks, *, is_blank: bool = False
 
 
 def strided(case: JudgeCase) -> JudgeCase:
-    """Read as many voxels of each axis as the judge does; values stay exact."""
+    """Return the case with only the voxels that the judge reads along each axis; values stay exact."""
     steps = strides_of(case.spacing_mm)
     if steps == (1, 1, 1):
         return case
@@ -88,12 +91,13 @@ def strided(case: JudgeCase) -> JudgeCase:
 def draw_patches(
     case: JudgeCase, networks: CoarseNetworks, rng: np.random.Generator, judge: nn.Module | None = None
 ) -> list[NDArray[np.float16]]:
-    """Patches of a case, (channel + 1, slice, row, column) with the target last.
+    """Return patches of a case, (channel + 1, slice, row, column) with the target last.
 
     Parameters
     ----------
     judge
-        As it was trained so far: its answers to some cases are a second round's input, and patches lie at its errors.
+        The network as trained so far. For some cases its result is the input of a second round, and patches are placed
+        at its errors.
     """
     view, target = view_of(case, networks, is_blank=rng.random() < BLANK_SHARE)
     errors = np.zeros(target.shape, bool)
@@ -128,7 +132,10 @@ def draw_patches(
 def draw_centres(
     target: NDArray[np.uint8], view: View, rng: np.random.Generator, count: int, errors: Mask | None = None
 ) -> list[tuple[int, int, int]]:
-    """Voxels to lay patches around: every part of a change equally often; else skin, or what looks changed."""
+    """Draw voxels (slice, row, column) to place patches around.
+
+    All parts of a change are equally likely; other patches are placed at the skin or at suspected changes.
+    """
     is_changed = (target > 0) & (target < IGNORE)
     parts, n_parts = ndimage.label(is_changed)
     sizes = np.bincount(parts.ravel(), minlength=n_parts + 1)[1:]
@@ -155,9 +162,10 @@ def draw_centres(
 
 
 def first_answer(target: NDArray[np.uint8], view: View, rng: np.random.Generator) -> Field:
-    """What the judge might have found in a first round: most of a change, with some parts missed and some false.
+    """Simulate the judge's first result: most of a change, with some parts missed and some false.
 
-    Nothing where nothing was changed, or sometimes a false patch that looks changed to the 3 mm network.
+    Without a change it is empty, or sometimes a false area where the 3 mm network suspects a change. The result is a
+    probability (slice, row, column).
     """
     truth = ((target > 0) & (target < IGNORE)).astype(np.float32)
     if truth.any():
@@ -175,7 +183,7 @@ def first_answer(target: NDArray[np.uint8], view: View, rng: np.random.Generator
 
 
 def write_patches(patches: Sequence[NDArray[np.float16]], folder: Path, name: str) -> None:
-    """Keep patches in a folder, each whole or not at all."""
+    """Write patches to a folder, each atomically."""
     for index, patch in enumerate(patches):
         part = folder / f"{name}-{index}.part"
         with part.open("wb") as stream:
@@ -184,7 +192,13 @@ def write_patches(patches: Sequence[NDArray[np.float16]], folder: Path, name: st
 
 
 def read_patch(path: Path) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    """Channels and target of a kept patch."""
+    """Read channels (channel, slice, row, column) and target (slice, row, column) of a stored patch.
+
+    Raises
+    ------
+    ValueError
+        The patch has another shape, because it was written by another version.
+    """
     kept = np.load(path)
     if kept.shape != (len(CHANNEL_NAMES) + 1, *PATCH):
         message = f"{path} has shape {kept.shape}, expected {(len(CHANNEL_NAMES) + 1, *PATCH)}: empty the folder"

@@ -1,4 +1,4 @@
-"""The simulating process: cases drawn one after the other, their patches written to a folder of limited size."""
+"""The simulating process: draw cases one by one and write their patches to a folder of limited size."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from training.judge.patches import draw_patches, load_coarse_networks, write_pat
 
 log = logging.getLogger(__name__)
 
-MOST_UNUSED = 300  # patches that wait for their first use; the simulation pauses then
-WAITING_FILE = "waiting"  # how many those are, as the training counts them
+MOST_UNUSED = 300  # patches not used yet, from which the simulation pauses
+WAITING_FILE = "waiting"  # number of patches not used yet, written by the training process
 CHECKPOINT_FILE, CORE_FILE, COUNTER_FILE = "checkpoint.pt", "simulated_core_s", "next_case"
-LEAST_STEPS, READ_EVERY_S = 300, 600.0  # of a checkpoint whose answers are worth learning from
-LARGEST_FOLDER = 3500  # patches in all, should nobody take away the old ones
+LEAST_STEPS, READ_EVERY_S = 300, 600.0  # training steps from which a checkpoint is used, and how often it is read
+LARGEST_FOLDER = 3500  # patches in the folder, in case the training process does not delete old ones
 
 
 def simulate(
     data: Path, cohort_folder: Path, work: Path, models: Path, *, seed: int, n_cases: int | None = None
 ) -> int:
-    """Write the patches of case after case, from the one after the last that was kept; the number of the next case.
+    """Write the patches of consecutive cases, starting after the last one; return the number of the next case.
 
-    Ends when its parent process has ended.
+    Ends when the parent process has ended, or after ``n_cases``.
     """
     torch.set_num_threads(1)
     folder = work / "patches"
@@ -67,13 +67,13 @@ def simulate(
 
 
 def simulated_core_s(work: Path) -> float:
-    """Seconds of a core that all simulation for a run took."""
+    """Return the CPU seconds of all simulation for a run."""
     path = work / CORE_FILE
     return float(path.read_text("utf-8")) if path.is_file() else 0.0
 
 
 class LatestJudge:
-    """The averaged network of the checkpoint, read again when a newer one is there."""
+    """The averaged network of the checkpoint, which is read again when it is newer."""
 
     def __init__(self, checkpoint: Path) -> None:
         self._checkpoint = checkpoint
@@ -81,7 +81,7 @@ class LatestJudge:
         self._read_at = 0.0
 
     def network(self) -> nn.Module | None:
-        """Give the network; None before it was trained for ``LEAST_STEPS``."""
+        """Return the network; None before it was trained for ``LEAST_STEPS``."""
         written_at = self._checkpoint.stat().st_mtime if self._checkpoint.is_file() else 0.0
         if written_at > self._read_at + READ_EVERY_S:
             self._read_at = written_at
@@ -94,7 +94,7 @@ class LatestJudge:
 
 
 def has_room(folder: Path, waiting: Path) -> bool:
-    """Whether patches are being used as fast as they are written; ``waiting`` holds how many were not used yet."""
+    """Whether patches are used as fast as they are written; the file ``waiting`` holds the number of unused ones."""
     n_waiting = int(waiting.read_text("utf-8") or 0) if waiting.is_file() else 0
     return n_waiting < MOST_UNUSED and sum(1 for _ in folder.glob("*.npy")) < LARGEST_FOLDER
 

@@ -1,8 +1,13 @@
-"""Simulated tools as close to the published ones as their descriptions allow; those of ``training.defacing`` besides.
+"""Simulated tools for the judge, as close to the published ones as their descriptions allow.
 
-They differ from the plainer ones in what a network at native voxels could see: how the face that is brought in was
-interpolated, whether its brightness and its noise were matched, whether its edge is a seam, and what is written into
-the air of a mask that lies fixed in the template's space.
+Compared with ``training.defacing``, they add details that a network can see in single voxels: how the inserted face was
+interpolated, whether its brightness and noise were matched, whether its edge is a seam, and what is written to the air
+inside a mask that is fixed in template space. Every function returns the changed head with exact masks.
+
+References
+----------
+C. G. Schwarz et al., NeuroImage 231 (2021), mri_reface. R. W. Cox, Computers and Biomedical Research 29 (1996), AFNI.
+SPM's ``spm_deface`` and FieldTrip's ``ft_defacevolume`` for the half space.
 """
 
 from __future__ import annotations
@@ -21,20 +26,20 @@ from training.defacing.scene import EARS_MM, NASION_Z_MM
 Mask = NDArray[np.bool_]
 Voxels = NDArray[np.float32]
 TEMPLATE_MM = (1.0, 2.0)  # voxel size of templates of faces
-# MNI mm with y towards anterior; the half space that SPM's and FieldTrip's defacing removes.
+# The half space that SPM's and FieldTrip's defacing removes, in MNI mm with y towards anterior.
 HALF_SPACE = (-1.1, 0.98, 100.0)
-MNI_SHIFT_MM = (13.0, 10.0)  # of y (anterior) and z from the pydeface template to MNI, by the eyes' places
+MNI_SHIFT_MM = (13.0, 10.0)  # of y (anterior) and z from the pydeface template to MNI, from the positions of the eyes
 
 
 def other_face(scene: Scene, rng: np.random.Generator, donors: Sequence[Scene]) -> Change:
-    """One other head's face in this one's place, brought in by any interpolation, with or without matched noise."""
+    """Insert another head's face, with random interpolation, with or without matched noise."""
     voxels, share = bring_in(donors[0], scene, rng)
     where = _face_part(scene, rng)
     return _put(scene, where, voxels, share > 0.5, rng, family="reface")
 
 
 def mean_face(scene: Scene, rng: np.random.Generator, donors: Sequence[Scene]) -> Change:
-    """The mean of several faces, mapped smoothly to this head and given its noise, as mri_reface does."""
+    """Insert the mean of several faces, mapped smoothly to this head, often with its noise, as mri_reface does."""
     brought = [bring_in(donor, scene, rng, is_smooth=True) for donor in donors]
     voxels = np.mean([values for values, _ in brought], axis=0, dtype=np.float32)
     share = np.mean([part for _, part in brought], axis=0, dtype=np.float32)
@@ -44,10 +49,10 @@ def mean_face(scene: Scene, rng: np.random.Generator, donors: Sequence[Scene]) -
 
 
 def template_face(scene: Scene, rng: np.random.Generator, donors: Sequence[Scene]) -> Change:
-    """A fixed face shell over this one by nearest neighbour, as afni_refacer brings it, with the air around it zeroed.
+    """Write a fixed face shell over this face by nearest-neighbour interpolation, as afni_refacer does.
 
-    The shell is one shape in template space: where it holds a face that face is written, where it holds air zero is,
-    and what lies outside it is kept.
+    The shell has one shape in template space. Its face is written where it has a face, zero where it has air; voxels
+    outside the shell are unchanged.
     """
     step = rng.uniform(*TEMPLATE_MM)
     places = misregister(scene.template_mm, rng, shift_mm=3.0)
@@ -76,7 +81,7 @@ def template_face(scene: Scene, rng: np.random.Generator, donors: Sequence[Scene
 
 
 def half_space(scene: Scene, rng: np.random.Generator, _: Sequence[Scene] = ()) -> Change:
-    """SPM's and FieldTrip's half space, written as NaN, which stored as integers is zero."""
+    """Remove SPM's and FieldTrip's half space, which they set to NaN; stored as integers this is zero."""
     _, y, z = misregister(scene.template_mm, rng, shift_mm=2.0)
     slope_y, slope_z, offset = HALF_SPACE
     removed = slope_y * (-y + MNI_SHIFT_MM[0]) + slope_z * (z + MNI_SHIFT_MM[1]) + offset < 0
@@ -84,7 +89,7 @@ def half_space(scene: Scene, rng: np.random.Generator, _: Sequence[Scene] = ()) 
 
 
 def block_face(scene: Scene, rng: np.random.Generator, _: Sequence[Scene] = ()) -> Change:
-    """Coarse blocks in place of zeros inside pydeface's mask."""
+    """Replace the inside of pydeface's mask by coarse blocks instead of zeros."""
     where = pydeface(scene, rng)
     size = np.maximum((rng.uniform(5.0, 16.0) / scene.spacing_mm).astype(int), 2)
     means = ndimage.uniform_filter(scene.voxels, size)
@@ -96,7 +101,7 @@ def block_face(scene: Scene, rng: np.random.Generator, _: Sequence[Scene] = ()) 
 
 
 def face_teeth_ears(scene: Scene, rng: np.random.Generator, _: Sequence[Scene] = ()) -> Change:
-    """One mask of face, teeth and ears fixed in template space, set to zero: its shape in the air is always alike."""
+    """Set face, teeth and ears to zero by one mask that is fixed in template space and always has the same shape."""
     x, y, z = misregister(scene.template_mm, rng, shift_mm=3.0)
     face = (np.abs(x) < 66) & (y < -62 - 0.25 * (z + 40)) & (z < NASION_Z_MM - 2) & (z > -130) & (y > -135)
     teeth = (np.abs(x) < 34) & (y < -52) & (z < -62) & (z > -105) & (y > -135)
@@ -118,7 +123,7 @@ WITH_DONORS = ("other face", "mean face", "template face")
 
 
 def bring_in(donor: Scene, scene: Scene, rng: np.random.Generator, *, is_smooth: bool = False) -> tuple[Voxels, Voxels]:
-    """A donor's values and its body's share on the scene's grid, at the scene's levels of air and tissue."""
+    """Return a donor's values and body share on the scene's grid, scaled to the scene's air and tissue."""
     places = misregister(scene.template_mm, rng, shift_mm=3.0)
     if is_smooth:  # a registration that is not affine
         bend = np.stack([smooth_noise(scene, rng, scale_mm=45.0) * rng.uniform(0.0, 3.0) for _ in range(3)])
@@ -134,7 +139,7 @@ def bring_in(donor: Scene, scene: Scene, rng: np.random.Generator, *, is_smooth:
 
 
 def _sampled(donor: Scene, places_mm: Voxels, *, order: int) -> tuple[Voxels, Voxels]:
-    """Values and body share of a donor at template places; beyond its grid the edge is continued, without body."""
+    """Return values and body share of a donor at template positions (3, ...); outside its grid there is no body."""
     inverse = np.linalg.inv(donor.to_template).astype(np.float32)
     indices = np.tensordot(inverse[:3, :3], places_mm, axes=1) + inverse[:3, 3].reshape(3, 1, 1, 1)
     voxels = ndimage.map_coordinates(donor.voxels, indices, order=order, mode="nearest", prefilter=order > 1)
@@ -143,7 +148,7 @@ def _sampled(donor: Scene, places_mm: Voxels, *, order: int) -> tuple[Voxels, Vo
 
 
 def _face_part(scene: Scene, rng: np.random.Generator) -> Mask:
-    """Front of the head as far in and out as a tool's mask reaches, sometimes with the ears."""
+    """Draw the mask of a tool: the front of the head with a random depth and height, sometimes with the ears."""
     zone = face_zone(scene, rng)
     if rng.random() < 0.3:
         zone |= _near_ears(scene, rng.uniform(20.0, 34.0))
@@ -162,7 +167,7 @@ def _put(
     family: str,
     match_noise: float = 0.5,
 ) -> Change:
-    """Write a face: its noise raised to the scan's or not, its edge hard or blended."""
+    """Write a face into a scene, with or without noise matched to the scan, with a hard or a blended edge."""
     written = values
     if rng.random() < match_noise:
         written = _with_noise_of(scene, written, where, rng)
@@ -177,14 +182,14 @@ def _put(
 
 
 def _with_noise_of(scene: Scene, values: Voxels, where: Mask, rng: np.random.Generator) -> Voxels:
-    """Noise added until its level equals the scan's; nothing where there is as much already."""
+    """Return values with noise added up to about the scan's noise level."""
     wanted, own = (_noise_level(field, where & scene.body) for field in (scene.voxels, values))
     missing = np.sqrt(max(wanted**2 - own**2, 0.0)) * rng.uniform(0.7, 1.2)
     return (values + rng.normal(0, missing, values.shape).astype(np.float32)).astype(np.float32)
 
 
 def _noise_level(voxels: Voxels, where: Mask) -> float:
-    """Standard deviation of white noise that has this median absolute second difference along rows."""
+    """Return the standard deviation of white noise with the same median absolute second difference along rows."""
     if not where.any():
         return 0.0
     second = np.zeros(voxels.shape, np.float32)
@@ -193,7 +198,7 @@ def _noise_level(voxels: Voxels, where: Mask) -> float:
 
 
 def _levels(voxels: Voxels, body: Mask) -> tuple[float, float]:
-    """Typical values of air and of tissue."""
+    """Return typical values of air and of tissue."""
     outside, inside = voxels[~body][::7], voxels[body][::7]
     return (
         float(np.median(outside)) if outside.size else 0.0,

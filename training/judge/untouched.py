@@ -1,6 +1,6 @@
-"""What scanners and exports do that looks like a tool's work: more of it than ``training.conditions`` has.
+"""Simulate effects of scanners and exports that resemble a tool, in addition to ``training.conditions``.
 
-Every function changes a scene on its grid, so that its geometry stays valid, except those that say so.
+Every function returns a changed scene on the same grid, so that its geometry stays valid, unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from training.defacing import Scene
 from training.defacing.cuts import smooth_noise
 from training.judge.heads import with_geometry
 
-MASK_GAP_MM = (0.5, 7.0)  # between the face and a mask that holds it still
+MASK_GAP_MM = (0.5, 7.0)  # between the face and a thermoplastic mask
 
 
 def vary(scene: Scene, rng: np.random.Generator, *, is_map: bool) -> Scene:
-    """A draw of everything that keeps the grid; a real scan stays as it is in about half of the draws."""
+    """Apply a random selection of changes that keep the grid; about half of the real scans stay unchanged."""
     like = scene
     if scene.is_ct:
         scene = vary_ct(scene, rng)
@@ -37,7 +37,7 @@ def vary(scene: Scene, rng: np.random.Generator, *, is_map: bool) -> Scene:
 
 
 def zero_air(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Air of one value: as ``training.conditions`` does it, or with specks of noise left and dark tissue lost."""
+    """Set air to one value, as in ``training.conditions`` or with specks of noise left and dark tissue lost."""
     if rng.random() < 0.6:
         return conditions.zero_air(scene, rng)
     outside = scene.voxels[~scene.body][::11]
@@ -47,7 +47,7 @@ def zero_air(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def dark_neck(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Signal that is gone below the jaw, beyond the coil's reach: noise alone is left, from a ragged height on."""
+    """Replace the signal below the jaw, outside the coil's range, by noise, with a ragged upper edge."""
     z = scene.template_mm[2] + 0.35 * scene.template_mm[1]
     height = rng.uniform(-150.0, -85.0) + 6.0 * smooth_noise(scene, rng, scale_mm=25.0)
     profile = 1 / (1 + np.exp(-(z - height) / rng.uniform(3.0, 16.0)))
@@ -58,7 +58,7 @@ def dark_neck(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def ghosts(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Faint copies of the head shifted along the phase axis, as motion and pulsation make them."""
+    """Add faint shifted copies of the head along the phase axis, as caused by motion and pulsation."""
     axis = int(rng.choice(3, p=[0.2, 0.5, 0.3]))
     size = scene.voxels.shape[axis]
     total = np.zeros(scene.voxels.shape, np.float32)
@@ -74,7 +74,7 @@ def ghosts(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def low_field(scene: Scene, rng: np.random.Generator) -> Scene:
-    """A blurred and noisy image, often interpolated to its grid by zeros in k-space: all of it is smooth."""
+    """Blur the image and add noise by cropping k-space, as in zero-filled low-field MR; all of it becomes smooth."""
     voxels = scene.voxels
     share = rng.uniform(0.4, 0.8)
     spectrum = np.fft.fftshift(np.fft.fftn(voxels))
@@ -90,7 +90,7 @@ def low_field(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def vary_ct(scene: Scene, rng: np.random.Generator) -> Scene:
-    """A kernel from soft to sharp with its noise, a face mask, a head rest, a round field of view, other windows."""
+    """Change a CT: soft or sharp kernel with its noise, face mask, head rest, round field of view, clipped values."""
     voxels = scene.voxels.copy()
     if rng.random() < 0.3:
         _add_face_mask(voxels, scene, rng)
@@ -113,7 +113,7 @@ def vary_ct(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def regrid(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Cropped, padded or a thin slab; the grid changes, and with it the geometry."""
+    """Crop, pad or cut a thin slab; the grid and the geometry change."""
     if rng.random() < 0.12:
         scene = conditions.crop(scene, rng)
     if rng.random() < 0.1:
@@ -124,7 +124,7 @@ def regrid(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def _add_face_mask(voxels: np.ndarray, scene: Scene, rng: np.random.Generator) -> None:  # type: ignore[type-arg]
-    """A thermoplastic mask: a thin shell at a small distance before the face and over the head, with holes."""
+    """Add a thermoplastic mask in place: a thin shell, often with holes, at a small distance from face and head."""
     gap, thickness = rng.uniform(*MASK_GAP_MM), rng.uniform(1.5, 3.5)
     wave = smooth_noise(scene, rng, scale_mm=30.0) * rng.uniform(0.0, 2.0)
     height = scene.height_mm + wave
@@ -137,7 +137,7 @@ def _add_face_mask(voxels: np.ndarray, scene: Scene, rng: np.random.Generator) -
 
 
 def _add_head_rest(voxels: np.ndarray, scene: Scene, rng: np.random.Generator) -> None:  # type: ignore[type-arg]
-    """A cushion or shell that fits the back of the head and sometimes its sides."""
+    """Add a cushion or shell in place that fits the back of the head and sometimes its sides."""
     back = scene.template_mm[1] > rng.uniform(-30.0, 40.0)
     height = scene.height_mm + smooth_noise(scene, rng, scale_mm=40.0) * 2
     cushion = back & (height > rng.uniform(0.5, 4.0)) & (height < rng.uniform(10.0, 35.0)) & ~scene.body
@@ -145,7 +145,7 @@ def _add_head_rest(voxels: np.ndarray, scene: Scene, rng: np.random.Generator) -
 
 
 def _round_view(scene: Scene, rng: np.random.Generator) -> Scene:
-    """CT reconstructs a circle; outside stands one value."""
+    """Set voxels outside the reconstructed circle of a CT to one padding value."""
     height, width = scene.voxels.shape[1:]
     rows, columns = np.ogrid[:height, :width]
     outside = ((rows / height - 0.5) ** 2 + (columns / width - 0.5) ** 2) > rng.uniform(0.21, 0.27)

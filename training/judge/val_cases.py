@@ -1,4 +1,4 @@
-"""The cases of ``training.evaluate`` kept with everything that does not depend on the judge: it is measured often."""
+"""Store the cases of ``training.evaluate`` with all results that do not depend on the judge, to measure it often."""
 
 from __future__ import annotations
 
@@ -27,18 +27,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptCase:
-    """A case with the 3 mm networks' answers and what today's pipeline makes of them.
+    """A case with the outputs of the 3 mm networks and the result of the pipeline without the judge.
+
+    Masks and voxels are (slice, row, column) on the case's grid.
 
     Attributes
     ----------
+    key
+        Volume, modality and condition.
     body
-        As the foreground network found it.
+        The body of the foreground network.
     context
         (4, slice, row, column) probabilities of the 3 mm network on its own grid.
+    network
+        The anonymised area of the network, before refinement.
     today
         The refined anonymised area without the judge.
     truth
-        None where no tool was.
+        Voxels that the tool changed; None without a tool.
     """
 
     key: tuple[str, str, str]
@@ -55,7 +61,7 @@ class KeptCase:
 
 
 def keep_cases(cohort: Cohort, models: Measured, folder: Path) -> None:
-    """Segment every case that is not in the folder yet, without a judge, and keep it there."""
+    """Segment every case that is not in the folder yet, without the judge, and store it there."""
     folder.mkdir(parents=True, exist_ok=True)
     for member, case in all_cases(cohort):
         key = (member.entry.id, case.modality, case.condition)
@@ -75,7 +81,7 @@ def keep_cases(cohort: Cohort, models: Measured, folder: Path) -> None:
 
 
 def coarse_probabilities(network: TrainedModel, prepared: Preprocessing) -> NDArray[np.float32]:
-    """Probabilities on the network's own grid."""
+    """Return the probabilities (label, slice, row, column) on the network's own grid."""
     planes = [kept.logits for kept in network.predict_logits(prepared.prepare(network.plans, network.channels))]
     return probabilities(torch.cat(planes, 1).numpy())
 
@@ -97,7 +103,7 @@ def _write(
 
 
 def kept_cases(folder: Path) -> Iterator[KeptCase]:
-    """Cases of a folder, in order of their names."""
+    """Yield the stored cases of a folder, in order of their names."""
     for path in sorted(folder.glob("*.npz")):
         kept: dict[str, NDArray[Any]] = dict(np.load(path))
         facts = json.loads(str(kept["facts"]))

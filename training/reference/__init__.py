@@ -1,1 +1,1 @@
-"""Reference training: both models from the data folder by one command, ``python -m training.reference``."""
+"""Train both reference models from the data folder with one command: ``python -m training.reference``."""

@@ -1,4 +1,4 @@
-"""``python -m training.reference --data ../shared/data --work WORK``: train both reference models, or continue."""
+"""Train both reference models, or resume: ``python -m training.reference --data ../shared/data --work WORK``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with volumes.csv")
-    parser.add_argument("--work", type=Path, required=True, help="kept labels, registrations, checkpoint")
+    parser.add_argument("--work", type=Path, required=True, help="stored labels, registrations and checkpoint")
     parser.add_argument("--models", type=Path, default=Path("inference/reference"), help="where the models are written")
-    parser.add_argument("--minutes", type=float, default=Settings().minutes, help="of the whole run; more go on")
-    parser.add_argument("--export-only", action="store_true", help="write the models of the checkpoint, train nothing")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=Settings().minutes,
+        help="of the whole run; a larger value continues a finished run",
+    )
+    parser.add_argument(
+        "--export-only", action="store_true", help="write the models of the checkpoint without training"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=Settings().seed)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Write a network as a stock nnU-Net trained-model folder, with the node's ``model.yaml`` beside it."""
+"""Write a network as an nnU-Net trained-model folder that also contains the node's ``model.yaml``."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TRAINED_ON = {
 
 
 def export_model(folder: Path, design: Design, network: nn.Module, *, steps: int) -> None:
-    """Write plans, dataset, half-precision weights and model card data; every file whole or not at all."""
+    """Write plans, dataset, half-precision weights and ``model.yaml``; every file is written atomically."""
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
     _write_text(folder / "plans.json", json.dumps(plans_json(design), indent=2) + "\n")
     _write_text(folder / "dataset.json", json.dumps(dataset_json(design, n_training=96), indent=2) + "\n")
     checkpoint = folder / "fold_0" / "checkpoint_final.pth"
     part = checkpoint.with_suffix(".part")
-    # One tensor stands under several names (nnU-Net's decoder holds its encoder): converted once, stored once.
+    # A tensor may have several names (nnU-Net's decoder contains its encoder); convert and store it once.
     tensors = network.state_dict()
     halves = {values.data_ptr(): values.to(torch.float16).contiguous() for values in tensors.values()}
     weights = {name: halves[values.data_ptr()] for name, values in tensors.items()}

@@ -1,4 +1,9 @@
-"""Samples from a process of their own, kept in a reservoir so that simulation never holds up a step."""
+"""Draw samples in a separate process and keep them in a reservoir, so that training never waits for simulation.
+
+References
+----------
+A. Shrivastava et al., Training region-based object detectors with online hard example mining, CVPR (2016).
+"""
 
 from __future__ import annotations
 
@@ -20,12 +25,12 @@ from training.samples import Sample, draw_samples
 
 log = logging.getLogger(__name__)
 Group = list[Sample]
-EVEN_SHARE, LARGEST_SHARE = 0.01, 0.05  # of a patch painted falsely: added to every group's, and taken at most
+EVEN_SHARE, LARGEST_SHARE = 0.01, 0.05  # of false positives in a patch: added to every weight, and its upper limit
 
 
 def draw_forever(data: Path, work: Path, seed: int, first: int, groups: Queue[Group]) -> None:
-    """Put sample groups number ``first``, ``first`` + 1 and so on of ``seed`` into the queue."""
-    os.setsid()  # a scheduling group of its own: simulation must not take the steps' share of a busy machine
+    """Put sample groups ``first``, ``first`` + 1 and so on of ``seed`` into the queue, until the parent ends."""
+    os.setsid()  # a separate scheduling group, so that simulation does not slow down training on a busy machine
     torch.set_num_threads(1)
     cohort = load_cohort(data, work, frozenset({"train"}))
     number = first
@@ -41,7 +46,7 @@ def draw_forever(data: Path, work: Path, seed: int, first: int, groups: Queue[Gr
 
 
 def _put(groups: Queue[Group], group: Group) -> None:
-    """Wait for room in the queue, and end with the process that reads it."""
+    """Wait for room in the queue; end if the process that reads it has ended."""
     parent = multiprocessing.parent_process()
     while parent is not None and parent.is_alive():
         try:
@@ -54,17 +59,17 @@ def _put(groups: Queue[Group], group: Group) -> None:
 
 @dataclass(slots=True, eq=False)
 class Drawn:
-    """A group and what share of its background the network last took for anonymised."""
+    """A group, and the share of its background that the network last labelled as anonymised."""
 
     samples: Group
     false_share: float = 0.0
 
 
 class Reservoir:
-    """The last drawn groups; batches are taken from it at random and with repetition.
+    """The last drawn groups, from which batches are drawn at random with repetition.
 
-    Groups on which the network paints what is not there come more often (hard negatives): a group weighs as much as
-    was painted falsely when it was last used, within limits.
+    Groups with false positives are drawn more often (hard negatives): the weight of a group is its share of false
+    positives when it was last used, within limits.
     """
 
     def __init__(self, data: Path, work: Path, *, seed: int, first: int, size: int) -> None:
@@ -77,7 +82,7 @@ class Reservoir:
         self.rng = np.random.default_rng([seed, first, 1])
 
     def refill(self, *, at_least: int = 0) -> None:
-        """Take what is ready; wait until ``at_least`` groups are there."""
+        """Take all groups that are ready; wait until there are ``at_least`` groups."""
         while True:
             try:
                 self.groups.append(Drawn(self.queue.get(block=len(self.groups) < at_least, timeout=600)))
@@ -86,9 +91,10 @@ class Reservoir:
                 return
 
     def batch(self, size: int, *, paired: bool) -> tuple[list[Sample], list[Drawn]]:
-        """``size`` samples and the groups they come from.
+        """Draw ``size`` samples; return them and the groups they come from.
 
-        A defaced head and the same one intact or stripped when ``paired``, hard groups more often; else of any draws.
+        With ``paired``, each group contributes a defaced head and the same head intact or stripped, and hard groups are
+        drawn more often. Otherwise all groups are equally likely and contribute one sample.
         """
         chosen: list[Sample] = []
         owners: list[Drawn] = []
@@ -105,7 +111,7 @@ class Reservoir:
 
 
 def remember(owners: Sequence[Drawn], false_shares: Sequence[float]) -> None:
-    """Keep with each group what was painted falsely in it; of several samples the most."""
+    """Store the share of false positives of each group; the largest if it had several samples."""
     worst: dict[int, float] = {}
     for group, share in zip(owners, false_shares, strict=True):
         worst[id(group)] = max(share, worst.get(id(group), 0.0))

@@ -1,4 +1,10 @@
-"""A plain, resumable training loop: both networks on the same samples, the anonymised area with more of the time."""
+"""A simple, resumable training loop for both networks on the same samples, with more steps for the anonymised area.
+
+References
+----------
+I. Loshchilov and F. Hutter, SGDR, ICLR (2017), cosine schedule; Decoupled weight decay regularization, ICLR (2019),
+AdamW.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +32,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long and how to train; ``minutes`` is what the learning rate is spread over.
+    """Training settings; the learning rate follows a cosine over ``minutes``.
 
-    A run that is given more minutes after it had ended goes on with a second, lower cosine over what was added.
+    If a finished run is given more minutes, it continues with a second, lower cosine over the added minutes.
     """
 
     minutes: float = 256.0
@@ -57,7 +63,7 @@ class Learner:
     losses: list[float] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
-        """Everything that a resumed run needs."""
+        """Return everything that a resumed run needs."""
         return {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -66,7 +72,7 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a kept state."""
+        """Continue from a stored state."""
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -74,7 +80,7 @@ class Learner:
 
 
 def make_learner(role: str, settings: Settings) -> Learner:
-    """A fresh network; channels-last is the faster layout on CPUs."""
+    """Return a learner with a new network; channels-last is the faster layout on CPUs."""
     torch.manual_seed(settings.seed)
     network = build_network(DESIGNS[role]).to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -90,17 +96,17 @@ class Schedule:
     until_s: float
 
     def rate_at(self, spent_s: float) -> float:
-        """Learning rate; a fiftieth is left at the end."""
+        """Return the learning rate; at the end it is a fiftieth of ``rate``."""
         progress = min(1.0, (spent_s - self.from_s) / max(self.until_s - self.from_s, 1.0))
         return self.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def state(self) -> dict[str, float]:
-        """As it is kept in the checkpoint."""
+        """Return the values to store in the checkpoint."""
         return asdict(self)
 
 
 def schedule_of(settings: Settings, spent_s: float, earlier: Schedule | None) -> Schedule:
-    """The first cosine, or after a run that had ended the one over the minutes that were added."""
+    """Return the first cosine or, after a finished run, the cosine over the added minutes."""
     until_s = settings.minutes * 60
     if earlier is None:
         return Schedule(settings.learning_rate, 0.0, until_s)
@@ -112,12 +118,12 @@ def schedule_of(settings: Settings, spent_s: float, earlier: Schedule | None) ->
 
 
 def learn(learner: Learner, samples: list[Sample], rate: float, settings: Settings) -> list[float]:
-    """One step at a learning rate, which the first steps of a network warm up to.
+    """Train one step with a learning rate, which is reduced during warm-up.
 
     Returns
     -------
     list of float
-        For each sample the share of its voxels that the network painted falsely, by probability.
+        For each sample, the mean probability of false positives over its voxels.
     """
     for group in learner.optimizer.param_groups:
         group["lr"] = rate * min(1.0, (learner.steps + 1) / settings.warm_up_steps)
@@ -139,7 +145,7 @@ def learn(learner: Learner, samples: list[Sample], rate: float, settings: Settin
 
 
 def as_batch(samples: list[Sample], role: str) -> tuple[Tensor, Tensor]:
-    """Stack samples; half of the batches are mirrored left to right."""
+    """Stack samples to (sample, channel, slice, row, column) and labels; half of the batches are mirrored."""
     channels = torch.from_numpy(np.stack([sample.channels for sample in samples]).astype(np.float32))
     labels = [sample.foreground if role == "foreground" else sample.anonymized for sample in samples]
     target = torch.from_numpy(np.stack(labels)).long()
@@ -204,7 +210,7 @@ def export_all(models: Path, learners: dict[str, Learner]) -> None:
 
 
 def keep(path: Path, learners: dict[str, Learner], spent_s: float, n_drawn: int, schedule: Schedule) -> None:
-    """Write the checkpoint, whole or not at all."""
+    """Write the checkpoint atomically."""
     part = path.with_suffix(".part")
     states = {role: learner.state() for role, learner in learners.items()}
     torch.save({**states, "spent_s": spent_s, "n_drawn": n_drawn, "schedule": schedule.state()}, part)
@@ -212,7 +218,7 @@ def keep(path: Path, learners: dict[str, Learner], spent_s: float, n_drawn: int,
 
 
 def report(path: Path, learners: dict[str, Learner], spent_s: float, reservoir: Reservoir) -> None:
-    """Append one line of how it goes."""
+    """Append one line of progress to the log."""
     line: dict[str, Any] = {"minutes": round(spent_s / 60, 1), "groups_drawn": reservoir.n_drawn}
     for role, learner in learners.items():
         line[role] = {"steps": learner.steps, "loss": round(float(np.mean(learner.losses[-60:])), 4)}

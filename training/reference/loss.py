@@ -1,4 +1,9 @@
-"""Dice over the batch plus cross-entropy, both blind to voxels marked 255."""
+"""Dice over the batch plus cross-entropy, both ignoring voxels labelled 255.
+
+References
+----------
+F. Milletari et al., V-Net, 3DV (2016); F. Isensee et al., nnU-Net, Nature Methods 18 (2021).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,10 @@ SMOOTH = 1e-5
 
 
 def dice_and_cross_entropy(logits: Tensor, target: Tensor, dice_labels: Sequence[int]) -> Tensor:
-    """Loss of (batch, label, ...) logits against (batch, ...) labels; Dice only of ``dice_labels`` in the batch."""
+    """Return the loss of logits (batch, label, ...) against labels (batch, ...).
+
+    Dice is averaged over those of ``dice_labels`` that occur in the batch.
+    """
     valid = (target != IGNORE).unsqueeze(1)
     if not bool(valid.any()):  # a mean over nothing is not a number
         return logits.sum() * 0.0

@@ -1,4 +1,4 @@
-"""The two networks and their nnU-Net plans, so that stock nnU-Net builds the same ones."""
+"""The two networks, and their nnU-Net plans, from which nnU-Net builds the same networks."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from training.samples import CHANNEL_NAMES, MODEL_SPACING_MM, PATCH
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """What differs between the two models. The first stage is narrow, since on a CPU it costs the most."""
+    """The differences between the two models. The first stage is narrow, because on a CPU it costs the most."""
 
     role: str
     labels: dict[str, int]
-    dice_labels: tuple[int, ...]  # the others are learned by cross-entropy alone, which does not reward a guess
+    dice_labels: tuple[int, ...]  # the other labels are trained with cross-entropy only, which does not reward guessing
     features: tuple[int, ...]
     encoder_convolutions: tuple[int, ...]
 
     @property
     def n_stages(self) -> int:
-        """Resolutions of the network."""
+        """Number of resolutions of the network."""
         return len(self.features)
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """Keyword arguments of the network as nnU-Net's plans hold them: names in place of classes."""
+        """Keyword arguments of the network as in nnU-Net's plans, with names instead of classes."""
         return {
             "n_stages": self.n_stages,
             "features_per_stage": list(self.features),
@@ -60,7 +60,7 @@ DESIGNS = {
 
 
 def build_network(design: Design) -> PlainConvUNet:
-    """The network with fresh weights."""
+    """Return the network with random weights; it takes (sample, channel, slice, row, column)."""
     arguments = design.architecture
     arguments["conv_op"] = torch.nn.Conv3d
     arguments["norm_op"] = torch.nn.InstanceNorm3d
@@ -71,7 +71,7 @@ def build_network(design: Design) -> PlainConvUNet:
 
 
 def dataset_json(design: Design, *, n_training: int) -> dict[str, Any]:
-    """``dataset.json`` of the trained-model folder."""
+    """Return ``dataset.json`` of the trained-model folder."""
     return {
         "channel_names": {str(index): name for index, name in enumerate(CHANNEL_NAMES)},
         "labels": design.labels,
@@ -81,7 +81,7 @@ def dataset_json(design: Design, *, n_training: int) -> dict[str, Any]:
 
 
 def plans_json(design: Design) -> dict[str, Any]:
-    """``plans.json`` of the trained-model folder: one configuration, everything resampled linearly."""
+    """Return ``plans.json`` of the trained-model folder: one configuration, all resampling linear."""
     resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": False}
     spacing = [MODEL_SPACING_MM] * 3
     configuration = {
