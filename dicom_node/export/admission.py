@@ -1,4 +1,4 @@
-"""Which objects may be copied at all: decided from the header, before anything is cleaned."""
+"""Decide from the header which objects may be copied at all, before anything is cleaned."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from dicom_node.export.errors import NotExportableError
 from dicom_node.export.profile import Profile, StructuredReports
 
 _UID: Final = re.compile(r"[0-9.]{1,64}")
-# Image Type and burned-in text are a matter of images that a scanner made, not of what was derived from them by codes.
+# Image Type and burned-in text matter for images from a scanner, not for objects that were derived from them.
 _DERIVED_KINDS: Final = frozenset(
     {"SegmentationStorage", "LabelMapSegmentationStorage", "ParametricMapStorage", "RealWorldValueMappingStorage"}
 )
 _REPORT_KINDS: Final = frozenset({"EnhancedSRStorage", "ComprehensiveSRStorage", "Comprehensive3DSRStorage"})
-# Patient IDs that name nobody: a pseudonym made from one would join strangers.
+# Patient IDs that identify nobody: a pseudonym made from one would merge different people.
 _NO_PATIENT: Final = re.compile(
     r"(?i:anon(ymous|ymized|ymised|ym)?|none|null|unknown|unk|n/?a|no ?id|test|patient|x+|0+|-+|\?+|\.+)"
 )
 
 
 def check_object(source: Dataset, profile: Profile) -> None:
-    """Refuse an object that must not be copied.
+    """Raise if an object must not be copied.
 
     Raises
     ------
     NotExportableError
-        With the reason: its SOP class, missing identifiers, text burned into its pixels, or an overlay hidden in them.
+        With the reason: its SOP class, missing identifiers, text burned into its pixels, or an overlay in unused bits.
     """
     if str(getattr(source, "file_meta", {}).get("MediaStorageSOPClassUID", "")) == MediaStorageDirectoryStorage:
         raise NotExportableError("dicomdir", "a DICOMDIR names files that the copies do not have")
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "SOPClassUID"):
         if not _UID.fullmatch(str(source.get(keyword) or "")):
-            raise NotExportableError("missing-uid", f"{keyword} is missing or no UID; nothing can refer to the copy")
+            raise NotExportableError("missing-uid", f"{keyword} is missing or not a UID; nothing can refer to the copy")
     patient_id = str(source.get("PatientID") or "").strip()
     if not patient_id or _NO_PATIENT.fullmatch(patient_id):
         raise NotExportableError(
@@ -74,12 +74,12 @@ def _check_image(source: Dataset, profile: Profile) -> None:
 
 
 def _check_unused_bits(source: Dataset) -> None:
-    """Refuse overlays that lie in the bits of Pixel Data that pixels do not use (PS3.5 8.1.1, retired)."""
+    """Refuse overlays in bits of Pixel Data that the pixels do not use (PS3.5 8.1.1, retired)."""
     for group in range(0x6000, 0x6020, 2):
         if (group, 0x0102) in source and source[group, 0x0102].value and (group, 0x3000) not in source:
             raise NotExportableError(
                 "overlay-in-pixels",
-                f"overlay group {group:04X} lies in unused bits of Pixel Data, where nothing removes it",
+                f"overlay group {group:04X} is in unused bits of Pixel Data, from where it is not removed",
             )
     allocated, stored = source.get("BitsAllocated"), source.get("BitsStored")
     high = source.get("HighBit")
@@ -94,7 +94,7 @@ def _check_unused_bits(source: Dataset) -> None:
         return
     if not np.all((odd == 0) | (odd == unused) | (words == words.max())):  # sign or padding, not a drawing
         raise NotExportableError(
-            "unused-bits", f"bits above Bits Stored ({stored}) hold something that is neither sign nor padding"
+            "unused-bits", f"bits above Bits Stored ({stored}) contain something that is neither sign nor padding"
         )
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from highdicom import _standard_utils as standard  # the tables have no public name; a test holds them in place
+from highdicom import _standard_utils as standard  # the tables have no public name; a test checks them
 
 _STRICTNESS = {"1": 4, "1C": 3, "2": 2, "2C": 1, "3": 0}
 
 
 @cache
 def types_of_iod(sop_class_uid: str) -> dict[tuple[str, str], str]:
-    """Strictest type of each attribute of an IOD by (keyword of the enclosing sequence or "", keyword).
+    """Return the strictest type of each attribute of an IOD by (keyword of the enclosing sequence or "", keyword).
 
-    Empty for a SOP class that the tables do not know.
+    Empty for a SOP class that is not in the tables.
     """
     iod = standard.get_sop_class_iod_map().get(sop_class_uid)
     if iod is None:

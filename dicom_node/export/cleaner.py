@@ -1,6 +1,6 @@
-"""One object, de-identified: every element of every item by the rules, then the statements of what was done.
+"""De-identify one object: apply the rules to every element of every item, then state what was done.
 
-Works on pydicom's raw elements, so that what is kept is kept byte for byte and what is dropped is never decoded.
+Works on pydicom's raw elements, so that kept elements stay identical byte for byte and dropped ones are never decoded.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Report:
     """What was done to the attributes of one or more objects: counts, never values."""
 
     actions: Counter[tuple[str, str]] = field(default_factory=Counter)  # (keyword or tag, action)
-    n_unknown: int = 0  # even-group elements that the dictionary does not have
+    n_unknown: int = 0  # even-group elements that are not in the dictionary
     n_private: int = 0
 
     def add(self, other: Report) -> None:
@@ -59,7 +59,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class PatientKey:
-    """Who an object is of, as the pseudonyms see it."""
+    """Identity of an object's patient, from which pseudonyms are computed."""
 
     patient_id: str
     issuer: str
@@ -82,16 +82,16 @@ class Cleaner:
     def clean(
         self, source: Dataset, patient: PatientKey, own_words: frozenset[str], *, is_face_gone: bool = False
     ) -> tuple[Dataset, Report]:
-        """De-identified copy of a dataset.
+        """Return a de-identified copy of a dataset.
 
         Parameters
         ----------
         source
-            As it was read; its elements are not changed.
+            Dataset as read; its elements are not changed.
         own_words
-            Words of the patient's own names and numbers, in capitals; a code string that holds one is not kept.
+            Words of the patient's names and numbers, in capitals; a code string that contains one is not kept.
         is_face_gone
-            A verdict or a person says so of this image; nothing else may set (0028,0302) to NO.
+            Whether a verdict or a person says so for this image; nothing else may set (0028,0302) to NO.
         """
         sop_class_uid = str(source.get("SOPClassUID", ""))
         rules = self._rules.setdefault(sop_class_uid, Rules(self.profile, sop_class_uid))
@@ -105,7 +105,7 @@ class Cleaner:
 
 
 class _Run:
-    """One object on its way through the rules."""
+    """State while one object is de-identified."""
 
     def __init__(self, cleaner: Cleaner, rules: Rules, offset: timedelta, own_words: frozenset[str]) -> None:
         self.report = Report()
@@ -116,7 +116,7 @@ class _Run:
         self._own_words = own_words
 
     def items_of(self, source: Dataset, parent: str) -> Dataset:
-        """Copy of one dataset or item."""
+        """Return a copy of one dataset or item."""
         copy = Dataset()
         is_code = parent in CODE_SEQUENCE_KEYWORDS or (0x0008, 0x0102) in source
         for tag in source.keys():  # noqa: SIM118 - iterating a Dataset decodes every element
@@ -149,7 +149,7 @@ class _Run:
         self.report.actions[rule.keyword, do.name.lower()] += 1
 
     def _value(self, source: Dataset, copy: Dataset, tag: BaseTag, rule: Rule) -> Do:
-        """Carry out a rule that looks at the value; return what was really done."""
+        """Apply a rule that depends on the value; return the action that was taken."""
         element = source.get_item(tag)
         encoded = _encoded(element, rule.vr)
         if encoded is None:  # another VR than the dictionary's, which the value does not fit
@@ -208,7 +208,7 @@ class _Run:
             if not is_public_code_string(text, words) or not self._own_words.isdisjoint(text.replace("_", " ").split()):
                 if keyword != "ImageType" or len(kept) < 2:
                     return None
-                text = "OTHER"  # a vendor's word; its place in Image Type stays
+                text = "OTHER"  # a vendor's word; keep its position in Image Type
             kept.append(text)
         return "\\".join(kept).encode("ascii")
 
@@ -240,7 +240,7 @@ class _Run:
             self.report.actions[f"{tag.group:04X},{creator},{tag.element & 0xFF:02X}", "keep"] += 1
 
     def _content_item(self, source: Dataset, copy: Dataset) -> None:
-        """Values of an SR content item (PS3.3 C.17.3): its kind stays, its words do not."""
+        """Clean the values of an SR content item (PS3.3 C.17.3): keep its type, not its text."""
         self.carried_out.add(Option.CLEAN_STRUCTURED_CONTENT)
         keyword = _VALUE_KEYWORDS.get(str(source.get("ValueType", "")))
         if keyword is None or keyword not in source:
@@ -255,14 +255,14 @@ class _Run:
 
 
 def _concept(item: Dataset) -> tuple[str, str]:
-    """Code and scheme of a content item's concept name; empty where it has none."""
+    """Return code and scheme of a content item's concept name; empty if it has none."""
     for name in item.get("ConceptNameCodeSequence") or ():
         return str(name.get("CodeValue", "")), str(name.get("CodingSchemeDesignator", ""))
     return "", ""
 
 
 def _encoded(element: DataElement | RawDataElement | None, vr: str) -> bytes | None:
-    """Bytes of a value that may be read as ``vr``, else None; of a decoded value that is no text, nothing."""
+    """Return the bytes of a value that can be read as ``vr``, else None; empty for a decoded value that is not text."""
     if isinstance(element, RawDataElement):
         found = element.VR
         fits = found is None or found in vr or found == "UN" or (found in _TEXT_VRS and vr in _TEXT_VRS)

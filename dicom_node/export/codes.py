@@ -1,4 +1,4 @@
-"""Coded concepts in a copy: a meaning stays only if a public table gives it (PS3.3 section 8)."""
+"""Clean coded concepts: a meaning stays only if it is in a public table (PS3.3 section 8)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _UNKNOWN_MEANING: Final = "Meaning removed"
 
 
 def clean_code(source: Dataset, copy: Dataset, *, is_person: bool) -> None:
-    """Put into ``copy`` what may stay of the coded concept in ``source``.
+    """Copy what may stay of the coded concept in ``source`` to ``copy``.
 
-    The code value and its scheme stay if they look like a code; a code of a person is replaced. The meaning is the
-    public table's, or a dummy for local codes, whose meaning anybody may have typed.
+    The code value and its scheme stay if they look like a code; a person's code is replaced. The meaning is that of the
+    public table, or a dummy for local codes, whose meaning may be free text.
     """
     scheme = str(source.get("CodingSchemeDesignator", "")).strip()
     is_scheme = 0 < len(scheme) <= 16 and scheme.isascii() and scheme.replace("_", "").replace("-", "").isalnum()
@@ -42,6 +42,6 @@ def clean_code(source: Dataset, copy: Dataset, *, is_person: bool) -> None:
 
 @cache
 def _our_meanings() -> dict[tuple[str, str], str]:
-    """Meanings that this project writes itself."""
+    """Return the meanings that this project defines itself."""
     concepts = [value for value in vars(our_codes).values() if isinstance(value, CodedConcept)]
     return {(concept.scheme_designator, concept.value): concept.meaning for concept in concepts}

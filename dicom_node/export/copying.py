@@ -1,4 +1,4 @@
-"""One source file to one de-identified file: read, checked, cleaned, written, read again and compared."""
+"""Copy one file de-identified: read, check, clean, write, read again and compare."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ class Copied:
 
     @property
     def relative_path(self) -> Path:
-        """Where the copy belongs below the output folder; every part is a replacement."""
+        """Path of the copy below the output folder; every part is a pseudonym."""
         return Path(self.patient_id, self.study_instance_uid, self.series_instance_uid, f"{self.sop_instance_uid}.dcm")
 
 
 def read_source(file: BinaryIO) -> tuple[Dataset, str]:
-    """Dataset of a Part 10 file and the SHA-256 of the whole file.
+    """Return the dataset of a Part 10 file and the SHA-256 of the whole file.
 
     Raises
     ------
     NotExportableError
-        It is too large, or no DICOM that can be read.
+        It is too large, or not readable as DICOM.
     """
     content = file.read(MAX_OBJECT_BYTES + 1)
     if len(content) > MAX_OBJECT_BYTES:
@@ -66,14 +66,14 @@ def read_source(file: BinaryIO) -> tuple[Dataset, str]:
     except InflatesTooLargeError as error:
         raise NotExportableError("too-large", f"the file {error}") from None
     except InvalidDicomError:
-        raise NotExportableError("not-dicom", "the file is no DICOM Part 10 file") from None
+        raise NotExportableError("not-dicom", "the file is not a DICOM Part 10 file") from None
     except PYDICOM_ERRORS as error:
         raise NotExportableError("unreadable", f"the file cannot be read as DICOM ({type(error).__name__})") from error
     return ds, hashlib.sha256(content).hexdigest()
 
 
 def write_copy(file: BinaryIO, staging: Path, cleaner: Cleaner, *, is_face_gone: bool = False) -> Copied:
-    """Write the de-identified copy of one file under ``staging``, verified against its source.
+    """Write the de-identified copy of one file under ``staging`` and verify it against its source.
 
     Raises
     ------
@@ -123,11 +123,11 @@ def _encode(source: Dataset, copy: Dataset) -> bytes:
 
 
 def _verify(source: Dataset, encoded: bytes, pattern: re.Pattern[bytes], cleaner: Cleaner) -> None:
-    """Read the bytes again; refuse them where they differ from what was meant, or hold something of the patient."""
+    """Read the bytes again; refuse them if they differ from what was intended, or contain patient data."""
     again = dcmread(BytesIO(encoded))
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         if str(again.get(keyword)) != cleaner.pseudonyms.mapped_uid(str(source.get(keyword))):
-            raise NotExportableError("not-verified", f"{keyword} of the copy is not the one that was meant")
+            raise NotExportableError("not-verified", f"{keyword} of the copy is not the intended one")
     header: list[bytes] = [encoded]
     for tag in _PIXEL_TAGS:
         was, is_now = source.get_item(tag), again.get_item(tag)

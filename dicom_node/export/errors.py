@@ -1,4 +1,4 @@
-"""What can go wrong while a copy is de-identified. No message holds a value of the source or a path."""
+"""Errors of de-identification. No message contains a value of the source or a path."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class KeyFileError(ExportError):
 
 
 class OutputFolderError(ExportError):
-    """The output folder cannot take this run; nothing was written."""
+    """The output folder cannot be used for this run; nothing was written."""
 
     code = "deidentify-output"
 
@@ -53,7 +53,7 @@ class OutputFolderError(ExportError):
 
 
 class NotExportableError(ExportError):
-    """One object is not copied; ``reason`` is a stable word, and the message says what would have to change."""
+    """One object is not copied; ``reason`` is a stable code, and the message says what would have to change."""
 
     code = "not-exportable"
 

@@ -1,4 +1,4 @@
-"""Folders, archives and files to a folder of de-identified studies, with a manifest that proves what was done."""
+"""De-identify folders, archives and files into a folder of studies, with a manifest of what was done."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _IDENTITY_KEYWORDS: Final = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a file is of, before anything is decided."""
+    """Patient and UIDs of a file, before it is decided whether to copy it."""
 
     patient: tuple[str, str]  # Patient ID and its issuer
     study_instance_uid: str
@@ -41,13 +41,13 @@ class Identity:
 
 
 NOT_MEANT_CODES: Final = frozenset({"dicomdir", "not-dicom"})
-"""A folder from a PACS or a CD holds such files next to its images; leaving them out is no failure."""
+"""Files of these kinds come with the images from a PACS or on a CD; leaving them out is not a failure."""
 _DICOM_ENDINGS: Final = (".dcm", ".dicom", ".ima")
 
 
 @dataclass(slots=True)
 class Run:
-    """What a run has come to."""
+    """Results of a run so far."""
 
     copied: list[Copied] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
@@ -65,9 +65,9 @@ def deidentify(
     workers: int = 1,
     on_file: Callable[[], None] = lambda: None,
 ) -> Manifest:
-    """Copy every object that may be copied, study by study; a study appears in ``output`` whole or not at all.
+    """Copy every object that may be copied, by study; a study appears in ``output`` completely or not at all.
 
-    The same sources, profile and key give the same files, whatever was in ``output`` of an earlier run.
+    The same sources, profile and key produce the same files, whatever an earlier run left in ``output``.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def _deidentify(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What a worker process needs."""
+    """Arguments of a worker process."""
 
     profile: Profile
     pseudonyms: Pseudonyms
@@ -131,7 +131,7 @@ def _start_worker(work: _Work) -> None:
 
 @contextmanager
 def _pool(workers: int, work: _Work) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Map over worker processes, or in this one."""
+    """Yield a function that maps over worker processes, or in this process."""
     if workers < 2:
         _start_worker(work)
         yield map
@@ -144,14 +144,14 @@ def _pool(workers: int, work: _Work) -> Iterator[Callable[..., Iterable[Any]]]:
                 yield from pool.map(function, items, chunksize=_CHUNK)
             except BrokenProcessPool as error:
                 raise OutputFolderError(
-                    "a worker process was killed, perhaps for want of memory", "use --workers 1"
+                    "a worker process was killed, perhaps because memory ran out", "use --workers 1"
                 ) from error
 
         yield apply
 
 
 def _read_identity(item: tuple[int, InstanceSource]) -> Identity | None:
-    """Identifiers of one file; None where it cannot be read, which copying it will say."""
+    """Return the identifiers of one file; None if it cannot be read, which copying will report."""
     try:
         with item[1].open() as file:
             bounded = bounded_for_pydicom(file, max_inflated_bytes=MAX_INFLATED_BYTES)
@@ -172,7 +172,7 @@ def _text(ds: Dataset, keyword: str) -> str:
 def _without_contradictions(
     sources: Sequence[InstanceSource], identities: Sequence[Identity | None], run: Run
 ) -> list[int]:
-    """Numbers of the files to copy: none of a study with two patients, one of each SOP Instance UID."""
+    """Return the numbers of the files to copy: none of a study with two patients, one for each SOP Instance UID."""
     patients: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for identity in identities:
         if identity is not None:
@@ -185,7 +185,7 @@ def _without_contradictions(
                 Refusal(
                     number + 1,
                     "two-patients",
-                    "its Study Instance UID is used for more than one patient; ask the sender which is right",
+                    "its Study Instance UID is used for more than one patient; ask the sender which one is right",
                 )
             )
         elif identity is not None and identity.sop_instance_uid and identity.sop_instance_uid in first:
@@ -217,7 +217,7 @@ def _same(one: InstanceSource, other: InstanceSource) -> bool:
 
 
 def _copy_one(item: tuple[int, InstanceSource]) -> Copied | tuple[str, str]:
-    """Copy one file; where it is refused, the reason and a sentence."""
+    """Copy one file; if it is refused, return the reason and a sentence."""
     try:
         with item[1].open() as file:
             return write_copy(file, _staging, _cleaner)
@@ -226,7 +226,7 @@ def _copy_one(item: tuple[int, InstanceSource]) -> Copied | tuple[str, str]:
     except OSError as error:
         return (
             "unreadable",
-            f"the file cannot be read, or its copy not be written ({error.strerror or type(error).__name__})",
+            f"the file cannot be read, or its copy cannot be written ({error.strerror or type(error).__name__})",
         )
 
 

@@ -1,4 +1,4 @@
-"""The files of a de-identification in a fixed order, so that a number names a file without its path."""
+"""List the input files in a fixed order, so that a number identifies a file without its path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inference.series.walk import files_under
 
 
 def find_sources(paths: Sequence[Path], *, without: Path) -> tuple[InstanceSource, ...]:
-    """Files at and below ``paths`` and in zip archives there, none of them below ``without``."""
+    """Return the files at and below ``paths`` and in zip archives there, except those below ``without``."""
     rejected: list[Rejected] = []
     sources: list[InstanceSource] = []
     excluded = without.resolve()
@@ -32,15 +32,15 @@ def find_sources(paths: Sequence[Path], *, without: Path) -> tuple[InstanceSourc
 
 
 def write_crosswalk(path: Path, sources: Sequence[InstanceSource], output: Path) -> None:
-    """Write the name of each file number, for its owner alone.
+    """Write the name of each file number, readable only by the owner.
 
     Raises
     ------
     OutputFolderError
-        The file would lie with the copies, or cannot be written.
+        The file would be in the folder of the copies, or cannot be written.
     """
     if output.resolve() in path.resolve().parents:
-        raise OutputFolderError("--crosswalk lies in it, and may hold names", "write the crosswalk elsewhere")
+        raise OutputFolderError("--crosswalk is in it, and may contain names", "write the crosswalk elsewhere")
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:

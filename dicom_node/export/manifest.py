@@ -1,4 +1,4 @@
-"""``manifest.json``: what a run copied, what it refused and why, as a chain of digests; no value of a source."""
+"""``manifest.json``: what a run copied or refused and why, as a chain of digests, without values of a source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MANIFEST_FILE: Final = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A file that was not copied; its number in the order of the inputs, since a path may name a patient."""
+    """A file that was not copied, by its number in the order of the inputs, because a path may name a patient."""
 
     number: int
     code: str
@@ -32,7 +32,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Content of the manifest as plain JSON types."""
+    """Content of the manifest in plain JSON types."""
 
     content: dict[str, Any]
 
@@ -49,7 +49,7 @@ class Manifest:
         pseudonyms: Pseudonyms,
         **more: object,
     ) -> Self:
-        """Manifest of a run; ``more`` is what else it says, in plain JSON types."""
+        """Create the manifest of a run; ``more`` contains further fields in plain JSON types."""
         codes = ["113100", *(OPTION_CODES[option][0] for option in profile.options)]
         content: dict[str, Any] = {
             "project": pseudonyms.project,
@@ -84,7 +84,7 @@ class Manifest:
         return cls(content)
 
     def write(self, path: Path) -> None:
-        """Write it in one step."""
+        """Write the manifest atomically."""
         partial = path.with_name(f".{path.name}.partial")
         with partial.open("wb") as file:
             file.write(json.dumps(self.content, indent=1).encode() + b"\n")
@@ -94,7 +94,7 @@ class Manifest:
 
 
 def is_unbroken(content: dict[str, Any]) -> bool:
-    """Whether a manifest's chain of digests holds: nothing was added, taken away or changed."""
+    """Return whether a manifest's chain of digests is valid: nothing was added, removed or changed."""
     body = {key: value for key, value in content.items() if key not in ("instances", "chain")}
     chain = hashlib.sha256(_canonical(body)).hexdigest()
     if content["chain"]["first"] != chain:

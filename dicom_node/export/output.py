@@ -1,4 +1,4 @@
-"""The folder that copies are published in: whose it is, who writes into it, and putting a whole study in its place."""
+"""The output folder: check its key and project, lock it against other runs, and publish whole studies in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROJECT_FILE: Final = ".project"
 
 
 def check_output(output: Path, pseudonyms: Pseudonyms) -> None:
-    """Make the folder for this key and project, or see that it was made for them.
+    """Create the folder for this key and project, or check that it was created for them.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def check_output(output: Path, pseudonyms: Pseudonyms) -> None:
 
 @contextmanager
 def alone_in(output: Path) -> Iterator[None]:
-    """Hold the folder against another run."""
+    """Lock the folder against other runs during the block."""
     descriptor = os.open(output / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,7 +58,7 @@ def alone_in(output: Path) -> Iterator[None]:
 
 
 def publish(staged: Path, target: Path) -> None:
-    """Put a whole study in its place by renaming; one of an earlier run is replaced."""
+    """Publish a whole study by renaming its folder; one from an earlier run is replaced."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         target.replace(staged.with_name(f"{staged.name}.old"))

@@ -1,4 +1,4 @@
-"""What a de-identified copy keeps: the options of PS3.15 that are carried out, and what stays beyond the table."""
+"""The profile: which options of PS3.15 are applied, and what else a de-identified copy keeps."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MAX_PROFILE_BYTES = 2**20
 
 
 class Dates(StrEnum):
-    """What becomes of dates."""
+    """How dates are treated."""
 
-    MODIFIED = "modified"  # moved by one offset per patient and project
+    MODIFIED = "modified"  # shifted by one offset per patient and project
     REMOVED = "removed"
 
 
 class StructuredReports(StrEnum):
-    """What becomes of SR documents."""
+    """How SR documents are treated."""
 
     CLEANED = "cleaned"  # text and names replaced, codes and numbers kept
     REFUSED = "refused"
@@ -37,7 +37,7 @@ class StructuredReports(StrEnum):
 
 def _keyword(keyword: str) -> str:
     if tag_for_keyword(keyword) is None:
-        raise ValueError(f"{keyword!r} is no keyword of the DICOM dictionary")
+        raise ValueError(f"{keyword!r} is not a keyword of the DICOM dictionary")
     return keyword
 
 
@@ -45,7 +45,7 @@ def _pattern(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
     return pattern
 
 
@@ -58,7 +58,7 @@ class _Model(BaseModel):
 
 
 class SafePrivateElement(_Model):
-    """A private element that stays: its creator, and its element number within the creator's block."""
+    """A private element to keep: its creator, and its element number within the creator's block."""
 
     creator: str
     group: int
@@ -72,7 +72,7 @@ class SafePrivateElement(_Model):
 
 
 class Profile(_Model):
-    """Settings of one de-identification; its digest is in every manifest."""
+    """Settings of a de-identification; their digest is in every manifest."""
 
     name: str
     dates: Dates = Dates.MODIFIED
@@ -88,7 +88,7 @@ class Profile(_Model):
 
     @property
     def options(self) -> tuple[Option, ...]:
-        """Options of PS3.15 E.3 that are carried out on every object; structured content is counted per object."""
+        """Options of PS3.15 E.3 that are applied to every object; structured content is counted per object."""
         chosen = {
             Option.MODIFIED_DATES: self.dates is Dates.MODIFIED,
             Option.PATIENT_CHARACTERISTICS: self.patient_characteristics,
@@ -99,17 +99,17 @@ class Profile(_Model):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the settings, in hexadecimal digits."""
+        """SHA-256 of the settings, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
 def read_profile(path: Path | None) -> Profile:
-    """Profile from a YAML file; the one that ships where ``path`` is None.
+    """Read a profile from a YAML file; the built-in one if ``path`` is None.
 
     Raises
     ------
     ProfileError
-        It cannot be read, or says something that does not exist.
+        It cannot be read, or contains an unknown setting or value.
     """
     where = "that ships" if path is None else path.name
     try:

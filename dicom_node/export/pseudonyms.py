@@ -1,7 +1,7 @@
 """Keyed replacements for identifiers: UIDs, patients and date offsets.
 
-Everything is HMAC-SHA256 under a key file and a project name, so that one key gives the same copies again, two
-projects share nothing, and nobody without the key can compute an offset from a Patient ID that they guess.
+All are HMAC-SHA256 under a key file and a project name, so that one key produces the same copies again, two
+projects share nothing, and nobody without the key can compute an offset from a guessed Patient ID.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATIENT_CHARACTERS: Final = 16  # 80 bits in base 32
 
 
 def read_key(path: Path) -> bytes:
-    """Key of a project.
+    """Read the key of a project.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_key(path: Path) -> bytes:
     except FileNotFoundError:
         raise KeyFileError("no such file", make) from None
     except OSError as error:
-        raise KeyFileError(f"cannot be read ({type(error).__name__})", "give a readable file") from error
+        raise KeyFileError(f"cannot be read ({type(error).__name__})", "name a readable file") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise KeyFileError(f"mode is {stat.S_IMODE(mode):o}, other users can use it", "type: chmod 600 FILE")
     if not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
@@ -61,31 +61,31 @@ class Pseudonyms:
     key: bytes = field(repr=False)
 
     def fingerprint(self) -> str:
-        """Proof that two runs used the same key and project, without giving the key away."""
+        """Fingerprint that shows whether two runs used the same key and project, without revealing the key."""
         return self._digest("fingerprint", "").hex()[:32]
 
     def uid(self, uid: str) -> str:
-        """Replacement of a UID: ``2.25.`` and 128 bits as a version 8 UUID (PS3.5 B.2); the standard's stay."""
+        """Return the replacement of a UID: ``2.25.`` and a version 8 UUID (PS3.5 B.2); the standard's own UIDs stay."""
         if uid.startswith(STANDARD_ROOT):
             return uid
         return self.mapped_uid(uid)
 
     def patient(self, patient_id: str, issuer: str) -> str:
-        """Replacement of a Patient ID under its issuer: 16 letters and digits."""
+        """Return the replacement of a Patient ID under its issuer: 16 letters and digits."""
         digest = self._digest("patient", f"{issuer}\0{patient_id}")
         return b32encode(digest).decode("ascii")[:_PATIENT_CHARACTERS]
 
     def date_offset(self, patient_id: str, issuer: str) -> timedelta:
-        """Days to add to every date of a patient: whole days into the past, between one and ten years."""
+        """Return the offset for all dates of a patient: whole days into the past, between one and ten years."""
         number = int.from_bytes(self._digest("date-offset", f"{issuer}\0{patient_id}")[:8], "big")
         return timedelta(days=-(_MIN_OFFSET_DAYS + number % _OFFSET_RANGE_DAYS))
 
     def word(self, purpose: str, text: str) -> str:
-        """Replacement of a text that ties things together, such as a tracking identifier."""
+        """Return the replacement of a text that links objects, such as a tracking identifier."""
         return b32encode(self._digest(purpose, text)).decode("ascii")[:_PATIENT_CHARACTERS]
 
     def mapped_uid(self, uid: str) -> str:
-        """Replacement of any text in the place of a UID, the standard's own among them."""
+        """Return the replacement of any text where a UID belongs, the standard's own UIDs included."""
         return _uid_of(self._digest("uid", uid))
 
     def _digest(self, purpose: str, text: str) -> bytes:

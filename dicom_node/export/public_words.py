@@ -1,4 +1,4 @@
-"""Words and coded concepts that everybody uses, so that they say nothing of a patient."""
+"""Public words and coded concepts, which reveal nothing about a patient."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pydicom.sr._concepts_dict import concepts
 
 _WORD: Final = re.compile(r"[A-Z]+")
 _CAMEL: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_SHORT: Final = 3  # letters in a row that cannot name anybody
+_SHORT: Final = 3  # so few letters in a row cannot identify anybody
 _CODE_STRING: Final = re.compile(r"[A-Z0-9_ ]{0,16}")
 
-# Code values of schemes without a table here are kept where they have the scheme's own form.
+# Code values of schemes without a table here are kept if they have the form of the scheme.
 _CODE_FORMS: Final = {
     "SCT": re.compile(r"\d{6,18}"),
     "DCM": re.compile(r"\d{4,8}"),
@@ -36,7 +36,7 @@ _CODE_FORMS: Final = {
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Capital words of the standard: those of its attribute names, and defined terms of PS3.3."""
+    """Return the standard's words in capitals: those of attribute names, and the defined terms of PS3.3."""
     words = set((files("dicom_node.export") / "defined_terms.txt").read_text(encoding="ascii").split())
     for _, _, name, _, keyword in DicomDictionary.values():
         words.update(word.upper() for word in _CAMEL.findall(keyword))
@@ -45,7 +45,7 @@ def vocabulary() -> frozenset[str]:
 
 
 def is_public_code_string(value: str, extra: frozenset[str]) -> bool:
-    """Whether a CS value consists of public words, ``extra`` ones, numbers of up to four digits and short letters."""
+    """Return whether a CS value consists of public or ``extra`` words, numbers of up to four digits and short words."""
     if not _CODE_STRING.fullmatch(value):
         return False
     if value.strip() in extra:
@@ -60,12 +60,12 @@ def is_public_code_string(value: str, extra: frozenset[str]) -> bool:
 
 
 def public_meaning(value: str, scheme: str) -> str | None:
-    """Code Meaning that the public table of a scheme gives a code; None where it has none."""
+    """Return the Code Meaning of a code in the public table of its scheme, or None."""
     return _meanings().get((scheme, value))
 
 
 def is_code_value(value: str, scheme: str) -> bool:
-    """Whether a code value may stay: it has the form of its scheme, or at least that of a code."""
+    """Return whether a code value may stay: it has the form of its scheme, or at least that of a code."""
     form = _CODE_FORMS.get(scheme)
     if form is not None:
         return form.fullmatch(value) is not None

@@ -1,7 +1,7 @@
-"""Look a second time at a written copy for anything that is the patient's own.
+"""Search a written copy again for anything that identifies the patient.
 
-The words come from the source: names, numbers and UIDs, as the source encodes them. They are looked for in the bytes
-of the copy, not through the rules that made it, so that a mistake in a rule does not hide itself.
+The words come from the source: names, numbers and UIDs, as the source encodes them. They are searched in the bytes
+of the copy, independently of the rules that made it, so that a mistake in a rule is found.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UIDS: Final = frozenset(
     tag_for_keyword(keyword)
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 )
-MIN_WORD: Final = 4  # letters of a name that is looked for; shorter ones occur by chance
+MIN_WORD: Final = 4  # letters of a name; shorter ones occur by chance
 MIN_DIGITS: Final = 6
 _NAME_WORD: Final = re.compile(rb"[A-Za-z\x80-\xff]{4,64}")
 _NOTHING: Final = re.compile(rb"(?!)")
@@ -39,7 +39,7 @@ _NOTHING: Final = re.compile(rb"(?!)")
 
 @dataclass(frozen=True, slots=True)
 class OwnValues:
-    """What belongs to the patient of one object, as bytes.
+    """Identifying values of one object's patient, as bytes.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class OwnValues:
     numbers
         Patient IDs, accession numbers and the like, at least four characters.
     uids
-        UIDs of the source that a copy must not hold.
+        UIDs of the source that a copy must not contain.
     """
 
     words: frozenset[bytes]
@@ -57,11 +57,11 @@ class OwnValues:
 
     @property
     def capitals(self) -> frozenset[str]:
-        """Words and numbers as text, for the rule of code strings."""
+        """Words and numbers as text, for the rule on code strings."""
         return frozenset(one.decode("ascii", "replace").upper() for one in self.words | self.numbers)
 
     def pattern(self) -> re.Pattern[bytes]:
-        """Pattern that finds any of them as a whole word, whatever the case."""
+        """Return a pattern that matches any of them as a whole word, ignoring case."""
         wanted = sorted(self.words | self.numbers | self.uids)
         if not wanted:
             return _NOTHING
@@ -70,7 +70,7 @@ class OwnValues:
 
 
 def own_values(source: Dataset) -> OwnValues:
-    """Names, numbers and UIDs of a source, in all its items; nothing is decoded but sequences."""
+    """Return names, numbers and UIDs of a source, items included; only sequences are decoded."""
     words: set[bytes] = set()
     numbers: set[bytes] = set()
     uids: set[bytes] = set()
@@ -86,14 +86,14 @@ def own_values(source: Dataset) -> OwnValues:
 
 
 def _is_telling(number: bytes) -> bool:
-    """Whether a number is long enough not to occur by chance, as a series number say."""
+    """Return whether a number is long enough not to occur by chance, unlike a series number."""
     return len(number) >= (MIN_DIGITS if number.isdigit() else MIN_WORD)
 
 
 def find_residue(
     copy: Dataset, header: Iterable[bytes], pattern: re.Pattern[bytes], public: Collection[int] = ()
 ) -> str | None:
-    """Say where a copy still holds something of the patient's own; None where it does not.
+    """Return where a copy still identifies the patient, or None.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def find_residue(
     pattern
         `OwnValues.pattern` of the source.
     public
-        Tags whose values the profile lists as public; a patient may be named like a scanner.
+        Tags whose values the profile lists as public; a patient may have the name of a scanner.
     """
     private = next((tag for tag in _tags(copy) if tag.is_private and tag.element >= 0x1000), None)
     if private is not None:
@@ -117,7 +117,7 @@ def find_residue(
 
 
 def _values(ds: Dataset) -> Iterator[tuple[BaseTag, str, bytes]]:
-    """Tag, VR of the dictionary and bytes of every raw element, those in sequences included."""
+    """Yield tag, dictionary VR and bytes of every raw element, those in sequences included."""
     for tag in ds.keys():  # noqa: SIM118 - iterating a Dataset decodes every element
         try:
             vr = dictionary_VR(tag)

@@ -1,7 +1,7 @@
-"""What happens to an attribute: the table's action, or the engine's own rule where the table does not list it.
+"""Decide what happens to an attribute: the table's action, or the engine's own rule if the table does not list it.
 
 Deny by default: an attribute is kept only if the table, its value representation or the profile allows it. The rule
-depends on the attribute's place alone, never on its value, so it is decided once for each place.
+depends only on the attribute's position, never on its value, so it is decided once for each position.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dicom_node.export.standard_table import Option, read_table
 
 
 class Do(Enum):
-    """One thing that is done to an element."""
+    """Action on an element."""
 
-    KEEP = auto()  # bytes as they are
+    KEEP = auto()  # unchanged bytes
     DROP = auto()
     EMPTY = auto()
     DUMMY = auto()
@@ -31,16 +31,16 @@ class Do(Enum):
     CHECK_NUMBERS = auto()  # DS and IS: kept if every value is a number
     CHECK_CODE_STRING = auto()  # CS: kept if every word is a public one
     CHECK_TEXT = auto()  # kept if the profile lists the value
-    RECURSE = auto()  # a sequence: every item by the same rules
+    RECURSE = auto()  # a sequence: apply the rules to every item
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What to do, and what to do instead where a value fails the check."""
+    """Action on an attribute, and the action to take instead if a value fails its check."""
 
     do: Do
     otherwise: Do
-    vr: str  # of the dictionary, maybe "US or SS"
+    vr: str  # from the dictionary, possibly "US or SS"
     keyword: str
     is_described: bool = False  # kept text counts as Clean Descriptors (113105)
 
@@ -55,7 +55,7 @@ KEPT_BULK: Final = PIXEL_KEYWORDS | {
     *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
     *("SegmentedBluePaletteColorLookupTableData", "RealWorldValueLUTData"),
 }
-# UIDs that name a class of things: never mapped, whoever registered them.
+# UIDs that identify a class of things: never mapped, whoever registered them.
 CLASS_UID_KEYWORDS: Final = frozenset(
     {
         *("SOPClassUID", "ReferencedSOPClassUID", "RequestedSOPClassUID", "AffectedSOPClassUID"),
@@ -64,7 +64,7 @@ CLASS_UID_KEYWORDS: Final = frozenset(
         *("EncryptedContentTransferSyntaxUID", "MACCalculationTransferSyntaxUID"),
     }
 )
-# Sequences of nothing but references: the table removes them, but with mapped UIDs they tie a copy together.
+# Sequences of references only: the table removes them, but with mapped UIDs they link the copies to each other.
 _REFERENCES: Final = frozenset(
     {
         "ReferencedStudySequence",
@@ -78,7 +78,7 @@ _DROPPED: Final = Rule(Do.DROP, Do.DROP, "UN", "")
 
 
 class Rules:
-    """Rules of one SOP class under one profile, decided at first sight and remembered."""
+    """Rules of one SOP class under one profile, each decided once and cached."""
 
     def __init__(self, profile: Profile, sop_class_uid: str) -> None:
         self._text = profile.text
@@ -87,7 +87,7 @@ class Rules:
         self._known: dict[tuple[str, int], Rule] = {}
 
     def rule(self, parent_keyword: str, tag: int) -> Rule:
-        """Rule for an even-group attribute within a sequence (``""``: at the top)."""
+        """Return the rule for an even-group attribute within a sequence (``""``: at the top level)."""
         key = (parent_keyword, tag)
         known = self._known.get(key)
         if known is None:
@@ -103,7 +103,7 @@ class Rules:
         except KeyError:
             return _DROPPED
         kind = self._types.get((parent, keyword), "3")
-        milder = _COMPOUND_ORDER.get(kind, Do.DROP)  # what a missing value may be replaced by
+        milder = _COMPOUND_ORDER.get(kind, Do.DROP)  # what may replace a missing value
         row = read_table().get(tag)
         if vr == "SQ":
             return Rule(
@@ -132,7 +132,7 @@ class Rules:
         return Do.RECURSE if removal is Do.DUMMY else removal
 
     def _unlisted(self, vr: str, keyword: str, milder: Do) -> Rule:
-        """Rule of an attribute that the table leaves alone: by its value representation."""
+        """Return the rule of an attribute that is not in the table, by its value representation."""
         if vr.split(" or ")[0] in BINARY_VRS:
             do = Do.KEEP
         elif vr in ("DS", "IS"):
@@ -150,18 +150,18 @@ class Rules:
         else:
             do = Do.CHECK_TEXT if keyword in self._text else milder
         if vr == "UI" and milder is Do.DUMMY:
-            milder = Do.DROP  # no UID is a dummy
+            milder = Do.DROP  # a UID has no dummy value
         return Rule(do, milder, vr, keyword)
 
 
 def read_table_columns(tag: int) -> tuple[tuple[str, str], ...]:
-    """Option columns of an attribute that say anything."""
+    """Return the option columns of an attribute that are not empty."""
     row = read_table().get(tag)
     return row.options if row else ()
 
 
 def _of_action(action: str, milder: Do) -> Do:
-    """Removal that a code of the table asks for; compounds follow the attribute's type (PS3.15 E.2)."""
+    """Return the action for a code of the table; compounds follow the attribute's type (PS3.15 E.2)."""
     if action == "X":
         return Do.DROP
     if action == "Z":

@@ -1,6 +1,6 @@
-"""PS3.15 Table E.1-1 as data: what each attribute's action is under the basic profile and its options.
+"""PS3.15 Table E.1-1 as data: the action for each attribute under the basic profile and its options.
 
-The file beside this module merges the 2026c edition of the basic column with the option columns of 2025a; both agree
+The file next to this module merges the 2026c edition of the basic column with the option columns of 2025a; both agree
 in every attribute that they share. Its sources are innolitics/dicom-standard (MIT) and
 KitwareMedical/dicom-anonymizer (BSD-3-Clause).
 """
@@ -43,13 +43,13 @@ OPTION_CODES: Final[dict[Option, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """Actions of one attribute: the basic profile's, and those of options that change it."""
+    """Actions for one attribute: that of the basic profile, and those of options that change it."""
 
     basic: str
     options: tuple[tuple[str, str], ...]
 
     def action(self, chosen: Iterable[Option]) -> str:
-        """Code of the action, for example ``X/Z``; ``C`` (clean) or ``K`` (keep) where a chosen option says so."""
+        """Return the code of the action, such as ``X/Z``; ``C`` (clean) or ``K`` (keep) if a chosen option says so."""
         by_column = dict(self.options)
         for option in chosen:
             if option in by_column:
@@ -59,7 +59,7 @@ class TableRow:
 
 @cache
 def read_table() -> dict[int, TableRow]:
-    """Rows by tag. Private attributes and the repeating groups 50xx and 60xx are left to the engine."""
+    """Return the rows by tag. Private attributes and the repeating groups 50xx and 60xx are left to the engine."""
     text = (files("dicom_node.export") / _FILE).read_text(encoding="ascii")
     table = {}
     for row in csv.DictReader(text.splitlines()):

@@ -1,4 +1,4 @@
-"""What a de-identified object says of itself: only what was done to this very object."""
+"""Attributes that state how an object was de-identified: only what was done to this object."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FACE_OPTION: Final = ("113102", "Clean Recognizable Visual Features Option")
 _METHOD_CODES: Final = dict((_BASIC_PROFILE, *OPTION_CODES.values()))
 _FIXED_OPTIONS: Final = (Option.PATIENT_CHARACTERISTICS, Option.DEVICE_IDENTITY, Option.INSTITUTION_IDENTITY)
 
-# Items of these hold one coded concept each.
+# Each item of these contains one coded concept.
 CODE_SEQUENCE_KEYWORDS: Final = frozenset(
     keyword for _, _, _, _, keyword in DicomDictionary.values() if keyword.endswith("CodeSequence")
 )
@@ -27,7 +27,7 @@ CODE_SEQUENCE_KEYWORDS: Final = frozenset(
 def state_what_was_done(
     source: Dataset, copy: Dataset, profile: Profile, carried_out: Collection[Option], *, is_face_gone: bool = False
 ) -> None:
-    """Set (0012,0062), (0012,0063), (0012,0064), (0028,0303) and the equipment that did it.
+    """Set (0012,0062), (0012,0063), (0012,0064), (0028,0303) and the contributing equipment.
 
     Parameters
     ----------

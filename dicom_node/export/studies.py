@@ -1,7 +1,7 @@
-"""Cleared studies of a node to de-identified copies in a folder: selected, staged, de-identified, verified, published.
+"""Export the cleared studies of a node: select, stage, de-identify, verify and publish them in a folder.
 
-A study is published whole or not at all, and only if the evidence at that moment, under the store's write lock, is the
-evidence that it was selected on. The manifest names studies by their replacements only.
+A study is published completely or not at all, and only if its evidence, checked under the store's write lock, is still
+the evidence on which it was selected. The manifest names studies by their pseudonyms only.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from dicom_node.store import InstanceRow, JobState, NotFoundError, SeriesEvidenc
 _SEEN: Final = frozenset(
     {Standing.DEFACED, Standing.NOT_APPLICABLE, Standing.PARTLY_SEEN, Standing.INDETERMINATE, Standing.FACE_PRESENT}
 )
-# A copy that fails its verification says that a rule is wrong for this study: then nothing of it goes.
+# A copy that fails its verification shows that a rule is wrong for this study, so nothing of the study is exported.
 _QUARANTINE: Final = frozenset({"residue", "not-verified"})
 _MAX_STUDIES: Final = 10**7
 
 
 class Outcome(StrEnum):
-    """What became of a study."""
+    """Outcome for a study."""
 
     EXPORTED = "exported"
     NOT_CLEARED = "not-cleared"
@@ -59,7 +59,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class GateTerms:
-    """What a study must have been judged by to leave."""
+    """Rules and pipeline by which a study must have been judged to leave."""
 
     rules: StudyRules
     pipeline_digest: str
@@ -78,12 +78,12 @@ def export_studies(
     is_dry_run: bool = False,
     on_study: Callable[[], None] = lambda: None,
 ) -> Manifest:
-    """Export the cleared studies of a cohort, or of the node, and write a manifest, also when nothing may go.
+    """Export the cleared studies of a cohort, or of the node, and write a manifest, even if nothing may leave.
 
     Parameters
     ----------
     cohort
-        Study Instance UIDs; None: all studies of the node.
+        Study Instance UIDs; None means all studies of the node.
     is_dry_run
         Do everything but publish.
 
@@ -133,7 +133,7 @@ def _selected(store: Store, terms: GateTerms, cohort: Sequence[str] | None) -> l
 
 
 class _Exporting:
-    """One export on its way through its studies."""
+    """State of one export."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class _Exporting:
         self._is_dry_run = is_dry_run
 
     def export(self, uid: str, found: Standpoint | None) -> None:
-        """Take one study as far as it may go, and note what became of it."""
+        """Export one study if it may leave, and record its outcome."""
         if found is None:
             self._note(uid, Outcome.UNKNOWN, "the node has no such study")
             return
@@ -174,7 +174,7 @@ class _Exporting:
         if quarantined_by is not None:
             self._note(uid, Outcome.QUARANTINED, str(quarantined_by))
         elif not copied:
-            self._note(uid, Outcome.NOTHING_TO_EXPORT, "the profile lets none of its objects through")
+            self._note(uid, Outcome.NOTHING_TO_EXPORT, "the profile allows none of its objects")
         elif self._is_dry_run:
             self._take(uid, Outcome.WOULD_BE_EXPORTED, copied)
         elif self._publish(uid, evidence.fingerprint, staging, copied):
@@ -189,7 +189,7 @@ class _Exporting:
     def _stage(
         self, seen: Sequence[SeriesEvidence], staging: Path, *, is_released: bool
     ) -> tuple[list[Copied], NotExportableError | None]:
-        """Write verified copies of every series that a model saw, and of its results where all of it goes."""
+        """Write verified copies of every series that a model saw, and of its results if the whole series is copied."""
         copied: list[Copied] = []
         for series in seen:
             sources = self._store.series.instances(series.series_instance_uid, generation=series.generation)
@@ -218,7 +218,7 @@ class _Exporting:
         return copied, n_refused
 
     def _results(self, series: SeriesEvidence) -> tuple[InstanceRow, ...]:
-        """Results of the current generation that no later one replaced."""
+        """Return the results of the current generation that no later one replaced."""
         jobs = [
             job
             for job in self._store.jobs.list(
@@ -234,7 +234,7 @@ class _Exporting:
         return tuple(rows)
 
     def _publish(self, uid: str, fingerprint: str, staging: Path, copied: Sequence[Copied]) -> bool:
-        """Put the study in its place, if it may still go; nothing arrives and nobody decides meanwhile."""
+        """Publish the study if it may still leave; nothing can arrive or be decided meanwhile."""
         terms = self._terms
         with self._store.decisions.while_unchanged(uid) as (study, known, decision):
             standpoint = standpoint_of(study, decision, terms.digest, terms.rules)

@@ -1,4 +1,4 @@
-"""Checks, moves and dummies of single values, as encoded bytes; a value that does not fit its VR is never kept."""
+"""Check, shift and replace single encoded values; a value that is invalid in its VR is never kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 _DATE: Final = re.compile(rb"(\d{4})(\d{2})(\d{2})|(\d{4})\.(\d{2})\.(\d{2})")
 _DATE_TIME: Final = re.compile(
     rb"(\d{4})(\d{2})(\d{2})((?:\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)?)((?:[+-]\d{4})?)"
-)  # PS3.5 6.2; a value that ends before the day cannot be moved
+)  # PS3.5 6.2; a value without a day cannot be shifted
 _TIME: Final = re.compile(rb"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?")
 _DECIMAL: Final = re.compile(rb"[+-]?(?:\d{1,16}(?:\.\d{0,16})?|\.\d{1,16})(?:[eE][+-]?\d{1,3})?")
 _INTEGER: Final = re.compile(rb"[+-]?\d{1,11}")
@@ -28,28 +28,28 @@ _DUMMIES: Final = {
 
 
 def dummy(vr: str) -> bytes:
-    """Value without a meaning that is valid in its VR (PS3.15 E.2, action D)."""
+    """Return a meaningless value that is valid in its VR (PS3.15 E.2, action D)."""
     return _DUMMIES[vr]
 
 
 def components(value: bytes) -> list[bytes]:
-    """Values between backslashes, without padding; at most 65536."""
+    """Return the values between backslashes, without padding; at most 65536."""
     return [part.strip(b" \0") for part in value.split(b"\\", _MAX_COMPONENTS)]
 
 
 def are_numbers(value: bytes, vr: str) -> bool:
-    """Whether every value of a DS or IS is a number or empty (PS3.5 6.2)."""
+    """Return whether every value of a DS or IS is a number or empty (PS3.5 6.2)."""
     pattern = _DECIMAL if vr == "DS" else _INTEGER
     return all(not part or (len(part) <= 40 and pattern.fullmatch(part)) for part in components(value))
 
 
 def is_time(value: bytes) -> bool:
-    """Whether every value of a TM is a time or empty."""
+    """Return whether every value of a TM is a time or empty."""
     return all(not part or _TIME.fullmatch(part) for part in components(value))
 
 
 def moved_dates(value: bytes, vr: str, offset: timedelta) -> bytes | None:
-    """Dates (DA) or date-times (DT), each moved by ``offset``; None where one of them is not a whole valid date."""
+    """Shift each date (DA) or date-time (DT) by ``offset``; return None if one is not a complete valid date."""
     move = _moved_date if vr == "DA" else _moved_date_time
     moved = []
     for part in components(value):
@@ -61,7 +61,7 @@ def moved_dates(value: bytes, vr: str, offset: timedelta) -> bytes | None:
 
 
 def capped_age(value: bytes) -> bytes | None:
-    """Age as it is, 090Y where it is higher than 89 years; None where it is no age."""
+    """Return the age, or 090Y if it is above 89 years, or None if it is not an age."""
     match = _AGE.fullmatch(value.strip(b" \0"))
     if match is None:
         return None
