@@ -1,5 +1,5 @@
-"""PDUs and command sets: what acceptor and requestor of an association share (PS3.8, PS3.7 6.3).
+"""PDUs and command sets, shared by acceptor and requestor of an association (PS3.8, PS3.7 6.3).
 
-The node's ``dimse`` accepts associations, its ``peers`` request them. Nothing here knows a store or settings; why it is
-not pynetdicom's is in docs/decisions/0060.
+The package ``dimse`` accepts associations, ``peers`` requests them. Nothing here depends on store or settings. Why the
+node does not use pynetdicom for this is in docs/decisions/0060.
 """

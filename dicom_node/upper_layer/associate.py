@@ -1,8 +1,8 @@
-"""PDUs that open an association: request, acceptance, rejection; one codec for acceptor and requestor.
+"""Encode and decode the PDUs that open an association: request, acceptance, rejection.
 
 PS3.8 9.3.2 to 9.3.4; user information PS3.8 annex D and PS3.7 D.3.3. Items that only other services need (role
-selection, asynchronous operations, user identity) are left out of what we send and passed over in what we read, which
-by the standard means that their defaults hold.
+selection, asynchronous operations, user identity) are neither sent nor read; by the standard their defaults then
+apply.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _RejectionCode(NamedTuple):
 
 
 class Rejection(Enum):
-    """Why an association is refused (PS3.8 table 9-21)."""
+    """Reason for refusing an association (PS3.8 table 9-21)."""
 
     APPLICATION_CONTEXT_NOT_SUPPORTED = _RejectionCode(1, 1, 2)
     CALLING_AE_TITLE_NOT_RECOGNIZED = _RejectionCode(1, 1, 3)
@@ -52,35 +52,35 @@ class Rejection(Enum):
 
     @property
     def in_words(self) -> str:
-        """Its name for messages and logs."""
+        """Return its name for messages and logs."""
         return self.name.replace("_", " ").lower().replace(" ae ", " AE ")
 
 
 @dataclass(frozen=True, slots=True)
 class AssociationRequest:
-    """What a requestor asks for."""
+    """Contents of an A-ASSOCIATE-RQ PDU."""
 
     calling_ae_title: str
     called_ae_title: str
     contexts: tuple[ProposedContext, ...]
-    max_pdu_bytes: int  # longest PDU that the requestor takes; 0 is no limit
+    max_pdu_bytes: int  # longest PDU that the requestor accepts; 0 means no limit
     application_context_name: str = APPLICATION_CONTEXT_NAME
     protocol_version: int = PROTOCOL_VERSION
-    implementation_version_name: str = IMPLEMENTATION_VERSION_NAME  # empty where a peer does not say it
+    implementation_version_name: str = IMPLEMENTATION_VERSION_NAME  # empty if the peer does not send it
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What an acceptor agrees to."""
+    """Contents of an A-ASSOCIATE-AC PDU."""
 
-    calling_ae_title: str  # both titles are sent back as they came, and mean nothing (PS3.8 table 9-17)
+    calling_ae_title: str  # both titles are sent back unchanged and are not significant (PS3.8 table 9-17)
     called_ae_title: str
     contexts: tuple[AnsweredContext, ...]
-    max_pdu_bytes: int  # longest PDU that the acceptor takes; 0 is no limit
+    max_pdu_bytes: int  # longest PDU that the acceptor accepts; 0 means no limit
 
 
 class ReceivedRejection(NamedTuple):
-    """Why an acceptor refuses us."""
+    """Reason for which an acceptor refuses the association."""
 
     is_transient: bool
     reason: str
@@ -151,7 +151,7 @@ def encode_rejection(rejection: Rejection) -> bytes:
 
 
 def decode_rejection(pdu: Pdu) -> ReceivedRejection:
-    """Read an A-ASSOCIATE-RJ PDU; one that is cut short is a permanent rejection without a reason."""
+    """Read an A-ASSOCIATE-RJ PDU; a truncated one counts as a permanent rejection without a reason."""
     _, result, source, reason = bytes(pdu.body[:4]).ljust(4, b"\0")
     for rejection in Rejection:
         if (rejection.value.source, rejection.value.reason) == (source, reason):
@@ -184,7 +184,7 @@ def _encode(
 
 
 def _split(pdu: Pdu) -> tuple[int, str, str, list[Item]]:
-    """Protocol version, called and calling AE title, and items."""
+    """Return protocol version, called and calling AE title, and items."""
     if len(pdu.body) < _FIXED_FIELDS.size:
         raise _unreadable(pdu, f"{len(pdu.body)} bytes long, at least {_FIXED_FIELDS.size} expected")
     protocol_version, called, calling = _FIXED_FIELDS.unpack_from(pdu.body)
@@ -193,7 +193,7 @@ def _split(pdu: Pdu) -> tuple[int, str, str, list[Item]]:
 
 
 def _user_information(items: Iterable[Item]) -> list[Item]:
-    """All sub-items of user information, also where there are several items of it."""
+    """Return all sub-items of user information, even if there are several such items."""
     return [
         sub_item for item in items if item.type == ItemType.USER_INFORMATION for sub_item in split_items(item.value)
     ]

@@ -1,4 +1,4 @@
-"""DIMSE command sets: requests that come in, responses that go out (PS3.7 6.3, annex E)."""
+"""Encode and decode DIMSE command sets (PS3.7 6.3, annex E)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLAUSIBLE_UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 
 class CommandField(IntEnum):
-    """The operations that we take, ask for or have to name."""
+    """Operations that the node performs, requests or has to name."""
 
     C_STORE_RQ = 0x0001
     C_FIND_RQ = 0x0020
@@ -32,7 +32,7 @@ class CommandField(IntEnum):
 
 
 class Element(IntEnum):
-    """Elements of group 0000 that we read or write."""
+    """Elements of group 0000 that the node reads or writes."""
 
     GROUP_LENGTH = 0x0000
     AFFECTED_SOP_CLASS_UID = 0x0002
@@ -49,7 +49,7 @@ class Element(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A command set as received; empty UIDs were not in it."""
+    """A request; UIDs that it does not contain are empty."""
 
     command_field: int
     message_id: int
@@ -59,18 +59,18 @@ class Request:
 
     @property
     def has_sop_instance_uid(self) -> bool:
-        """Whether the SOP Instance UID can be one; leading zeros in a component are let pass, devices send them."""
+        """Whether the SOP Instance UID is valid; leading zeros in a component are allowed, since devices send them."""
         return PLAUSIBLE_UID.fullmatch(self.sop_instance_uid) is not None
 
     @property
     def is_response(self) -> bool:
-        """Whether it answers something; we ask nothing, so it has no place here."""
+        """Whether it is a response, which an acceptor must not receive because it sends no requests."""
         return bool(self.command_field & RESPONSE)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer to a request; the comment is empty where there was none."""
+    """A response to a request; the comment is empty if there was none."""
 
     command_field: int
     message_id: int
@@ -110,7 +110,7 @@ def decode_request(encoded: bytes) -> Request:
 
 
 def encode_response(request: Request, status: int, comment: str = "") -> bytes:
-    """Command set that answers ``request``; the comment is cut to what fits into an Error Comment."""
+    """Encode the response to ``request``; the comment is cut to the length of an Error Comment."""
     text = comment.encode("ascii", "replace")[:MAX_COMMENT_CHARACTERS]
     return _encode(
         {
@@ -126,7 +126,7 @@ def encode_response(request: Request, status: int, comment: str = "") -> bytes:
 
 
 def encode_request(request: Request) -> bytes:
-    """Command set of a request of ours."""
+    """Encode the command set of a request."""
     has_priority = request.command_field in (CommandField.C_STORE_RQ, CommandField.C_FIND_RQ)
     return _encode(
         {
@@ -141,12 +141,12 @@ def encode_request(request: Request) -> bytes:
 
 
 def decode_response(encoded: bytes) -> Response:
-    """Read the answer to a request of ours.
+    """Decode the response to a request.
 
     Raises
     ------
     ProtocolError
-        It is broken, or no response.
+        It is malformed, or not a response.
     """
     values = _elements(encoded)
     try:
@@ -164,7 +164,7 @@ def decode_response(encoded: bytes) -> Response:
 
 
 def _encode(elements: Mapping[Element, bytes]) -> bytes:
-    """Command set of those elements that have a value, which come in ascending order."""
+    """Encode the elements that have a value; they must be in ascending order."""
     body = b"".join(ELEMENT_HEADER.pack(0, number, len(value)) + value for number, value in elements.items() if value)
     return ELEMENT_HEADER.pack(0, Element.GROUP_LENGTH, UL.size) + UL.pack(len(body)) + body
 

@@ -1,4 +1,4 @@
-"""What ends an association before its release."""
+"""Errors that end an association before its release."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dicom_node.errors import NodeError, Refused, Transient
 
 
 class AbortSource(IntEnum):
-    """Who aborts (PS3.8 table 9-26)."""
+    """Side that aborts (PS3.8 table 9-26)."""
 
     SERVICE_USER = 0
     SERVICE_PROVIDER = 2
@@ -27,14 +27,14 @@ class AbortReason(IntEnum):
 
 
 class AssociationError(NodeError):
-    """One association ends; what it delivered before stays."""
+    """The association ends; instances it delivered before are kept."""
 
     abort_source: ClassVar[AbortSource] = AbortSource.SERVICE_PROVIDER
     abort_reason: AbortReason = AbortReason.NOT_SPECIFIED
 
 
 class ProtocolError(AssociationError, Refused):
-    """The peer sent something that the protocol does not allow here."""
+    """The peer sent something that the protocol does not allow at this point."""
 
     code = "dimse-protocol"
 
@@ -47,7 +47,7 @@ class ProtocolError(AssociationError, Refused):
 
 
 class OtherProtocolError(ProtocolError):
-    """The peer does not speak DICOM."""
+    """The peer uses another protocol than DICOM."""
 
     code = "dimse-other-protocol"
 
@@ -83,7 +83,7 @@ class PeerAbortedError(AssociationError, Transient):
 
 
 class PeerTooSlowError(AssociationError, Transient):
-    """The peer was silent, or so slow that it would hold its association for ever."""
+    """The peer was silent, or so slow that its association would never end."""
 
     code = "dimse-peer-too-slow"
     abort_source = AbortSource.SERVICE_USER
@@ -96,7 +96,7 @@ class PeerTooSlowError(AssociationError, Transient):
 
 
 class StoppingError(AssociationError, Transient):
-    """The node stops; the association was between two messages."""
+    """The node is stopping; the association was between two messages."""
 
     code = "dimse-stopping"
     abort_source = AbortSource.SERVICE_USER

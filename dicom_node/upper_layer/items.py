@@ -1,4 +1,4 @@
-"""Items of the PDUs that negotiate: type, a reserved byte, length, value (PS3.8 9.3.1)."""
+"""Items of the PDUs that negotiate an association: type, a reserved byte, length, value (PS3.8 9.3.1)."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class ItemType(IntEnum):
 
 
 class Item(NamedTuple):
-    """An item; its type may be none that we know."""
+    """An item, possibly of an unknown type."""
 
     type: int
     value: memoryview
 
     @property
     def text(self) -> str:
-        """The value as a UID or name; what is not ASCII matches nothing."""
+        """Return the value as a UID or name, with replacements for bytes that are not ASCII."""
         return decode_text(self.value)
 
 
 def split_items(encoded: memoryview) -> Iterator[Item]:
-    """Items one after the other.
+    """Yield the items one after the other.
 
     Raises
     ------
@@ -60,10 +60,10 @@ def split_items(encoded: memoryview) -> Iterator[Item]:
 
 
 def encode_item(item_type: ItemType, value: bytes) -> bytes:
-    """An item with its header."""
+    """Encode an item with its header."""
     return ITEM_HEADER.pack(item_type, len(value)) + value
 
 
 def decode_text(value: memoryview | bytes) -> str:
-    """A UID, name or title up to its first NUL, without the spaces around it; what is not ASCII is replaced."""
+    """Decode a UID, name or title up to its first NUL, without surrounding spaces; non-ASCII bytes are replaced."""
     return str(value, "ascii", "replace").partition("\0")[0].strip(" ")

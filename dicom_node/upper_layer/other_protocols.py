@@ -1,4 +1,4 @@
-"""Peers that speak something else than the DICOM upper layer, recognised by their first bytes."""
+"""Recognise peers that use another protocol than the DICOM upper layer, by their first bytes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _FIRST_BYTES = (
     (re.compile(rb"PROXY |\r\n\r\n\x00\r\nQ"), "the PROXY protocol of a load balancer"),
     (re.compile(rb"SSH-"), "SSH"),
 )
-WANTED_BYTES = 8  # as many as the longest of these need
+WANTED_BYTES = 8  # length of the longest pattern
 
 
 def name_protocol(first_bytes: bytes) -> str | None:
-    """Name of the protocol that begins with these bytes, ``None`` if it is none of the usual ones."""
+    """Return the name of the protocol that begins with these bytes, or None if it is not a common one."""
     return next((name for pattern, name in _FIRST_BYTES if pattern.match(first_bytes)), None)

@@ -1,4 +1,4 @@
-"""PDUs from and to a socket: whole ones only, of bounded size, each within its time (PS3.8 9.3)."""
+"""Read and write whole PDUs on a socket, with limits on size and time (PS3.8 9.3)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PduType(IntEnum):
 
 
 class Pdu(NamedTuple):
-    """A PDU; ``body`` is what follows the six bytes of header and is valid until the next one is read."""
+    """A PDU; ``body`` follows the six bytes of header and is valid until the next PDU is read."""
 
     type: PduType
     body: memoryview
@@ -76,9 +76,9 @@ class PduStream:
     Parameters
     ----------
     max_pdu_bytes
-        What we announce as the longest P-DATA-TF PDU that we take (PS3.8 D.1); longer ones end the association.
+        Longest P-DATA-TF PDU accepted, as announced to the peer (PS3.8 D.1); longer ones end the association.
     pdu_timeout_s
-        A PDU that has begun is complete within this time, and a peer takes our answer within this time.
+        Time for a PDU to be complete once it has begun, and for the peer to accept an answer.
     """
 
     def __init__(self, connection: socket.socket, *, max_pdu_bytes: int, pdu_timeout_s: float) -> None:
@@ -97,7 +97,7 @@ class PduStream:
         return self._has_received
 
     def wait(self, timeout_s: float, wake: int) -> bool:
-        """Wait for the first byte of a PDU; ``False`` when the file descriptor ``wake`` became readable instead."""
+        """Wait for the first byte of a PDU; return False if the file descriptor ``wake`` becomes readable first."""
         if self._end > self._start:
             return True
         poller = select.poll()
@@ -114,7 +114,7 @@ class PduStream:
         Raises
         ------
         ProtocolError
-            An unknown type, or a length beyond what was agreed.
+            The type is unknown, or the length exceeds the limit.
         PeerGoneError
             The connection ended.
         PeerTooSlowError
@@ -145,7 +145,7 @@ class PduStream:
         return ProtocolError(AbortReason.UNRECOGNIZED_PDU, f"PDU of unknown type 0x{number:02x}")
 
     def send(self, pdu: bytes) -> None:
-        """Send PDUs in one piece, so that nothing waits for an acknowledgement in between."""
+        """Send PDUs with one call, so that no TCP acknowledgement is awaited in between."""
         self._connection.settimeout(self._timeout_s)
         try:
             self._connection.sendall(pdu)
@@ -155,9 +155,9 @@ class PduStream:
             raise PeerGoneError(str(error)) from error
 
     def drain(self, timeout_s: float) -> None:
-        """Half-close, and swallow what still comes until the peer closes too or the time is over.
+        """Half-close the connection, and discard what still arrives until the peer closes it or the time is over.
 
-        A socket that is closed with unread bytes resets the connection, and the peer may never see our last PDU.
+        Closing a socket with unread bytes resets the connection, and the peer may never receive the last PDU.
         """
         end_at = time.monotonic() + timeout_s
         try:
@@ -170,7 +170,7 @@ class PduStream:
             return
 
     def _fill(self, wanted: int, end_at: float, allowed_s: float) -> None:
-        """Receive until ``wanted`` bytes lie in the buffer."""
+        """Receive until ``wanted`` bytes are in the buffer."""
         if self._start == self._end:
             self._start = self._end = 0
         elif self._start + wanted > len(self._buffer):
@@ -195,7 +195,7 @@ class PduStream:
 
 
 def split_pdvs(body: memoryview) -> Iterator[Pdv]:
-    """Presentation data values of a P-DATA-TF PDU (PS3.8 9.3.5.1)."""
+    """Yield the presentation data values of a P-DATA-TF PDU (PS3.8 9.3.5.1)."""
     if not body:
         raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, "P-DATA-TF PDU without a presentation data value")
     offset = 0
@@ -212,7 +212,7 @@ def split_pdvs(body: memoryview) -> Iterator[Pdv]:
 
 
 def p_data_pdus(context_id: int, command_set: bytes, *, max_pdu_bytes: int) -> bytes:
-    """P-DATA-TF PDUs of a command set, none longer than the peer takes; 0 means that it takes any length."""
+    """Return the P-DATA-TF PDUs of a command set, none longer than the peer accepts; 0 means no limit."""
     piece = max(1, max_pdu_bytes - PDV_HEADER.size) if max_pdu_bytes else len(command_set)
     pdus = bytearray()
     for offset in range(0, len(command_set), piece):
@@ -224,7 +224,7 @@ def p_data_pdus(context_id: int, command_set: bytes, *, max_pdu_bytes: int) -> b
 
 
 def data_set_pdus(context_id: int, data_set: BinaryIO, *, max_pdu_bytes: int) -> Iterator[bytes]:
-    """P-DATA-TF PDUs of what is left in a stream, none longer than the peer takes nor than `MAX_SENT_PDU_BYTES`."""
+    """Yield P-DATA-TF PDUs for the rest of a stream, none longer than the peer accepts or `MAX_SENT_PDU_BYTES`."""
     longest = min(max_pdu_bytes or MAX_SENT_PDU_BYTES, MAX_SENT_PDU_BYTES)
     size = max(2, (longest - PDV_HEADER.size) // 2 * 2)  # fragments have an even length (PS3.8 E.1)
     fragment = data_set.read(size)
@@ -236,16 +236,16 @@ def data_set_pdus(context_id: int, data_set: BinaryIO, *, max_pdu_bytes: int) ->
 
 
 def release_request() -> bytes:
-    """A-RELEASE-RQ PDU (PS3.8 9.3.6)."""
+    """Return an A-RELEASE-RQ PDU (PS3.8 9.3.6)."""
     return PDU_HEADER.pack(PduType.RELEASE_RQ, 4) + bytes(4)
 
 
 def release_response() -> bytes:
-    """A-RELEASE-RP PDU (PS3.8 9.3.7)."""
+    """Return an A-RELEASE-RP PDU (PS3.8 9.3.7)."""
     return PDU_HEADER.pack(PduType.RELEASE_RP, 4) + bytes(4)
 
 
 def abort_pdu(source: AbortSource, reason: AbortReason) -> bytes:
-    """A-ABORT PDU (PS3.8 9.3.8); the reason counts only when the service provider aborts."""
+    """Return an A-ABORT PDU (PS3.8 9.3.8); the reason is significant only if the service provider aborts."""
     number = reason if source is AbortSource.SERVICE_PROVIDER else 0
     return PDU_HEADER.pack(PduType.ABORT, 4) + bytes((0, 0, source, number))

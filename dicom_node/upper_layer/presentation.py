@@ -1,4 +1,4 @@
-"""Presentation contexts as they are proposed and answered (PS3.8 9.3.2.2 and 9.3.3.2)."""
+"""Presentation contexts in proposals and answers (PS3.8 9.3.2.2 and 9.3.3.2)."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class ProposedContext:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredContext:
-    """What the acceptor says about a proposed context."""
+    """The acceptor's answer to a proposed context."""
 
     context_id: int
-    result: int  # a `ContextResult`, or another number that an acceptor made up
-    transfer_syntax_uid: str  # not significant in a rejection, but has to be there
+    result: int  # a `ContextResult`, or a number that is not in the standard
+    transfer_syntax_uid: str  # not significant in a rejection, but required
 
 
 def encode_proposed_context(context: ProposedContext) -> bytes:
-    """Presentation context item of an A-ASSOCIATE-RQ PDU."""
+    """Encode a presentation context item of an A-ASSOCIATE-RQ PDU."""
     syntaxes = encode_item(ItemType.ABSTRACT_SYNTAX, context.abstract_syntax.encode("ascii", "replace"))
     for uid in context.transfer_syntax_uids:
         syntaxes += encode_item(ItemType.TRANSFER_SYNTAX, uid.encode("ascii", "replace"))
@@ -68,7 +68,7 @@ def decode_proposed_context(item: Item) -> ProposedContext:
 
 
 def encode_answered_context(answer: AnsweredContext) -> bytes:
-    """Presentation context item of an A-ASSOCIATE-AC PDU."""
+    """Encode a presentation context item of an A-ASSOCIATE-AC PDU."""
     transfer_syntax = encode_item(ItemType.TRANSFER_SYNTAX, answer.transfer_syntax_uid.encode("ascii", "replace"))
     head = _CONTEXT_HEADER.pack(answer.context_id, answer.result)
     return encode_item(ItemType.ANSWERED_CONTEXT, head + transfer_syntax)
