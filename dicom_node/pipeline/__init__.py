@@ -1,1 +1,1 @@
-"""Time and work: when a series is complete, which series get the models, running them, sending what they found."""
+"""Decide when series are complete and which are processed, run the models, and deliver the results."""

@@ -1,11 +1,11 @@
-"""What happens by time: each tick looks at the store and does what is due.
+"""Periodic work: each tick looks at the store and does what is due.
 
 Every tick may run in several processes at once and may be killed half way: what it does is conditional on what the
-store holds at that moment. A tick that fails comes again, and is logged once for as long as it fails; a tick that takes
-longer than its interval is not started a second time, and those that were missed meanwhile count as one.
+store contains at that moment. A tick that fails is repeated, and is logged once while it fails; a tick that takes
+longer than its interval is not started twice, and the ticks missed meanwhile count as one.
 
-The scheduler goes by the wall clock. When that is set back, the next run of every tick would lie as far in the future;
-so a thread watches for it and has all ticks run at once.
+The scheduler uses the wall clock. If that is set back, the next run of every tick would be as far in the future,
+so a thread detects this and runs all ticks at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WATCH_S = 1.0  # between two looks at whether the clock was set
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Something to look at, again and again."""
+    """A function to call periodically."""
 
     name: str
     look: Callable[[], object]
@@ -40,7 +40,7 @@ class Tick:
 
 
 class Clock:
-    """Runs ticks in threads of their own, so that none waits for another; stops at the end of its ``with`` block."""
+    """Runs each tick in a thread of its own, so that none waits for another; stops at the end of its ``with`` block."""
 
     def __init__(self, ticks: Sequence[Tick]) -> None:
         self._scheduler = BackgroundScheduler(
@@ -67,7 +67,7 @@ class Clock:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Start no tick any more and wait for those under way."""
+        """Start no more ticks and wait for those that are running."""
         self._done.set()
         self._watch.join()
         self._scheduler.shutdown(wait=True)
@@ -78,7 +78,7 @@ class Clock:
             step_s = steps.pending_s()
             if step_s:
                 steps.handled()
-                log.warning("%s; everything that is done by time is looked at now", in_words(step_s))
+                log.warning("%s; all periodic work runs now", in_words(step_s))
                 for job in self._scheduler.get_jobs():
                     job.modify(next_run_time=_now())
 
@@ -89,7 +89,7 @@ def _guarded(tick: Tick) -> Callable[[], None]:
     def look() -> None:
         try:
             tick.look()
-        except Exception as error:  # noqa: BLE001 - nobody is there to catch it
+        except Exception as error:  # noqa: BLE001 - no caller could catch it
             failure.failed(error)
         else:
             failure.worked()

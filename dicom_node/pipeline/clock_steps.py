@@ -1,7 +1,7 @@
-"""Notice that the system's clock was set, forward or back, while a process runs.
+"""Detect that the system's clock was set, forward or back, while a process runs.
 
-Times in the store are wall-clock times: after a step back what is there lies in the future, and after a step forward it
-looks older than it is. A clock that nobody can set shows that it happened, and by how much.
+Times in the store are wall-clock times: after a step back stored times are in the future, and after a step forward
+they look older than they are. A monotonic clock shows that it happened, and by how much.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-MIN_STEP_S = 2.0  # less is a clock that is being disciplined (NTP), or a process that waited between two readings
+MIN_STEP_S = 2.0  # smaller steps come from NTP adjustments, or from a delay between two readings
 
 
 CLOCK_WAS_SET = "the clock was set"
@@ -22,9 +22,9 @@ class ClockSteps:
     Parameters
     ----------
     wall
-        The clock that may be set.
+        The clock that can be set.
     monotonic
-        Seconds of the one that nobody sets; it stands still while the machine sleeps, which counts as a step forward.
+        Seconds of the clock that cannot be set; it stops while the machine sleeps, which counts as a step forward.
     """
 
     def __init__(self, wall: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -34,7 +34,7 @@ class ClockSteps:
         self._pending_s = 0.0
 
     def pending_s(self) -> float:
-        """Return by how many seconds the clock was set since `handled`; 0.0 when it was not, negative for back."""
+        """Return by how many seconds the clock was set since `handled`; negative for back, 0.0 if it was not set."""
         before, self._last = self._last, self._read()
         step_s = (self._last[0] - before[0]).total_seconds() - (self._last[1] - before[1])
         if abs(step_s) >= MIN_STEP_S:
@@ -42,11 +42,11 @@ class ClockSteps:
         return self._pending_s
 
     def handled(self) -> None:
-        """Forget the step: what had to be done about it is done."""
+        """Forget the step, after the caller has handled it."""
         self._pending_s = 0.0
 
     def _read(self) -> tuple[datetime, float]:
-        """Read both as good as at once, however busy the machine is."""
+        """Read both clocks almost simultaneously, however busy the machine is."""
         while True:
             before = self._monotonic()
             wall = self._wall()
@@ -56,5 +56,5 @@ class ClockSteps:
 
 
 def in_words(step_s: float) -> str:
-    """Say a step for people."""
+    """Describe a step for people."""
     return f"{CLOCK_WAS_SET} {'forward' if step_s > 0 else 'back'} by {abs(step_s):.0f} s"

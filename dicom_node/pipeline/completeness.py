@@ -1,9 +1,9 @@
-"""When a series counts as complete.
+"""Decide when a series counts as complete.
 
-DICOM has no signal for it: a release is not one, and a study may come over several associations. A quiet period is
-the one piece of evidence that always exists. After it, a peer that counts as many instances as are here settles it;
-without one, whatever says that more is to come makes the series wait, and never longer than the maximum wait: an
-instance that comes later starts a new generation of the series.
+DICOM has no signal for it: a release is not one, and a study may arrive over several associations. A quiet period is
+the only evidence that always exists. After it, a peer that counts as many instances as have arrived confirms it;
+otherwise any evidence that more is to come makes the series wait, but never longer than the maximum wait: an
+instance that arrives later starts a new generation of the series.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a series waits, both from its last instance on."""
+    """How long a series waits, counted from its last instance."""
 
     quiet_s: float
-    max_wait_s: float  # where something says that more is to come
+    max_wait_s: float  # if there is evidence that more is to come
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of a quiet series beside its silence."""
+    """Evidence on a quiet series besides its silence."""
 
-    confirmed: str | None = None  # who says that all is here
-    doubts: tuple[str, ...] = ()  # what says that more is to come
+    confirmed: str | None = None  # what shows that all instances have arrived
+    doubts: tuple[str, ...] = ()  # evidence that more is to come
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class Completeness:
 
     is_complete: bool
     reason: str
-    is_doubted: bool = False  # it goes on although somebody says that more is to come, or cannot be asked
+    is_doubted: bool = False  # closed although there is evidence that more is to come, or a peer cannot be asked
 
 
 def judge_silence(last_arrival_at: datetime, now: datetime, *, quiet_s: float) -> Completeness:
-    """Whether no instance has arrived for ``quiet_s`` seconds.
+    """Judge whether no instance has arrived for ``quiet_s`` seconds.
 
-    A last arrival in the future never makes a series complete; `count_as_arrived_after_step` sees to it that none stays
-    there.
+    A last arrival in the future never makes a series complete; `count_as_arrived_after_step` corrects such
+    arrivals.
     """
     silent_s = (now - last_arrival_at).total_seconds()
     if now >= last_arrival_at + timedelta(seconds=quiet_s):
@@ -52,7 +52,7 @@ def judge_silence(last_arrival_at: datetime, now: datetime, *, quiet_s: float) -
 def weigh_evidence(
     last_arrival_at: datetime, now: datetime, patience: Patience, evidence: Evidence, *, is_forced: bool = False
 ) -> Completeness:
-    """Whether a series is complete, by its silence and by what else is known of it."""
+    """Judge whether a series is complete, by its silence and other evidence."""
     doubts = "; ".join(evidence.doubts)
     if is_forced:
         said = f" although {doubts}" if doubts and evidence.confirmed is None else ""

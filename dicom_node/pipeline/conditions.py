@@ -1,8 +1,8 @@
-"""Conditions on attributes, as rules state them: what may be asked of a value, and whether it holds.
+"""Conditions on attributes, as stated in rules.
 
-An attribute may hold several values (Image Type does); a condition holds when one value meets all that it asks.
+An attribute may have several values (such as Image Type); a condition holds if one value meets all its requirements.
 Values are compared as text, without surrounding spaces and without regard to case. Patterns are DICOM's own wildcards
-and no regular expressions: what a sender makes up must never take long to compare.
+and not regular expressions, so that no value from a sender takes long to compare.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydicom.datadict import dictionary_VR, keyword_dict
 
-SENDER_KEYWORD = "calling_ae_title"  # the node's own fact about an instance; every other key is an attribute
+SENDER_KEYWORD = "calling_ae_title"  # a fact that the node records; every other key is an attribute
 WITHOUT_TEXT = frozenset({"SQ", "OB", "OB or OW", "OW", "OD", "OF", "OL", "OV", "UN"})  # VRs, PS3.5 table 6.2-1
 
 
 def _checked_keyword(keyword: str) -> str:
-    """Keyword of an attribute of the standard, or the sender's."""
+    """Return a valid keyword: of an attribute of the standard, or `SENDER_KEYWORD`."""
     if keyword == SENDER_KEYWORD:
         return keyword
     if keyword not in keyword_dict:
@@ -38,7 +38,7 @@ Texts = Annotated[tuple[Text, ...], BeforeValidator(_as_list), Field(min_length=
 
 
 class Condition(BaseModel):
-    """What is asked of one attribute; everything that is written must hold."""
+    """Requirements on one attribute, all of which must hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
@@ -63,7 +63,7 @@ class Condition(BaseModel):
         return self
 
     def holds(self, values: tuple[str, ...]) -> bool:
-        """Whether an attribute with these values meets the condition; no values: the attribute is absent or empty."""
+        """Return whether an attribute with these values meets the condition; no values means absent or empty."""
         if self.exists is False:
             return not values
         return any(self._is_met_by(value.strip()) for value in values)
@@ -93,5 +93,5 @@ def _folded(text: str) -> str:
 
 
 def _matches(folded: str, pattern: str) -> bool:
-    """Wildcard matching as C-FIND has it (PS3.4 C.2.2.2.4): ``*`` any characters, ``?`` one; no brackets."""
+    """Match wildcards as in C-FIND (PS3.4 C.2.2.2.4): ``*`` any characters, ``?`` one; no brackets."""
     return fnmatch.fnmatchcase(folded, _folded(pattern).replace("[", "[[]"))

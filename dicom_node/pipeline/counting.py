@@ -1,4 +1,4 @@
-"""Asking peers how many instances a series has, without letting one that is down hold the others up."""
+"""Ask peers how many instances a series has, without being delayed by a peer that is down."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from dicom_node.store import SeriesRow
 log = logging.getLogger(__name__)
 
 ASK_AGAIN_S = 30.0  # about the same series
-REST_S = 60.0  # for a peer that did not answer; each question to it costs its timeout
+REST_S = 60.0  # pause for a peer that did not answer; each query to it costs its timeout
 
 
 class CountInstances(Protocol):
-    """Asks one peer; `dicom_node.peers.count_instances`, given who we are."""
+    """Asks one peer; `dicom_node.peers.count_instances` with the node's own AE title."""
 
     def __call__(
         self, peer: DimsePeer | DicomwebPeer, study_instance_uid: str, series_instance_uid: str, /
     ) -> int | None:
-        """How many instances the peer has of a series, ``None`` when it does not know it."""
+        """Return how many instances of a series the peer has, or None if it does not know the series."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PeerAnswer:
-    """What the peers say of one series."""
+    """The peers' answer about one series."""
 
     peer: str = ""
     n_instances: int | None = None  # None: no peer knows the series
-    doubts: tuple[str, ...] = ()  # peers that would have to be asked and do not answer
+    doubts: tuple[str, ...] = ()  # peers that should be asked but do not answer
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class _Asked:
 
 @dataclass(slots=True)
 class PeerCounts:
-    """What the peers in the settings answer, asked in their order until one knows the series."""
+    """Counts from the peers in the settings, asked in their order until one knows the series."""
 
     peers: Sequence[DimsePeer | DicomwebPeer]
     ask: CountInstances
@@ -54,7 +54,7 @@ class PeerCounts:
     _rests_until: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # by peer: until when, and why
 
     def count(self, series: SeriesRow, now: datetime) -> PeerAnswer:
-        """What the peers say now, or said a moment ago of the same number of instances."""
+        """Return the peers' answer, from the cache if the number of instances is the same."""
         key = (series.series_instance_uid, series.n_instances)
         asked = self._asked.get(key)
         if asked is None or now >= asked.ask_again_at:
@@ -63,17 +63,17 @@ class PeerCounts:
         return asked.answer
 
     def forget_others(self, series: Sequence[SeriesRow]) -> None:
-        """Keep what was said of these series only."""
+        """Drop the answers about all other series."""
         keys = {(each.series_instance_uid, each.n_instances) for each in series}
         self._asked = {key: asked for key, asked in self._asked.items() if key in keys}
 
     def forget(self) -> None:
-        """Keep no answer, and let no peer rest."""
+        """Drop all answers and all pauses of peers."""
         self._asked.clear()
         self._rests_until.clear()
 
     def _ask_again_at(self, now: datetime) -> datetime:
-        """A while after ``now``, or as soon as a peer that did not answer is rested."""
+        """Return the time `ASK_AGAIN_S` after ``now``, or earlier if the pause of a silent peer ends."""
         rested_at = (until for until, _ in self._rests_until.values() if until > now)
         return min((now + timedelta(seconds=ASK_AGAIN_S), *rested_at))
 
@@ -86,7 +86,7 @@ class PeerCounts:
                 continue
             try:
                 n_instances = self.ask(peer, series.study_instance_uid, series.series_instance_uid)
-            except Exception as error:  # whatever it is, series are closed all the same
+            except Exception as error:  # whatever the error, series are closed anyway
                 code = error_code(error)
                 log.warning(
                     "peer does not say how many instances a series has: %s",

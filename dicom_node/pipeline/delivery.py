@@ -1,7 +1,7 @@
-"""Sending results to one peer: takes what is due, sends it together, notes each answer.
+"""Send results to one peer: claim due deliveries, send them together, and record each answer.
 
-Each peer has a tick of its own, so a peer that does not answer keeps nobody else waiting. A delivery can happen twice:
-when the node is killed between the peer's answer and the note of it, the peer gets the same object once more, under
+Each peer has a tick of its own, so a peer that does not answer does not delay others. A delivery can happen twice:
+if the node is killed after the peer's answer and before recording it, the peer gets the same object again, under
 the same SOP Instance UID with the same bytes.
 """
 
@@ -24,14 +24,14 @@ from dicom_node.store import DeliveryRow, JobState, LeaseLostError, Store, Store
 
 log = logging.getLogger(__name__)
 
-MAX_STRAYS = 10_000  # looked at when the node starts
+MAX_STRAYS = 10_000  # at most so many are checked when the node starts
 
 
 class Send(Protocol):
-    """Sends objects to a peer; `dicom_node.peers.deliver`, given who we are."""
+    """Sends objects to a peer; `dicom_node.peers.deliver` with the node's own AE title."""
 
     def __call__(self, peer: DimsePeer | DicomwebPeer, objects: Sequence[ObjectToSend], /) -> tuple[SendOutcome, ...]:
-        """Send, and say what became of each object, in their order."""
+        """Send objects and return the outcome for each, in their order."""
         ...
 
 
@@ -48,7 +48,7 @@ class Outbox:
     clock: Callable[[], datetime]
 
     def deliver_due(self, *, must_stop: Callable[[], bool]) -> int:
-        """Send what is due, one batch after the other, until nothing is or ``must_stop``; gives how many arrived."""
+        """Send due deliveries in batches until none is left or ``must_stop``; return how many arrived."""
         n_delivered = 0
         while not must_stop():
             batch = self.store.deliveries.claim_due(self.owner, self.clock(), self.lease_s, peer=self.peer.name)
@@ -102,7 +102,7 @@ class Outbox:
         try:
             self.store.deliveries.succeed(delivery.id, self.owner, self.clock())
         except LeaseLostError:
-            log.warning("delivery no longer ours, though the peer has it", extra=_fields(delivery))
+            log.warning("lease of the delivery lost, although the peer has the object", extra=_fields(delivery))
             return
         log.info("delivered", extra={**_fields(delivery), "warning_status": outcome.warning_status})
 
@@ -117,7 +117,7 @@ class Outbox:
                 delivery.id, self.owner, code=code, message=message, retry_at=retry_at, now=now
             )
         except LeaseLostError:
-            log.warning("delivery no longer ours, its failure is dropped", extra={**_fields(delivery), "code": code})
+            log.warning("lease of the delivery lost, its failure is dropped", extra={**_fields(delivery), "code": code})
             return
         log.warning(
             "not delivered: %s",
@@ -132,7 +132,7 @@ class Outbox:
 
 
 def warn_about_strays(store: Store, peer_names: Collection[str]) -> None:
-    """Say which deliveries wait for peers that the settings do not name (any more); they wait until they do."""
+    """Warn about deliveries to peers that the settings do not name; they wait until the peer is configured."""
     waiting = store.deliveries.list(states=[JobState.QUEUED, JobState.WAITING], limit=MAX_STRAYS)
     for name, n_waiting in sorted(Counter(delivery.peer for delivery in waiting).items()):
         if name not in peer_names:
@@ -143,7 +143,7 @@ def warn_about_strays(store: Store, peer_names: Collection[str]) -> None:
 
 
 def _fields(delivery: DeliveryRow) -> dict[str, object]:
-    """What every log line of a delivery carries."""
+    """Return the fields of every log line about a delivery."""
     return {
         "delivery_id": delivery.id,
         "job_id": delivery.job_id,

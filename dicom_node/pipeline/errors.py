@@ -1,4 +1,4 @@
-"""What can go wrong between a complete series and a delivered result."""
+"""Errors between a complete series and a delivered result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RulesError(Refused):
 
 
 class NoInstancesError(Refused):
-    """A series has nothing that could be read, because its instances were deleted in the meantime."""
+    """No instance of a series is left to read, because they were deleted in the meantime."""
 
     code: ClassVar[str] = "no-instances"
 
@@ -29,11 +29,11 @@ class NoInstancesError(Refused):
         super().__init__(series_instance_uid)
 
     def __str__(self) -> str:
-        return f"series {self.args[0]}: no instance of it is kept any more; send the series again to have it processed"
+        return f"series {self.args[0]}: its instances are no longer stored; send the series again to have it processed"
 
 
 class SourcesDeletedError(Refused):
-    """A part of a series came after its instances were deleted: its results would replace those of the whole."""
+    """New instances arrived after retention deleted the sources; their results would replace those of all instances."""
 
     code: ClassVar[str] = "sources-deleted"
 
@@ -49,6 +49,6 @@ class SourcesDeletedError(Refused):
 
 
 class AbandonedError(NodeError):
-    """Work was given up half way, and someone else does it or will: the lease is lost, or the process is stopping."""
+    """Work was abandoned because the lease is lost or the process is stopping; another worker takes it over."""
 
     code: ClassVar[str] = "abandoned"

@@ -1,4 +1,4 @@
-"""What is known of a quiet series beside its silence: gathered from the index, its sender and peers."""
+"""Gather evidence on whether a quiet series is complete, from the index, its sender and peers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ N_POSITION, N_ORIENTATION = 3, 6
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What the instances of a series say of how many they should be."""
+    """What the instances of a series say about how many there should be."""
 
     n_of_series: int | None = None  # Number of Series Related Instances
-    doubts: tuple[str, ...] = ()  # acquisitions and positions of which some seem to be missing
+    doubts: tuple[str, ...] = ()  # acquisitions and positions with instances that seem to be missing
 
 
 class Witnesses:
-    """Asks those who may know whether a series is complete; remembers what instances say while they stay the same."""
+    """Collects evidence on whether series are complete; caches what instances say until new ones arrive."""
 
     def __init__(self, store: Store, peers: PeerCounts, *, quiet_s: float) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class Witnesses:
         self._claims: dict[tuple[str, int, int], Claims] = {}
 
     def hear(self, series: SeriesRow, now: datetime) -> Evidence:
-        """Evidence of one series; the peers' word comes before the instances' own."""
+        """Return the evidence on one series; an answer from a peer takes precedence over the instances' claims."""
         n_here = series.n_instances
         answer = self._peers.count(series, now)
         if answer.n_instances == n_here:
@@ -55,20 +55,20 @@ class Witnesses:
         return Evidence(doubts=(*doubts, *claims.doubts))
 
     def forget_others(self, series: Sequence[SeriesRow]) -> None:
-        """Keep what is remembered of these series only."""
+        """Drop the cache of all other series."""
         keys = {_key(each) for each in series}
         self._claims = {key: claims for key, claims in self._claims.items() if key in keys}
         self._peers.forget_others(series)
 
     def forget(self) -> None:
-        """Keep nothing, also no time of when to ask a peer again; the clock was set."""
+        """Drop the whole cache after the clock was set, including when to ask a peer again."""
         self._claims.clear()
         self._peers.forget()
 
     def _is_sender_pausing(self, series: SeriesRow) -> bool:
-        """Whether an association that brought the series is open and brings nothing at all.
+        """Return whether an association that brought the series is open and sends nothing at all.
 
-        One that has been at work on something else for the whole quiet period is done with this series.
+        One that has sent other instances for the whole quiet period is done with this series.
         """
         is_over_after = series.last_arrival_at + timedelta(seconds=self._quiet_s)
         for association_id in self._store.series.association_ids(series.series_instance_uid):
@@ -86,13 +86,13 @@ class Witnesses:
 
 
 def read_claims(instances: Sequence[Mapping[str, Any]]) -> Claims:
-    """What instances say, from their DICOM JSON attributes; nonsense says nothing."""
+    """Return what instances claim, from their DICOM JSON attributes; implausible values are ignored."""
     numbers = [number for one in instances if (number := _integer(one, SERIES_RELATED_INSTANCES)) is not None]
     doubts = _short_acquisitions(instances)
     gap = find_gap(
         (position, orientation)
         for one in instances
-        if not _is_mosaic(one)  # whose positions differ by the motion of the head, as far as scanners follow it
+        if not _is_mosaic(one)  # positions of mosaics differ by head motion, which some scanners track
         and (position := _numbers(one, POSITION, N_POSITION))
         and (orientation := _numbers(one, ORIENTATION, N_ORIENTATION))
     )
@@ -100,7 +100,7 @@ def read_claims(instances: Sequence[Mapping[str, Any]]) -> Claims:
 
 
 def _short_acquisitions(instances: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Acquisitions with fewer images here than Images in Acquisition says; several series may share one."""
+    """Return acquisitions with fewer images than Images in Acquisition says; several series may share one."""
     here = Counter(_integer(one, ACQUISITION_NUMBER) for one in instances)
     said = {
         _integer(one, ACQUISITION_NUMBER): number
@@ -115,7 +115,7 @@ def _short_acquisitions(instances: Sequence[Mapping[str, Any]]) -> tuple[str, ..
 
 
 def _is_mosaic(one: Mapping[str, Any]) -> bool:
-    """Whether the instance holds all slices of an image."""
+    """Return whether the instance contains all slices of a volume."""
     return not {MOSAIC, VFRAME}.isdisjoint(one.get(IMAGE_TYPE, {}).get("Value") or [])
 
 

@@ -1,4 +1,4 @@
-"""Slices that seem to be missing, from positions alone: a hint for waiting, no geometry."""
+"""Find slices that seem to be missing, from positions alone: evidence for waiting, not for geometry."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 
-MIN_SLICES = 4  # three steps: fewer have no usual one
-MAX_OFF = 0.2  # of a step; wider steps that are no multiple belong to stacks apart, or to a geometry of its own
-MAX_ALONG_MM = 1e6  # beyond it lies no patient, only what a sender made up
-POSITION_DIGITS = 2  # of millimetres; closer ones are one position
+MIN_SLICES = 4  # three steps; with fewer, no step is typical
+MAX_OFF = 0.2  # of a step; a wider step that is not a multiple belongs to separate stacks or an unusual geometry
+MAX_ALONG_MM = 1e6  # a larger position is not plausible
+POSITION_DIGITS = 2  # of millimetres; closer positions count as one
 ORIENTATION_DIGITS = 3
 
 Planes = Iterable[tuple[Sequence[float], Sequence[float]]]
 
 
 def find_gap(planes: Planes) -> str | None:
-    """Where slices are missing within a series, in words; ``None`` where none seems to.
+    """Return where slices seem to be missing within a series, in words, or None.
 
     Parameters
     ----------
     planes
-        Image Position (Patient) and Image Orientation (Patient) of each; planes of different orientation are looked
-        at apart, several at one position count once.
+        Image Position (Patient) and Image Orientation (Patient) of each; planes of different orientation are treated
+        separately, several at one position count once.
     """
     by_orientation: defaultdict[tuple[float, ...], set[float]] = defaultdict(set)
     for position, orientation in planes:

@@ -1,4 +1,4 @@
-"""Keeping a lease alive beside the work that it covers, and knowing when it is lost."""
+"""Renew a lease during the work that it covers, and detect when it is lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dicom_node.logs import RepeatedFailure
 
 log = logging.getLogger(__name__)
 
-BEATS_PER_LEASE = 3  # two beats may fail before the lease runs out
+BEATS_PER_LEASE = 3  # two beats may fail before the lease expires
 
 
 class Heartbeat:
@@ -22,7 +22,7 @@ class Heartbeat:
     Parameters
     ----------
     extend
-        Extends the lease; returns False when it is no longer ours. An exception counts as a beat that was missed.
+        Extends the lease; returns False if it is lost. An exception counts as a missed beat.
     lease_s
         How long the lease lasts after each extension.
     """
@@ -36,7 +36,7 @@ class Heartbeat:
 
     @property
     def is_lost(self) -> bool:
-        """Whether somebody else may hold the lease by now."""
+        """Whether another process may hold the lease by now."""
         return self._lost.is_set()
 
     def __enter__(self) -> Self:
@@ -51,11 +51,11 @@ class Heartbeat:
 
     def _run(self) -> None:
         extended_at = time.monotonic()
-        failure = RepeatedFailure(log, "heartbeat missed", "heartbeat is there again")
+        failure = RepeatedFailure(log, "heartbeat missed", "heartbeat works again")
         while not self._done.wait(self._lease_s / BEATS_PER_LEASE):
             try:
                 is_ours = self._extend()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on until the lease is over
+            except Exception as error:  # noqa: BLE001 - whatever the error, work continues until the lease expires
                 failure.failed(error)
                 is_ours = time.monotonic() - extended_at < self._lease_s
             else:

@@ -1,4 +1,4 @@
-"""From quiet series to queued jobs."""
+"""Close quiet series and queue their jobs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SOURCES_DELETED = Process("sources-deleted", None)
 
 @dataclass(frozen=True, slots=True)
 class RoutingPolicy:
-    """What decides about a complete series.
+    """Rules and settings that decide on a complete series.
 
     Attributes
     ----------
     deliver_to
-        Peers that get every result, where no rule says otherwise.
+        Peers that get every result, unless a rule says otherwise.
     pipeline_digest
-        Of the models and rules that the job is for.
+        Digest of the models and rules that the job is for.
     """
 
     rules: Rules
@@ -46,7 +46,7 @@ def complete_quiet_series(
 ) -> int:
     """Close every series that counts as complete, and return how many were closed.
 
-    All that are quiet are looked at, so that those which wait for something do not block the others.
+    Every quiet series is considered, so that series that wait do not block the others.
     """
     n_closed = 0
     looked_at: list[SeriesRow] = []
@@ -67,10 +67,10 @@ def complete_quiet_series(
 
 
 def count_as_arrived_after_step(store: Store, *, now: datetime, step_s: float) -> bool:
-    """Have series that receive begin their quiet period anew where the clock was set; return whether it was.
+    """Restart the quiet period of receiving series if the clock was set; return whether it was.
 
-    After a step forward every series looks quiet, also one that is being sent; after a step back, before this process
-    began too, its last instance lies in the future, and nothing would happen until then.
+    After a step forward every series looks quiet, even one that is being sent; after a step back, even one before this
+    process began, its last instance is in the future, and nothing would happen until then.
     """
     if step_s:
         because = f"{in_words(step_s)}; its last instance counts as arrived then"
@@ -85,7 +85,7 @@ def count_as_arrived_after_step(store: Store, *, now: datetime, step_s: float) -
 
 
 def hold_quiet_series(store: Store, reason: str, *, quiet_s: float, now: datetime) -> None:
-    """Note on every quiet series why it is not completed now."""
+    """Record on every quiet series why it is not completed now."""
     page: tuple[SeriesRow, ...] = ()
     while page := store.series.quiet(now, quiet_s, after=page[-1] if page else None):
         for series in page:
@@ -94,9 +94,9 @@ def hold_quiet_series(store: Store, reason: str, *, quiet_s: float, now: datetim
 
 
 def start_over_jobs(store: Store, *, pipeline_digest: str, now: datetime) -> int:
-    """Start series over whose job was queued for other models or rules, or without a route; return how many.
+    """Start series over if their job was queued for other models or rules, or without a route; return how many.
 
-    Results must not claim a pipeline that did not run.
+    Results must not name a pipeline that did not run.
     """
     n_reopened = 0
     for job in store.jobs.queued_for_others(pipeline_digest):
@@ -114,7 +114,7 @@ def start_over_jobs(store: Store, *, pipeline_digest: str, now: datetime) -> int
 
 
 def _with_clock_step(completeness: Completeness, series: SeriesRow) -> Completeness:
-    """Keep in the reason of a series that the clock was set while it was received."""
+    """Add to the reason of a series that the clock was set while it was received."""
     if series.waits_because is None or not series.waits_because.startswith(CLOCK_WAS_SET):
         return completeness
     return replace(completeness, reason=f"{completeness.reason}; {series.waits_because}")
@@ -140,7 +140,7 @@ def _close(store: Store, series: SeriesRow, policy: RoutingPolicy, now: datetime
 
 
 def _decide(decision: Process | routing.Skip, policy: RoutingPolicy) -> Route | Skip:
-    """Turn what the rules say into what is kept, with the peers that the settings name where the rules name none."""
+    """Turn the rules' decision into a route, with the peers from the settings if the rules name none."""
     if isinstance(decision, routing.Skip):
         return Skip(f"{decision.code}: {decision.reason}")
     deliver_to = policy.deliver_to if decision.deliver_to is None else decision.deliver_to
@@ -148,7 +148,7 @@ def _decide(decision: Process | routing.Skip, policy: RoutingPolicy) -> Route | 
 
 
 def _fields(series: SeriesRow) -> dict[str, object]:
-    """What every log line of a series carries."""
+    """Return the fields of every log line about a series."""
     return {
         "series_instance_uid": series.series_instance_uid,
         "generation": series.generation,
@@ -158,7 +158,7 @@ def _fields(series: SeriesRow) -> dict[str, object]:
 
 def _route(store: Store, series: SeriesRow, rules: Rules) -> Process | routing.Skip:
     if series.n_instances < series.n_sources_deleted:
-        return SOURCES_DELETED  # a part says nothing of the whole; its job ends by that name
+        return SOURCES_DELETED  # a part does not represent the whole; its job ends with that error
     instances = store.series.instances(series.series_instance_uid, generation=series.generation)
     try:
         return route(facts_of_series(store, instances, rules.keywords), rules)
@@ -166,15 +166,15 @@ def _route(store: Store, series: SeriesRow, rules: Rules) -> Process | routing.S
         log.warning("series not routed by its values: %s", error, extra=_fields(series))
         return UNREADABLE
     except Exception:
-        # Its objects are gone, say. The job will meet the same trouble, and is where it is recorded by name.
+        # For example, its objects are missing. The job will fail in the same way and record the error.
         log.exception("series not readable", extra={"series_instance_uid": series.series_instance_uid})
         return UNREADABLE
 
 
 def judge_due_studies(store: Store, rules: Rules, *, pipeline_digest: str, now: datetime, at_most: int = 1000) -> None:
-    """Judge studies that nobody judged because a process was killed, and those judged by other rules or models.
+    """Judge studies that were not judged because a process was killed, or were judged by other rules or models.
 
-    A study that is still receiving stays open; so does one that is never judged, and then it is not exported.
+    A study that is still receiving stays open, and an open study is not exported.
     """
     decide = study_decision(rules.study, pipeline_digest)
     for study in store.studies.due(gate_digest(rules.study, pipeline_digest), limit=at_most):

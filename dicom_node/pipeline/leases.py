@@ -1,4 +1,4 @@
-"""Work whose owner is silent goes back into the queue."""
+"""Return work to the queue if its owner no longer renews the lease."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LeasePolicy:
-    """How long leases and waits last, and how often a job may take its worker down.
+    """Length of leases and waits, and how often a job may kill its worker.
 
     Attributes
     ----------
     longest_wait_s
-        Before another attempt of a job or a delivery.
+        Longest wait before another attempt of a job or delivery.
     max_attempts
-        A job that takes its worker down every time (memory, a crash in native code) is dead after so many.
+        A job that kills its worker each time (memory, a crash in native code) is dead after this many.
     """
 
     lease_s: float
@@ -31,7 +31,7 @@ class LeasePolicy:
 
 
 def correct_times(store: Store, policy: LeasePolicy, *, now: datetime, step_s: float) -> None:
-    """Bring leases and waits into bounds after the clock was set, by ``step_s`` or before this process began."""
+    """Limit leases and waits after the clock was set, by ``step_s`` or before this process began."""
     n_changed = store.times.bound(
         now, lease_s=policy.lease_s, longest_wait_s=policy.longest_wait_s, renew_leases=step_s != 0.0
     )
@@ -40,7 +40,7 @@ def correct_times(store: Store, policy: LeasePolicy, *, now: datetime, step_s: f
 
 
 def expire_leases(store: Store, rules: StudyRules, *, max_attempts: int, now: datetime) -> None:
-    """Requeue jobs and deliveries of which the lease ran out; dead is a job that used up its attempts."""
+    """Requeue jobs and deliveries whose lease has expired; a job without attempts left becomes dead."""
     n_jobs = store.jobs.expire_leases(now, max_attempts=max_attempts, decide_study=study_decision(rules))
     n_deliveries = store.deliveries.expire_leases(now)
     if n_jobs or n_deliveries:

@@ -1,4 +1,4 @@
-"""What a job leaves behind, from what the models found: results, verdicts and tags."""
+"""Turn the findings of the models into the outcome of a job: results, verdicts and tags."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ KINDS = {
 
 
 def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...], *, series: SeriesRow) -> Outcome:
-    """All that the volumes of one series leave in the store, each result bound for each peer.
+    """Return the outcome for the volumes of one series, with each result to be delivered to each peer.
 
-    The reports say why the series counted as complete, and remark on it where that is in doubt.
+    The reports say why the series counted as complete, with a remark if that is in doubt.
     """
     reports = [_with_completeness(volume.report, series) for volume in volumes]
     standings = {Standing(report.verdict.verdict.value) for report in reports}
@@ -66,6 +66,6 @@ def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...], 
 
 
 def _with_completeness(report: Report, series: SeriesRow) -> Report:
-    """Add why the series counted as complete, and a remark where that is in doubt."""
+    """Add to the report why the series counted as complete, and a remark if that is in doubt."""
     doubt = (Remark(RemarkCode.COMPLETENESS_DOUBTED, str(series.complete_because)),) if series.is_doubted else ()
     return replace(report, complete_because=series.complete_because, remarks=(*report.remarks, *doubt))

@@ -1,4 +1,4 @@
-"""Deleting sources by policy: only what is finished and delivered, only when the settings ask for it."""
+"""Delete sources by policy: only finished and delivered series, and only if the settings say so."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ log = logging.getLogger(__name__)
 
 
 def delete_old_sources(store: Store, *, sources_days: float | None, now: datetime) -> int:
-    """Delete the received instances of series that were closed more than ``sources_days`` ago; gives how many series.
+    """Delete received instances of series closed more than ``sources_days`` ago; return the number of series.
 
-    ``None`` deletes nothing. What the node wrote, and what it knows, stays in any case.
+    ``None`` deletes nothing. The node's own objects and all index rows always stay.
     """
     if sources_days is None:
         return 0

@@ -1,4 +1,4 @@
-"""When something that failed is tried again."""
+"""Decide when to try again after a failure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from datetime import datetime, timedelta
 from dicom_node.failures import ErrorKind
 
 MAX_BACKOFF_S = 3600.0
-DEFECT_ATTEMPTS = 2  # a defect of ours rarely goes away by itself; once more tells a hiccup from a defect
+DEFECT_ATTEMPTS = 2  # a second attempt distinguishes a passing failure from a defect, which rarely disappears by itself
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how soon; the wait doubles with every attempt."""
+    """How often and how soon to try again; the wait doubles with every attempt."""
 
     max_attempts: int
     backoff_s: float
     max_backoff_s: float = MAX_BACKOFF_S
 
     def retry_at(self, kind: ErrorKind, attempt_number: int, now: datetime) -> datetime | None:
-        """When to try again after attempt ``attempt_number`` (from 1) failed; ``None`` when it is over."""
+        """Return when to try again after attempt ``attempt_number`` (from 1) failed, or None to give up."""
         allowed = {
             ErrorKind.REFUSED: 1,
             ErrorKind.DEFECT: min(DEFECT_ATTEMPTS, self.max_attempts),
@@ -28,5 +28,5 @@ class RetryPolicy:
         }[kind]
         if attempt_number >= allowed:
             return None
-        doublings = min(attempt_number - 1, 32)  # 2^32 times any wait is past every sensible bound
+        doublings = min(attempt_number - 1, 32)  # 2^32 times any wait exceeds every sensible limit
         return now + timedelta(seconds=min(self.backoff_s * 2**doublings, self.max_backoff_s))

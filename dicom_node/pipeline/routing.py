@@ -1,7 +1,7 @@
-"""Which series get the models, and why the others do not.
+"""Decide which series are processed by the models, and why the others are not.
 
-What this node wrote never gets them, and neither does anything but CT and MR images: no rule can change that. Among
-the rest the first rule that takes the series decides.
+Objects that this node wrote, and anything but CT and MR images, are never processed; no rule can change that. For
+all other series, the first rule that matches decides.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RULE_PREFIX = "rule-"
 
 @dataclass(frozen=True, slots=True)
 class InstanceFacts:
-    """What routing may know of one instance."""
+    """Facts on one instance that routing may use."""
 
     sop_class_uid: str
     is_own: bool  # this node wrote it
@@ -50,26 +50,26 @@ class InstanceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The series gets the models."""
+    """The series is processed by the models."""
 
     rule_name: str
-    deliver_to: tuple[str, ...] | None  # None: wherever the settings send every result
+    deliver_to: tuple[str, ...] | None  # None: the peers that get every result
     stacks: StackPolicy = DEFAULT_POLICY
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """The series does not get the models, and so never helps to clear its study."""
+    """The series is not processed, and so never helps to clear its study."""
 
     code: str
     reason: str
 
 
 def route(instances: Sequence[InstanceFacts], rules: Rules) -> Process | Skip:
-    """Decide what happens with a complete series.
+    """Decide what to do with a complete series.
 
-    A series in which some instances are CT or MR images and some are not is routed as a whole: whether it makes a
-    volume is decided where volumes are made, by name, and not by leaving instances out here.
+    A series with both CT or MR images and other instances is routed as a whole: whether it forms a volume is decided,
+    with a named reason, where volumes are built, and not by leaving instances out here.
     """
     if any(instance.is_own for instance in instances):
         return Skip(OWN_RESULT, "this node wrote it")

@@ -1,4 +1,4 @@
-"""The rules file: which series get the models, where results go, and what verdicts mean for a study."""
+"""The rules file: which series are processed, where results go, and what verdicts mean for a study."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_RULES_BYTES = 1_000_000
 
 
 class Action(StrEnum):
-    """What a rule does with the series that it takes."""
+    """What a rule does with a series that it matches."""
 
     PROCESS = "process"
     SKIP = "skip"
@@ -37,7 +37,7 @@ Stacks = Annotated[StackPolicy, BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class SeriesRule(BaseModel):
-    """One rule; it takes a series when all its conditions hold for every instance of the series."""
+    """One rule; it matches a series if all its conditions hold for every instance of the series."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +53,7 @@ class SeriesRule(BaseModel):
         if self.action is Action.SKIP and self.deliver_to is not None:
             raise ValueError("deliver_to needs action: process; a series that is skipped has no results")
         if self.action is Action.SKIP and "stacks" in self.model_fields_set:
-            raise ValueError("stacks needs action: process; of a series that is skipped no stack is run")
+            raise ValueError("stacks needs action: process; no stack of a skipped series is processed")
         if self.action is Action.SKIP and not self.reason:
             raise ValueError("a rule that skips says why, in reason")
         return self
@@ -72,38 +72,38 @@ class Rules(BaseModel):
         names = [rule.name for rule in self.series]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise ValueError(f"series: two rules are named {repeated[0]!r}; names tell them apart in the log")
+            raise ValueError(f"series: two rules are named {repeated[0]!r}; the log identifies rules by name")
         return self
 
     @property
     def keywords(self) -> frozenset[str]:
-        """Attributes that the rules look at."""
+        """Attributes that the rules use."""
         return frozenset(keyword for rule in self.series for keyword in rule.when) - {SENDER_KEYWORD}
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the series rules say; comments and layout do not count.
+        """SHA-256 of the contents of the series rules; comments and layout do not count.
 
-        The study rules are left out: they judge what was found and change nothing in it.
+        The study rules are left out: they judge findings and do not change them.
         """
         said = [rule.model_dump(mode="json", by_alias=True, exclude_defaults=True) for rule in self.series]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def load_rules(path: Path | None, *, peer_names: Collection[str]) -> Rules:
-    """Rules of a node.
+    """Load the rules of a node.
 
     Parameters
     ----------
     path
-        YAML file; the rules that ship with the node where it is ``None``.
+        YAML file; with None, the rules that ship with the node.
     peer_names
-        Peers that the settings know, to which results may go.
+        Names of the peers in the settings, to which results may go.
 
     Raises
     ------
     RulesError
-        The file is missing or no YAML, a key is unknown, a value not allowed, or a peer not configured; every problem
+        The file is missing or not YAML, a key is unknown, a value not allowed, or a peer not configured; every problem
         names file and key.
     """
     origin = str(path) if path is not None else "default rules"
@@ -124,7 +124,7 @@ def load_rules(path: Path | None, *, peer_names: Collection[str]) -> Rules:
 
 
 def default_rules_text() -> str:
-    """The commented rules that ship with the node."""
+    """Return the rules that ship with the node, with their comments."""
     return importlib.resources.files(__package__).joinpath("default_rules.yaml").read_text(encoding="utf-8")
 
 
@@ -149,7 +149,7 @@ def _tree(origin: str, text: str) -> object:
 
 
 def _problem(item: ErrorDetails) -> str:
-    """One validation problem as ``key: what is wrong; what was found``."""
+    """Format a validation problem as ``key: what is wrong; what was found``."""
     key = ".".join(str(part) for part in item["loc"] if part != "[key]")
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key; known here: {', '.join(_known_keys(item['loc']))}"
@@ -159,7 +159,7 @@ def _problem(item: ErrorDetails) -> str:
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Keys that are allowed beside an unknown one."""
+    """Return the keys that are allowed in the section of an unknown one."""
     model: type[BaseModel] = Rules
     if len(location) > 1:
         model = StudyRules if location[0] == "study" else Condition if "when" in location else SeriesRule

@@ -1,7 +1,7 @@
-"""What the process `schedule` does by time: completeness, routing, expired leases, deliveries, retention.
+"""Periodic work of the process `schedule`: completeness, routing, expired leases, deliveries, retention.
 
-It loads no model. Where the models cannot be described (a folder that is not there, say), series wait with that reason,
-and everything else goes on.
+It loads no model. If the models cannot be described (a missing folder, for example), series wait with that reason,
+and everything else continues.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ MAX_TICK_S = 5.0
 STUDY_TICK_S = 30.0
 RETENTION_TICK_S = 3600.0
 DELIVERY_TICK_S = 2.0
-TICKS_PER_PERIOD = 4  # how often a period in the settings is looked at before it is over
+TICKS_PER_PERIOD = 4  # how many times to look within a period of the settings
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Everything that happens by time.
+    """All periodic work.
 
     Attributes
     ----------
     pipeline_digest
-        Returns the digest that jobs are queued for; called again while it raises.
+        Returns the digest for which jobs are queued; called again while it raises.
     owner
         Name under which deliveries are leased.
     """
@@ -64,7 +64,7 @@ class Schedule:
     monotonic: Callable[[], float] = time.monotonic
 
     def ticks(self, *, must_stop: Callable[[], bool]) -> list[Tick]:
-        """Return the ticks; a delivery tick ends after the batch under way once ``must_stop`` says so."""
+        """Return the ticks; a delivery tick ends after its current batch once ``must_stop`` returns True."""
         settings = self.settings
         return [
             Tick("quiet-series", self._series_tick(), _tick_s(settings.series.quiet_s)),
@@ -84,7 +84,7 @@ class Schedule:
         )
         witnesses = Witnesses(self.store, peers, quiet_s=patience.quiet_s)
         steps = ClockSteps(self.clock, self.monotonic)
-        pipeline_digest = functools.cache(self.pipeline_digest)  # keeps no exception
+        pipeline_digest = functools.cache(self.pipeline_digest)  # exceptions are not cached
 
         def look() -> None:
             now = self.clock()
@@ -106,7 +106,7 @@ class Schedule:
         return look
 
     def _judge_due_studies(self) -> None:
-        """Judge what is due; studies wait where the models cannot be described, since a verdict may be outdated."""
+        """Judge due studies; they wait if the models cannot be described, because a verdict may be outdated."""
         try:
             digest = self.pipeline_digest()
         except Exception as error:

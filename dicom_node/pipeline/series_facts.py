@@ -1,4 +1,4 @@
-"""What routing may know of a series: read from the index and from the headers."""
+"""Read the facts on a series that routing may use, from index and headers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME
 
 log = logging.getLogger(__name__)
 
-# What `sr_writer` signs with. A PACS that coerces patient or study on the way does not touch the equipment, and an
-# instance that came back so is not known by its UID or bytes any more.
+# The equipment that `sr_writer` writes. A PACS that coerces patient or study does not change the equipment, and an
+# instance that returns from it can no longer be recognised by its UID or bytes.
 OWN_SIGNATURE = {"Manufacturer": MANUFACTURER, "ManufacturerModelName": MANUFACTURER_MODEL_NAME}
 
 _NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "US or SS"})
@@ -33,7 +33,7 @@ _ESCAPE_ENDS = {ord("\\")}  # a value ends an escape sequence of ISO 2022 (PS3.5
 
 @dataclass(frozen=True, slots=True)
 class _StoredInstance:
-    """An instance in the store, as the reader of headers wants it."""
+    """An instance in the store, in the form that the header reader takes."""
 
     name: str
     open: Callable[[], BinaryIO]
@@ -42,7 +42,7 @@ class _StoredInstance:
 def facts_of_series(
     store: Store, instances: Sequence[InstanceRow], keywords: Collection[str]
 ) -> tuple[InstanceFacts, ...]:
-    """Facts of the instances of a series, each distinct set of facts once.
+    """Return the facts on the instances of a series, each distinct set of facts once.
 
     Raises
     ------
@@ -58,12 +58,12 @@ def facts_of_series(
 
 
 def values_of(header: Dataset, keywords: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Values of attributes as text; what is absent, empty or not readable is left out."""
+    """Return values of attributes as text; absent, empty and unreadable ones are left out."""
     found = {}
     for keyword in keywords:
         try:
             values = _texts(header, keyword)
-        except Exception:  # noqa: BLE001 - senders put anything into a value; a rule then does not see it
+        except Exception:  # noqa: BLE001 - values may be anything; rules ignore unreadable ones
             log.debug("value not readable", extra={"keyword": keyword})
             continue
         if values:
@@ -72,7 +72,7 @@ def values_of(header: Dataset, keywords: Collection[str]) -> dict[str, tuple[str
 
 
 def is_signed_by_us(header: Dataset) -> bool:
-    """Whether the equipment of an instance is this node, or another installation of it."""
+    """Return whether the equipment of an instance is this node, or another installation of it."""
     return all(_texts(header, keyword) == (value,) for keyword, value in OWN_SIGNATURE.items())
 
 
@@ -82,7 +82,7 @@ def _facts_of_instance(store: Store, row: InstanceRow, keywords: Collection[str]
         header = read_header(_StoredInstance(row.sop_instance_uid, opened))
     except UnsuitableObjectError:
         if row.sop_class_uid in SEGMENTED_SOP_CLASSES:
-            raise  # whoever makes the volume names it
+            raise  # reported where the volume is built
         header = Dataset()
     return InstanceFacts(
         row.sop_class_uid,
@@ -92,7 +92,7 @@ def _facts_of_instance(store: Store, row: InstanceRow, keywords: Collection[str]
 
 
 def _texts(header: Dataset, keyword: str) -> tuple[str, ...]:
-    """Values of one attribute; text is decoded here, because pydicom would warn with the value in its message."""
+    """Return the values of one attribute; text is decoded here, because pydicom's warnings would quote the value."""
     element = header.get_item(keyword)
     if element is None or not element.value:
         return ()

@@ -1,4 +1,4 @@
-"""One worker: takes a job, runs the models on its series, and leaves everything that came out in one transaction."""
+"""A worker: claim a job, run the models on its series, and store all results in one transaction."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ TROUBLE_WAIT_S = 5.0  # after the store itself failed
 
 @dataclass(frozen=True, slots=True)
 class StoredInstance:
-    """An instance in the store, for whoever reads its bytes."""
+    """An instance in the store, as a source of bytes."""
 
     name: str
     open: Callable[[], BinaryIO]
 
 
 class Processor(Protocol):
-    """The models, warm, behind the one function that makes results of a series."""
+    """Function that turns a series into results, with the models loaded."""
 
     def __call__(
         self,
@@ -52,16 +52,16 @@ class Processor(Protocol):
         predecessors: Sequence[Predecessor],
         stacks: StackPolicy,
     ) -> tuple[ProcessedVolume, ...]:
-        """Process the wanted stacks of one series; ``predecessors`` are the results that its own replace."""
+        """Process the selected stacks of one series; ``predecessors`` are the results that the new ones replace."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSettings:
-    """What a worker goes by."""
+    """Settings of a worker."""
 
     owner: str
-    pipeline_digest: str  # of the models and rules at hand
+    pipeline_digest: str  # of the loaded models and rules
     study_rules: StudyRules
     retry: RetryPolicy
     lease_s: float
@@ -81,12 +81,12 @@ class Worker:
         self._job: JobRow | None = None
 
     def run(self, stopping: threading.Event) -> None:
-        """Work until ``stopping`` is set; a job that is under way then is given back."""
-        failure = RepeatedFailure(log, "store failed; the worker goes on", "store works again")
+        """Work until ``stopping`` is set; a job that is running then is returned to the queue."""
+        failure = RepeatedFailure(log, "store failed; the worker tries again", "store works again")
         while not stopping.is_set():
             try:
                 has_worked = self.work_once(stopping)
-            except Exception as error:  # noqa: BLE001 - the worker outlives whatever it was
+            except Exception as error:  # noqa: BLE001 - the worker survives any error
                 failure.failed(error)
                 stopping.wait(TROUBLE_WAIT_S)
             else:
@@ -95,13 +95,13 @@ class Worker:
                     stopping.wait(IDLE_WAIT_S)
 
     def give_back(self) -> None:
-        """Give the job under way back to the queue, from another thread; what still comes of it here is dropped."""
+        """Return the running job to the queue, from another thread; results it still produces here are dropped."""
         job = self._job
         if job is not None and self._store.jobs.release(job.id, self._settings.owner, self._clock()):
-            log.warning("job given back", extra=_fields(job))
+            log.warning("job returned to the queue", extra=_fields(job))
 
     def work_once(self, stopping: threading.Event) -> bool:
-        """Take the next job, if there is one, and bring it to an end; False when there was none."""
+        """Claim the next job and finish it; return False if there was none."""
         settings = self._settings
         job = self._store.jobs.claim(
             settings.owner, self._clock(), settings.lease_s, pipeline_digest=settings.pipeline_digest
@@ -121,7 +121,7 @@ class Worker:
         except AbandonedError:
             self.give_back()
         except LeaseLostError:
-            log.warning("job no longer ours, its results are dropped", extra=fields)
+            log.warning("lease of the job lost, its results are dropped", extra=fields)
         except Exception as error:  # noqa: BLE001 - the one broad except of the worker: the job records it
             self._fail(job, error)
         else:
@@ -142,7 +142,7 @@ class Worker:
         return self._store.jobs.heartbeat(job.id, self._settings.owner, self._clock(), self._settings.lease_s)
 
     def _work_on(self, job: JobRow, must_stop: Callable[[], bool]) -> Outcome:
-        """Everything between the claim and the commit; changes nothing in the store."""
+        """Do everything between claim and commit, without changing the store."""
         if job.route is None:
             raise RuntimeError("a job without a route was claimed")
         instances = self._store.series.instances(job.series_instance_uid, generation=job.generation)
@@ -197,7 +197,7 @@ class Worker:
                 decide_study=self._decide_study,
             )
         except LeaseLostError:
-            log.warning("job no longer ours, its failure is dropped", extra={**_fields(job), "code": code})
+            log.warning("lease of the job lost, its failure is dropped", extra={**_fields(job), "code": code})
             return
         log.log(
             logging.ERROR if is_defect else logging.WARNING,
@@ -208,7 +208,7 @@ class Worker:
 
 
 def _fields(job: JobRow) -> dict[str, object]:
-    """What every log line of a job carries."""
+    """Return the fields of every log line about a job."""
     return {
         "job_id": job.id,
         "series_instance_uid": job.series_instance_uid,

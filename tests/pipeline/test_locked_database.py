@@ -91,7 +91,10 @@ def test_it_is_said_once_and_everything_goes_on_afterwards(
             )
             stopping.set()
     thread.join(10.0)
-    assert during == {("tick failed; it comes again", "quiet-series"): 1, ("store failed; the worker goes on", None): 1}
+    assert during == {
+        ("tick failed; it comes again", "quiet-series"): 1,
+        ("store failed; the worker tries again", None): 1,
+    }
     assert lines(caplog)["store works again", None] == 1
     assert not any(record.exc_info for record in caplog.records)
 
