@@ -137,7 +137,7 @@ def supervise(
     children = [_Child(spec, env, policy or RestartPolicy()) for spec in specs]
     try:
         while not stopping.is_set():
-            if not all([child.keep_running() for child in children]):  # noqa: C419 - each of them, whatever the others say
+            if not all([child.keep_running() for child in children]):  # noqa: C419 - call each of them
                 return EXIT_REFUSED
             stopping.wait(POLL_S)
         return 0

@@ -25,7 +25,7 @@ class NodeGroup(TyperGroup):
         complete_var: str | None = None,
         standalone_mode: bool = True,
         windows_expand_args: bool = True,
-        **extra: Any,  # noqa: ANN401 - the base class's
+        **extra: Any,  # noqa: ANN401 - as in the base class
     ) -> Any:  # noqa: ANN401
         """Run the command line."""
 
@@ -41,7 +41,7 @@ class NodeGroup(TyperGroup):
         except BrokenPipeError:  # `dicom-node jobs list | head`
             sys.stderr.close()
             exit_code = 1
-        except Exception as error:  # noqa: BLE001 - the outermost edge
+        except Exception as error:  # noqa: BLE001 - the outermost handler
             exit_code = report_error(error)
         sys.exit(exit_code)
 

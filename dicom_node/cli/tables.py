@@ -35,7 +35,7 @@ def write_json(value: object) -> None:
     typer.echo(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
 
 
-def plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON knows
+def plain(value: object) -> Any:  # noqa: ANN401 - any JSON type
     """Return a JSON type for a value that JSON has no type for."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

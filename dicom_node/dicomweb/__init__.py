@@ -1,4 +1,4 @@
-"""QIDO-RS and WADO-RS over the store, and health."""
+"""QIDO-RS, WADO-RS and health checks on the store."""
 
 from dicom_node.dicomweb.http_server import BoundedServer
 from dicom_node.dicomweb.resources import ROOT

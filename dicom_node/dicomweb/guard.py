@@ -1,4 +1,4 @@
-"""What every request passes before it is routed: bounds, the path without a proxy's prefix, headers of every answer."""
+"""Handle every request before routing: limits, a path without the proxy's prefix, headers of every answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dicom_node.dicomweb.problems import problem
 
 log = logging.getLogger(__name__)
 
-# What a sender wrote into a header is data: no browser may take an answer for a page, or run what is in it.
+# Values from a sender's header are data: no browser may render an answer as a page, or run code in it.
 _SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -32,7 +32,7 @@ class Guard:
     roots
         First segments of its paths, such as ``/dicom-web``.
     public_url
-        What clients call; its path is the prefix that a proxy may leave on the requests that it passes on.
+        URL that clients use; its path is the prefix that a proxy may leave in the requests that it forwards.
     """
 
     def __init__(self, app: ASGIApp, *, roots: tuple[str, ...], public_url: str | None) -> None:
@@ -42,7 +42,7 @@ class Guard:
         self._may_hint = public_url is None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the application does, with more headers."""
+        """Answer like the application, with additional headers."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -62,9 +62,9 @@ class Guard:
         await self._app({**scope, "path": self._routed_path(scope["path"])}, receive, send_with_headers)
 
     def _routed_path(self, path: str) -> str:
-        """Path without the slash at its end, and without the proxy's prefix if there is one.
+        """Return the path without a trailing slash, and without the proxy's prefix if there is one.
 
-        Nothing is redirected: the address of a redirect would lack the prefix that only the proxy knows.
+        There are no redirects: their address would lack a prefix that only the proxy knows.
         """
         path = path.rstrip("/") or "/"
         inner = path.removeprefix(self._prefix)

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether the node can answer from its index and takes instances."""
+"""Health checks: whether the process is alive, and whether the node answers from its index and accepts instances."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class HealthService:
         self._store = store
 
     def live(self, _: Request) -> Response:
-        """The process answers."""
+        """Answer that the process is alive."""
         return JSONResponse({"status": "live"})
 
     def ready(self, _: Request) -> Response:
-        """The index answers and instances are not refused; 503 with the reason otherwise.
+        """Answer whether the index responds and instances are accepted; 503 with the reason otherwise.
 
-        What else is wrong with the node is listed in the answer and leaves it ready. A part that was never started, or
-        that was stopped, says nothing here: the web server may be all that is wanted.
+        Other troubles of the node are listed in the answer and leave it ready. A part that was never started, or
+        that was stopped, is ignored: perhaps only the web server is needed.
         """
         self._store.studies.list(limit=1)
         parts = Store.parts(self._store.data_dir)
         receivers = [part for part in parts if part.name == RECEIVER]
         running = [part for part in receivers if part.is_running]
         for trouble in part_troubles(receivers, (RECEIVER,) if receivers else ()):
-            # What ended a process may name files of this machine; that is for `dicom-node status`.
+            # The error that ended a process may name files of this machine; only `dicom-node status` shows it.
             return _unavailable(trouble.code, trouble.message if running else "the receiver does not run")
         if running and not any(part.is_ready for part in running):
             return _unavailable("starting", "the receiver does not listen yet")

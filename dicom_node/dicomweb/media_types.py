@@ -1,4 +1,4 @@
-"""What a client accepts (PS3.18 8.7), read from the Accept header or the ``accept`` parameter."""
+"""Parse what a client accepts (PS3.18 8.7), from the Accept header or the ``accept`` parameter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ANY_TRANSFER_SYNTAX: Final = "*"
 
 MAX_ACCEPT_CHARACTERS: Final = 4096
 MAX_RANGES: Final = 64
-# Every character is in exactly one token, and no quantifier gives back what it took: linear, whatever a client sends.
+# Every character is in exactly one token, and no quantifier backtracks: linear time, whatever a client sends.
 _TOKEN: Final = re.compile(r'"((?:[^"\\]|\\.)*+)("?)|[,;]|[^",;]++', re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _ZERO_WEIGHT: Final = re.compile(r"0(\.0{0,3})?")
@@ -34,17 +34,17 @@ class MediaRange:
 
     @property
     def part_type(self) -> str:
-        """Type of the parts of a multipart range, of anything where it names none."""
+        """Type of the parts of a multipart range; any type if it names none."""
         return self.parameters.get("type", "*/*").lower()
 
     @property
     def transfer_syntax_uid(self) -> str | None:
-        """Transfer syntax asked for; ``*`` is any, ``None`` is not said."""
+        """Requested transfer syntax; ``*`` means any, ``None`` not specified."""
         return self.parameters.get("transfer-syntax")
 
 
 def accepted_ranges(request: Request) -> tuple[MediaRange, ...]:
-    """What the client accepts; anything if it does not say.
+    """Return the media ranges that the client accepts; any if it does not say.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def accepted_ranges(request: Request) -> tuple[MediaRange, ...]:
 
 
 def json_media_type(request: Request, resource: str) -> str:
-    """JSON media type to answer with."""
+    """Return the JSON media type for the answer."""
     accepted = {accepted.media_type for accepted in accepted_ranges(request)}
     if accepted & {DICOM_JSON, "*/*", "application/*"}:
         return DICOM_JSON
@@ -75,7 +75,7 @@ def json_media_type(request: Request, resource: str) -> str:
 
 
 def _split_ranges(text: str) -> list[list[str]]:
-    """Texts between commas, each as its media type and its parameters, quotes removed (RFC 9110 5.6)."""
+    """Split at commas; return each text as its media type and its parameters, unquoted (RFC 9110 5.6)."""
     ranges = [[""]]
     for token in _TOKEN.finditer(text):
         quoted, closing_quote = token.groups()

@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: JSON problems (RFC 9457), the status decided by the error's class and nowhere else."""
+"""Turn errors into HTTP answers: JSON problems (RFC 9457), with a status that depends only on the error's class."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STATUS_OF: Final[dict[type[Exception], HTTPStatus]] = {
 
 
 def status_of(error: Exception) -> HTTPStatus:
-    """HTTP status for an error of any room."""
+    """Return the HTTP status for an error of any package."""
     if type(error) in _STATUS_OF:
         return _STATUS_OF[type(error)]
     if isinstance(error, Refused):
@@ -42,7 +42,7 @@ def status_of(error: Exception) -> HTTPStatus:
 
 
 def answer_error(request: Request, error: Exception) -> JSONResponse:
-    """Problem for an error of ours; the details of a defect are for the log, which has its traceback from uvicorn."""
+    """Return the problem for an error; details of a defect are only in the log, with uvicorn's traceback."""
     status = status_of(error)
     if isinstance(error, NodeError):
         code, detail = error.code, str(error)
@@ -55,7 +55,7 @@ def answer_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def answer_http_exception(_: Request, error: Exception) -> JSONResponse:
-    """Problem for what the router refuses: an unknown path, another method."""
+    """Return the problem for a request that the router refuses: an unknown path or a wrong method."""
     status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else None
     return problem(
@@ -64,7 +64,7 @@ def answer_http_exception(_: Request, error: Exception) -> JSONResponse:
 
 
 def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """A problem document; ``code`` is stable, ``detail`` is for people."""
+    """Return a problem document; ``code`` is stable, ``detail`` is for people."""
     status = HTTPStatus(status)
     body = {"title": status.phrase, "status": int(status), "code": code, "detail": detail}
     return JSONResponse(body, status_code=int(status), media_type="application/problem+json", headers=headers)

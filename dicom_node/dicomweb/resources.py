@@ -1,4 +1,4 @@
-"""Studies, series and instances as paths and as absolute URLs."""
+"""Paths and absolute URLs of studies, series and instances."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LEVELS: Final = (
     ("series", "series", "SeriesInstanceUID"),
     ("instance", "instances", "SOPInstanceUID"),
 )
-"""Path parameter, path segment and keyword of each level, the outermost first."""
+"""Path parameter, path segment and keyword of each level, the highest first."""
 
 
 def path_uids(request: Request) -> dict[str, str]:
-    """UIDs that the path names, by keyword."""
+    """Return the UIDs in the path, by keyword."""
     uids = {}
     for parameter, _, keyword in _LEVELS:
         uid = request.path_params.get(parameter)
@@ -35,13 +35,13 @@ def path_uids(request: Request) -> dict[str, str]:
 
 
 def resource_name(uids: Mapping[str, str]) -> str:
-    """The innermost entity of a path, for messages."""
+    """Return the lowest level of a path, for messages."""
     names = [f"{parameter} {uids[keyword]}" for parameter, _, keyword in _LEVELS if keyword in uids]
     return names[-1] if names else "this archive"
 
 
 def resource_url(request: Request, uids: Mapping[str, str]) -> str:
-    """Absolute URL of a study, a series or an instance."""
+    """Return the absolute URL of a study, a series or an instance."""
     path = "".join(f"/{segment}/{uids[keyword]}" for _, segment, keyword in _LEVELS if keyword in uids)
     public_url: str | None = request.app.state.public_url
     base_url = str(_base_url(request)) if public_url is None else public_url
@@ -49,10 +49,10 @@ def resource_url(request: Request, uids: Mapping[str, str]) -> str:
 
 
 def _base_url(request: Request) -> URL:
-    """Where the client found us, by its Host header; behind a proxy only ``web.public_url`` knows better.
+    """Return the base URL that the client used, from its Host header; with a proxy, ``web.public_url`` is needed.
 
-    dicomweb-client 0.61 leaves the port out of that header (RFC 9110 7.2 wants it there). Where the host is the very
-    address of our socket no proxy stands between, and the port is known.
+    dicomweb-client 0.61 omits the port from that header (RFC 9110 7.2 requires it). If the host is the address of the
+    server's own socket, there is no proxy in between, and the port is known.
     """
     url = request.base_url
     address, port = request.scope.get("server") or (None, None)

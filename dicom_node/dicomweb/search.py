@@ -19,10 +19,10 @@ from dicom_node.dicomweb.media_types import json_media_type
 from dicom_node.dicomweb.resources import path_uids, resource_url
 from dicom_node.store.index.search import Matches, Search
 
-# More than this in one answer is asked for in pages; the longest series and busiest days fit.
+# More results are sent in pages; the longest series and busiest days fit into one.
 MAX_RESULTS: Final = 20_000
 
-# Attributes that can be searched have at most 64 characters (PS3.5 6.2), person names three groups of so many.
+# Attributes that can be searched have at most 64 characters (PS3.5 6.2), person names three groups of 64.
 MAX_VALUE_CHARACTERS: Final = 256
 MAX_LISTED: Final = 256
 MAX_WILDCARDS: Final = 16
@@ -44,7 +44,7 @@ SearchLevel = Callable[..., Matches]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search request, checked."""
+    """A validated search request."""
 
     filters: Mapping[str, str]
     limit: int
@@ -53,7 +53,7 @@ class Query:
 
 
 class SearchService:
-    """The three levels of QIDO-RS over the index."""
+    """QIDO-RS on the index, at three levels."""
 
     def __init__(self, search: Search) -> None:
         self._search = search
@@ -67,13 +67,13 @@ class SearchService:
         return _answer(request, self._search.search_series, ("StudyInstanceUID", "SeriesInstanceUID"))
 
     def instances(self, request: Request) -> Response:
-        """``GET /instances``, of everything, a study or a series."""
+        """``GET /instances``, of all studies, one study or one series."""
         levels = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
         return _answer(request, self._search.search_instances, levels)
 
 
 def parse_query(request: Request) -> Query:
-    """Read filters and paging; a parameter given twice is refused, because one of them would be ignored."""
+    """Parse filters and paging; refuse a parameter that occurs twice, because one would be ignored."""
     filters: dict[str, str] = dict(path_uids(request))
     paging = {"limit": MAX_RESULTS, "offset": 0}
     is_fuzzy = False
@@ -92,7 +92,7 @@ def parse_query(request: Request) -> Query:
 
 
 def _keyword(name: str) -> str:
-    """DICOM keyword of a parameter that is a keyword or eight hexadecimal digits."""
+    """Return the DICOM keyword of a parameter that is a keyword or eight hexadecimal digits."""
     keyword = keyword_for_tag(int(name, 16)) if _TAG.fullmatch(name) else name
     if not _KEYWORD.fullmatch(keyword):
         raise BadRequestError("query parameter", name, "a DICOM keyword or a tag of eight hexadecimal digits")
@@ -100,7 +100,7 @@ def _keyword(name: str) -> str:
 
 
 def _checked_value(keyword: str, value: str) -> str:
-    """Value of a filter, bounded so that no condition becomes more than the index can answer at once."""
+    """Return the value of a filter, with limits that keep every query within what the index can answer."""
     what = f"parameter {keyword}"
     if _CONTROL.search(value):
         raise BadRequestError(what, value, "text without control characters")

@@ -1,4 +1,4 @@
-"""Who may associate with the node (PS3.8 9.3.4, table 9-21)."""
+"""Decide who may associate with the node (PS3.8 9.3.4, table 9-21)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dicom_node.upper_layer.associate import (
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
-    """What a request has to say; an empty list of calling AE titles lets everybody in."""
+    """Requirements on a request; an empty list of calling AE titles allows all."""
 
     ae_title: str
     require_called_ae_title: bool = True
@@ -22,7 +22,7 @@ class AdmissionPolicy:
 
 
 def find_rejection(request: AssociationRequest, policy: AdmissionPolicy) -> Rejection | None:
-    """Why the requestor may not associate, ``None`` when it may."""
+    """Return why the requestor may not associate, or None if it may."""
     if not request.protocol_version & PROTOCOL_VERSION:
         return Rejection.PROTOCOL_VERSION_NOT_SUPPORTED
     if request.application_context_name != APPLICATION_CONTEXT_NAME:

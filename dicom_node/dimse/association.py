@@ -45,18 +45,18 @@ from dicom_node.upper_layer.pdu_stream import (
 
 log = logging.getLogger(__name__)
 
-ARTIM_TIMEOUT_S = 10.0  # for the request to come (PS3.8 9.1.5)
-# A message slower than this is taken for an attempt to hold a slot; a bad line to another site is faster.
+ARTIM_TIMEOUT_S = 10.0  # for the request to arrive (PS3.8 9.1.5)
+# A slower message counts as an attempt to block a slot; even a bad line to another site is faster.
 MIN_BYTES_PER_S = 256
 CLOSE_TIMEOUT_S = 2.0  # for the peer to close after the last PDU, so that it can read that PDU first
 ABORT_BODY_BYTES = 4
-# An object over the limit is received to its end, so that its sender gets an answer, unless it is far too long.
+# An object over the limit is read to its end, so that its sender gets an answer, unless it is far too large.
 MAX_MESSAGE_PER_OBJECT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class AssociationLimits:
-    """Sizes and times that bound what one association can cost, and what it may propose."""
+    """Limits on size and time of one association, and on what it may propose."""
 
     max_pdu_bytes: int
     max_object_bytes: int
@@ -66,7 +66,7 @@ class AssociationLimits:
 
 
 class Association:
-    """Serves one accepted connection to its end; never raises."""
+    """Serves one accepted connection until its end; never raises."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Association:
                 self._stream.drain(CLOSE_TIMEOUT_S)
 
     def _read_request(self) -> AssociationRequest | None:
-        """Wait for the association request; ``None`` if the peer sent none, which is logged and answered here."""
+        """Wait for the association request; return None if there is none, after logging and answering that."""
         try:
             if not self._stream.wait(self._limits.artim_timeout_s, self._slots.wake):
                 raise StoppingError
@@ -138,7 +138,7 @@ class Association:
             self._slots.leave(self._connection.host)
 
     def _accept(self, request: AssociationRequest) -> Mapping[int, AcceptedContext]:
-        """Answer the request, and return the contexts that were accepted."""
+        """Answer the request, and return the accepted contexts."""
         answers = negotiate_contexts(request.contexts, accept_unknown=self._limits.accept_unknown_uids)
         acceptance = Acceptance(request.calling_ae_title, request.called_ae_title, answers, self._limits.max_pdu_bytes)
         self._stream.send(encode_acceptance(acceptance))
@@ -148,7 +148,7 @@ class Association:
         return contexts
 
     def _serve(self, request: AssociationRequest, contexts: Mapping[int, AcceptedContext]) -> None:
-        """Take messages until the peer releases the association."""
+        """Process messages until the peer releases the association."""
         sender = Sender(request.calling_ae_title, str(self._fields["association_id"]))
         service = StoreService(self._store, sender, self._clock, max_object_bytes=self._limits.max_object_bytes)
         operations: dict[int, BeginOperation] = {
@@ -195,7 +195,7 @@ class Association:
             raise StoppingError
 
     def _check_message(self, n_bytes: int, elapsed_s: float) -> None:
-        """End a message that never ends, or that drips: each PDU is in time, but all of it would take for ever."""
+        """Raise if a message is endless, or so slow that it would take forever although each PDU is in time."""
         if elapsed_s > self._limits.idle_timeout_s + n_bytes / MIN_BYTES_PER_S:
             raise PeerTooSlowError("complete message", elapsed_s)
         if n_bytes > MAX_MESSAGE_PER_OBJECT * self._limits.max_object_bytes:
@@ -203,12 +203,12 @@ class Association:
             raise ProtocolError(AbortReason.NOT_SPECIFIED, what)
 
     def _abort(self, error: AssociationError) -> None:
-        """Send an abort, unless the peer ended the association by itself."""
+        """Send an abort, unless the peer has ended the association itself."""
         if isinstance(error, (PeerGoneError, PeerAbortedError)):
             return
         try:
             self._stream.send(abort_pdu(error.abort_source, error.abort_reason))
         except AssociationError:
-            log.debug("peer did not take the abort", extra=self._fields)
+            log.debug("peer did not receive the abort", extra=self._fields)
         else:
             self._stream.drain(CLOSE_TIMEOUT_S)

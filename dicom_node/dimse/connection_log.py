@@ -1,4 +1,4 @@
-"""What a peer can cause as often as it likes without an association; each kind is logged at a bounded rate."""
+"""Log events that a peer can cause at will without an association, each kind at a limited rate."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dicom_node.upper_layer.errors import (
 
 FAULT_WINDOW_S = 60.0
 PROBE_WINDOW_S = 3600.0
-_OWN_EVENT = (OtherProtocolError, PeerGoneError, PeerTooSlowError)  # kinds of faults that are counted apart
+_OWN_EVENT = (OtherProtocolError, PeerGoneError, PeerTooSlowError)  # kinds of faults that are counted separately
 
 
 class ConnectionLog:
     """Logs connections of one server that did not become associations.
 
     A connection that is closed again, or left open, before its first byte is a probe: a load balancer, monitoring, a
-    port scan. It is no fault, and is only counted.
+    port scan. It is not a fault, and is only counted.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class ConnectionLog:
         self._other_faults = _fault()
 
     def note(self, error: AssociationError, connection: Connection, *, has_sent: bool) -> None:
-        """Note that a connection ended without an association request; ``has_sent``: but not without a byte."""
+        """Record that a connection ended without an association request; ``has_sent`` says whether it sent any byte."""
         if connection.is_evicted or isinstance(error, StoppingError):
             return
         if not has_sent and isinstance(error, (PeerGoneError, PeerTooSlowError)):
@@ -42,15 +42,15 @@ class ConnectionLog:
         self._faults.get(type(error), self._other_faults).note(f"no association: {error}", connection.host)
 
     def note_eviction(self, connection: Connection) -> None:
-        """Note that a connection was closed to make room for another one."""
+        """Record that a connection was closed to make room for another one."""
         self._evicted.note("connection closed: it has no association, and too many like it are open", connection.host)
 
     def note_not_accepted(self, reason: str, host: str) -> None:
-        """Note that the system could not accept or serve a connection."""
+        """Record that the system could not accept or serve a connection."""
         self._not_accepted.note(f"connection not accepted: {reason}", host)
 
     def sum_up(self, *, is_last: bool = False) -> None:
-        """Log what was counted, where its window is over."""
+        """Log the counts whose window is over."""
         for event in (self._probes, self._evicted, self._not_accepted, *self._faults.values(), self._other_faults):
             event.sum_up(is_last=is_last)
 

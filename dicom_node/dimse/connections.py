@@ -1,7 +1,7 @@
-"""Open TCP connections, and which one has to go when there are too many.
+"""Track open TCP connections, and choose which one to close if there are too many.
 
-A connection that holds an association is never closed for another one. All others (not negotiated yet, refused, or at
-their end) are, the oldest first, so that peers that connect and say nothing keep nobody out.
+A connection with an association is never closed for another one. All others (not negotiated yet, refused, or
+ending) may be, the oldest first, so that peers that connect and stay silent block nobody.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class OpenConnections:
         return None
 
     def evict_oldest(self) -> Connection | None:
-        """Shut down the oldest connection without an association, because descriptors run out."""
+        """Shut down the oldest connection without an association, because file descriptors are exhausted."""
         with self._lock:
             for each in self._connections:
                 if not each.holds_slot and not each.is_evicted:
@@ -59,13 +59,13 @@ class OpenConnections:
             self._connections.pop(connection, None)
 
     def snapshot(self) -> list[Connection]:
-        """All connections at this moment."""
+        """Return all current connections."""
         with self._lock:
             return list(self._connections)
 
 
 def shut(connection: Connection) -> None:
-    """Wake the thread that reads from a connection or writes to it; it finds the stream at its end."""
+    """Wake the thread that reads from or writes to a connection; it then finds the end of the stream."""
     try:
         connection.socket.shutdown(socket.SHUT_RDWR)
     except OSError:  # closed already

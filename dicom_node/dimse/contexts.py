@@ -1,9 +1,9 @@
-"""Which presentation contexts are accepted: everything that may be stored, since the bytes are kept and not decoded.
+"""Decide which presentation contexts to accept: all that can be stored, since bytes are kept and not decoded.
 
 The standard's storage SOP classes and transfer syntaxes are always accepted. Beyond them, vendors have classes of their
-own (Siemens CSA Non-Image), transfer syntaxes of their own (GE, Philips), and the standard gets new ones. A sender
+own (Siemens CSA Non-Image) and transfer syntaxes of their own (GE, Philips), and the standard adds new ones. A sender
 often stops its whole job at the first object that it cannot send, so these are accepted too, unless the setting
-``dimse.accept_unknown_uids`` is off. A private UID does not say what it is for: it is taken for a storage SOP class,
+``dimse.accept_unknown_uids`` is off. A private UID does not say what it is for: it counts as a storage SOP class,
 and any other operation on it is answered with 0x0211.
 """
 
@@ -27,7 +27,7 @@ NOT_FOR_C_STORE = frozenset(
         "1.2.840.10008.1.20.2",  # Storage Commitment Pull Model
     }
 )
-# Known to the standard, in case the installed pydicom and pynetdicom are older.
+# In the standard, but perhaps not in the installed versions of pydicom and pynetdicom.
 RECENT_STORAGE = (
     "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
     "1.2.840.10008.5.1.4.1.1.66.8",  # Height Map Segmentation
@@ -37,7 +37,7 @@ RECENT_TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.4.111",  # JPEG XL JPEG Recompression
     "1.2.840.10008.1.2.4.112",  # JPEG XL
 )
-# No dataset in a message has these: SMPTE ST 2110 streams, MIME and XML encodings, Papyrus files.
+# Not used for datasets in messages: SMPTE ST 2110 streams, MIME and XML encodings, Papyrus files.
 NOT_FOR_MESSAGES = ("1.2.840.10008.1.2.7.", "1.2.840.10008.1.2.6.", "1.2.840.10008.1.20")
 _STANDARD_ROOT = "1.2.840.10008."
 _STANDARD_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."  # where new storage SOP classes are added
@@ -61,7 +61,7 @@ class AcceptedContext:
 
 
 def storage_sop_classes() -> frozenset[str]:
-    """UIDs of every storage SOP class of the standard, with retired ones and those of DICONDE and DICOS."""
+    """Return the UIDs of all storage SOP classes of the standard, retired, DICONDE and DICOS ones included."""
     named = {
         uid for uid, (name, kind, *_) in UID_dictionary.items() if kind == "SOP Class" and "Storage" in name
     } - NOT_FOR_C_STORE
@@ -70,7 +70,7 @@ def storage_sop_classes() -> frozenset[str]:
 
 
 def transfer_syntaxes() -> frozenset[str]:
-    """UIDs of every transfer syntax of the standard in which a dataset may come."""
+    """Return the UIDs of all transfer syntaxes of the standard that a dataset may have."""
     named = {uid for uid, (_, kind, *_) in UID_dictionary.items() if kind == "Transfer Syntax"}
     known = named | {str(uid) for uid in ALL_TRANSFER_SYNTAXES} | set(RECENT_TRANSFER_SYNTAXES)
     return frozenset(uid for uid in known if not uid.startswith(NOT_FOR_MESSAGES))
@@ -81,7 +81,7 @@ TRANSFER_SYNTAXES = transfer_syntaxes()
 
 
 def is_storable(sop_class_uid: str, *, accept_unknown: bool) -> bool:
-    """Whether a SOP class is one of storage, or may be one."""
+    """Return whether a SOP class is, or may be, a storage SOP class."""
     if sop_class_uid in STORAGE_SOP_CLASSES:
         return True
     if not accept_unknown or not _is_uid(sop_class_uid) or _is_named(sop_class_uid):
@@ -92,9 +92,9 @@ def is_storable(sop_class_uid: str, *, accept_unknown: bool) -> bool:
 def negotiate_contexts(proposed: Iterable[ProposedContext], *, accept_unknown: bool) -> tuple[AnsweredContext, ...]:
     """Answer each proposed context.
 
-    Of several transfer syntaxes the first of the standard is chosen, as the requestor lists them: that is most likely
-    what the object is stored in, so that nothing has to be transcoded on the way. One beyond the standard is chosen
-    only where there is no other, because few receivers can decode it.
+    Of several transfer syntaxes, the first in the requestor's list that is in the standard is chosen: most likely the
+    object is stored in it, so that the sender need not transcode. One outside the standard is chosen
+    only if there is no other, because few receivers can decode it.
     """
     return tuple(_answer(context, accept_unknown) for context in proposed)
 
@@ -102,7 +102,7 @@ def negotiate_contexts(proposed: Iterable[ProposedContext], *, accept_unknown: b
 def accepted_contexts(
     proposed: Iterable[ProposedContext], answers: Iterable[AnsweredContext]
 ) -> Mapping[int, AcceptedContext]:
-    """Accepted contexts by their ID."""
+    """Return the accepted contexts by their ID."""
     return {
         answer.context_id: AcceptedContext(answer.context_id, context.abstract_syntax, answer.transfer_syntax_uid)
         for context, answer in zip(proposed, answers, strict=True)
@@ -127,14 +127,14 @@ def _answer(context: ProposedContext, accept_unknown: bool) -> AnsweredContext:
 
 
 def _is_unknown_transfer_syntax(uid: str) -> bool:
-    """Whether a UID may be a transfer syntax that is private, or newer than this program."""
+    """Return whether a UID may be a transfer syntax that is private, or newer than this program."""
     if not _is_uid(uid) or _is_named(uid) or uid.startswith(NOT_FOR_MESSAGES):
         return False
     return uid.startswith(_STANDARD_TRANSFER_SYNTAX_ROOT) or not uid.startswith(_STANDARD_ROOT)
 
 
 def _is_named(uid: str) -> bool:
-    """Whether the standard says what a UID means; two retired SOP classes have a UID and no name."""
+    """Return whether a UID is in the standard; two retired SOP classes have a UID but no name."""
     return uid in UID_dictionary and bool(UID_dictionary[uid][0])
 
 

@@ -1,4 +1,4 @@
-"""What keeps the node from listening, or from taking an instance."""
+"""Errors of listening and of receiving instances."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dicom_node.errors import Refused, Transient
 
 
 class ListenError(Transient):
-    """The address for DIMSE cannot be listened on."""
+    """The node cannot listen on the address for DIMSE."""
 
     code = "dimse-listen"
 

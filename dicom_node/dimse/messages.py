@@ -1,4 +1,4 @@
-"""DIMSE messages from their fragments: command set, data set, answer (PS3.7 6.3, PS3.8 annex E)."""
+"""Assemble DIMSE messages from fragments: command set, data set, answer (PS3.7 6.3, PS3.8 annex E)."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from dicom_node.upper_layer.pdu_stream import Pdv
 
 
 class Operation(Protocol):
-    """One request that is being performed; it answers when its data set is complete."""
+    """A request that is being performed; it is answered once its data set is complete."""
 
     def write(self, fragment: memoryview) -> None:
-        """Take a fragment of the data set; it is only valid during the call."""
+        """Process a fragment of the data set, which is only valid during the call."""
 
     def finish(self) -> Answer:
-        """Perform what was asked for, now that all of it is here."""
+        """Perform the operation after the last fragment, and return the answer."""
 
     def discard(self) -> None:
-        """Drop what was begun: the rest will not come."""
+        """Undo what was begun, because the rest will not arrive."""
 
 
 class Refusal:
-    """An operation that is not performed: its data set is swallowed, so that the association stays usable."""
+    """An operation that is refused: its data set is read and dropped, so that the association stays usable."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -61,7 +61,7 @@ class Response(NamedTuple):
 
 @dataclass(slots=True)
 class _Message:
-    """What has come of a message so far; request and operation are known when its command set is complete."""
+    """The part of a message received so far; request and operation are set once its command set is complete."""
 
     context: AcceptedContext
     command: bytearray = field(default_factory=bytearray)
@@ -70,14 +70,14 @@ class _Message:
 
 
 class MessageReader:
-    """Puts the messages of one association together, one at a time.
+    """Assembles the messages of one association, one at a time.
 
     Parameters
     ----------
     contexts
-        What was agreed on; a fragment on any other context ends the association.
+        Accepted presentation contexts; a fragment on any other context ends the association.
     operations
-        Command field → what begins the operation; others are answered with 0x0211.
+        Command field → function that begins the operation; others are answered with 0x0211.
     """
 
     def __init__(self, contexts: Mapping[int, AcceptedContext], operations: Mapping[int, BeginOperation]) -> None:
@@ -87,16 +87,16 @@ class MessageReader:
 
     @property
     def message_bytes(self) -> int | None:
-        """Bytes of the message that is under way, ``None`` between two messages."""
+        """Bytes of the current message received so far, ``None`` between two messages."""
         return None if self._message is None else self._message.n_bytes
 
     def feed(self, pdv: Pdv) -> Response | None:
-        """Take the next fragment; gives the response when it was the last one of its message.
+        """Process the next fragment; return the response if it was the last one of its message.
 
         Raises
         ------
         ProtocolError
-            The fragment has no place here.
+            The fragment is not allowed at this point.
         """
         message = self._message
         if message is None:
@@ -115,7 +115,7 @@ class MessageReader:
         return self._finish(message.context, request, operation) if pdv.is_last else None
 
     def discard(self) -> None:
-        """Drop the message that is under way, if any."""
+        """Drop the current message, if any."""
         if self._message is not None and self._message.performing is not None:
             self._message.performing[1].discard()
         self._message = None
@@ -138,7 +138,9 @@ class MessageReader:
         if request.is_response:
             what = f"response 0x{request.command_field:04x} to a question that was not asked"
             raise ProtocolError(AbortReason.UNEXPECTED_PDU_PARAMETER, what)
-        if request.command_field == CommandField.C_CANCEL_RQ:  # of something that has ended already; has no answer
+        if (
+            request.command_field == CommandField.C_CANCEL_RQ
+        ):  # for an operation that has ended already; it has no answer
             self._message = None
             return None
         operation = self._begin(message.context, request)
@@ -153,6 +155,6 @@ class MessageReader:
         return Refusal(Answer(Status.UNRECOGNIZED_OPERATION, what))
 
     def _finish(self, context: AcceptedContext, request: Request, operation: Operation) -> Response:
-        self._message = None  # the operation ends itself now, whatever happens
+        self._message = None  # the operation ends itself from here on
         answer = operation.finish()
         return Response(context.context_id, encode_response(request, answer.status, answer.comment))

@@ -1,4 +1,4 @@
-"""Events that a peer can cause as often as it likes, such as probes of a load balancer: logged at a bounded rate."""
+"""Log events that a peer can cause at will, such as probes of a load balancer, at a limited rate."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-MAX_HOSTS = 1000  # counted by name in one window; more are counted together
+MAX_HOSTS = 1000  # counted individually in one window; further hosts are counted together
 SHOWN_HOSTS = 3
 OTHER_HOSTS = "other hosts"
 
 
 class RecurringEvent:
-    """One kind of event: the first is logged at once, those within the next ``window_s`` seconds in one line.
+    """One kind of event: the first is logged at once, those of the next ``window_s`` seconds in one line.
 
     Parameters
     ----------
     level
-        Of the first event, and of the line that sums up.
+        Level of the first event and of the summary line.
     is_quiet
-        Whether the first event is only logged at ``debug`` too: it is as it should be, and only the number matters.
+        Whether the first event is logged at ``debug`` only, because the event is normal and only its number matters.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class RecurringEvent:
         self._lock = threading.Lock()
         self._began_at: float | None = None  # of the window
         self._message = ""
-        self._hosts: Counter[str] = Counter()  # of the events that were not logged yet
+        self._hosts: Counter[str] = Counter()  # of events that are not logged yet
 
     def note(self, message: str, host: str, **fields: object) -> None:
-        """Log an event, or count it."""
+        """Log an event or count it."""
         with self._lock:
             self._sum_up_when_over()
             is_first = self._began_at is None
@@ -58,7 +58,7 @@ class RecurringEvent:
         log.log(level, message, extra={"host": host, **fields})
 
     def sum_up(self, *, is_last: bool = False) -> None:
-        """Log what was counted when the window is over, or when nothing more will come."""
+        """Log the count once the window is over, or if this is the last call."""
         with self._lock:
             self._sum_up_when_over(is_last=is_last)
 

@@ -1,4 +1,4 @@
-"""The listening socket: a thread for each connection, a bounded number of them, and a stop that loses nothing."""
+"""The DIMSE server: a listening socket, a limited number of connections with a thread each, and a clean stop."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 128
 STOP_GRACE_S = 20.0
-ACCEPT_PAUSE_S = 0.1  # after accept failed because there are no file descriptors
-SUM_UP_S = 10.0  # how often to look whether something that was counted is to be logged
+ACCEPT_PAUSE_S = 0.1  # after accept failed for lack of file descriptors
+SUM_UP_S = 10.0  # how often to check for counts to log
 
 
 def _utc_now() -> datetime:
@@ -40,11 +40,11 @@ class DimseServer:
     Parameters
     ----------
     store
-        Where instances go; it stays open when the server stops.
+        Store for the instances; it stays open when the server stops.
     ae_title
-        Our own, which requestors have to call unless the settings say otherwise.
+        AE title of the node, which requestors have to call unless the settings say otherwise.
     artim_timeout_s
-        Time for the association request to come.
+        Time for the association request to arrive.
     """
 
     def __init__(
@@ -79,23 +79,23 @@ class DimseServer:
 
     @property
     def port(self) -> int:
-        """Port that we listen on; chosen by the system when the settings say 0."""
+        """Listening port; chosen by the system if the settings say 0."""
         if self._listener is None:
             raise RuntimeError("the server was not started")
         return int(self._listener.getsockname()[1])
 
     @property
     def n_associations(self) -> int:
-        """How many associations are open."""
+        """Number of open associations."""
         return self._slots.n_taken
 
     def start(self) -> None:
-        """Listen, and accept from now on.
+        """Listen and accept connections.
 
         Raises
         ------
         ListenError
-            The address cannot be listened on; another process may have it.
+            The node cannot listen on the address; another process may use it.
         """
         host, port = self._settings.host, self._settings.port
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -108,10 +108,10 @@ class DimseServer:
         log.info("listening for associations", extra={"ae_title": self._policy.ae_title, "port": self.port})
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Accept nothing more, finish the messages that are on their way, end the associations.
+        """Accept no more connections, finish messages in transit, and end the associations.
 
         Between two messages an association is aborted at once; the peer knows what was acknowledged. A message that
-        is not through after ``grace_s`` is dropped unacknowledged.
+        is not complete after ``grace_s`` is dropped unacknowledged.
         """
         if self._listener is None or self._acceptor is None:
             return
@@ -145,7 +145,7 @@ class DimseServer:
         poller = select.poll()
         poller.register(listener, select.POLLIN)
         poller.register(self._slots.wake, select.POLLIN)
-        listener.setblocking(False)  # the peer may be gone again between poll and accept
+        listener.setblocking(False)  # the peer may have left between poll and accept
         while not self._slots.is_closed:
             poller.poll(SUM_UP_S * 1000)
             self._connection_log.sum_up()

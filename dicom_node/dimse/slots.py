@@ -1,4 +1,4 @@
-"""How many associations may be open at once, and the signal to stop; one for all threads of a server."""
+"""Limit the number of open associations, and signal their threads to stop; one object per server."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dicom_node.upper_layer.associate import Rejection
 
 
 class AssociationSlots:
-    """A limited number of slots; once closed, nobody gets one and those who have one are asked to leave.
+    """A limited number of slots; once closed, none can be claimed, and associations that hold one are asked to end.
 
     Parameters
     ----------
     n_slots
-        Associations at once.
+        Maximum number of open associations.
     n_per_host
-        Of these, from one address.
+        Maximum number from one address.
     """
 
     def __init__(self, n_slots: int, *, n_per_host: int) -> None:
@@ -30,7 +30,7 @@ class AssociationSlots:
 
     @property
     def wake(self) -> int:
-        """A file descriptor that is readable once the slots are closed, for threads that wait on a socket."""
+        """File descriptor that becomes readable once the slots are closed, for threads that wait on a socket."""
         return self._wake
 
     @property
@@ -40,11 +40,11 @@ class AssociationSlots:
 
     @property
     def n_taken(self) -> int:
-        """How many associations are open."""
+        """Number of open associations."""
         return self._taken.total()
 
     def claim(self, host: str) -> Rejection | None:
-        """Take a slot, or return why there is none; every reason is transient, so the peer may try again."""
+        """Claim a slot, or return why there is none; every reason is transient, so the peer may try again."""
         with self._lock:
             if self._is_closed:
                 return Rejection.TEMPORARY_CONGESTION
@@ -61,13 +61,13 @@ class AssociationSlots:
                 del self._taken[host]
 
     def close(self) -> None:
-        """Give out no more slots, and wake those who wait."""
+        """Grant no more slots, and wake waiting threads."""
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
                 os.close(self._waker)  # the other end becomes readable, and stays so
 
     def release(self) -> None:
-        """Free what `wake` needs; call it when nobody waits any more."""
+        """Close the descriptor of `wake`; call it only when no thread waits any more."""
         self.close()
         os.close(self._wake)

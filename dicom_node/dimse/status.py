@@ -1,4 +1,4 @@
-"""What we answer to C-STORE and C-ECHO, and when (PS3.4 B.2.3, PS3.7 annex C).
+"""Statuses of C-STORE and C-ECHO responses, and when they are sent (PS3.4 B.2.3, PS3.7 annex C).
 
 ======  =======  ==========================================  ====================================================
 status  kind     when                                        what the sender may do
@@ -35,7 +35,7 @@ from dicom_node.store import Kept, MismatchedInstanceError
 
 
 class Status(IntEnum):
-    """Status values that we answer with."""
+    """Status values of the node's responses."""
 
     SUCCESS = 0x0000
     PROCESSING_FAILURE = 0x0110
@@ -64,7 +64,7 @@ ANSWERS_TO_KEPT = {
 
 
 def answer_to_failure(error: Exception) -> Answer:
-    """Answer to an instance that was not kept; the error's text is for the log, it may name paths."""
+    """Return the answer for an instance that was not kept, without the error's text, which may name paths."""
     if isinstance(error, MismatchedInstanceError):
         return Answer(Status.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP class or instance UID differs from the request")
     if isinstance(error, ObjectTooLargeError):

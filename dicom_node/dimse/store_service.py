@@ -1,4 +1,4 @@
-"""C-STORE: from the fragments of a data set to an instance that is kept, or to the reason why not (PS3.4 annex B)."""
+"""C-STORE: store an instance from the fragments of its data set, or answer why not (PS3.4 annex B)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dicom_node.upper_layer.command_set import Request
 
 log = logging.getLogger(__name__)
 
-SPACE_CHECK_BYTES = 16 * 2**20  # how much is received between two looks at the free space
+SPACE_CHECK_BYTES = 16 * 2**20  # received between two checks of the free space
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sends, for the index and the log."""
+    """The sender, for the index and the log."""
 
     calling_ae_title: str
     association_id: str
@@ -38,7 +38,7 @@ class StoreService:
         self._max_object_bytes = max_object_bytes
 
     def begin(self, context: AcceptedContext, request: Request) -> Operation:
-        """Start to receive an instance, or refuse it before its data set comes."""
+        """Start to receive an instance, or refuse it before its data set arrives."""
         refusal = _find_refusal(context, request)
         if refusal is not None:
             log.warning("instance refused", extra=self._fields(request, refusal))
@@ -63,7 +63,7 @@ class StoreService:
         return _Receiving(self, request, spool, arrival)
 
     def check(self, dataset_bytes: int, n_more: int) -> None:
-        """Raise if an instance, of which ``dataset_bytes`` are here, must not grow by ``n_more`` bytes."""
+        """Raise if an instance with ``dataset_bytes`` received so far must not grow by ``n_more`` bytes."""
         if dataset_bytes + n_more > self._max_object_bytes:
             raise ObjectTooLargeError(self._max_object_bytes)
         if (dataset_bytes + n_more) // SPACE_CHECK_BYTES > dataset_bytes // SPACE_CHECK_BYTES:
@@ -71,7 +71,7 @@ class StoreService:
 
     def keep(self, spool: Spool, arrival: Arrival, request: Request) -> Answer:
         """Make the instance durable before returning; from here on the spool belongs to the inbox."""
-        # An instance arrives with its last byte, or one that takes longer than the quiet time would be quiet at once.
+        # Use the time of the last byte; otherwise an instance slower than the quiet time would be quiet at once.
         kept = self._store.inbox.keep(spool, replace(arrival, received_at=self._clock()))
         answer = ANSWERS_TO_KEPT[kept]
         if kept is Kept.CONFLICT:
@@ -81,7 +81,7 @@ class StoreService:
         return answer
 
     def answer_to(self, error: Exception, request: Request) -> Answer:
-        """Log why an instance was not kept, with the traceback of what is a defect, and choose the answer."""
+        """Log why an instance was not kept, with the traceback if it is a defect, and return the answer."""
         answer = answer_to_failure(error)
         log.error(
             "instance not kept: %s",
@@ -117,7 +117,7 @@ class _Receiving:
         try:
             self._service.check(self._spool.dataset_bytes, len(fragment))
             self._spool.write(fragment)
-        except Exception as error:  # noqa: BLE001 - answered when the data set is through
+        except Exception as error:  # noqa: BLE001 - answered after the last fragment
             self._failure = self._service.answer_to(error, self._request)
             self._spool.discard()
 
@@ -126,7 +126,7 @@ class _Receiving:
             return self._failure
         try:
             return self._service.keep(self._spool, self._arrival, self._request)
-        except Exception as error:  # noqa: BLE001 - every instance gets a status, whatever happened here
+        except Exception as error:  # noqa: BLE001 - every instance gets a status, whatever the error
             return self._service.answer_to(error, self._request)
 
     def discard(self) -> None:
@@ -137,7 +137,7 @@ class Echo:
     """C-ECHO (PS3.4 annex A)."""
 
     def write(self, fragment: memoryview) -> None:
-        """Drop the fragment: an echo has no data set."""
+        """Drop the fragment, because an echo has no data set."""
 
     def finish(self) -> Answer:
         """Answer with success."""
