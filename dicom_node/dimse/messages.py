@@ -138,9 +138,7 @@ class MessageReader:
         if request.is_response:
             what = f"response 0x{request.command_field:04x} to a question that was not asked"
             raise ProtocolError(AbortReason.UNEXPECTED_PDU_PARAMETER, what)
-        if (
-            request.command_field == CommandField.C_CANCEL_RQ
-        ):  # for an operation that has ended already; it has no answer
+        if request.command_field == CommandField.C_CANCEL_RQ:  # its operation has ended already; it has no answer
             self._message = None
             return None
         operation = self._begin(message.context, request)
