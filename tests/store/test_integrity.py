@@ -175,7 +175,7 @@ def test_what_was_set_aside_is_served_no_more_until_it_is_sent_again(store: Stor
     (finding,) = verify(store)
     assert (finding.fault, finding.path.suffix) == (Fault.EXTRA, ".damaged")
     store.objects.remove(row.digest)
-    with pytest.raises(ObjectMissingError):
+    with pytest.raises(ObjectMissingError, match=f"^object {row.digest[:12]}: its file is missing; [^/]*$"):
         store.objects.open(row.digest)
 
 
