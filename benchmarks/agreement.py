@@ -1,4 +1,4 @@
-"""How a volume of ours and one of another program agree: where their voxels lie, what values they have, and why not."""
+"""Compare a volume of the node with one of another program: positions and values of voxels, and reasons to differ."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from numpy.typing import NDArray
 from benchmarks.other_readers import OtherVolume
 from inference.series.volume import SourceVolume
 
-# Voxels lie at one place when they are this much of a voxel apart at most: rounded headers, float32 affines.
+# Voxels are at the same position if they are at most this far apart, due to rounded headers and float32 affines.
 SAME_PLACE_VOXELS = 0.02
-ROUNDED_PLACE_VOXELS = 0.1  # where positions jitter by rounding, and others count even steps from the first
-SAME_VALUE = 1e-5  # of the largest magnitude
-TILT_CORRECTED = "_Tilt"  # in the name of what dcm2niix corrected
-LIKE = 0.999  # correlation from which on values are the same but for their scale
+ROUNDED_PLACE_VOXELS = 0.1  # if positions are rounded, and the other program uses even steps from the first slice
+SAME_VALUE = 1e-5  # largest difference, as a share of the largest magnitude
+TILT_CORRECTED = "_Tilt"  # part of the name of volumes that dcm2niix corrected
+LIKE = 0.999  # correlation from which values are equal except for their scale
 
 
 class Reason(Enum):
-    """Why another program gives something else; each is a sentence of the table."""
+    """Why the result of another program differs; each is a sentence of the table."""
 
-    NOTHING_READ = "reads nothing of it"
+    NOTHING_READ = "cannot read it"
     NOT_THIS_SERIES = "reads other series of the group, not this one"
-    PICTURE = "it takes the picture of a mosaic for one slice"
-    TILT_DROPPED = "the slices lean, and it puts them straight above each other"
-    TILT_INTERPOLATED = "the slices lean, and it interpolates new ones that do not"
+    PICTURE = "it reads a mosaic as one slice"
+    TILT_DROPPED = "the slices are tilted, and it stacks them without the tilt"
+    TILT_INTERPOLATED = "the slices are tilted, and it interpolates new ones without tilt"
     ONE_DISTANCE = "the distances between slices change, and it writes one for all"
-    THICKNESS_FOR_DISTANCE = "it takes Slice Thickness for the distance between slices"
+    THICKNESS_FOR_DISTANCE = "it uses Slice Thickness as the distance between slices"
     NO_SPACING = "it leaves the spacing at 1 mm"
-    FIRST_DISTANCE = "it takes the distance of the first two slices for all"
+    FIRST_DISTANCE = "it uses the distance of the first two slices for all"
     JOINED = "it joins several images of the series into one volume"
     FRAME_ORDER = "it leaves the frames in the order of the file, not in that of their positions"
-    FIRST_RESCALE = "it rescales all frames as the first"
+    FIRST_RESCALE = "it rescales all frames like the first"
     SCALED = "it scales the values by another factor"
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A volume of ours beside the one of another program that is nearest to it.
+    """Agreement of a volume of the node with the most similar volume of another program.
 
     Attributes
     ----------
     n_outside
-        Frames of ours that lie outside the other's grid.
+        Number of our frames outside the other's grid.
     apart_mm, apart_voxels
-        The farthest that a corner of a frame lies from the centre of the other's voxel there.
+        Largest distance of a frame's corner from the centre of the other's voxel at that position.
     differing
-        Share of voxels with another value; 1 where no frame lies inside.
+        Share of voxels with another value; 1 if no frame is inside.
     correlation
-        Of the values at the same places; 0 where there are none.
+        Correlation of the values at the same positions; 0 if there are none.
     """
 
     n_outside: int
@@ -63,12 +63,12 @@ class Agreement:
 
     @property
     def is_same_place(self) -> bool:
-        """Whether every frame lies on a plane of the other."""
+        """Whether every frame is at the position of a plane of the other."""
         return self.n_outside == 0 and self.apart_voxels <= SAME_PLACE_VOXELS
 
     @property
     def is_rounded_place(self) -> bool:
-        """The same, but for rounding."""
+        """Whether every frame is at the position of a plane of the other, except for rounding."""
         return self.n_outside == 0 and self.apart_voxels <= ROUNDED_PLACE_VOXELS
 
     @property
@@ -78,23 +78,23 @@ class Agreement:
 
     @property
     def rank(self) -> tuple[int, float, float]:
-        """The smaller, the more alike."""
+        """Sort key; smaller for more similar volumes."""
         return self.n_outside, self.differing, self.apart_mm
 
 
 def nearest(source: SourceVolume, others: Sequence[OtherVolume]) -> Agreement | None:
-    """The volume of another program that is most like ours."""
+    """Return the agreement with the most similar volume of another program; None if there is none."""
     frames = frames_of(source)
     return min((compare(source, frames, other) for other in others), key=lambda found: found.rank, default=None)
 
 
 def frames_of(source: SourceVolume) -> NDArray[np.float32]:
-    """(frame, row, column) values as the series has them, whatever the volume needed beside."""
+    """Return the values (frame, row, column) of the series' own frames, without slices that the volume added."""
     return source.volume.array if source.frames is None else source.frames.on_frames(source.volume.array)
 
 
 def compare(source: SourceVolume, frames: NDArray[np.float32], other: OtherVolume) -> Agreement:
-    """Look up every voxel of our frames in the other volume, by its place in the patient."""
+    """Compare every voxel of our frames (frame, row, column) with the other volume at the same patient position."""
     assert source.frames is not None
     to_other = np.linalg.inv(other.affine)
     per_row, per_column = (to_other[:3, :3] @ source.volume.affine[:3, axis] for axis in (1, 2))
@@ -137,7 +137,7 @@ def _correlation(ours: list[NDArray[np.float32]], theirs: list[NDArray[np.float3
 
 
 def reason_for(source: SourceVolume, agreement: Agreement) -> Reason | None:
-    """Why the nearest volume of another program is not ours, as far as the numbers tell."""
+    """Return why the most similar volume of another program differs from ours; None if no reason is recognised."""
     codes = {remark.code for remark in source.remarks}
     other = agreement.other
     if agreement.is_rounded_place:
@@ -164,14 +164,14 @@ def reason_for(source: SourceVolume, agreement: Agreement) -> Reason | None:
 
 
 def distances_mm(source: SourceVolume) -> NDArray[np.float64]:
-    """From each frame to the next, across the frames."""
+    """Return the distances from each frame to the next along their normal."""
     assert source.frames is not None
     normal = source.volume.affine[:3, 0] / source.volume.spacing[0]
     return np.asarray(np.diff(source.frames.positions_mm @ normal))
 
 
 def thickness_mm(source: SourceVolume) -> float:
-    """Slice Thickness of the first frame."""
+    """Return Slice Thickness of the first frame; 0 if it is missing."""
     header = source.headers[0]
     if "SharedFunctionalGroupsSequence" in header:
         (header,) = header.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence") or [header]

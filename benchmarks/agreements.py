@@ -1,7 +1,7 @@
-"""What the node makes of real series, beside SimpleITK (GDCM) and dcm2niix: writes ``docs/agreements.md``.
+"""Compare volumes of the node with those of SimpleITK (GDCM) and dcm2niix: writes ``docs/agreements.md``.
 
-Every voxel of ours is looked up in the other program's volume by its place in the patient. Ends with 1 where a
-difference has no reason. Needs the shared data and dcm2niix; pictures and names of patients are not shown.
+Every voxel of ours is compared with the other program's volume at the same patient position. The exit status is 1 if a
+difference has no known reason. Needs the shared data and dcm2niix; no images or patient names are shown.
 
     python -m benchmarks.agreements ../shared/data/dicom
 """
@@ -34,38 +34,38 @@ READERS: Mapping[str, Callable[[Path], tuple[OtherVolume, ...]]] = {
     "dcm2niix": read_with_dcm2niix,
 }
 UNEXPLAINED = "**unexplained**"
-EVEN = 0.02  # of the mean distance between slices, by which the steps may differ to be told as one
+EVEN = 0.02  # of the mean distance between slices, within which the distances are shown as one number
 
 INTRODUCTION = """# Agreements with other readers
 
 Written by `make agreements`. Every real series of the test data is read by the node (all stacks, or those that it runs
 by default where there are more than 16), by SimpleITK's series reader, which is GDCM's, and by dcm2niix; then every
-voxel of ours is looked up in the nearest volume of the others *by its place in the patient*.
+voxel of ours is compared with the most similar volume of the others *at the same patient position*.
 
 - **volume**: rows x columns x slices as the frames of the series have them, spacing in mm in that order, the direction
   in which slices, rows and columns count up (L left, R right, P back, A front, H head, F feet), the centre of the first
   voxel in mm (DICOM's LPS).
-- **same**: every frame lies on a plane of the other's, to a fiftieth of a voxel, and every value is the same.
-- **same, rounded**: the same values, and places to a tenth of a voxel: positions in the headers are rounded, the other
-  counts even steps from the first slice.
+- **same**: every frame is at the position of a plane of the other, to a fiftieth of a voxel, and all values are equal.
+- **same, rounded**: all values are equal, positions to a tenth of a voxel: positions in the headers are rounded, and
+  the other uses even steps from the first slice.
 - Otherwise the reason, how far the farthest corner of a frame lies from the other's voxel there, how many frames lie
-  outside the other's grid, and how many voxels have another value there. A stack that leans is written twice by
+  outside the other's grid, and how many voxels have another value there. A tilted stack is written twice by
   dcm2niix: without its tilt, and *corrected*, which interpolates.
 - A series that the node refuses has its code ([conformance.md](conformance.md) says what it means), and how many
-  volumes the others made of the group all the same.
+  volumes the others read from the group anyway.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table; equal ones of a group are counted."""
+    """One line of the table; equal lines of a group are counted."""
 
     ours: str
     others: tuple[str, ...]
 
 
 def rows_of(folder: Path) -> Counter[Row]:
-    """Lines of one group of series."""
+    """Return the lines of one group of series, with their counts."""
     others = {name: read(folder) for name, read in READERS.items()}
     rows: Counter[Row] = Counter()
     inputs = find_inputs([folder])
@@ -89,7 +89,7 @@ def rows_of(folder: Path) -> Counter[Row]:
 
 
 def describe(source: SourceVolume) -> str:
-    """Geometry of the frames of a volume, in words."""
+    """Return the geometry of a volume's frames in words."""
     n_frames, n_rows, n_columns = frames_of(source).shape
     assert source.frames is not None
     apart_mm = distances_mm(source)
@@ -99,12 +99,12 @@ def describe(source: SourceVolume) -> str:
     directions = "".join(str(one.value) for one in source.volume.get_closest_patient_orientation())
     first = ", ".join(f"{value:.1f}" for value in np.round(source.frames.positions_mm[0], 1) + 0.0)
     tilt = [remark.text.split(" degrees")[0].split()[-1] for remark in source.remarks if remark.code == "tilted"]
-    leans = f", leaning by {tilt[0]} degrees" if tilt else ""
+    leans = f", tilted by {tilt[0]} degrees" if tilt else ""
     return f"{n_rows}x{n_columns}x{n_frames}, {spacing} mm, {directions}, ({first}){leans}"
 
 
 def verdict(source: SourceVolume, others: Sequence[OtherVolume]) -> str:
-    """Agreement with one reader; where it wrote a leaning stack twice, with both."""
+    """Return the agreement with one reader in words; with both volumes if it wrote a tilted stack twice."""
     corrected = [other for other in others if TILT_CORRECTED in other.name]
     if corrected and any(remark.code == "tilted" for remark in source.remarks):
         plain = [other for other in others if TILT_CORRECTED not in other.name]
@@ -113,7 +113,7 @@ def verdict(source: SourceVolume, others: Sequence[OtherVolume]) -> str:
 
 
 def _verdict(source: SourceVolume, others: Sequence[OtherVolume]) -> str:
-    """Agreement with the nearest volume, or the difference and its reason."""
+    """Return the agreement with the most similar volume in words, or the difference and its reason."""
     agreement = nearest(source, others)
     if agreement is None:
         return Reason.NOTHING_READ.value
@@ -139,7 +139,7 @@ def _numbers(agreement: Agreement) -> str:
 
 
 def lines_of(group: str, rows: Counter[Row]) -> Iterator[str]:
-    """The table's lines of one group."""
+    """Yield the table's lines of one group."""
     for row, number in rows.items():
         times = f"{number} x " if number > 1 else ""
         yield f"| {group} | {times}{row.ours} | {' | '.join(row.others)} |"
@@ -147,7 +147,7 @@ def lines_of(group: str, rows: Counter[Row]) -> Iterator[str]:
 
 
 def unpacked(archives: Sequence[Path], place: Path) -> Iterator[tuple[str, Path]]:
-    """Groups one by one, each gone before the next."""
+    """Yield name and folder of one unpacked group after the other; each is deleted before the next."""
     for archive in archives:
         group = archive.name.removesuffix(".tar.xz")
         with tempfile.TemporaryDirectory(dir=place) as folder, tarfile.open(archive) as tar:
@@ -156,7 +156,7 @@ def unpacked(archives: Sequence[Path], place: Path) -> Iterator[tuple[str, Path]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read everything, write the page."""
+    """Compare all groups and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", type=Path, help="folder of NAME.tar.xz")
     parser.add_argument("--only", nargs="+", default=[], help="groups; the page is then printed, not written")

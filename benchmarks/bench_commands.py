@@ -1,8 +1,8 @@
-"""What a user waits for and how much memory it takes: ``dicom-node segment`` against ``nnUNetv2_predict``.
+"""Measure time and memory of whole commands: ``dicom-node segment`` against ``nnUNetv2_predict``.
 
-Whole commands on the same NIfTI file, weights, threads and CPU: ours runs both models, refines the masks, decides the
-verdict and draws the overlay; nnU-Net's command is run once for each model, and its extra input channels are written
-for it beforehand, outside the clock. Mirroring is off on both sides. Prints Markdown.
+Both use the same NIfTI file, weights, threads and CPU. Ours runs both models, refines the masks, decides the verdict
+and draws the overlay. nnU-Net's command is run once per model; its extra input channels are written beforehand and not
+timed. Mirroring is off on both sides. Prints Markdown.
 """
 
 # SimpleITK ships stubs without types.
@@ -34,19 +34,19 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one command with all its processes."""
+    """Time and memory of one command with all its processes."""
 
     wall_s: float
     cpu_s: float
     peak_mib: float
 
     def then(self, other: Cost) -> Cost:
-        """Both, one after the other."""
+        """Return the cost of both commands, one after the other."""
         return Cost(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s, max(self.peak_mib, other.peak_mib))
 
 
 def run_command(command: Sequence[str | Path], *, threads: int) -> Cost:
-    """Run to the end; memory is the sum over the command's processes, proportionally shared, sampled as it runs."""
+    """Run a command to its end; memory is the sum of its processes' proportional set sizes, sampled while it runs."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "nnUNet_results": "", "nnUNet_raw": ""}
     before = os.times()
     started_at = time.perf_counter()
@@ -85,14 +85,14 @@ def _memory_bytes(pid: int) -> int:
 
 
 def write_nifti(voxels: np.ndarray, spacing_mm: tuple[float, float, float], path: Path) -> None:
-    """(slice, row, column) with axes towards head, posterior and left, as every model here sees a volume."""
+    """Write voxels (slice, row, column) with axes towards head, posterior and left as a NIfTI file."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(voxels))
     image.SetSpacing(spacing_mm[::-1])
     sitk.WriteImage(image, path, useCompression=True, compressionLevel=1)
 
 
 def compare(name: str, volume: Volume, specs: Sequence[ModelSpec], folder: Path, *, threads: int) -> None:
-    """Both ways on one volume; print a table."""
+    """Run both commands on one volume and print a table."""
     voxels, spacing_mm = volume
     source = folder / "volume.nii.gz"
     write_nifti(voxels, spacing_mm, source)
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the comparison and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--scale", type=float, default=1.0, help="shrink the volumes, for a quick look")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor to shrink the volumes, for a quick run")
     options = parser.parse_args(arguments)
     specs = [reference_model("foreground"), reference_model("anonymized")]
     print(f"# Whole commands, CPU, {options.threads} threads, mirroring off")

@@ -1,7 +1,8 @@
-"""Seconds per stage of one segmentation, against nnU-Net's own predictor on the same weights, device and threads.
+"""Measure the stages of one segmentation against nnU-Net's predictor with the same weights, device and threads.
 
 Prints Markdown. ``python -m benchmarks.bench_segment --help`` lists the options; nnunetv2 must be installed (extra
-``parity``). Volumes are made here: a head-like body in noisy air, a CT of 512 x 512 x 300 and an MR of 256 cubed.
+``parity``). The volumes are synthetic: a head-like body in noisy air, as a CT of 512 x 512 x 300 and an MR of 256
+cubed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Volume = tuple[NDArray[np.float32], tuple[float, float, float]]
 
 
 def body_in_air(shape: tuple[int, int, int], *, air: float, tissue: float, noise: float) -> NDArray[np.float32]:
-    """An ellipsoid with some structure inside, noise everywhere; negative values only where ``air`` is negative."""
+    """Return an ellipsoid with some structure inside and noise everywhere, (slice, row, column)."""
     axes = [np.linspace(-1.0, 1.0, size, dtype=np.float32) for size in shape]
     z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
     radius = np.sqrt((z / 0.9) ** 2 + (y / 0.75) ** 2 + (x / 0.6) ** 2)
@@ -47,7 +48,7 @@ def body_in_air(shape: tuple[int, int, int], *, air: float, tissue: float, noise
 
 
 def volumes(scale: float) -> Iterator[tuple[str, Volume]]:
-    """Both volumes, made when asked for; ``scale`` shrinks them for a quick look."""
+    """Yield name and volume of both test volumes; ``scale`` shrinks them for a quick run."""
     ct = (round(300 * scale), round(512 * scale), round(512 * scale))
     mr = (round(256 * scale),) * 3
     yield f"CT {ct[2]}x{ct[1]}x{ct[0]}", (body_in_air(ct, air=-1000.0, tissue=40.0, noise=15.0), (0.8, 0.49, 0.49))
@@ -55,7 +56,7 @@ def volumes(scale: float) -> Iterator[tuple[str, Volume]]:
 
 
 class Stopwatch:
-    """Seconds by name, added up."""
+    """Accumulated seconds by name."""
 
     def __init__(self, device: torch.device, clock: Clock) -> None:
         self.seconds: dict[str, float] = {}
@@ -64,7 +65,7 @@ class Stopwatch:
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Time what is done inside."""
+        """Measure the time of the ``with`` block."""
         started_at = self._clock()
         yield
         if self._device.type == "cuda":
@@ -73,7 +74,7 @@ class Stopwatch:
 
 
 def run_ours(spec: ModelSpec, shared: Preprocessing, device: torch.device, clock: Clock, *, mirroring: bool) -> Result:
-    """Seconds per stage and labels of this project; what an earlier model prepared is shared, as in ``segment``."""
+    """Return seconds per stage and labels of this project; preprocessing is shared with earlier models."""
     model = load_model(spec, device=device, use_mirroring=mirroring)
     watch = Stopwatch(device, clock)
     with watch.measure("preprocess"):
@@ -90,7 +91,7 @@ def run_ours(spec: ModelSpec, shared: Preprocessing, device: torch.device, clock
 
 
 def run_stock(spec: ModelSpec, volume: Volume, device: torch.device, clock: Clock, *, mirroring: bool) -> Result:
-    """Seconds per stage and labels of nnU-Net's predictor; extra channels are made for it outside the clock."""
+    """Return seconds per stage and labels of nnU-Net's predictor; computing the extra channels is not timed."""
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -118,7 +119,7 @@ def run_stock(spec: ModelSpec, volume: Volume, device: torch.device, clock: Cloc
 
 
 def dice(ours: NDArray[Any], stock: NDArray[Any]) -> str:
-    """Overlap of each label, in words."""
+    """Return the Dice coefficient of each label as text."""
     shares = []
     for label in range(1, int(max(ours.max(), stock.max())) + 1):
         found, expected = ours == label, stock == label
@@ -128,7 +129,7 @@ def dice(ours: NDArray[Any], stock: NDArray[Any]) -> str:
 
 
 def table(stock: Mapping[str, float], ours: Mapping[str, float]) -> Iterator[str]:
-    """Rows of the Markdown table."""
+    """Yield the rows of the Markdown table."""
     yield "| stage | nnU-Net s | this s | ratio |"
     yield "|---|---:|---:|---:|"
     pairs = [(stage, stock[stage], ours[stage]) for stage in STAGES]
@@ -139,12 +140,12 @@ def table(stock: Mapping[str, float], ours: Mapping[str, float]) -> Iterator[str
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="folder with a model.yaml; the reference models when left out")
+    parser.add_argument("--model", type=Path, help="folder with a model.yaml; default: the reference models")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: seconds of work, for a busy machine")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: CPU seconds, for a busy machine")
     parser.add_argument("--mirroring", action="store_true", help="average over flips, both sides")
-    parser.add_argument("--scale", type=float, default=1.0, help="shrink the volumes, for a quick look")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor to shrink the volumes, for a quick run")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     device = choose_device(options.device)

@@ -1,7 +1,7 @@
-"""How fast a CT series becomes a volume: the node against SimpleITK's series reader and dcm2niix.
+"""Measure how fast a CT series is read as a volume: the node against SimpleITK's series reader and dcm2niix.
 
-The same files for all, read once before the clock starts so that none waits for the disk, every reading in a process of
-its own, rounds interleaved so that the noise of a shared machine falls on all alike. Prints a Markdown table.
+All readers read the same files, which are cached in memory before the measurement. Every reading is a process of its
+own, and rounds are interleaved so that load on a shared machine affects all readers alike. Prints a Markdown table.
 
     python -m benchmarks.bench_volume --rounds 5
 """
@@ -39,7 +39,7 @@ READERS = ("node", "SimpleITK", "dcm2niix")
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds of one reading; without the imports where the reader is a library."""
+    """Seconds of one process, and of reading alone, without imports, if the reader is a library."""
 
     wall_s: float
     cpu_s: float
@@ -49,7 +49,7 @@ class Reading:
 
 
 def read_once(reader: str, folder: Path) -> Reading | None:
-    """Run one reader; None where it cannot read the series."""
+    """Run one reader; return None if it cannot read the series."""
     with tempfile.TemporaryDirectory() as out:
         if reader == "dcm2niix":
             command = ["dcm2niix", "-z", "n", "-b", "n", "-o", out, str(folder)]
@@ -72,12 +72,12 @@ def read_once(reader: str, folder: Path) -> Reading | None:
 
 
 def warm(folder: Path) -> int:
-    """Read every file once; how many bytes they are."""
+    """Read every file once; return the number of bytes."""
     return sum(len(path.read_bytes()) for path in folder.iterdir())
 
 
 def rows(readings: dict[str, list[Reading | None]]) -> Iterator[str]:
-    """One line of the table for each reader."""
+    """Yield one line of the table per reader."""
     for reader, found in readings.items():
         done = [reading for reading in found if reading is not None]
         if not done:
@@ -94,7 +94,7 @@ def _median(values: list[float | None]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make the series, measure, print."""
+    """Write the series, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,4 +1,4 @@
-"""A thin-slice body CT as a scanner stores it, in several transfer syntaxes, for measuring how it is read."""
+"""Write a thin-slice body CT as a scanner stores it, in several transfer syntaxes, for benchmarks of reading."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = COLUMNS = 512
 SPACING_MM = (1.0, 0.8, 0.8)
 INTERCEPT_HU = -1024
 NOISE_HU = 12.0  # standard deviation, as in a standard abdominal reconstruction
-N_PRIVATE, PRIVATE_BYTES = 40, 64  # scanners write hundreds of attributes of their own
+N_PRIVATE, PRIVATE_BYTES = 40, 64  # scanners write hundreds of private attributes
 
 Stored = NDArray[np.uint16]
 
@@ -39,7 +39,7 @@ ENCODERS: Mapping[str, Callable[[Stored], bytes]] = {
 
 
 def stored_planes(n_slices: int) -> NDArray[np.uint16]:
-    """(slice, row, column) stored values, 12 bits: the demo's body, scaled up, with noise of its own on every slice."""
+    """Return stored values (slice, row, column) of 12 bits: the demo's body, scaled up, with noise on every slice."""
     body = render_body(seed=3).array
     rng = np.random.default_rng(3)
     in_plane = (1.0, ROWS / body.shape[1], COLUMNS / body.shape[2])
@@ -74,7 +74,7 @@ def write_series(folder: Path, planes: Stored, transfer_syntax_uid: str = Explic
 
 
 def _header(index: int, transfer_syntax_uid: str) -> Dataset:
-    """About a hundred attributes, so that reading headers costs what it costs with real scanners."""
+    """Return a header of about a hundred attributes, so that reading it costs as much as with real scanners."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage

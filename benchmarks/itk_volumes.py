@@ -1,4 +1,4 @@
-"""What SimpleITK's readers (GDCM) make of a folder, in a process of its own, because they may crash on odd files.
+"""Read a folder with SimpleITK's readers (GDCM) in a separate process, because they may crash on unusual files.
 
 python -m benchmarks.itk_volumes FOLDER OUT
 """
@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 
 def read_all(folder: Path) -> Iterator[sitk.Image]:
-    """Every series below ``folder``, as SimpleITK's examples read it; multi-frame instances one by one."""
+    """Yield every series below ``folder``, read as in SimpleITK's examples; multi-frame instances one by one."""
     for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
         for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(place)):
             names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(place), uid)
@@ -25,7 +25,7 @@ def read_all(folder: Path) -> Iterator[sitk.Image]:
 
 
 def n_frames(name: str) -> int:
-    """Frames of an instance, 0 where GDCM cannot tell."""
+    """Return the number of frames of an instance; 0 if GDCM cannot read it."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(name)
     try:
@@ -36,7 +36,7 @@ def n_frames(name: str) -> int:
 
 
 def main(folder: Path, out: Path) -> None:
-    """Write every scalar volume with its geometry."""
+    """Write every scalar volume of the folder with its geometry as MetaImage."""
     for number, image in enumerate(read_all(folder)):
         if image.GetNumberOfComponentsPerPixel() == 1 and image.GetDimension() == 3:
             sitk.WriteImage(image, str(out / f"{number:03d}.mha"))

@@ -1,4 +1,4 @@
-"""What other programs make of a folder of DICOM: volumes with affines in LPS mm, to be compared with ours."""
+"""Read a folder of DICOM with other programs, as volumes with affines to LPS mm, to compare them with ours."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ PLANAR, VOLUME, SERIES = 2, 3, 4  # dimensions of a NIfTI
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OtherVolume:
-    """A volume as another program wrote it.
+    """A volume written by another program.
 
     Attributes
     ----------
+    voxels
+        In the axis order of the program.
     affine
-        Index into ``voxels`` → LPS mm; its axes need not be at right angles.
+        (4, 4) map from index in ``voxels`` to LPS mm; its axes need not be orthogonal.
     """
 
     voxels: NDArray[np.float32]
@@ -37,7 +39,7 @@ class OtherVolume:
 
 
 def read_with_itk(folder: Path) -> tuple[OtherVolume, ...]:
-    """By SimpleITK's ``ImageSeriesReader``, which is GDCM's."""
+    """Read with SimpleITK's ``ImageSeriesReader``, which uses GDCM."""
     with tempfile.TemporaryDirectory() as out:
         subprocess.run(
             [sys.executable, "-m", "benchmarks.itk_volumes", str(folder), out],
@@ -47,9 +49,9 @@ def read_with_itk(folder: Path) -> tuple[OtherVolume, ...]:
 
 
 def read_with_dcm2niix(folder: Path) -> tuple[OtherVolume, ...]:
-    """By ``dcm2niix`` with its defaults, but for Philips' own scaling, which is not what the standard's attributes say.
+    """Read with ``dcm2niix`` and its defaults, except that Philips' private scaling is switched off.
 
-    It writes tilted stacks twice: as they are, without their tilt, and corrected (``_Tilt``).
+    It writes tilted stacks twice: unchanged but without their tilt, and corrected (``_Tilt``).
     """
     with tempfile.TemporaryDirectory() as out:
         try:
@@ -75,7 +77,7 @@ def _nifti_volumes(path: Path) -> Iterator[OtherVolume]:
         return
     try:
         voxels = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
-    except (ValueError, OSError):  # of hostile input, dcm2niix writes files that nobody can read
+    except (ValueError, OSError):  # from hostile input, dcm2niix writes unreadable files
         return
     affine = LPS_FROM_RAS @ image.affine
     if voxels.ndim == PLANAR:
@@ -88,6 +90,6 @@ def _nifti_volumes(path: Path) -> Iterator[OtherVolume]:
 
 
 def versions() -> str:
-    """Names and versions of what is compared with."""
+    """Return names and versions of the other programs."""
     told = subprocess.run(["dcm2niix", "--version"], capture_output=True, text=True, check=False).stdout
     return f"SimpleITK {version('SimpleITK')} and dcm2niix {told.split()[-1]}"

@@ -1,4 +1,4 @@
-"""One reader, one series, in a process of its own: prints what reading cost, without the imports, and a digest.
+"""Read one series with one reader and print the time without imports, and a digest of the voxels.
 
 python -m benchmarks.read_volume node|itk FOLDER
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 
 def node_reader() -> Callable[[Path], NDArray[np.generic]]:
-    """The node's own."""
+    """Return the node's reader."""
     from inference.series.assemble import assemble_volumes
     from inference.series.files import PathSource
 
@@ -29,7 +29,7 @@ def node_reader() -> Callable[[Path], NDArray[np.generic]]:
 
 
 def itk_reader() -> Callable[[Path], NDArray[np.generic]]:
-    """SimpleITK's series reader, as its examples use it."""
+    """Return SimpleITK's series reader, used as in its examples."""
     import SimpleITK as sitk
 
     def read(folder: Path) -> NDArray[np.generic]:
@@ -46,7 +46,7 @@ READERS = {"node": node_reader, "itk": itk_reader}
 
 
 def main(name: str, folder: Path) -> None:
-    """Read once and print."""
+    """Read the folder once and print time and digest."""
     read = READERS[name]()
     began_at, cpu_began_at = time.perf_counter(), time.process_time()
     voxels = read(folder)

@@ -1,4 +1,4 @@
-"""What `segment` asks of a volume before a network sees it: numbers, a picture, and the size of a person."""
+"""Check a volume before segmentation: missing numbers, presence of a signal, and the size of a person."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from inference.series.remarks import Remark, RemarkCode
 from inference.series.uids import NIFTI
 from inference.series.volume import SourceVolume
 
-# No scanner sees less of a person: a finger in a small coil has 40 mm, a mouse 25 mm.
+# Smallest field of view of a person: a finger in a small coil has 40 mm (a mouse 25 mm).
 SMALLEST_VIEW_MM: Final = 30.0
-# A cone beam on two teeth has 40 mm, an orbit or a wrist 80 mm. A whole head in less has the wrong unit or scale.
+# A cone beam of two teeth has 40 mm, an orbit or a wrist 80 mm. A whole head in less has the wrong unit or scale.
 USUAL_VIEW_MM: Final = 80.0
-# The second largest side: scanned circles reach 0.9 m, whichever length the table has.
+# Limits of the second largest side (scanned circles reach 0.9 m) and of the largest side (the length of the table).
 USUAL_WIDTH_MM, LARGEST_WIDTH_MM, LARGEST_VIEW_MM = 1000.0, 1500.0, 3000.0
 # The finest side of a voxel; photon-counting CT and dental cone beams reach 0.075 mm, field maps 8 mm.
 USUAL_VOXEL_MM: Final = (0.05, 8.0)
-# A speck: of all voxels, and in number, those that are not the most common value. The skin of a face alone, one voxel
-# of 1 mm thick, has fifty times as many.
+# A volume has a signal if more voxels than this, as a share and in number, differ from the most common value. The skin
+# of a face alone, 1 mm thick in voxels of 1 mm, has fifty times as many.
 SPECK_SHARE, SPECK_VOXELS = 1e-4, 1000
-SAMPLED_EVERY: Final = 4  # voxels along each axis are enough to see that a picture is there
-MISSING_SHARE: Final = 0.5
-ROUNDING: Final = 1e-6  # of the values' size: what float32 makes of equal numbers
+SAMPLED_EVERY: Final = 4  # every fourth voxel along each axis is usually enough to find a signal
+MISSING_SHARE: Final = 0.5  # of the air, from which the surroundings of the body are missing
+ROUNDING: Final = 1e-6  # relative difference of equal numbers after rounding to float32
 
 
 def with_numbers(source: SourceVolume) -> SourceVolume:
-    """The volume with air where no number is; the same where every voxel holds one. The source is not written to."""
+    """Return the volume with air in place of missing numbers, or ``source`` if none is missing.
+
+    The array of ``source`` is not changed. The result's ``missing`` marks the filled voxels.
+    """
     voxels = np.asarray(source.volume.array, dtype=np.float32)
     if not is_missing_any(voxels):
         return source
@@ -46,7 +49,10 @@ def with_numbers(source: SourceVolume) -> SourceVolume:
 
 
 def are_surroundings_missing(source: SourceVolume, foreground: NDArray[np.bool_]) -> bool:
-    """Whether most of what is not body holds no number: then nobody can see what a tool did to it."""
+    """Whether most of the air has no numbers, so that traces of a tool cannot be seen in it.
+
+    ``foreground`` is the mask (slice, row, column) of the body.
+    """
     if source.missing is None:
         return False
     n_missing = np.count_nonzero(source.missing & ~foreground)
@@ -54,7 +60,7 @@ def are_surroundings_missing(source: SourceVolume, foreground: NDArray[np.bool_]
 
 
 def has_signal(voxels: NDArray[np.float32]) -> bool:
-    """Whether the voxels show anything: more than one value, but for a speck."""
+    """Whether the voxels (slice, row, column) have more than one value, not counting a few voxels."""
     sample = voxels[::SAMPLED_EVERY, ::SAMPLED_EVERY, ::SAMPLED_EVERY]
     usual = float(np.median(sample))
     n_least = min(SPECK_SHARE * voxels.size, SPECK_VOXELS)
@@ -68,7 +74,7 @@ def _differs(values: NDArray[np.float32], usual: float) -> NDArray[np.bool_]:
 
 
 def check_field_of_view(source: SourceVolume) -> tuple[Remark, ...]:
-    """Refuse a volume that no person fits, and remark on one whose size makes its scale doubtful.
+    """Refuse a volume whose size is impossible for a person, and return remarks if its scale is doubtful.
 
     Raises
     ------
@@ -96,14 +102,17 @@ def check_field_of_view(source: SourceVolume) -> tuple[Remark, ...]:
 
 
 def check_model_grid(source: SourceVolume, role: str, shape: Sequence[int]) -> None:
-    """Refuse what is small as received and huge on a model's grid: few voxels that claim to be far apart."""
+    """Raise SeriesTooLargeError if a volume is too large on a model's grid, because its voxels claim to be huge.
+
+    ``shape`` is that of the volume on the model's grid.
+    """
     n_voxels = math.prod(shape)
     if n_voxels > MAX_VOXELS:
         raise SeriesTooLargeError(_uid_of(source), f"voxels on the grid of the {role} model", n_voxels, MAX_VOXELS)
 
 
 def _sides_mm(geometry: hd.VolumeGeometry) -> list[float]:
-    """Outer size along (slice, row, column)."""
+    """Return the outer size along (slice, row, column)."""
     return [n * float(spacing) for n, spacing in zip(geometry.spatial_shape, geometry.spacing, strict=True)]
 
 
