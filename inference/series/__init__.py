@@ -1,1 +1,1 @@
-"""From files to checked volumes: what an input holds, its stacks, their geometry and voxels; NIfTI in and out."""
+"""Read files as checked volumes: find series, divide them into stacks, check geometry and voxels; also NIfTI."""

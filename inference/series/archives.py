@@ -55,7 +55,7 @@ def _open_archive(path: Path, _mtime_ns: int, _n_bytes: int) -> zipfile.ZipFile:
 
 
 def archive_members(path: Path, rejected: list[Rejected]) -> Iterator[ZipMemberSource]:
-    """The files in an archive, within bounds."""
+    """Yield the files in an archive, within the limits on size and number; others are added to ``rejected``."""
     try:
         status = path.stat()
         members = _open_archive(path, status.st_mtime_ns, status.st_size).infolist()
@@ -90,7 +90,7 @@ def archive_members(path: Path, rejected: list[Rejected]) -> Iterator[ZipMemberS
 
 
 def _member_refusal(member: zipfile.ZipInfo) -> tuple[str, str] | None:
-    """Code and reason why a member is not even opened."""
+    """Return code and reason if a member must not be opened, else None."""
     if member.flag_bits & 0x1:
         return "encrypted", "encrypted; unpack it first"
     if member.file_size > MAX_OBJECT_BYTES:
@@ -103,7 +103,7 @@ def _member_refusal(member: zipfile.ZipInfo) -> tuple[str, str] | None:
 
 
 def _hidden_folder(member: str) -> str | None:
-    """The outermost hidden folder that a member lies in."""
+    """Return the outermost hidden folder that contains a member, else None."""
     parts = PurePosixPath(member).parts[:-1]
     for depth, part in enumerate(parts, start=1):
         if part.startswith(".") and part != "..":
@@ -112,7 +112,7 @@ def _hidden_folder(member: str) -> str | None:
 
 
 def _is_system_file(source: ZipMemberSource) -> bool:
-    """Whether an operating system put it there, not who made the archive."""
+    """Whether the file was added by an operating system and not by the user."""
     path = PurePosixPath(source.member)
     if APPLE_FOLDER in path.parts[:-1] or is_system_name(path.name):
         return True

@@ -1,4 +1,4 @@
-"""The instances of one series → its volumes, or the one reason why not."""
+"""Assemble the instances of one series to volumes, or raise the reason why this is impossible."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from inference.series.volume import FrameReference, SourceVolume
 
 N_DECODERS = min(8, os.cpu_count() or 1)
 MAX_NAMED_STACKS = 5  # in one remark
-# Objects of another kind that may show a face all the same: a scout from the side, a rendering on a screen.
+# Objects of another kind that may show a face too: a scout from the side, a rendering on a screen.
 PICTURES = frozenset({"localizer", "secondary-capture", "colour-image"})
 
 
@@ -97,7 +97,7 @@ def assemble_volumes(
 
 
 def _stack_remarks(found: Sequence[Stack], chosen: Sequence[Stack], policy: StackPolicy) -> tuple[Remark, ...]:
-    """Say that there are several stacks, and which of them are not looked at."""
+    """Return a remark that there are several stacks, and which of them are not processed."""
     if len(found) == 1:
         return ()
     remarks = [Remark(RemarkCode.SEVERAL_STACKS, f"the series holds {len(found)} stacks")]
@@ -122,7 +122,7 @@ def _named(stacks: Sequence[Stack]) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Planes:
-    """Planes of a series, instances that have no place in the patient, and what was noticed."""
+    """Planes of a series, instances without a position in the patient, and remarks."""
 
     placed: list[Plane]
     unplaced: list[tuple[Instance, GeometryMissingError]]
@@ -130,7 +130,7 @@ class _Planes:
 
 
 def _planes(instances: Sequence[Instance], series_instance_uid: str) -> _Planes:
-    """All planes of one series, once their pixel data hold them and nothing more that counts."""
+    """Return all planes of one series after checking that their pixel data have the expected length."""
     planes: list[Plane] = []
     unplaced: list[tuple[Instance, GeometryMissingError]] = []
     n_voxels = 0
@@ -164,7 +164,7 @@ def _planes(instances: Sequence[Instance], series_instance_uid: str) -> _Planes:
 
 
 def _unplaced_remarks(planes: _Planes) -> tuple[Remark, ...]:
-    """Leave out a few thumbnails without a place; one of the stack's own size is a hole in it, and is refused."""
+    """Return remarks on thumbnails without a position, which are left out; refuse such a plane of the stack's size."""
     if not planes.unplaced:
         return ()
     sizes = {(float(plane.pixel_format.rows), float(plane.pixel_format.columns)) for plane in planes.placed}
@@ -178,7 +178,7 @@ def _unplaced_remarks(planes: _Planes) -> tuple[Remark, ...]:
 
 
 def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instance], tuple[Remark, ...]]:
-    """Read all sources once; keep each image instance once, ordered by SOP Instance UID."""
+    """Read all sources and return each image instance once, ordered by SOP Instance UID."""
     kept: dict[str, Instance] = {}
     refusals: list[UnsuitableObjectError] = []
     n_duplicates = n_bytes = n_held_bytes = 0
@@ -222,7 +222,7 @@ def _suitable_instances(sources: Sequence[InstanceSource]) -> tuple[list[Instanc
 
 
 def _check_same(first: Instance, second: Instance, sop_instance_uid: str) -> None:
-    """Refuse two contents under one SOP Instance UID."""
+    """Raise if two instances with one SOP Instance UID have different content."""
     if (
         first.transfer_syntax_uid != second.transfer_syntax_uid
         or first.pixel_data != second.pixel_data
@@ -239,7 +239,7 @@ def _source_volume(
     series_remarks: tuple[Remark, ...],
     pool: ThreadPoolExecutor,
 ) -> SourceVolume:
-    """Decode the planes of a stack into their places."""
+    """Decode the planes of a stack into a volume."""
     first = stack.planes[0]
     uid = str(first.instance.header.SeriesInstanceUID)
     measured = measure_stack(stack, frames, uid, pool)
@@ -270,5 +270,5 @@ def _frame_reference(plane: Plane) -> FrameReference:
 
 
 def _headers(planes: Sequence[Plane]) -> tuple[Dataset, ...]:
-    """Each instance once, in the order of its first plane."""
+    """Return the header of each instance once, in the order of its first plane."""
     return tuple({id(plane.instance): plane.instance.header for plane in planes}.values())

@@ -1,4 +1,4 @@
-"""Multi-frame images that were cut into several instances for their size (PS3.3 C.7.6.16.2.2.4)."""
+"""Check multi-frame images that were divided into several instances because of their size (PS3.3 C.7.6.16.2.2.4)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inference.series.uids import shown_uid
 
 
 def check_concatenations(instances: Sequence[Instance], series_instance_uid: str) -> None:
-    """Refuse a series in which a part of a concatenation is missing: its stack would end too early.
+    """Refuse a series in which a part of a concatenation is missing, because its stack would be incomplete.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What tells planes at the same place apart: contrast (echo, b-value, phase image) and repetition (time, direction)."""
+"""Attributes that distinguish planes at one position: contrast (echo, b-value, phase), repetition (time, direction)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NOT_MAGNITUDE = frozenset({"PHASE", "REAL", "IMAGINARY", "P", "R", "I", "PHASE M
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """An attribute that may differ between planes at one place.
+    """An attribute that may differ between planes at one position.
 
     Attributes
     ----------
     is_contrast
-        The images look different for it; else they are repetitions of one image.
+        Whether it changes how the image looks; otherwise it distinguishes repetitions of one image.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Trait:
 
 
 def traits_of(plane: Plane) -> tuple[str, ...]:
-    """Values of TRAITS as text, empty where unknown. Slow, and wanted only where planes must be told apart."""
+    """Return the values of TRAITS as text, empty if unknown; slow, so call it only if planes must be distinguished."""
     with reading(plane.instance.name):
         return tuple(trait.read(plane) for trait in TRAITS)
 
 
 def order_keys(plane: Plane) -> tuple[tuple[float, ...] | None, ...]:
-    """What may order repetitions of one image: number, times; each None where unknown."""
+    """Return keys that may order repetitions of one image (number, times); each is None if unknown."""
     with reading(plane.instance.name):
         number = _number(first_value(plane.places, "InstanceNumber"))
         frame = float(plane.frame_index)
@@ -56,14 +56,14 @@ def is_magnitude(image_type: str) -> bool:
 
 
 def as_name(values: Mapping[str, str]) -> str:
-    """Name of a stack from what makes it different, in plain ASCII of bounded length."""
+    """Return the name of a stack from its distinguishing values, in plain ASCII of bounded length."""
     words = ", ".join(f"{name} {value}" if value else f"no {name}" for name, value in values.items())
     words = words.replace("\\", "/")
     return "".join(letter if " " <= letter <= "~" else "?" for letter in words)[:MAX_NAME_LENGTH].rstrip(" ,")
 
 
 def _attribute(*keywords: str) -> Callable[[Plane], str]:
-    """Reader of the first of several attributes that has a value."""
+    """Return a function that reads the first of several attributes that has a value."""
 
     def read(plane: Plane) -> str:
         return next((_text(v) for k in keywords if (v := first_value(plane.places, k)) is not None), "")
@@ -72,7 +72,7 @@ def _attribute(*keywords: str) -> Callable[[Plane], str]:
 
 
 def _image_type(plane: Plane) -> str:
-    """Frame Type or Image Type, with the part of the complex image that only other attributes name."""
+    """Return Frame Type or Image Type, completed by the complex component that other attributes name."""
     frame_type = first_value(plane.places, "FrameType")
     values = [str(v).strip().upper() for v in frame_type] if frame_type else list(image_type_of(plane.places[-1]))
     component = first_value(plane.places, "ComplexImageComponent")
@@ -146,7 +146,7 @@ TRAITS: tuple[Trait, ...] = (
     Trait("SequenceName", False, _attribute("SequenceName")),
     Trait("Instance", False, _multi_frame_instance),
 )
-REPETITION = "repetition"  # told by order alone
+REPETITION = "repetition"  # distinguished by order only
 
 
 def _number(value: Any) -> float | None:  # noqa: ANN401  # whatever the VR says
@@ -158,7 +158,7 @@ def _number(value: Any) -> float | None:  # noqa: ANN401  # whatever the VR says
 
 
 def _text(value: Any) -> str:  # noqa: ANN401  # whatever the VR says
-    """Text in which numbers that differ by rounding only are equal."""
+    """Return a value as text in which numbers that differ only by rounding are equal."""
     if isinstance(value, str):
         number = _number(value)
         # Times and identifiers keep all their digits.

@@ -19,13 +19,13 @@ _ITEM = struct.Struct("<4i")
 
 
 class CsaError(ValueError):
-    """The bytes are no CSA header, or end within one; the message says where."""
+    """The bytes are not a CSA header, or end within one; the message says where."""
 
 
 def read_csa(data: bytes) -> dict[str, tuple[str, ...]]:
     """Return the values of every tag by its name, empty values left out.
 
-    Memory and time are bounded by the length of ``data``: no count in it is believed further than the bytes go.
+    Memory and time are bounded by the length of ``data``, whatever counts it contains.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Dividing parallel planes of one size so that each part has one plane at each position, and is one image.
+"""Divide parallel planes of one size into images with one plane at each position.
 
-Attributes tell parts apart where they can. Where nothing but the order of repetitions does (GE's functional series),
-the order must be the same at every position. A division into parts that are no whole images is never made: slices that
-a multi-band sequence took at one moment share a time, and are a third of an image.
+Parts are distinguished by attributes if possible. If only the order of repetitions distinguishes them (GE's functional
+series), this order must be the same at every position. Planes are never divided into incomplete images: slices that a
+multi-band sequence acquired at one moment share a time, but are only a part of an image.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from inference.series.limits import MIN_SLICES
 from inference.series.planes import Plane
 from inference.series.slice_grid import slice_grid
 
-MAX_TRAITS = 3  # that are needed at once to tell stacks apart
+MAX_TRAITS = 3  # combined to distinguish stacks
 MAX_INTERLEAVED = 4
-NEIGHBOURS = 2 * MAX_INTERLEAVED  # among which interleaved images both show
+NEIGHBOURS = 2 * MAX_INTERLEAVED  # planes among which all interleaved images occur
 # Of all positions, in an interleaved stack from its first to its last, and in the usual one where some are incomplete.
 INTERLEAVED_SPAN = 0.75
 INCOMPLETE_SHARE = 0.5
@@ -42,7 +42,7 @@ class Part:
 
 
 def divide(planes: Sequence[Plane], *, is_complete_only: bool = False) -> list[Part] | None:
-    """Parts in the order of their contrast, then of time; None where nothing divides the planes into whole images.
+    """Return parts ordered by contrast, then by time; None if the planes cannot be divided into complete images.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def divide(planes: Sequence[Plane], *, is_complete_only: bool = False) -> list[P
 
 
 def _divide_mosaics(planes: Sequence[Plane]) -> list[Part] | None:
-    """Each mosaic is a part, whatever place motion correction gave it; planes among them are divided as usual."""
+    """Divide mosaics, each of which is a part regardless of motion correction; divide other planes as usual."""
     mosaics: dict[int, list[Plane]] = {}
     others = []
     for plane in planes:
@@ -91,7 +91,7 @@ def _divide_mosaics(planes: Sequence[Plane]) -> list[Part] | None:
 
 
 def _may_be_interleaved(planes: Sequence[Plane], positions: Codes) -> bool:
-    """Whether neighbours in the middle differ; reading the traits of every plane of a long series takes its time."""
+    """Whether neighbours in the middle differ; a quick check, because reading the traits of all planes is slow."""
     order = np.argsort(positions)
     middle = len(planes) // 2
     near = order[max(0, middle - NEIGHBOURS // 2) : middle + NEIGHBOURS // 2]
@@ -111,13 +111,13 @@ class _Table:
         self._varying = [index for index, codes in enumerate(self._codes) if codes.max() > 0]
 
     def by_traits(self) -> Iterator[Codes]:
-        """Divisions by one, two and three traits, the most telling first."""
+        """Yield divisions by one, two and three traits, the most distinctive first."""
         for n_traits in range(1, MAX_TRAITS + 1):
             for chosen in combinations(self._varying, n_traits):
                 yield self._joined(chosen)
 
     def by_order(self) -> Iterator[Codes]:
-        """Divisions by contrast, as fine as can be, and by the order of repetitions within each."""
+        """Yield divisions by contrast, as fine as possible, and by the order of repetitions within each."""
         contrasts = [index for index in self._varying if TRAITS[index].is_contrast]
         keys = list(zip(*(order_keys(plane) for plane in self._planes), strict=True))
         for n_traits in range(min(MAX_TRAITS, len(contrasts)), -1, -1):
@@ -129,7 +129,7 @@ class _Table:
                         yield np.unique(labels * (int(ranks.max()) + 1) + ranks, return_inverse=True)[1]
 
     def is_clean(self, labels: Codes, *, is_complete: bool) -> bool:
-        """Whether no part has two planes at one position, and the parts are whole images."""
+        """Whether no part has two planes at one position, and the parts are complete images."""
         sizes = np.bincount(labels)
         pairs = labels * self.n_positions + self._positions
         if sizes.min() < MIN_SLICES or np.unique(pairs).size < pairs.size:
@@ -139,7 +139,7 @@ class _Table:
         )
 
     def interleaved(self) -> Codes | None:
-        """Division of planes at different positions that are several images pushed into each other."""
+        """Return the division of planes at different positions that belong to several interleaved images."""
         along = np.array([plane.position_mm @ self._planes[0].normal for plane in self._planes])
         for index in self._varying:
             labels = self._codes[index]
@@ -154,7 +154,7 @@ class _Table:
         return None
 
     def parts(self, labels: Codes, *, is_by_order: bool = False) -> list[Part]:
-        """The planes of each label, with what they share and what makes them different."""
+        """Return the planes of each label, with their shared and their distinguishing values."""
         members = [np.flatnonzero(labels == label) for label in range(int(labels.max()) + 1)]
         constant = [
             index for index, codes in enumerate(self._codes) if all(np.ptp(codes[member]) == 0 for member in members)
@@ -182,9 +182,10 @@ class _Table:
         return labels
 
     def _ranks(self, labels: Codes, keys: Sequence[tuple[float, ...] | None]) -> Codes | None:
-        """The how-manieth plane of its label each is at its position; None where the order is not the same everywhere.
+        """Return the rank of each plane among those of its label at its position; None if the order is inconsistent.
 
-        Either every repetition ends before the next begins, or every position is left before the next is reached.
+        The order is consistent if every repetition ends before the next begins, or if all repetitions of a position
+        precede those of the next position.
         """
         places = set(zip(labels.tolist(), self._positions.tolist(), keys, strict=True))
         if any(key is None for key in keys) or len(places) < len(keys):
@@ -214,12 +215,12 @@ def _numbered(parts: Sequence[Part]) -> list[Part]:
 
 
 def _is_in_blocks(codes: Codes) -> bool:
-    """Whether equal codes stand together."""
+    """Whether equal codes are adjacent."""
     return 1 + int(np.count_nonzero(np.diff(codes))) == np.unique(codes).size
 
 
 def _differing_values(values: Sequence[str]) -> list[str]:
-    """Without the parts of multi-valued attributes that are the same in all: of Image Types, where they differ."""
+    """Return values without the components that are the same in all, as for Image Type."""
     split = [value.split("\\") for value in values]
     if len({len(parts) for parts in split}) > 1:
         return list(values)

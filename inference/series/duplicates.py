@@ -1,7 +1,7 @@
-"""The same picture twice at one place, under two SOP Instance UIDs: a slice that was copied or sent again.
+"""Find repeated images: the same image at one position under two SOP Instance UIDs, copied or sent again.
 
-A picture is the same when its contrast and all measured values are equal: two scans have different noise. Only blank
-slices, of one value, are equal in different images too.
+Images are the same if their contrast and all measured values are equal, because two scans have different noise. Only
+blank slices, with one value, can be equal in different images.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from inference.series.tile_pixels import EncodedPlane, encoded_planes, plane_wor
 
 
 def without_duplicates(planes: Sequence[Plane], *, with_blank: bool) -> list[Plane]:
-    """The planes without those that repeat another one at its position; of equal ones the first is kept.
+    """Return the planes without those that repeat another one at their position; the first of equal planes is kept.
 
     Only planes that share a position are decoded.
 
@@ -43,7 +43,7 @@ def without_duplicates(planes: Sequence[Plane], *, with_blank: bool) -> list[Pla
 
 
 def _repeats(planes: Sequence[Plane], indices: Sequence[int], reader: _Reader, *, with_blank: bool) -> Iterator[int]:
-    """Those of planes at one position that show what an earlier one shows."""
+    """Yield the planes at one position that are equal to an earlier one."""
     seen: set[object] = set()
     for index in indices:
         values = reader.values(planes[index])
@@ -61,13 +61,13 @@ def _contrast_of(plane: Plane) -> tuple[str, ...]:
 
 
 class _Reader:
-    """Decodes single planes; remembers where the frames of the last instance lie."""
+    """Decodes single planes; caches the positions of the frames of the last instance."""
 
     def __init__(self) -> None:
         self._last: tuple[int, list[EncodedPlane]] | None = None
 
     def values(self, plane: Plane) -> NDArray[np.float32]:
-        """(row, column) measured values; -1e38 where they are padding, so that equal means equal."""
+        """Return measured values (row, column), with padding set to -1e38 so that it compares as equal."""
         if self._last is None or self._last[0] != id(plane.instance):
             self._last = id(plane.instance), encoded_planes(plane)
         stored = stored_plane(plane_words(self._last[1][plane.frame_index], plane), plane)

@@ -1,4 +1,4 @@
-"""The pixel data of an instance as they were received, read when they are wanted."""
+"""The encoded pixel data of an instance, read when they are needed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class InstanceSource(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PixelData:
-    """The value of Pixel Data, or of its float and double float kin.
+    """The value of Pixel Data, Float Pixel Data or Double Float Pixel Data.
 
-    It stays where it is until it is decoded, so that a series of any length needs little memory beside its volume.
+    It is read only when it is decoded, so that a series of any length needs little memory in addition to its volume.
 
     Attributes
     ----------
@@ -54,11 +54,11 @@ class PixelData:
     __hash__ = None  # type: ignore[assignment]
 
     def read(self) -> bytes:
-        """All of it; less where the source has become shorter."""
+        """Read the whole value; less if the source has become shorter."""
         return self.held if self.held is not None else self.read_part(0, self.n_bytes)
 
     def read_part(self, begin: int, n_bytes: int) -> bytes:
-        """Bytes from ``begin`` on, at most ``n_bytes``."""
+        """Read at most ``n_bytes`` from offset ``begin`` of the value."""
         n_bytes = max(0, min(n_bytes, self.n_bytes - begin))
         if self.held is not None:
             return self.held[begin : begin + n_bytes]
@@ -67,7 +67,7 @@ class PixelData:
             return file.read(n_bytes)
 
     def held_if_far(self) -> PixelData:
-        """The same, held where each seek costs as much as reading all, as in a compressed archive."""
+        """Return a copy in memory if each seek in the source costs as much as reading all of it, else itself."""
         if self.held is not None:
             return self
         with self.source.open() as file:
@@ -79,7 +79,7 @@ class PixelData:
 
 
 def is_near(file: BinaryIO) -> bool:
-    """Whether any place of the file is reached at once."""
+    """Whether the file supports fast random access."""
     if isinstance(file, io.BytesIO):
         return True
     try:

@@ -1,4 +1,4 @@
-"""What a volume holds where no frame lies: beside frames that were shifted, and between frames with a gap."""
+"""Fill the voxels of a volume outside its frames: next to shifted frames, and between frames with a gap."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from inference.series.volume import FrameLayout
 
 
 def fill_between_frames(voxels: NDArray[np.float32], layout: FrameLayout) -> None:
-    """Fill ``voxels`` in place around the frames, which are in it already and stay as they are.
+    """Fill ``voxels`` (slice, row, column) in place outside the frames, which it already contains.
 
-    Beside a frame lies the smallest value of the stack, which is air or the scanner's own padding. Planes between two
-    frames change from one to the other in proportion to the distance; equal values stay exactly equal.
+    Voxels next to a frame get the smallest value of the stack, which is air or the scanner's padding. Planes between
+    two frames are interpolated linearly; equal values stay exactly equal.
     """
     if layout.is_whole(voxels):
         return

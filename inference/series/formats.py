@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: NIfTI, zip, or a format that this program names but does not read."""
+"""Recognise a file by its first bytes: NIfTI, zip, or a format that is named in a message but not supported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Recognised:
 
 @dataclass(frozen=True, slots=True)
 class _Foreign:
-    """A format that is named and not read.
+    """A format that is recognised but not supported.
 
     ``way_out`` may hold ``{name}`` (the file), ``{unpacked}`` (the file without its last ending) and ``{nifti}`` (a
     NIfTI file next to it).
@@ -112,12 +112,12 @@ def recognise(path: Path) -> Recognised:
 
 
 def pair_header(path: Path) -> Path | None:
-    """The ``.hdr`` file that says how the voxels in an ``.img`` file lie, where it is there."""
+    """Return the ``.hdr`` file that belongs to an ``.img`` file, if it exists."""
     return _partner(path, PAIR_ENDINGS)
 
 
 def pair_voxels(path: Path) -> Path | None:
-    """The ``.img`` file that a ``.hdr`` file is about, where it is there."""
+    """Return the ``.img`` file that belongs to a ``.hdr`` file, if it exists."""
     return _partner(path, {header: voxels for voxels, header in PAIR_ENDINGS.items()})
 
 
@@ -145,7 +145,7 @@ def is_nifti(head: bytes) -> bool:
 
 
 def foreign_file(path: Path, head: bytes, layers: tuple[str, ...]) -> Rejected | None:
-    """Why a file that is neither NIfTI nor plain DICOM is left out, where its first bytes say what it is."""
+    """Return why a file that is neither NIfTI nor plain DICOM is left out, if its first bytes are recognised."""
     if head.startswith(ANNEX_POINTER):
         return not_fetched(path, ANNEX_COMMAND)
     if head.startswith(LFS_POINTER):

@@ -1,4 +1,4 @@
-"""From the planes of one stack to their order and their places in a volume, or the reason why they are none."""
+"""Order the planes of one stack and place them in a volume, or raise the reason why this is impossible."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MAX_THICKNESS_RATIO = 3.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StackGeometry:
-    """Planes in ascending order, the volume that holds them, and what was noticed.
+    """Planes in ascending order, the grid of the volume that contains them, and remarks.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class StackGeometry:
 
 
 def position_indices(planes: Sequence[Plane]) -> NDArray[np.intp]:
-    """The how-manieth position along the normal each plane has, from 0; equal up to rounding is one position."""
+    """Return the rank, from 0, of each plane's position along the normal; positions equal up to rounding are one."""
     along_mm = np.array([plane.position_mm for plane in planes]) @ planes[0].normal
     order = np.argsort(along_mm, kind="stable")
     steps = np.diff(along_mm[order])
@@ -76,12 +76,12 @@ def position_indices(planes: Sequence[Plane]) -> NDArray[np.intp]:
 
 
 def n_positions(planes: Sequence[Plane]) -> int:
-    """Number of different positions along the normal."""
+    """Return the number of different positions along the normal."""
     return int(position_indices(planes).max()) + 1
 
 
 def twins_of(planes: Sequence[Plane]) -> tuple[Plane, Plane]:
-    """The first two planes that share a position; the first and the last where none do."""
+    """Return the first two planes that share a position; the first and the last plane if none do."""
     first_at: dict[int, Plane] = {}
     for plane, position in zip(planes, position_indices(planes).tolist(), strict=True):
         if position in first_at:
@@ -143,10 +143,10 @@ def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGe
 
 
 def _with_exact_normal(planes: Sequence[Plane]) -> tuple[Sequence[Plane], tuple[Remark, ...]]:
-    """Turn planes with rounded cosines so that their normal is the line of their positions, where it nearly is.
+    """Rotate planes with rounded cosines so that their normal is parallel to the line of their positions, if close.
 
-    Cosines of two decimals are off by up to 0.5 degrees. Positions have more digits, so that the stack would seem to
-    lean where it is straight.
+    Cosines with two decimals have errors of up to 0.5 degrees. Positions have more digits, so without this a straight
+    stack would seem to be tilted.
     """
     if not any(plane.are_cosines_rounded for plane in planes):
         return planes, ()
@@ -168,14 +168,14 @@ def _with_exact_normal(planes: Sequence[Plane]) -> tuple[Sequence[Plane], tuple[
 
 
 def _rotation_between(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The smallest rotation that takes one unit vector to another near it (Rodrigues)."""
+    """Return the smallest rotation (3, 3) from one unit vector to another close to it (Rodrigues' formula)."""
     x, y, z = np.cross(one, other)
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     return np.asarray(np.eye(3) + cross + cross @ cross / (1.0 + float(one @ other)))
 
 
 def _check_gaps(grid: SliceGrid, along_mm: NDArray[np.float64], uid: str) -> None:
-    """Refuse a stack of which too little is there to be one volume."""
+    """Raise SliceGapError if too many slices are missing."""
     if grid.is_even:
         return
     steps = np.diff(along_mm)
@@ -192,7 +192,7 @@ def _check_gaps(grid: SliceGrid, along_mm: NDArray[np.float64], uid: str) -> Non
 def _whole_pixel_shifts(
     beside_mm: NDArray[np.float64], along_mm: NDArray[np.float64], first: Plane, uid: str
 ) -> tuple[NDArray[np.intp], tuple[Remark, ...]]:
-    """(plane, 2) rows and columns by which each plane lies beside the first; zeros for a straight stack."""
+    """Return the shift (plane, 2) of each plane against the first in rows and columns; zeros for a straight stack."""
     tolerance_mm = SHIFT_TOLERANCE * min(first.spacing_mm)
     if np.linalg.norm(beside_mm, axis=1).max() <= tolerance_mm:
         return np.zeros((len(along_mm), 2), dtype=np.intp), ()
@@ -218,7 +218,7 @@ def _whole_pixel_shifts(
 
 
 def _pixels_of(vectors_mm: NDArray[np.float64], first: Plane) -> NDArray[np.float64]:
-    """(plane, 2) rows and columns that vectors within the plane reach over."""
+    """Return in-plane vectors in mm as (plane, 2) rows and columns."""
     directions = np.column_stack((first.column_direction, first.row_direction))
     return np.asarray(vectors_mm @ directions / first.spacing_mm)
 

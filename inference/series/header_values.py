@@ -1,4 +1,4 @@
-"""Values of a frame's header: of the standard's attributes and of vendors' private ones."""
+"""Read values of a frame's header: standard attributes and vendors' private ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MANUFACTURERS: Mapping[str, tuple[str, ...]] = MappingProxyType({"Image Private 
 
 
 def first_value(places: Places, keyword: str) -> Any:  # noqa: ANN401  # whatever the VR says
-    """Value of ``keyword`` in the first place that has one."""
+    """Return the value of ``keyword`` from the first of several datasets that has one."""
     tag = tag_of(keyword)
     for ds in places:
         if tag in ds:
@@ -33,12 +33,12 @@ def first_value(places: Places, keyword: str) -> Any:  # noqa: ANN401  # whateve
 
 
 def first_numbers(places: Places, keyword: str) -> tuple[float, ...]:
-    """Numbers in the first place that has a value, whatever its VR; raises ValueError where it holds something else."""
+    """Return the numbers in the first dataset that has a value, whatever its VR; raise ValueError for other values."""
     return next((numbers for ds in places if (numbers := numbers_at(ds, keyword))), ())
 
 
 def first_number(places: Places, keyword: str) -> float | None:
-    """One finite number, or None."""
+    """Return one finite number, or None."""
     try:
         numbers = first_numbers(places, keyword)
     except ValueError:
@@ -47,7 +47,7 @@ def first_number(places: Places, keyword: str) -> float | None:
 
 
 def finite_number(value: Any) -> float | None:  # noqa: ANN401  # whatever the VR says
-    """The value as a finite number, or None."""
+    """Return the value as a finite number, or None."""
     try:
         number = float(value)
     except (ValueError, TypeError, OverflowError):
@@ -56,7 +56,7 @@ def finite_number(value: Any) -> float | None:  # noqa: ANN401  # whatever the V
 
 
 def several_numbers(value: Any, byte_format: str | None = None) -> tuple[float, ...]:  # noqa: ANN401
-    """Finite numbers of a value with one or several; empty where one of them is none.
+    """Return the finite numbers of a value with one or several; empty if one of them is not a finite number.
 
     A private attribute in implicit VR may come as bytes: text, or whole numbers of ``byte_format`` (numpy's).
     """
@@ -72,7 +72,7 @@ def several_numbers(value: Any, byte_format: str | None = None) -> tuple[float, 
 
 
 def private_value(places: Places, group: int, creator: str, element: int) -> Any:  # noqa: ANN401
-    """Value of a vendor's attribute in the first place that has one, or None.
+    """Return the value of a vendor's attribute from the first dataset that has one, or None.
 
     It is also found where an anonymiser removed the private creator but left its elements, in the usual block.
     """
@@ -88,9 +88,10 @@ def private_value(places: Places, group: int, creator: str, element: int) -> Any
 
 
 def private_items(places: Places, group: int, creator: str, element: int) -> Sequence[Dataset]:
-    """Items of a vendor's sequence; empty where there is none.
+    """Return the items of a vendor's sequence; empty if there is none.
 
-    With VR UN or in implicit VR it comes as bytes (PS3.5 6.2.2), of which the scan of the header bounded the nesting.
+    With VR UN or in implicit VR the value is bytes (PS3.5 6.2.2), whose nesting was already limited when the header was
+    scanned.
     """
     value = private_value(places, group, creator, element)
     if isinstance(value, bytes) and value:

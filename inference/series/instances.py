@@ -1,4 +1,4 @@
-"""One source's bytes → an instance: its header, and its pixel data as encoded."""
+"""Read the bytes of one source as an instance: its header, and the location of its encoded pixel data."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ class Instance:
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """Translate all that pydicom raises on odd bytes, now or when a value is first used, into errors about ``name``.
+    """Translate all exceptions that pydicom raises on damaged bytes into errors about ``name``.
 
-    pydicom's warnings and log lines are dropped meanwhile: what is used is checked here, and they quote values, which
-    can be patient names.
+    Use it also where values are first used, because pydicom decodes them only then. pydicom's warnings and log lines
+    are suppressed, because they quote values, which can be patient names; values are checked by this package.
     """
     token = _is_reading.set(True)
     try:
@@ -101,7 +101,7 @@ logging.getLogger("pydicom").addFilter(lambda _record: not _is_reading.get())
 
 
 def read_header(source: InstanceSource) -> Dataset:
-    """Read what lies before the pixel data, without overlays and bulky private values.
+    """Read the elements before the pixel data, without overlays and large private values.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def read_header(source: InstanceSource) -> Dataset:
 
 
 def read_damaged_identity(source: InstanceSource, damage: UnreadableError) -> Dataset:
-    """What a damaged header says up to its Series Instance UID; raises ``damage`` where it does not get that far."""
+    """Read a damaged header up to its Series Instance UID; raise ``damage`` if that cannot be read either."""
     try:
         with reading(source.name), source.open() as file:
             head = bounded_for_pydicom(io.BytesIO(file.read(HEAD_BYTES)), max_inflated_bytes=MAX_INFLATED_BYTES)
@@ -150,13 +150,13 @@ def read_instance(source: InstanceSource) -> Instance:
 
 
 def _instance_in(data: bytes, source: InstanceSource) -> Instance:
-    """The instance in bytes that are not the source's own."""
+    """Return the instance in bytes that differ from those of the source."""
     header = scan_header(io.BytesIO(), data, len(data))
     return _unusual_instance(data, source) if header is None else _instance(header, source, len(data), held=data)
 
 
 def _instance(header: Header, source: InstanceSource, n_bytes: int, held: bytes | None = None) -> Instance:
-    """An instance of which the elements were scanned."""
+    """Return an instance whose header was scanned."""
     ds = Dataset(header.elements)
     ds.file_meta = FileMetaDataset(header.meta)
     ds.set_original_encoding(header.is_implicit_vr, header.is_little_endian, _character_sets(ds))
@@ -179,7 +179,7 @@ def _character_sets(ds: Dataset) -> str | MutableSequence[str]:
 
 
 def _unusual_instance(data: bytes, source: InstanceSource) -> Instance:
-    """Read with pydicom, which forgives more, within bounds of its memory."""
+    """Read with pydicom, which tolerates more deviations, with bounded memory."""
     if len(data) > MAX_UNUSUAL_BYTES:
         reason = f"{len(data)} bytes in an unusual encoding, expected at most {MAX_UNUSUAL_BYTES}"
         raise ObjectTooLargeError(source.name, reason)
@@ -205,7 +205,7 @@ def _pixel_data_of(ds: FileDataset, source: InstanceSource) -> PixelData | None:
 
 
 class _StopBehindPixels:
-    """Ends reading at or behind the pixel data: what follows is padding, which a hostile file has without end."""
+    """Stops reading at or after the pixel data, because a hostile file may continue with endless padding."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -238,7 +238,7 @@ def looks_like_dicom(head: bytes) -> bool:
 
 
 def _guessed_transfer_syntax_uid(ds: FileDataset) -> str:
-    """What pydicom found the bytes to be where no meta information says it."""
+    """Return the transfer syntax that pydicom detected if there is no file meta information."""
     is_implicit_vr, is_little_endian = ds.original_encoding
     if is_implicit_vr:
         return ImplicitVRLittleEndian

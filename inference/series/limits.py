@@ -1,4 +1,4 @@
-"""Bounds on what one input may make this program hold; beyond any real series, below any machine's end."""
+"""Limits on the memory that one input may need: above any real series, and below what any machine has."""
 
 from __future__ import annotations
 

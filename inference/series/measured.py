@@ -1,7 +1,7 @@
-"""The frames of one stack → its voxels: decoded, rescaled, put upright, and air where nothing was measured.
+"""Turn the frames of one stack into voxels: decode, rescale, invert if needed, and replace padding by air.
 
-Every plane is looked at. What differs between planes of one stack (rescale, Photometric Interpretation) is used where
-the values then go on from plane to plane, and refused where they do not.
+Every plane is checked. Differences between planes of one stack (rescale, Photometric Interpretation) are accepted if
+the resulting values are continuous from plane to plane, and refused otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SAMPLED_EVERY = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredStack:
-    """Voxels of a stack, where they are no measurement (None: nowhere), and what was noticed."""
+    """Voxels of a stack, the mask of those without a measurement (None if there are none), and remarks."""
 
     voxels: NDArray[np.float32]
     missing: NDArray[np.bool_] | None
@@ -45,7 +45,7 @@ class MeasuredStack:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What was found in the words of one plane."""
+    """Findings in the words of one plane."""
 
     n_padding: int
     n_odd: int
@@ -91,7 +91,7 @@ def measure_stack(
 
 
 def write_measured_values(stored: StoredPlane, plane: Plane, target: NDArray[np.float32]) -> None:
-    """Rescale one plane into its place, in float64 where float32 could round twice; padding becomes NaN."""
+    """Rescale one plane (row, column) into ``target``, in float64 if float32 could round twice; padding becomes NaN."""
     slope, intercept, values = plane.rescale_slope, plane.rescale_intercept, stored.values
     is_float = values.dtype.kind == "f"
     with np.errstate(over="ignore", invalid="ignore"):
@@ -107,10 +107,10 @@ def write_measured_values(stored: StoredPlane, plane: Plane, target: NDArray[np.
 
 
 def _put_upright(parts: Sequence[NDArray[np.float32]], planes: Sequence[Plane], uid: str) -> tuple[Remark, ...]:
-    """Invert, in place, MR that is stored to be shown inverted: networks know air as dark.
+    """Invert, in place, MR with MONOCHROME1, because networks expect dark air.
 
-    Hounsfield units say what they are, however they are shown. Where the frame's edge is dark as stored, the word
-    MONOCHROME1 is the mistake.
+    Hounsfield units are not inverted, because they do not depend on how they are displayed. If the frame's edge is
+    dark as stored, MONOCHROME1 is wrong and ignored.
     """
     if planes[0].is_ct:
         return ()
@@ -135,7 +135,7 @@ def _put_upright(parts: Sequence[NDArray[np.float32]], planes: Sequence[Plane], 
 
 
 def _is_edge_dark(parts: Sequence[NDArray[np.float32]]) -> bool:
-    """Whether most pixels at the frames' edges are as dark as the darkest there are."""
+    """Whether most pixels at the frames' edges are about as dark as the darkest ones."""
     edges = np.concatenate(
         [side.ravel() for part in parts for side in (part[:EDGE_PIXELS], part[:, :EDGE_PIXELS], part[:, -EDGE_PIXELS:])]
     )
@@ -148,7 +148,7 @@ def _is_edge_dark(parts: Sequence[NDArray[np.float32]]) -> bool:
 
 
 def _units_of(planes: Sequence[Plane]) -> tuple[bool, tuple[Remark, ...]]:
-    """Whether all planes hold Hounsfield units, and what is odd about a CT that does not: models expect them."""
+    """Return whether all planes have Hounsfield units, which models expect, and remarks on a CT that does not."""
     if not planes[0].is_ct:
         return False, ()
     remarks = []

@@ -19,10 +19,10 @@ Window = tuple[int, slice, slice]
 def fill_missing(
     voxels: NDArray[np.float32], *, windows: Sequence[Window] | None = None, air: float | None = None
 ) -> NDArray[np.bool_] | None:
-    """Replace, in place, what holds no number, and return where that was; None where every voxel holds one.
+    """Replace voxels without a number in place, and return their mask; None if there are none.
 
-    Such voxels lie outside of what was measured, so they become the darkest there is: the lowest number of the volume,
-    or 0 where all numbers are above it. Where nothing at all is a number, everything becomes 0.
+    Such voxels are outside the measured region, so they get the lowest number of the volume, or 0 if all numbers are
+    above it. If no voxel has a number, all become 0.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ def fill_missing(
 
 
 def missing_remarks(n_missing: int) -> tuple[Remark, ...]:
-    """Say how many voxels were filled, where there were any."""
+    """Return a remark on the number of filled voxels, if there are any."""
     if not n_missing:
         return ()
     return (Remark(RemarkCode.VOXELS_NOT_FINITE, f"{n_missing} voxels hold no finite number; they count as air"),)
 
 
 def is_missing_any(voxels: NDArray[np.float32]) -> bool:
-    """Whether a voxel holds no number."""
+    """Whether any voxel has no number."""
     return not all(_is_complete(plane) for plane in voxels)
 
 

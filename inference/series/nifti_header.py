@@ -108,7 +108,7 @@ class NiftiHeader:
 
 
 def parse_header(head: bytes, name: str) -> NiftiHeader:
-    """Read the fields that say what the voxels are, and refuse what is no scalar volume.
+    """Read the fields that describe the voxels, and refuse files that are not a scalar volume.
 
     Parameters
     ----------
@@ -128,10 +128,10 @@ def parse_header(head: bytes, name: str) -> NiftiHeader:
 
 
 def scaling(header: NiftiHeader) -> tuple[float, float, tuple[Remark, ...]]:
-    """Slope and intercept that take stored to measured values, and what is odd about them.
+    """Return slope and intercept from stored to measured values, and remarks on unusual ones.
 
-    A slope of 0 means that values are stored as they are, whatever the intercept says; not a number means the same
-    (nibabel writes it so).
+    A slope of 0 means that stored values are measured values, whatever the intercept is; NaN means the same (nibabel
+    writes it).
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Where the voxels of a NIfTI file lie: sform, qform or pixdim, and in which unit.
+"""Determine the affine of a NIfTI file from sform, qform or pixdim, and its unit.
 
-A header says up to three times how large voxels are: by the columns of the sform, by pixdim, and by the qform, which
-takes its sizes from pixdim. Where they disagree, the form that agrees with pixdim is right far more often than not
-(docs/decisions/0026). What is decided is remarked on, and what cannot be decided is refused.
+A header states the voxel size up to three times: in the columns of the sform, in pixdim, and in the qform, which uses
+pixdim. If they disagree, the form that agrees with pixdim is nearly always right (docs/decisions/0026). Such decisions
+lead to a remark; a contradiction that cannot be resolved is refused.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def ras_affine(header: NiftiHeader) -> tuple[Affine, tuple[Remark, ...]]:
 
 
 def _chosen(header: NiftiHeader, sform: _Form | None, qform: _Form | None, remarks: list[Remark]) -> Affine:
-    """The affine that is believed; remarks say why it is not simply the sform, or the qform where there is no sform."""
+    """Return the affine to use; add a remark if it is not simply the sform, or the qform if there is no sform."""
     if sform is None and qform is None:
         text = "neither sform nor qform is set (codes 0): sizes are from pixdim, axes are guessed as left, front, head"
         remarks.append(Remark(RemarkCode.ORIENTATION_UNKNOWN, text))
@@ -92,7 +92,7 @@ def _chosen(header: NiftiHeader, sform: _Form | None, qform: _Form | None, remar
 
 
 def _sform_or_other(header: NiftiHeader, affine: Affine, qform: _Form | None, remarks: list[Remark]) -> Affine:
-    """A whole sform where it agrees with pixdim; else what may be right instead."""
+    """Return a valid sform if it agrees with pixdim, else a more plausible affine."""
     sizes, pixdim = _sizes(affine), _pixdim(header)
     if pixdim is None:
         text = f"pixdim is {_told(header.fields['pixdim'][1:4])}, no size of voxels; the sform is used"
@@ -125,7 +125,7 @@ def _sform_or_other(header: NiftiHeader, affine: Affine, qform: _Form | None, re
 
 
 def _compare_directions(affine: Affine, qform: _Form | None, remarks: list[Remark]) -> None:
-    """Say where the qform is unusable or turned against the sform that is used."""
+    """Add a remark if the qform is unusable or rotated against the sform in use."""
     if qform is None:
         return
     if qform.affine is None:
@@ -183,7 +183,7 @@ def _qform(header: NiftiHeader) -> _Form:
 
 
 def _from_pixdim(header: NiftiHeader) -> Affine:
-    """Sizes alone (method 1): as nibabel and SPM take it, i to the left, the origin in the middle."""
+    """Return an affine from sizes alone (method 1): i to the left, origin in the middle, as in nibabel and SPM."""
     pixdim = _pixdim(header)
     if pixdim is None:
         problem = f"pixdim is {_told(header.fields['pixdim'][1:4])}, expected sizes above 0, as neither sform nor qform"

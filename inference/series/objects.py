@@ -1,4 +1,4 @@
-"""What an object is: a CT or MR image whose planes can become a volume, or why not."""
+"""Check whether an object is a CT or MR image whose planes can become a volume, and if not, why."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def image_type_of(ds: Dataset) -> tuple[str, ...]:
 
 
 def check_suitable(ds: Dataset, name: str) -> None:
-    """Raise the leaf of ``UnsuitableObjectError`` that says why ``ds`` is no CT or MR image plane."""
+    """Raise a subclass of ``UnsuitableObjectError`` if ``ds`` is not a CT or MR image plane."""
     if "DirectoryRecordSequence" in ds:
         raise DicomdirError(name)
     sop_class_uid = sop_class_uid_of(ds)

@@ -1,7 +1,8 @@
-"""Planes unlike all others of a series: a scout, a thumbnail, a slice of another reconstruction.
+"""Handle single planes that differ from all others of a series: a scout, a thumbnail, another reconstruction.
 
-One or two planes of a size or orientation of their own are no stack. Where all others are whole, they are left out with
-a remark; whether a face may be seen in them decides what the remark is, and so whether their study can be cleared.
+One or two planes with another size or orientation are not a stack. If all other planes form complete stacks, the odd
+ones are left out with a remark. The remark says whether a face may be visible in them, which decides whether the study
+can be cleared.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from inference.series.remarks import Remark, RemarkCode
 
 MOST_GROUPS = MAX_STACKS * MIN_SLICES
 MOST_ODD_SHARE = 0.1  # of all planes; one is always few
-AXIAL_COSINE = math.cos(math.radians(30.0))  # a slice across the head shows no face
-LEAST_PIXELS, LEAST_MM = 32, 60.0  # along both sides of a picture in which a face could be told
+AXIAL_COSINE = math.cos(math.radians(30.0))  # a single axial slice shows no recognisable face
+LEAST_PIXELS, LEAST_MM = 32, 60.0  # smallest sides of an image in which a face could be recognised
 
 Groups = Sequence[Sequence[Plane]]
 
 
 def without_odd_planes(groups: Groups) -> tuple[Groups, list[Plane]]:
-    """Groups that can be stacks, and the planes of the others where they are few; else all groups as they are."""
+    """Return the groups that can be stacks and the planes of the others, if these are few; else all groups."""
     large = [group for group in groups if len(group) >= MIN_SLICES]
     odd = [plane for group in groups if len(group) < MIN_SLICES for plane in group]
     n_planes = sum(map(len, groups))
@@ -36,7 +37,7 @@ def without_odd_planes(groups: Groups) -> tuple[Groups, list[Plane]]:
 
 
 def odd_plane_remarks(odd: Sequence[Plane], whole: Groups) -> tuple[Remark, ...]:
-    """Say which planes are left out, and whether a face may be seen in them."""
+    """Return remarks on the planes that are left out, and whether a face may be visible in them."""
     harmless = [plane for plane in odd if not may_show_face(plane)]
     within = [plane for plane in odd if plane not in harmless and any(_is_within(plane, group) for group in whole)]
     elsewhere = [plane for plane in odd if plane not in harmless and plane not in within]
@@ -54,7 +55,7 @@ def odd_plane_remarks(odd: Sequence[Plane], whole: Groups) -> tuple[Remark, ...]
 
 
 def may_show_face(plane: Plane) -> bool:
-    """Whether a single plane is large enough, and not across the head, so that a face could be told in it."""
+    """Whether a face could be recognised in a single plane, because it is large enough and not axial."""
     size = plane.rows, plane.columns
     sides_mm = [n * spacing for n, spacing in zip(size, plane.spacing_mm, strict=True)]
     return min(size) >= LEAST_PIXELS and min(sides_mm) >= LEAST_MM and abs(float(plane.normal[2])) < AXIAL_COSINE

@@ -1,7 +1,7 @@
-"""Whether planes of one stack that are rescaled differently fit each other, plane by plane.
+"""Check whether planes of one stack with different rescale are consistent, plane by plane.
 
-Different slopes are legal (as in PET, and in some MR): values then go on from plane to plane once they are rescaled.
-Where some planes lost their rescale, or carry a wrong one, stored values go on and rescaled ones jump.
+Different slopes are legal (as in PET, and in some MR): rescaled values are then continuous from plane to plane. If some
+planes lost their rescale or have a wrong one, stored values are continuous and rescaled ones jump.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An even grid along the normal that meets every slice of a stack, whatever the distances between them."""
+"""Find an even grid along the normal that contains every slice of a stack, whatever the distances between them."""
 
 from __future__ import annotations
 

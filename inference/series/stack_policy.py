@@ -1,4 +1,4 @@
-"""Which stacks of a series are run, where it holds several, and which of the others only repeat them."""
+"""Choose which of several stacks of a series are processed, and find which of the others only repeat them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def choose_stacks(stacks: Sequence[Stack], policy: StackPolicy) -> tuple[Stack, 
 
 
 def repeats_stack(stack: Stack, run: Stack) -> bool:
-    """Whether a stack shows the place of one that was run again, at another time or as its phase image.
+    """Whether a stack shows the same region as a processed one, at another time or as its phase image.
 
     The same contrast alone is not enough: a scout may share it with the head, and a scan that was broken off shows less
     than its repetition.

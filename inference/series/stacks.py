@@ -1,4 +1,4 @@
-"""Which planes of a series belong together: by size and orientation, then by contrast, then by repetition."""
+"""Divide the planes of a series into stacks: by size and orientation, then by contrast, then by repetition."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ ORIENTATION, SIZE = "orientation", "size"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """Planes that lie above each other, each at its own position, of one contrast at one time.
+    """Parallel planes with different positions, of one contrast at one time.
 
     Attributes
     ----------
     contrast
         Names and values that make it different from stacks of another contrast, orientation or size.
     repeat
-        Names and values that tell it from other repetitions of the same.
+        Names and values that distinguish it from other repetitions of the same image.
     traits
         Values that all its planes share, also where no other stack differs in them.
     """

@@ -1,7 +1,7 @@
-"""Decoded words → stored values: the bits that count, and which pixels are padding and no measurement.
+"""Turn decoded words into stored values: select the stored bits, and find pixels that are padding.
 
-Padding lies outside of what was scanned. It is compared with the whole word before unused bits are taken away, because
-scanners write values there that Bits Stored cannot hold (63536 in 12 bits is -2000 in 16).
+Padding is outside the scanned region. It is compared with the whole word before unused bits are removed, because
+scanners use values for it that Bits Stored cannot represent (63536 in 12 bits is -2000 in 16).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class StoredPlane:
     padding
         Pixels that are no measurement; None where there is none.
     n_odd
-        Pixels with bits set above Bits Stored, beside padding.
+        Pixels with bits set above Bits Stored, not counting padding.
     are_bits_short
         Those bits belong to the values, whatever Bits Stored says.
     """

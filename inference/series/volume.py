@@ -56,7 +56,7 @@ class FrameLayout:
         return array.shape == (len(self.first_indices), self.rows, self.columns)
 
     def on_frames(self, array: NDArray[Any]) -> NDArray[Any]:
-        """(frame, row, column): what ``array``, on the volume's grid, holds at the frames' voxels; no interpolation."""
+        """Return the values (frame, row, column) of an array on the volume's grid at the frames' voxels, unchanged."""
         if self.is_whole(array):
             return array
         return np.stack([array[index] for index in self.windows()])
@@ -69,7 +69,7 @@ class FrameLayout:
         ]
 
     def clear_beside_frames(self, mask: NDArray[np.bool_]) -> None:
-        """Empty ``mask`` in place where no frame lies, nor a line from frame to frame: nothing was measured there."""
+        """Clear ``mask`` in place where nothing was measured: outside the frames and the space between them."""
         if mask.shape[1:] == (self.rows, self.columns):
             return
         windows = self.windows()

@@ -1,4 +1,4 @@
-"""The files below the given paths; without hidden folders, second names, and what operating systems leave."""
+"""Find the files below given paths, without hidden folders, second links to a file, and files of operating systems."""
 
 from __future__ import annotations
 
