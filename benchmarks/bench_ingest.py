@@ -1,7 +1,8 @@
-"""How fast a series comes in: the node (durable) against storescp, Orthanc and pynetdicom's qrscp.
+"""How fast a series comes in: the node (durable) against storescp, Orthanc and pynetdicom.
 
 The same synthetic CT slices, the same ``storescu``, one and eight associations, every receiver with an empty store each
-time, rounds interleaved so that the noise of a shared machine falls on all alike. Prints a Markdown table.
+time, rounds interleaved so that the noise of a shared machine falls on all alike. Prints a Markdown table: medians of
+wall times, and medians of the ratios within each round, which a change of the machine's load distorts less.
 
     python -m benchmarks.bench_ingest --rounds 5
 """
@@ -9,7 +10,6 @@ time, rounds interleaved so that the noise of a shared machine falls on all alik
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -18,9 +18,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,82 +27,9 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from tests.peer_servers import NODELAY, free_port, run_tool, start_orthanc, start_storescp, tool
+from benchmarks.receivers import NODELAY, ORTHANC, RECEIVERS, REFERENCE, Target, tool
 
 ROWS = COLUMNS = 512
-READY_TIMEOUT_S = 20.0
-REFERENCE = "storescp, TCP_NODELAY=1 (no fsync)"
-
-
-@dataclass
-class Target:
-    """Where to send, the process behind it, and what it reports once it has stopped."""
-
-    ae_title: str
-    port: int
-    pid: int
-    report: dict[str, int] = field(default_factory=dict)
-
-
-Receiver = Callable[[Path], AbstractContextManager[Target]]
-
-
-@contextmanager
-def node(folder: Path) -> Iterator[Target]:
-    """Receive with the node: SHA-256, fsync, group commit, index."""
-    command = [sys.executable, "-m", "benchmarks.ingest_receiver", str(folder / "node")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            target = Target("NODE", json.loads(process.stdout.readline())["port"], process.pid)
-            yield target
-        finally:
-            process.terminate()
-        target.report |= json.loads(process.stdout.readline())
-
-
-@contextmanager
-def storescp(folder: Path, *, environment: dict[str, str]) -> Iterator[Target]:
-    """Receive with dcmtk: bytes as sent, no fsync."""
-    with start_storescp(folder, environment=environment) as server:
-        yield Target(server.ae_title, server.port, server.process.pid)
-
-
-@contextmanager
-def orthanc(folder: Path, *, environment: dict[str, str]) -> Iterator[Target]:
-    """Receive with Orthanc and its defaults: SQLite, SyncStorageArea on."""
-    with start_orthanc(folder, environment=environment) as server:
-        yield Target(server.ae_title, server.port, server.process.pid)
-
-
-@contextmanager
-def qrscp(folder: Path) -> Iterator[Target]:
-    """Receive with pynetdicom's own storage application: stock acceptor, SQLite, no fsync."""
-    (folder / "qrscp").mkdir(parents=True)
-    port = free_port()
-    command = [sys.executable, "-m", "pynetdicom", "qrscp", "-q", "--port", str(port), "-ba", "127.0.0.1"]
-    command += ["--ae-title", "QRSCP", "--database-location", str(folder / "index.sqlite")]
-    command += ["--instance-location", str(folder / "qrscp")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            end_at = time.monotonic() + READY_TIMEOUT_S
-            while run_tool("echoscu", "-aec", "QRSCP", "127.0.0.1", port).returncode:
-                if time.monotonic() > end_at or process.poll() is not None:
-                    raise RuntimeError("qrscp did not start")
-                time.sleep(0.1)
-            yield Target("QRSCP", port, process.pid)
-        finally:
-            process.kill()
-
-
-RECEIVERS: dict[str, Receiver] = {
-    "node (fsync, index)": node,
-    REFERENCE: lambda folder: storescp(folder, environment=NODELAY),
-    "storescp as installed": lambda folder: storescp(folder, environment={}),
-    "Orthanc, TCP_NODELAY=1": lambda folder: orthanc(folder, environment=NODELAY),
-    "Orthanc as installed": lambda folder: orthanc(folder, environment={}),
-    "pynetdicom qrscp (no fsync)": qrscp,
-}
 
 
 def write_slices(folder: Path, n_slices: int, n_parts: int) -> list[Path]:
@@ -139,14 +65,23 @@ def _slice_header(index: int) -> Dataset:
 
 def cpu_s(pid: int) -> float:
     """Processor seconds of a process and its children, ended ones too."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = _read(f"/proc/{pid}/task/{pid}/children").split()
     ticks = sum(_ticks(process) for process in (str(pid), *children))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _ticks(pid: str) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """Clock ticks of a process, 0 if it has ended: then its parent has them (cutime, cstime)."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
+
+
+def _read(path: str) -> str:
+    """A file of /proc, empty if its process ends meanwhile."""
+    try:
+        return Path(path).read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def send_s(target: Target, parts: list[Path]) -> float:
@@ -174,11 +109,11 @@ class Sample:
     cpu_s: float  # of the receiver
 
 
-def table(samples: dict[tuple[str, int], list[Sample]], associations: list[int], n_slices: int) -> str:
-    """Medians, one row for each receiver; the ratio is of wall times."""
+def table(samples: Mapping[tuple[str, int], Sequence[Sample]], associations: Sequence[int], n_slices: int) -> str:
+    """One row for each receiver; speeds are ratios of wall times within a round, and their median."""
     head = ["receiver"]
     for n in associations:
-        head += [f"{n} assoc.: s (min)", "slices/s", "speed against tuned storescp", "receiver CPU s"]
+        head += [f"{n} assoc.: s (min)", "slices/s", "speed / storescp", "speed / Orthanc", "receiver CPU s"]
     lines = [" | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
     for name in dict.fromkeys(name for name, _ in samples):
         cells = [name]
@@ -187,12 +122,17 @@ def table(samples: dict[tuple[str, int], list[Sample]], associations: list[int],
             cells += [
                 f"{statistics.median(walls):.2f} ({min(walls):.2f})",
                 f"{n_slices / statistics.median(walls):.0f}",
+                *(_ratio(samples.get((other, n), ()), samples[name, n]) for other in (REFERENCE, ORTHANC)),
+                f"{statistics.median(sample.cpu_s for sample in samples[name, n]):.2f}",
             ]
-            reference = [sample.wall_s for sample in samples.get((REFERENCE, n), ())]
-            cells.append(f"{statistics.median(reference) / statistics.median(walls):.2f}" if reference else "")
-            cells.append(f"{statistics.median(sample.cpu_s for sample in samples[name, n]):.2f}")
         lines.append(" | ".join(cells))
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def _ratio(others: Sequence[Sample], samples: Sequence[Sample]) -> str:
+    """How many times as fast as another receiver: median of the rounds, with the smallest and the largest."""
+    ratios = [other.wall_s / sample.wall_s for other, sample in zip(others, samples, strict=False)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})" if ratios else ""
 
 
 def main() -> None:
@@ -223,6 +163,7 @@ def main() -> None:
                         samples[name, n].append(Sample(wall_s, cpu_s(target.pid) - before_s))
                     reports[n] = target.report or reports.get(n, {})
                     subprocess.run(["rm", "-rf", str(folder)], check=True)
+                    os.sync()  # what one receiver left unwritten must not slow the syncs of the next
                     print(f"round {round_number + 1}: {name}, {n}: {wall_s:.2f} s", file=sys.stderr)
     load = os.getloadavg()[0]
     print(
