@@ -149,13 +149,10 @@ def _find_plain(head: bytes) -> Encoding | None:
 
 def _is_encapsulated(head: bytes, encoding: Encoding, *, expected: bool) -> bool | None:
     """Whether the pixel data have an undefined length, so are compressed; None if they do not begin in ``head``."""
-    mark = _PIXEL_DATA_BYTES[encoding.is_little_endian]
-    at = head.find(mark)
+    at = head.find(_PIXEL_DATA_BYTES[encoding.is_little_endian])
     if at < 0:
         return None
-    while at >= 0 and _looks_encapsulated(head, at, encoding) is expected:
-        at = head.find(mark, at + 1)
-    if at < 0:
+    if _looks_encapsulated(head, at, encoding) is expected:
         return expected
     # An icon has pixel data too, and other values can contain the same bytes: walk through the elements to be certain.
     walker = Walker(head, "<" if encoding.is_little_endian else ">", is_lenient=True)

@@ -20,14 +20,14 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class _Kind(Protocol):
     """What a module of this folder says of one kind of database."""
 
-    def create_engine(self, url: sa.URL) -> sa.Engine:
-        """Engine for writers."""
+    def create_engine(self, url: sa.URL, *, is_patient: bool) -> sa.Engine:
+        """Engine for writers; one that is not patient gives up on a silent server after a few seconds."""
 
     def reading(self, engine: sa.Engine) -> sa.Engine:
         """The same engine for transactions that only read."""
 
-    def become_writer(self, connection: sa.Connection) -> None:
-        """Wait, in a transaction that has just begun, until no other writes."""
+    def become_writer(self, connection: sa.Connection, until: float | None) -> None:
+        """Wait, in a transaction that has just begun, until no other writes, or until a moment (`time.monotonic`)."""
 
     def migrating(self, url: sa.URL, engine: sa.Engine) -> AbstractContextManager[sa.Connection]:
         """Give a write transaction in which tables may be made anew; their references are checked at its end."""
@@ -66,7 +66,8 @@ class Database:
         if kind is None:
             raise DatabaseUrlError(self.url.render_as_string(), "is neither SQLite nor PostgreSQL")
         try:
-            self._engine = kind.create_engine(self.url)
+            self._engine = kind.create_engine(self.url, is_patient=True)
+            self._impatient = kind.create_engine(self.url, is_patient=False)
         except (ImportError, sa.exc.NoSuchModuleError) as error:
             raise DatabaseUrlError(self.url.render_as_string(), f"its driver cannot be loaded ({error})") from error
         self._reading = kind.reading(self._engine)
@@ -79,10 +80,17 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """One transaction, committed at the end of the block and rolled back by an exception."""
-        with self._transaction(self._engine) as connection:
-            self._kind.become_writer(connection)
+    def write(self, *, until: float | None = None) -> Iterator[sa.Connection]:
+        """One transaction, committed at the end of the block and rolled back by an exception.
+
+        Parameters
+        ----------
+        until
+            Moment of `time.monotonic` at which to give up waiting for another writer, for callers whose peer waits.
+            None waits as long as is good for work that nobody waits for.
+        """
+        with self._transaction(self._engine if until is None else self._impatient, until) as connection:
+            self._kind.become_writer(connection, until)
             yield connection
 
     def check_writable(self, timeout_s: float) -> None:
@@ -95,9 +103,10 @@ class Database:
             raise self._unavailable(error) from error
 
     @contextmanager
-    def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+    def _transaction(self, engine: sa.Engine, until: float | None = None) -> Iterator[sa.Connection]:
         try:
             connection = engine.connect()
+            connection.info["until"] = until
         except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:  # whatever the reason, nothing was asked yet
             raise self._unavailable(error) from error
         with connection:
@@ -110,7 +119,11 @@ class Database:
                 raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> IndexUnavailableError:
-        return IndexUnavailableError(self.url.render_as_string(), self._kind.reason(error))
+        return self.unavailable(self._kind.reason(error))
+
+    def unavailable(self, reason: str) -> IndexUnavailableError:
+        """Error that names this database."""
+        return IndexUnavailableError(self.url.render_as_string(), reason)
 
     def migrate(self) -> None:
         """Bring the schema to `HEAD_REVISION`; a schema from a later version is an error."""
@@ -145,6 +158,7 @@ class Database:
     def dispose(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        self._impatient.dispose()
 
 
 def _revision(connection: sa.Connection) -> str | None:

@@ -14,19 +14,16 @@ class StoreError(NodeError):
 
 
 class StorageFullError(StoreError, Transient):
-    """Less space is free than the watermark asks for, so nothing more is accepted."""
+    """Too little space is left, so nothing more is accepted."""
 
     code = "storage-full"
 
-    def __init__(self, folder: Path, free_bytes: int, min_free_bytes: int) -> None:
-        super().__init__(folder, free_bytes, min_free_bytes)
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(folder, reason)
 
     def __str__(self) -> str:
-        folder, free_bytes, min_free_bytes = self.args
-        return (
-            f"{folder}: {free_bytes / 1e9:.2f} GB free, at least {min_free_bytes / 1e9:.2f} GB required; "
-            "instance not accepted, make space or lower dimse.min_free_bytes"
-        )
+        folder, reason = self.args
+        return f"{folder}: {reason}; instance not accepted, make space"
 
 
 class UnreadableInstanceError(StoreError, Refused):

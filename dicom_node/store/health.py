@@ -33,8 +33,8 @@ def _storage_full(store: Store) -> tuple[str, str] | None:
     try:
         store.inbox.check_space()
     except StorageFullError as error:
-        free, wanted = store.objects.free_bytes() / 1e9, store.inbox.min_free_bytes / 1e9
-        return error.code, f"{free:.2f} GB free, dimse.min_free_bytes asks for {wanted:.2f} GB; make space"
+        _, reason = error.args
+        return error.code, f"{reason}; make space"
     return None
 
 
@@ -59,7 +59,8 @@ def _not_writable(store: Store) -> tuple[str, str] | None:
         with store.objects.spool(sop_class_uid="", sop_instance_uid="", transfer_syntax_uid=""):
             return None
     except StorageFullError as error:
-        return error.code, "the file system of node.data_dir is full; make space"
+        _, reason = error.args
+        return error.code, f"node.data_dir: {reason}; make space"
     except OSError as error:
         code = "machine-short" if error.errno in _NO_DESCRIPTOR else "not-writable"
         return code, f"node.data_dir cannot be written ({error.strerror}); make it writable for the node's user"

@@ -1,22 +1,24 @@
 """Instances come in here; what many threads bring at once becomes durable together.
 
-There is no committer thread and no waiting to fill a batch: whoever finds nobody committing commits all that is there,
-and those who come meanwhile form the next batch. The syncs of objects and of the index run at the same time, which the
-file system merges; nobody gets an answer before all are done (docs/decisions/0050).
+The syncs of objects and of the index run at the same time, which the file system merges; nobody gets an answer before
+all are done (docs/decisions/0050). Each thread syncs its own object; only the leader of a batch, which commits the
+index meanwhile, has it done by another thread. A sender waits at most `COMMIT_WAIT_S` for an index that is locked or
+away, because it gives up soon after that.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 from pydicom.uid import UID
 
 from dicom_node.store.database import Database
-from dicom_node.store.errors import StorageFullError
+from dicom_node.store.errors import IndexUnavailableError, StorageFullError
+from dicom_node.store.group_commit import GroupCommit, Part
 from dicom_node.store.index.filing import Filed
 from dicom_node.store.index.headers import Header, read_header
 from dicom_node.store.index.rows import Arrival
@@ -27,24 +29,37 @@ from dicom_node.store.work.arrivals import index_arrivals
 
 log = logging.getLogger(__name__)
 
-N_SYNC_THREADS = 16  # they wait for the disk; each also stands for one more sync that it can merge
+COMMIT_WAIT_S = 4.0  # for the index; senders give up after 10 s, some after 5
+OUTAGE_S = 0.5  # an index that fails sooner than this is away, and does not come back within the wait
 
 
-class _Entry:
-    """An instance on its way into a batch: its object has its name, its bytes are being synced."""
+class _Entry(Part):
+    """An instance on its way into a batch: its object has its name, and its bytes are being synced."""
 
-    __slots__ = ("error", "filed", "kept", "spool", "syncing")
-
-    def __init__(self, spool: Spool, filed: Filed, syncing: Future[None]) -> None:
+    def __init__(self, spool: Spool, filed: Filed, *, is_new_object: bool) -> None:
+        super().__init__(time.monotonic() + COMMIT_WAIT_S)
         self.spool = spool
         self.filed = filed
-        self.syncing = syncing
+        self.is_new_object = is_new_object
         self.kept: Kept | None = None
-        self.error: BaseException | None = None
+        self._sync_error: BaseException | None = None
+        self._synced = threading.Lock()
+        self._synced.acquire()
 
-    @property
-    def is_settled(self) -> bool:
-        return self.kept is not None or self.error is not None
+    def sync(self, objects: ObjectStore) -> None:
+        """Put the object on disk, and the name that it has in its folder; never raises."""
+        try:
+            self.spool.sync()
+            sync_folder(objects.path(self.filed.digest).parent)
+        except BaseException as error:  # noqa: BLE001  the leader of the batch looks at it
+            self._sync_error = error
+        finally:
+            self._synced.release()
+
+    def sync_error(self) -> BaseException | None:
+        """Wait for the sync, and return why it failed."""
+        with self._synced:
+            return self._sync_error
 
 
 class Inbox:
@@ -57,11 +72,10 @@ class Inbox:
         self._database = database
         self._objects = objects
         self._unproven = Unproven()
-        self._pending: list[_Entry] = []
-        self._pending_lock = threading.Lock()  # for the list and the count of syncs; never held over disk access
-        self._commit_lock = threading.Lock()
+        self._batches = GroupCommit[_Entry](self._commit_batch)
+        self._count_lock = threading.Lock()
         self._last_relabelled: tuple[str, str, str] | None = None  # association, negotiated and found transfer syntax
-        self._syncs = ThreadPoolExecutor(max_workers=N_SYNC_THREADS, thread_name_prefix="sync")
+        self._syncs = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sync")
 
     def keep(self, spool: Spool, arrival: Arrival) -> Kept:
         """Make the instance durable; returns only when its bytes and its row are on disk.
@@ -77,7 +91,7 @@ class Inbox:
         MismatchedInstanceError
             The dataset's SOP class or instance UID is not the one announced in ``arrival``.
         IndexUnavailableError
-            The database did not take it.
+            The database did not take it within `COMMIT_WAIT_S`.
         """
         entry = None
         try:
@@ -86,21 +100,90 @@ class Inbox:
             if header.transfer_syntax_uid != arrival.transfer_syntax_uid:
                 spool = self._relabel(spool, header, arrival)
             filed = Filed(spool.sha256(), spool.dataset_bytes, header, arrival)
-            folder = self._objects.link(spool, filed.digest)
-            entry = _Entry(spool, filed, self._syncs.submit(_sync, spool, folder))
-            with self._pending_lock:
+            entry = _Entry(spool, filed, is_new_object=self._objects.link(spool, filed.digest))
+            with self._count_lock:
                 self.n_object_syncs += 1
-                self._pending.append(entry)
-            with self._commit_lock:
-                if not entry.is_settled:
-                    self._commit_pending()
+            self._commit(entry)
         finally:
-            if entry is None or entry.kept is not None:
+            # Where this call named an object that has no row, the spool's name stays: it tells the next start.
+            if entry is None or entry.kept is not None or not entry.is_new_object:
                 spool.discard()
-            # Otherwise its name stays, and tells the next start that the object may have no row.
         if entry.kept is None:
             raise entry.error or RuntimeError("instance left a batch without an answer")
         return entry.kept
+
+    def check_space(self) -> None:
+        """Raise `StorageFullError` when less is free than the watermark; cheap enough for every C-STORE."""
+        free_bytes = self._objects.free_bytes()
+        if free_bytes < self.min_free_bytes:
+            free, wanted = f"{free_bytes / 1e9:.2f} GB free", f"{self.min_free_bytes / 1e9:.2f} GB"
+            raise StorageFullError(self._objects.folder, f"{free}, dimse.min_free_bytes asks for {wanted}")
+
+    def close(self) -> None:
+        """Wait for the syncs under way."""
+        self._syncs.shutdown()
+
+    def _commit(self, entry: _Entry) -> None:
+        """Sync an entry's object and commit its row, in a batch with others."""
+        if self._batches.join(entry):
+            syncing = self._syncs.submit(entry.sync, self._objects)
+            self._batches.lead(entry)
+            syncing.result()
+        else:
+            entry.sync(self._objects)
+            if not self._batches.wait(entry):
+                raise self._database.unavailable(f"busy for {COMMIT_WAIT_S:g} s")
+
+    def _commit_batch(self, batch: Sequence[_Entry]) -> None:
+        """Commit a batch and settle its entries, or those whose time is over; never raises."""
+        began = time.monotonic()
+        try:
+            self._commit_entries(batch)
+        except IndexUnavailableError as error:
+            now = time.monotonic()
+            is_away = now - began < OUTAGE_S
+            for entry in batch:  # one that came later waits for the next attempt
+                if is_away or now >= entry.deadline:
+                    entry.settle(error)
+        except Exception as error:  # noqa: BLE001  every waiter gets an answer, whatever it is
+            if len(batch) == 1:
+                batch[0].settle(error)
+                return
+            for entry in batch:  # one of them may be at fault: the others must not suffer
+                try:
+                    self._commit_entries([entry])
+                except Exception as own_error:  # noqa: BLE001
+                    entry.settle(own_error)
+
+    def _commit_entries(self, batch: Sequence[_Entry]) -> None:
+        try:
+            with self._database.write(until=min(entry.deadline for entry in batch)) as connection:
+                # Retention removes objects under the same lock: one with these bytes may have gone since we found it.
+                for entry in batch:
+                    entry.is_new_object |= self._objects.restore(entry.spool, entry.filed.digest)
+                answers = index_arrivals(connection, [entry.filed for entry in batch])
+                answered = list(zip(batch, answers, strict=True))
+                new_digests = [entry.filed.digest for entry, kept in answered if kept is not Kept.DUPLICATE]
+                self._unproven.replace(connection, new_digests)
+            self._unproven.note_committed(new_digests)
+            self.n_commits += 1
+        finally:
+            # The next batch takes the marks of this one away, so it must not begin before these syncs have ended.
+            failures = [failure for entry in batch if (failure := entry.sync_error()) is not None]
+        failure = failures[0] if failures else None
+        if failure is not None:
+            # The kernel reports a failed write once and then forgets it (lwn.net/Articles/752063), so no later sync
+            # can vouch for these bytes: what a sender repeats has to be written anew.
+            self._take_back(new_digests)
+        for entry, kept in answered:
+            entry.kept = kept if failure is None else None
+            entry.settle(failure)
+
+    def _take_back(self, digests: Sequence[str]) -> None:
+        with self._database.write() as connection:
+            forget(connection, digests)
+        for digest in digests:
+            self._objects.remove(digest)
 
     def _relabel(self, spool: Spool, header: Header, arrival: Arrival) -> Spool:
         """Let the file say in which transfer syntax its dataset is; the dataset stays as it came."""
@@ -124,62 +207,3 @@ class Inbox:
             sop_instance_uid=header.sop_instance_uid,
             transfer_syntax_uid=header.transfer_syntax_uid,
         )
-
-    def check_space(self) -> None:
-        """Raise `StorageFullError` when less is free than the watermark; cheap enough for every C-STORE."""
-        free_bytes = self._objects.free_bytes()
-        if free_bytes < self.min_free_bytes:
-            raise StorageFullError(self._objects.folder, free_bytes, self.min_free_bytes)
-
-    def close(self) -> None:
-        """Wait for the syncs under way."""
-        self._syncs.shutdown()
-
-    def _commit_pending(self) -> None:
-        with self._pending_lock:
-            batch, self._pending = self._pending, []
-        try:
-            self._commit(batch)
-        except Exception as error:  # noqa: BLE001  every waiter gets an answer, whatever it is
-            if len(batch) == 1:
-                batch[0].error = error
-                return
-            for entry in batch:  # one of them may be at fault: the others must not suffer
-                try:
-                    self._commit([entry])
-                except Exception as own_error:  # noqa: BLE001
-                    entry.error = own_error
-
-    def _commit(self, batch: Sequence[_Entry]) -> None:
-        syncing = [entry.syncing for entry in batch]
-        try:
-            with self._database.write() as connection:
-                # Retention removes objects under the same lock: one with these bytes may have gone since we found it.
-                for entry in batch:
-                    self._objects.restore(entry.spool, entry.filed.digest)
-                answers = index_arrivals(connection, [entry.filed for entry in batch])
-                answered = list(zip(batch, answers, strict=True))
-                new_digests = [entry.filed.digest for entry, kept in answered if kept is not Kept.DUPLICATE]
-                self._unproven.replace(connection, new_digests)
-            self.n_commits += 1
-        finally:
-            failures = [failure for sync in syncing if (failure := sync.exception()) is not None]
-        failure = failures[0] if failures else None
-        if failure is not None:
-            # The kernel reports a failed write once and then forgets it (lwn.net/Articles/752063), so no later sync
-            # can vouch for these bytes: what a sender repeats has to be written anew.
-            self._take_back(new_digests)
-        for entry, kept in answered:
-            entry.error, entry.kept = (failure, None) if failure is not None else (None, kept)
-
-    def _take_back(self, digests: Sequence[str]) -> None:
-        with self._database.write() as connection:
-            forget(connection, digests)
-        for digest in digests:
-            self._objects.remove(digest)
-
-
-def _sync(spool: Spool, folder: Path) -> None:
-    """Put an object on disk, and the name that it has in ``folder``."""
-    spool.sync()
-    sync_folder(folder)

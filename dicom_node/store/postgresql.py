@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -13,19 +14,23 @@ DRIVER: Final = "pg8000"  # of the extra `postgresql`
 # Connections of one process; PostgreSQL comes with 100 for all.
 POOL_SIZE, MAX_OVERFLOW = 8, 16
 ANSWER_TIMEOUT_S = 60.0  # as for SQLite; another process may hold the writers' lock for a long transaction
+# For callers whose peer waits: to try a connection and to make a new one take two of these at most.
+IMPATIENT_TIMEOUT_S = 2.4
+LOCK_TIMEOUT_S = 2.0  # less, so that a wait for another writer does not look like a silent server
 _WRITER_LOCK = 0x6469636F6D  # any number that no other application takes as its advisory lock
 # Connection lost, transaction to be repeated, resources exhausted, lock not available, stopped by its operator, system
 # error (PostgreSQL 17, appendix A).
 _OUTAGES = ("08", "40", "53", "55P03", "57", "58")
 
 
-def create_engine(url: sa.URL) -> sa.Engine:
+def create_engine(url: sa.URL, *, is_patient: bool) -> sa.Engine:
     """Engine of which the connections are tried before they are used."""
     if "+" not in url.drivername:
         url = url.set(drivername=f"{url.drivername}+{DRIVER}")
     # A connection that turns out to be broken is replaced, or whoever asked for it says so.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
-    timeout = {"timeout": ANSWER_TIMEOUT_S} if url.get_driver_name() == DRIVER else {}
+    timeout_s = ANSWER_TIMEOUT_S if is_patient else IMPATIENT_TIMEOUT_S
+    timeout = {"timeout": timeout_s} if url.get_driver_name() == DRIVER else {}
     return sa.create_engine(
         url, pool_pre_ping=True, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, connect_args=timeout
     )
@@ -36,16 +41,24 @@ def reading(engine: sa.Engine) -> sa.Engine:
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
-def become_writer(connection: sa.Connection) -> None:
-    """Wait for all other writers; the lock ends with the transaction, which sees what they have committed."""
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
+def become_writer(connection: sa.Connection, until: float | None) -> None:
+    """Wait for all other writers; the lock ends with the transaction, which sees what they have committed.
+
+    With a moment to give up at, it also gives up after `LOCK_TIMEOUT_S`: the caller may try again.
+    """
+    lock = sa.func.pg_advisory_xact_lock(_WRITER_LOCK)
+    if until is None:
+        connection.execute(sa.select(lock))
+        return
+    timeout_ms = round(1000 * min(max(until - time.monotonic(), 0.001), LOCK_TIMEOUT_S))
+    connection.execute(sa.select(sa.func.set_config("lock_timeout", str(timeout_ms), True), lock))
 
 
 @contextmanager
 def migrating(_url: sa.URL, engine: sa.Engine) -> Iterator[sa.Connection]:
     """Give a write transaction, as for any other writer."""
     with engine.connect() as connection, connection.begin():
-        become_writer(connection)
+        become_writer(connection, None)
         yield connection
 
 
@@ -53,7 +66,7 @@ def check_writable(_url: sa.URL, engine: sa.Engine, timeout_s: float) -> None:
     """Become the writer within ``timeout_s``, and end the transaction."""
     with engine.connect() as connection, connection.begin() as transaction:
         connection.execute(sa.text(f"SET LOCAL lock_timeout = {round(timeout_s * 1000)}"))
-        become_writer(connection)
+        become_writer(connection, None)
         transaction.rollback()
 
 

@@ -34,6 +34,9 @@ class Unproven:
             _TAKE_AWAY.run(connection, {"writer": self._writer})
         if digests:
             _MARK.run_many(connection, [{"writer": self._writer, "digest": digest} for digest in digests])
+
+    def note_committed(self, digests: Sequence[str]) -> None:
+        """Remember which marks there are, once the transaction that set them is committed."""
         self._has_marks = bool(digests)
 
 

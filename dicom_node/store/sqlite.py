@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 BUSY_TIMEOUT_S = 60.0  # another process may hold the write lock for a long transaction
+# Waiting for another writer until a given moment: SQLite's own waits grow to 100 ms, which would be most of a commit.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.0002, 0.002
 _BEGIN = {"read": "BEGIN DEFERRED", "write": "BEGIN IMMEDIATE"}
 
 
@@ -20,10 +23,12 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
-def create_engine(url: sa.URL) -> sa.Engine:
-    """Engine of which transactions begin as those of writers."""
+def create_engine(url: sa.URL, *, is_patient: bool) -> sa.Engine:
+    """Engine of which transactions begin as those of writers; how long they wait is up to `_begin`."""
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=8, max_overflow=64)
     event.listen(engine, "connect", _prepare_connection)
+    if not is_patient:
+        event.listen(engine, "connect", _do_not_wait)
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -33,7 +38,7 @@ def reading(engine: sa.Engine) -> sa.Engine:
     return engine.execution_options(access="read")
 
 
-def become_writer(_connection: sa.Connection) -> None:
+def become_writer(_connection: sa.Connection, _until: float | None) -> None:
     """Nothing is left to do: the transaction has begun as a writer's."""
 
 
@@ -44,7 +49,7 @@ def migrating(url: sa.URL, _engine: sa.Engine) -> Iterator[sa.Connection]:
     See sqlite.org/lang_altertable.html, 7. The keys cannot be switched off within a transaction, so the connection is
     one of its own; what they would have said is checked before the end.
     """
-    engine = create_engine(url)
+    engine = create_engine(url, is_patient=True)
     event.listen(engine, "connect", _without_foreign_keys)
     try:
         with engine.connect() as connection, connection.begin():
@@ -90,6 +95,25 @@ def _prepare_connection(connection: DBAPIConnection, _record: object) -> None:
     cursor.close()
 
 
+def _do_not_wait(connection: DBAPIConnection, _record: object) -> None:
+    connection.cursor().execute("PRAGMA busy_timeout = 0")
+
+
 def _begin(connection: sa.Connection) -> None:
+    """Begin by the driver, as in `statements`; wait for another writer until the moment that the caller has set."""
     begin = _BEGIN[connection.get_execution_options().get("access", "write")]
-    connection.connection.cursor().execute(begin)  # by the driver, as in `statements`
+    cursor = connection.connection.cursor()
+    until: float | None = connection.info.get("until")
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            cursor.execute(begin)
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            left_s = 0.0 if until is None or not is_busy else until - time.monotonic()
+            if left_s <= 0:
+                raise
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        else:
+            return

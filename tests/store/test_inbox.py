@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -162,7 +165,7 @@ def test_a_dataset_in_another_encoding_than_announced_is_kept_under_its_own(stor
 
 def test_under_the_watermark_nothing_is_taken_and_the_error_says_what_is_free(tmp_path: Path) -> None:
     with Store.open(tmp_path, min_free_bytes=2**62) as store:
-        with pytest.raises(StorageFullError, match="GB free, at least 4611686018"):
+        with pytest.raises(StorageFullError, match=r"\d+\.\d\d GB free, dimse.min_free_bytes asks for 4611686018"):
             keep(store, instance())
         assert spool_files(store) == object_files(store) == []
 
@@ -220,6 +223,33 @@ def test_two_stores_on_one_folder_agree_on_who_was_first(store: Store) -> None:
             answers = pool.map(keep, (store, second), (instance(number), instance(number)))
             assert sorted(answers) == [Kept.DUPLICATE, Kept.STORED]
         assert second.series.get(SERIES).n_instances == 10
+
+
+@pytest.mark.parametrize(
+    ("number", "f_favail", "said"),
+    [
+        (errno.ENOSPC, 5, r"the file system is full \(\d+\.\d\d GB free\)"),
+        (errno.ENOSPC, 0, r"no inodes are left \(\d+\.\d\d GB free\)"),
+        (errno.EDQUOT, 5, r"the quota of the node's user is used up \(\d+\.\d\d GB free for others\)"),
+    ],
+)
+def test_a_disk_without_space_says_what_is_used_up_and_keeps_no_file_open(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: int, f_favail: int, said: str
+) -> None:
+    n_open = len(list(Path("/proc/self/fd").iterdir()))
+
+    def refuse(_fd: int, _data: bytes) -> int:
+        raise OSError(number, os.strerror(number))
+
+    status = os.statvfs(store.data_dir)
+    fields = {name: getattr(status, name) for name in ("f_bavail", "f_frsize")} | {"f_files": 9, "f_favail": f_favail}
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", refuse)
+        full.setattr(os, "statvfs", lambda _folder: SimpleNamespace(**fields))
+        with pytest.raises(StorageFullError, match=said):
+            spooled(store, instance())
+    assert spool_files(store) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == n_open
 
 
 def test_a_disk_that_cannot_sync_is_no_success_and_leaves_no_row(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,11 @@ import gc
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -190,3 +192,59 @@ def test_a_node_answers_senders_through_an_outage_and_keeps_its_results_over_a_r
     assert "process died" not in said
     assert "Traceback" not in said
     assert not (tmp_path / "node" / "data" / "index.sqlite").exists()
+
+
+def test_a_sender_is_told_to_come_back_while_another_writes(url: str, tmp_path: Path) -> None:
+    with Store.open(tmp_path, url=url) as store, Store.open(tmp_path, url=url) as other:
+        keep(store, instance(1))
+        with other._database.write():
+            began = time.monotonic()
+            with pytest.raises(IndexUnavailableError, match="lock timeout"):
+                keep(store, instance(2))
+            assert time.monotonic() - began < 6.5
+        assert keep(store, instance(2)) is Kept.STORED
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pg8000 forgets to close its socket
+def test_a_sender_is_told_to_come_back_when_the_server_falls_silent(
+    postgresql: PostgresqlServer, url: str, tmp_path: Path
+) -> None:
+    with (
+        frozen_on_request(postgresql.port) as (port, freeze),
+        Store.open(tmp_path, url=url.replace(f":{postgresql.port}/", f":{port}/")) as store,
+    ):
+        keep(store, instance(1))
+        freeze.set()
+        began = time.monotonic()
+        with pytest.raises(IndexUnavailableError):
+            keep(store, instance(2))
+        assert time.monotonic() - began < 7
+    gc.collect()  # here, where the warning is expected
+
+
+@contextmanager
+def frozen_on_request(target: int) -> Iterator[tuple[int, threading.Event]]:
+    """A port that leads to another one until the event is set; then connections stay open and nothing passes."""
+    freeze, done = threading.Event(), threading.Event()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while (piece := source.recv(65536)) and not freeze.is_set():
+                sink.sendall(piece)
+            done.wait(30)
+
+    def serve(listener: socket.socket, stack: ExitStack) -> None:
+        with suppress(OSError):
+            while True:
+                near = stack.enter_context(listener.accept()[0])
+                if freeze.is_set():
+                    continue
+                far = stack.enter_context(socket.create_connection(("127.0.0.1", target)))
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=(source, sink), daemon=True).start()
+
+    with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener, stack), daemon=True).start()
+        yield listener.getsockname()[1], freeze
+        done.set()
+        listener.shutdown(socket.SHUT_RDWR)

@@ -39,7 +39,11 @@ class Spool:
         self._meta_bytes = len(meta)
         self._hash = hashlib.sha256()
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        self._append(meta)
+        try:
+            self._append(meta)
+        except BaseException:
+            self.discard()
+            raise
 
     def write(self, fragment: bytes | bytearray | memoryview) -> int:
         """Append a fragment of the encoded dataset and return its length."""
@@ -148,11 +152,16 @@ class ObjectStore:
             raise ValueError(f"not a SHA-256 in hexadecimal: {digest!r}")
         return self.folder / digest[:2] / f"{digest}{OBJECT_SUFFIX}"
 
-    def link(self, spool: Spool, digest: str) -> Path:
-        """Give a spool's bytes their place; gives the folder, to be synced by the caller, as the spool is.
+    def link(self, spool: Spool, digest: str) -> bool:
+        """Link a spool's file as an object; the caller must sync both the spool and the object's folder.
 
         An object that is there already stays as it is when its bytes are sound, and is synced here: after a power
         failure a name can be there without its bytes.
+
+        Returns
+        -------
+        bool
+            Whether the object is the spool's file; False where it was there already.
         """
         path = self.path(digest)
         try:
@@ -160,19 +169,23 @@ class ObjectStore:
         except FileExistsError:
             if self.is_sound(digest):
                 _sync_file(path)
-            else:
-                repaired = path.with_suffix(".repaired")
-                repaired.unlink(missing_ok=True)
-                os.link(spool.path, repaired)
-                repaired.replace(path)
+                return False
+            repaired = path.with_suffix(".repaired")
+            repaired.unlink(missing_ok=True)
+            os.link(spool.path, repaired)
+            repaired.replace(path)
         except OSError as error:
             raise _translated(error, self.folder) from error
-        return path.parent
+        return True
 
-    def restore(self, spool: Spool, digest: str) -> None:
-        """Link again what retention removed since `link`; for a caller that holds the index's write lock."""
-        if not self.path(digest).exists():
-            sync_folder(self.link(spool, digest))
+    def restore(self, spool: Spool, digest: str) -> bool:
+        """Link again what retention removed since `link`, and return whether it had; call it with the write lock."""
+        path = self.path(digest)
+        if path.exists():
+            return False
+        self.link(spool, digest)
+        sync_folder(path.parent)
+        return True
 
     def is_sound(self, digest: str) -> bool:
         """Return whether an object's file exists and has the SHA-256 that is its name."""
@@ -337,4 +350,13 @@ def _digest_or_none(path: Path) -> str | None:
 
 
 def _translated(error: OSError, folder: Path) -> OSError | StorageFullError:
-    return StorageFullError(folder, 0, 1) if error.errno in _FULL else error
+    """The error as ours where it says that there is no space, with what of it is used up."""
+    if error.errno not in _FULL:
+        return error
+    status = os.statvfs(folder)
+    free = f"{status.f_bavail * status.f_frsize / 1e9:.2f} GB free"
+    if error.errno == errno.EDQUOT:
+        return StorageFullError(folder, f"the quota of the node's user is used up ({free} for others)")
+    if status.f_files and not status.f_favail:
+        return StorageFullError(folder, f"no inodes are left ({free})")
+    return StorageFullError(folder, f"the file system is full ({free})")

@@ -50,7 +50,9 @@ def file_results(
             received_at=now,
         )
         filed.append(Filed(spool.sha256(), spool.dataset_bytes, read_header(spool, arrival), arrival))
-    for folder in {objects.link(spool, one.digest) for spool, one in zip(spools, filed, strict=True)}:
+    for spool, one in zip(spools, filed, strict=True):
+        objects.link(spool, one.digest)
+    for folder in {objects.path(one.digest).parent for one in filed}:
         sync_folder(folder)
     yield list(zip(spools, filed, strict=True))
     for spool in spools:
