@@ -114,7 +114,7 @@ def test_what_does_not_come_whole_is_not_kept(
 def test_an_address_that_is_none_or_answers_nobody_is_named(tmp_path: Path) -> None:
     with pytest.raises(DownloadFailedError, match=r"127\.0\.0\.1:9"):
         download("http://127.0.0.1:9/export.zip", tmp_path / "target", max_bytes=100)
-    with pytest.raises(DownloadRefusedError, match=r"^ftp://.* no address"):
+    with pytest.raises(DownloadRefusedError, match=r"^ftp://.* is not an address"):
         download("ftp://127.0.0.1/export.zip", tmp_path / "target", max_bytes=100)
 
 
