@@ -60,13 +60,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
 def children(node: RunningNode) -> dict[str, int]:
     """Process ids of the parts by name."""
     pids = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
-    return {_command(pid)[3]: int(pid) for pid in pids if len(_command(pid)) > 3}
+    commands = {int(pid): _command(pid) for pid in pids}  # read once: a child may end in between
+    return {command[3]: pid for pid, command in commands.items() if len(command) > 3}
 
 
 def _command(pid: str) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 
