@@ -176,7 +176,7 @@ def run_web(settings: Settings) -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Socket for HTTP; `ListenError` says which address cannot be had."""
+    """Socket for HTTP; `ListenError` names the address that cannot be bound."""
     from dicom_node.dicomweb.errors import ListenError
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -260,12 +260,12 @@ def _work(settings: Settings, part: Part, stopping: threading.Event) -> None:
 
 
 def _leave_in_time(stopping: threading.Event, *last_steps: Callable[[], object]) -> None:
-    """End this process soon after ``stopping``, also from the middle of a network or a delivery that takes minutes.
+    """End this process soon after ``stopping``, even while a model runs or a delivery takes minutes.
 
     Parameters
     ----------
     last_steps
-        Called before the end, when it comes to that; what they raise is logged.
+        Called before the process is ended by force; exceptions are logged.
     """
 
     def leave() -> None:
@@ -275,8 +275,8 @@ def _leave_in_time(stopping: threading.Event, *last_steps: Callable[[], object])
             try:
                 step()
             except Exception as error:  # noqa: BLE001 - the process ends in any case
-                log_failure(log, "not left as it should be", error)
-        log.warning("not finished in time; leaving all the same")
+                log_failure(log, "a step of the shutdown failed", error)
+        log.warning("work still running at the end of the grace period; stopping without it")
         os._exit(0)
 
     threading.Thread(target=leave, name="leave-in-time", daemon=True).start()

@@ -196,7 +196,7 @@ def _run() -> Iterator[str]:
         ),
     )
     yield "\nInstances of all other SOP classes are kept and found by QIDO-RS, and no model sees them. A series of"
-    yield "them alone is *skipped* (`not-a-ct-or-mr-image`); beside images of their series they are remarked on"
+    yield "them alone is *skipped* (`not-a-ct-or-mr-image`); in a series with images they are left out with a remark"
     yield "(`objects-left-out`, or `pictures-left-out` where they may show a face, which keeps their study for"
     yield "review). The offline command names them in `summary.json`:\n"
     yield from _table(("code", "SOP classes"), _class_rows())
@@ -293,7 +293,7 @@ def _geometry() -> Iterator[str]:
             ("any orientation, feet or head first, lying on a side", "none", "-"),
             ("lean of a stack (gantry tilt)", f"{geometry.MAX_TILT_DEG:g} degrees", "`gantry-tilt`"),
             (
-                "slices shifted beside each other",
+                "slices shifted sideways",
                 f"{geometry.MAX_SHIFT_FRACTION:.0%} of rows or columns",
                 "`slices-not-aligned`",
             ),

@@ -159,7 +159,7 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
             decided_by = _refine(source, inputs.unpadded(), models, masks, altered)
     if source.frames is not None:
         for mask in masks.values():
-            source.frames.clear_beside_frames(mask)
+            source.frames.clear_outside_frames(mask)
     with clock.stage("verdict"):
         verdict, facts = _judge(masks, source)
         if verdict.verdict is not SeriesVerdict.DEFACED and are_surroundings_missing(source, masks["foreground"]):

@@ -1,4 +1,4 @@
-"""Errors of every package are told apart."""
+"""Errors of every package are distinguished."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from inference.verdict.verdict import SeriesVerdict
 from training.cohort import Member, load_cohort
 from training.evaluation.cases import ALTERED_FACE, COVERED, FACE, NONE, Case, all_cases
 from training.evaluation.measure import Measured, load_measured
-from training.evaluation.pictures import Picture, area_picture, beside, foreground_picture
+from training.evaluation.pictures import Picture, area_picture, foreground_picture, tile_pictures
 from training.evaluation.rows import Row, read_rows, weights_of
 from training.evaluation.tables import (
     contrast_table,
@@ -119,7 +119,7 @@ def ranked(rows: Sequence[Row], score: Callable[[Row], float]) -> list[tuple[str
 
 def save(pictures: Sequence[Picture], path: Path) -> None:
     """Save pictures below each other in a file with few colours."""
-    Image.fromarray(beside(pictures, per_row=1)).quantize(COLOURS).save(path, optimize=True)
+    Image.fromarray(tile_pictures(pictures, per_row=1)).quantize(COLOURS).save(path, optimize=True)
 
 
 RIGHT = {

@@ -73,9 +73,9 @@ class Pace:
 
 @dataclass(slots=True)
 class _Expected:
-    """What the rows of the index that name an object say of it."""
+    """What the index says about an object."""
 
-    dataset_bytes: int | None = None  # of a conflict, nobody knows
+    dataset_bytes: int | None = None  # None for the second content of a conflict: its length is not recorded
     identities: set[tuple[str, str]] = field(default_factory=set)  # SOP Instance UID and Transfer Syntax UID
 
     @property

@@ -24,10 +24,10 @@ _OUTAGES = ("08", "40", "53", "55P03", "57", "58")
 
 
 def create_engine(url: sa.URL, *, is_patient: bool) -> sa.Engine:
-    """Engine of which the connections are tried before they are used."""
+    """Create an engine that tests each connection before use."""
     if "+" not in url.drivername:
         url = url.set(drivername=f"{url.drivername}+{DRIVER}")
-    # A connection that turns out to be broken is replaced, or whoever asked for it says so.
+    # A broken connection is replaced, or the caller reports it; the pool need not log it too.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     timeout_s = ANSWER_TIMEOUT_S if is_patient else IMPATIENT_TIMEOUT_S
     timeout = {"timeout": timeout_s} if url.get_driver_name() == DRIVER else {}

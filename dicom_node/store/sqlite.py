@@ -19,12 +19,12 @@ _BEGIN = {"read": "BEGIN DEFERRED", "write": "BEGIN IMMEDIATE"}
 
 
 def sqlite_url(path: Path) -> str:
-    """SQLAlchemy URL of a database file."""
+    """Return the SQLAlchemy URL of a database file."""
     return sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
 
 
 def create_engine(url: sa.URL, *, is_patient: bool) -> sa.Engine:
-    """Engine of which transactions begin as those of writers; how long they wait is up to `_begin`."""
+    """Create an engine whose transactions begin as write transactions; `_begin` decides how long they wait."""
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=8, max_overflow=64)
     event.listen(engine, "connect", _prepare_connection)
     if not is_patient:

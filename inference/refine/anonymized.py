@@ -32,7 +32,7 @@ from inference.refine.grids import (
     part_sizes,
 )
 from inference.refine.noise_fill import WHITE_BELOW, neighbour_correlation, outline_noise_fill
-from inference.refine.proposals import LARGE_MM, beside_tissue, deep_inside, without_tissue
+from inference.refine.proposals import LARGE_MM, bordering_tissue, deep_inside, without_tissue
 
 FILL_SHARE = 0.2  # of a part of the proposal, from which a value is frequent enough to be a tool's fill
 DOMINANCE = 3.0  # times as frequent as the next value; smooth air in whole numbers has several equally frequent ones
@@ -128,7 +128,7 @@ def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask,
     """Return the contour where the values change; empty if the evidence is inconclusive or the growth implausible."""
     if not proposal.any():
         return RefinedArea(proposal, proposal, DecidedBy.NETWORK)
-    proposal = beside_tissue(voxels, proposal, foreground, spacing_mm)
+    proposal = bordering_tissue(voxels, proposal, foreground, spacing_mm)
     if proposal.any():
         proposal = without_tissue(voxels, proposal, foreground, spacing_mm)
     area, voxel_ml = None, float(np.prod(spacing_mm)) / 1000.0
@@ -185,7 +185,7 @@ def _area_of_value(
         if is_small and np.count_nonzero(area) > LARGEST_GROWTH * np.count_nonzero(seeds):
             area = None  # padding or a masked background: too large a growth for so small a proposal
     if area is None:
-        seeds = beside_tissue(voxels, seeds, foreground, spacing_mm, equal=equal, is_ct=is_ct)
+        seeds = bordering_tissue(voxels, seeds, foreground, spacing_mm, equal=equal, is_ct=is_ct)
         if not seeds.any():
             return None
         size_mm = float(np.count_nonzero(seeds) * np.prod(spacing_mm)) ** (1 / 3)

@@ -30,7 +30,7 @@ SMOOTH_BELOW = 0.8
 LARGEST_RATIO = 4.0  # of turns to steps in one voxel, whose steps may be close to zero
 SIGMA_MM = 2.5  # four val heads: 0.86 to 0.95 in the head; 0.93 with 1.8 mm
 CORE_MM, TISSUE_MM = 3.0, 2.0  # depth below the proposal's and the body's surface from which values are compared
-BESIDE_MM = (6.0, 60.0)  # distance from the proposal of the body to compare with
+NEARBY_MM = (6.0, 60.0)  # distance from the proposal of the body to compare with
 BAND_MM = 8.0  # around the contour, in which the edge is searched
 CONTOUR_WEIGHT = 0.03  # per mm from the contour, in units of the difference between blurred and other tissue
 PART_ML = 1.0  # smaller proposals are inconclusive
@@ -64,10 +64,10 @@ def refine_blurred(voxels: NDArray[np.float32], proposal: Mask, body: Mask, spac
     is_tissue = signed_distance_mm(grid.reduce(body[window]) > 0.5, grid.spacing_mm) > TISSUE_MM
     depth_mm = signed_distance_mm(parts > 0, grid.spacing_mm)
     turns = ndimage.gaussian_filter(_block_means(voxels, grid), [SIGMA_MM / step for step in grid.spacing_mm])
-    beside, core = turns[is_tissue & (depth_mm < -BESIDE_MM[0])], is_tissue & (depth_mm > CORE_MM)
-    if not beside.size:
+    nearby, core = turns[is_tissue & (depth_mm < -NEARBY_MM[0])], is_tissue & (depth_mm > CORE_MM)
+    if not nearby.size:
         return found
-    usual = float(np.median(beside))
+    usual = float(np.median(nearby))
     is_smooth = np.zeros(n_parts + 1, bool)
     for part in np.flatnonzero(is_large):
         inside = turns[core & (parts == part)]
@@ -129,7 +129,7 @@ def turns_per_step(voxels: Field) -> Field:
 def _window(mask: Mask, spacing_mm: Spacing) -> tuple[slice, ...]:
     """Return the box around a mask, with a margin for the body to compare with."""
     (box,) = ndimage.find_objects(mask.view(np.uint8))
-    margins = [int(np.ceil(BESIDE_MM[1] / step)) for step in spacing_mm]
+    margins = [int(np.ceil(NEARBY_MM[1] / step)) for step in spacing_mm]
     return tuple(
         slice(max(0, part.start - margin), part.stop + margin) for part, margin in zip(box, margins, strict=True)
     )

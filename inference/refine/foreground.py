@@ -125,7 +125,7 @@ def _value_around_cut_out_body(voxels: Field, depth_mm: Field, removed: Mask, gr
 
     In such a scan every voxel with another value is body, even a dark one, because there is no skin that fades.
     """
-    beside = grid.spread(np.abs(depth_mm) < EDGE_BAND_MM) & ~removed
+    near_edge = grid.spread(np.abs(depth_mm) < EDGE_BAND_MM) & ~removed
     air = voxels[grid.spread(depth_mm < -AIR_HEIGHT_MM) & ~removed]
     if not air.size:
         return None
@@ -133,7 +133,7 @@ def _value_around_cut_out_body(voxels: Field, depth_mm: Field, removed: Mask, gr
     if float(np.mean(air == np.float32(value))) < ONE_VALUE_SHARE:
         return None
     is_value = voxels == np.float32(value)
-    edge = voxels[ndimage.binary_dilation(is_value, SIX_NEIGHBOURS) & ~is_value & beside]
+    edge = voxels[ndimage.binary_dilation(is_value, SIX_NEIGHBOURS) & ~is_value & near_edge]
     inside = voxels[grid.spread(depth_mm > 0) & ~is_value]
     if not edge.size or not inside.size or float(np.median(inside)) <= value:
         return None

@@ -34,7 +34,7 @@ BRIGHT_SHARE = 0.6  # of the step from the fill to the body's median
 TISSUE_FROM, TISSUE_SHARE = 0.33, 0.6
 
 
-def beside_tissue(
+def bordering_tissue(
     voxels: NDArray[np.float32],
     proposal: Mask,
     body: Mask,
@@ -77,14 +77,14 @@ def beside_tissue(
             own, others = own & equal[around], others & ~equal[around]
         if not own.any():
             continue
-        beside = voxels[around][ndimage.binary_dilation(own, SIX_NEIGHBOURS) & others]
+        adjacent = voxels[around][ndimage.binary_dilation(own, SIX_NEIGHBOURS) & others]
         filled = float(np.median(voxels[around][own]))
-        n_bright = np.count_nonzero(np.abs(beside - filled) > BRIGHT_SHARE * abs(tissue - filled))
+        n_bright = np.count_nonzero(np.abs(adjacent - filled) > BRIGHT_SHARE * abs(tissue - filled))
         is_inside = not is_ct and float(body[around][own].mean()) >= INSIDE_SHARE
         is_hinted = is_inside or equal is None or bool(is_large.any())
         enough_cm2 = SMALL_SURFACE_CM2 if is_hinted else CUT_SURFACE_CM2
         enough_share = 0.0 if equal is None else BRIGHT_EDGE_SHARE
-        is_kept[part] = n_bright * voxel_cm2 >= enough_cm2 * thin and n_bright >= enough_share * beside.size
+        is_kept[part] = n_bright * voxel_cm2 >= enough_cm2 * thin and n_bright >= enough_share * adjacent.size
     return chosen_parts(labelled, is_kept)
 
 

@@ -341,7 +341,7 @@ class SpacingNotUniformError(StackError):
 
 
 class TiltError(StackError):
-    """A stack that leans further than any gantry; facts: uid, angle and largest angle in degrees."""
+    """A stack tilted further than any gantry; facts: uid, angle and largest angle in degrees."""
 
     code = "gantry-tilt"
 
@@ -361,7 +361,7 @@ class SlicesNotAlignedError(StackError):
     def __str__(self) -> str:
         uid, number, shift_mm = self.args
         return (
-            f"series {uid}: slice {number} lies {shift_mm:.2f} mm beside the line through the others, expected "
+            f"series {uid}: slice {number} lies {shift_mm:.2f} mm off the line through the others, expected "
             "slices that overlap by half; not processed, ask the sender for a straight stack"
         )
 
@@ -385,7 +385,7 @@ class DuplicatePositionsError(StackError):
 
 
 class ConcatenationIncompleteError(StackError):
-    """A multi-frame image that was sent in parts, of which some are missing; facts: uid, its UID, parts, expected."""
+    """A multi-frame image that was sent in parts, and some parts are missing; facts: uid, its UID, parts, expected."""
 
     code = "concatenation-incomplete"
 
@@ -451,7 +451,7 @@ class RescaleDiffersError(StackError):
 
 
 class MixedPhotometricError(StackError):
-    """MR slices of which some are stored inverted; facts: uid, number of MONOCHROME1, number of slices."""
+    """MR slices, some of them stored inverted; facts: uid, number of MONOCHROME1, number of slices."""
 
     code = "mixed-photometric-interpretations"
 

@@ -98,7 +98,7 @@ def _series_of(
 ) -> tuple[tuple[SeriesFiles, ...], tuple[InstanceSource, ...]]:
     """Group image instances by Series Instance UID, and find slices without a series; others go to ``rejected``.
 
-    A damaged image of which the series can be told stays in it, so that the series is refused by name: without it the
+    A damaged image whose series is known stays in it, so that the series is refused by name: without it the
     volume would have a hole, or end too early. Slices that each came as a series of their own are one reason together.
     """
     found: dict[str, tuple[str, str, list[InstanceSource]]] = {}

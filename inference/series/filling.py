@@ -21,7 +21,7 @@ def fill_between_frames(voxels: NDArray[np.float32], layout: FrameLayout) -> Non
     windows = layout.windows()
     lowest = min(float(voxels[window].min()) for window in windows)
     for plane, rows, columns in windows:
-        _fill_beside(voxels[plane], rows, columns, lowest)
+        _fill_outside(voxels[plane], rows, columns, lowest)
     for (lower, *_), (upper, *_) in pairwise(windows):
         if upper - lower > 1:
             step = voxels[upper] - voxels[lower]
@@ -29,7 +29,7 @@ def fill_between_frames(voxels: NDArray[np.float32], layout: FrameLayout) -> Non
                 voxels[plane] = voxels[lower] + np.float32((plane - lower) / (upper - lower)) * step
 
 
-def _fill_beside(plane: NDArray[np.float32], rows: slice, columns: slice, value: float) -> None:
+def _fill_outside(plane: NDArray[np.float32], rows: slice, columns: slice, value: float) -> None:
     plane[: rows.start] = value
     plane[rows.stop :] = value
     plane[rows, : columns.start] = value

@@ -26,9 +26,9 @@ from inference.series.slice_grid import SliceGrid, slice_grid
 from inference.series.uids import shown_uid
 from inference.series.volume import FrameLayout
 
-# A slice may lie this fraction of a pixel beside the straight stack; a tilt of 1 degree over 100 mm is 1.7 mm.
+# A slice may lie this fraction of a pixel off the straight line; a tilt of 1 degree over 100 mm is 1.7 mm.
 SHIFT_TOLERANCE = 0.25
-# Beyond this lean slices lie more beside each other than above each other; gantries reach 30 degrees.
+# Beyond this angle slices are shifted sideways by more than their distance; gantries reach 30 degrees.
 MAX_TILT_DEG = 45.0
 # Slices that are shifted, but do not lean, must still share half of their rows and columns.
 MAX_SHIFT_FRACTION = 0.5
@@ -125,8 +125,8 @@ def stack_geometry(planes: Sequence[Plane], series_instance_uid: str) -> StackGe
     along_mm = (positions - positions[0]) @ normal
     grid = slice_grid(along_mm)
     _check_gaps(grid, along_mm, uid)
-    beside_mm = positions - positions[0] - np.outer(along_mm, normal)
-    shifts, shift_remarks = _whole_pixel_shifts(beside_mm, along_mm, first, uid)
+    sideways_mm = positions - positions[0] - np.outer(along_mm, normal)
+    shifts, shift_remarks = _whole_pixel_shifts(sideways_mm, along_mm, first, uid)
     first_indices = np.column_stack((grid.slice_indices, shifts - shifts.min(axis=0)))
     rows, columns = first.rows, first.columns
     shape = (grid.n_slices, rows + int(np.ptp(shifts[:, 0])), columns + int(np.ptp(shifts[:, 1])))
@@ -190,19 +190,19 @@ def _check_gaps(grid: SliceGrid, along_mm: NDArray[np.float64], uid: str) -> Non
 
 
 def _whole_pixel_shifts(
-    beside_mm: NDArray[np.float64], along_mm: NDArray[np.float64], first: Plane, uid: str
+    sideways_mm: NDArray[np.float64], along_mm: NDArray[np.float64], first: Plane, uid: str
 ) -> tuple[NDArray[np.intp], tuple[Remark, ...]]:
     """Return the shift (plane, 2) of each plane against the first in rows and columns; zeros for a straight stack."""
     tolerance_mm = SHIFT_TOLERANCE * min(first.spacing_mm)
-    if np.linalg.norm(beside_mm, axis=1).max() <= tolerance_mm:
+    if np.linalg.norm(sideways_mm, axis=1).max() <= tolerance_mm:
         return np.zeros((len(along_mm), 2), dtype=np.intp), ()
-    shifts = np.rint(_pixels_of(beside_mm, first)).astype(np.intp)
-    # mm beside per mm along, between slices half a stack apart: no single slice decides it, the first one neither.
+    shifts = np.rint(_pixels_of(sideways_mm, first)).astype(np.intp)
+    # Sideways mm per mm along, between slices half a stack apart, so that no single slice decides it.
     half = len(along_mm) // 2
     steps_mm = (along_mm[half:] - along_mm[:-half])[:, np.newaxis]
-    lean = np.median((beside_mm[half:] - beside_mm[:-half]) / steps_mm, axis=0)
+    lean = np.median((sideways_mm[half:] - sideways_mm[:-half]) / steps_mm, axis=0)
     angle_deg = math.degrees(math.atan(float(np.linalg.norm(lean))))
-    off_line_mm = beside_mm - np.outer(along_mm, lean)
+    off_line_mm = sideways_mm - np.outer(along_mm, lean)
     off_line = np.linalg.norm(off_line_mm - np.median(off_line_mm, axis=0), axis=1)
     worst = int(np.argmax(off_line))
     if angle_deg > MAX_TILT_DEG:
@@ -213,7 +213,7 @@ def _whole_pixel_shifts(
     size = np.array([first.rows, first.columns])
     if np.any(np.ptp(_pixels_of(off_line_mm, first), axis=0) > MAX_SHIFT_FRACTION * size):
         raise SlicesNotAlignedError(uid, worst + 1, float(off_line[worst]))
-    text = f"slice {worst + 1} lies {off_line[worst]:.2f} mm beside the line through the others; {how}"
+    text = f"slice {worst + 1} lies {off_line[worst]:.2f} mm off the line through the others; {how}"
     return shifts, (Remark(RemarkCode.SHIFTED_SLICES, text),)
 
 

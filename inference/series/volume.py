@@ -68,7 +68,7 @@ class FrameLayout:
             for plane, row, column in self.first_indices
         ]
 
-    def clear_beside_frames(self, mask: NDArray[np.bool_]) -> None:
+    def clear_outside_frames(self, mask: NDArray[np.bool_]) -> None:
         """Clear ``mask`` in place where nothing was measured: outside the frames and the space between them."""
         if mask.shape[1:] == (self.rows, self.columns):
             return

@@ -113,7 +113,7 @@ def _visible(folder: Path, names: Iterable[str], links: list[Path], rejected: li
 
 
 def _usable(paths: Iterable[Path], rejected: list[Rejected]) -> Iterator[Path]:
-    """Regular files; opening a pipe or a device could wait for ever."""
+    """Regular files; opening a pipe or a device could block without end."""
     for path in paths:
         try:
             mode = path.stat().st_mode

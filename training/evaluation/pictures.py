@@ -46,7 +46,7 @@ def three_planes(case: Case, masks: Sequence[tuple[Mask, tuple[int, int, int]]])
         plane = tuple(index)
         outlines = [(mask[plane][flip], colour) for mask, colour in masks]
         planes.append(outlined(case.voxels[plane][flip], outlines, (steps[0], steps[1])))
-    return beside(planes, per_row=3)
+    return tile_pictures(planes, per_row=3)
 
 
 def outlined(
@@ -71,7 +71,7 @@ def captioned(picture: Picture, text: str) -> Picture:
     return np.concatenate([np.asarray(strip), picture])
 
 
-def beside(pictures: Sequence[Picture], *, per_row: int) -> Picture:
+def tile_pictures(pictures: Sequence[Picture], *, per_row: int) -> Picture:
     """Arrange pictures in rows; each row is as high as its highest picture."""
     rows = []
     for start in range(0, len(pictures), per_row):

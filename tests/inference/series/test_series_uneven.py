@@ -69,7 +69,7 @@ def test_beside_straightened_frames_lies_the_smallest_value_and_no_mask():
     source = volume_of(list(ct_series(12, tilt_deg=18.5)))
     assert source.frames is not None
     covered = np.ones(source.volume.spatial_shape, dtype=bool)
-    source.frames.clear_beside_frames(covered)
+    source.frames.clear_outside_frames(covered)
     assert covered.sum() == 12 * 40 * 36
     assert np.all(source.volume.array[~covered] == -1000.0)
 
@@ -91,7 +91,7 @@ def test_a_tilted_stack_with_a_gap_is_covered_between_its_frames_only():
     source = volume_of([series[i] for i in range(40) if i not in (17, 18)])
     assert source.frames is not None
     covered = np.ones(source.volume.spatial_shape, dtype=bool)
-    source.frames.clear_beside_frames(covered)
+    source.frames.clear_outside_frames(covered)
     on_slices = covered.sum(axis=(1, 2))
     assert set(on_slices[[i for i in range(40) if i not in (17, 18)]]) == {150}
     assert 0 < on_slices[17] == on_slices[18] < 150
@@ -150,7 +150,7 @@ def test_the_slice_that_is_shifted_may_be_the_first_or_the_last(slice_number: in
     series = ct_series(20, edit=shift)
     source = volume_of(list(series))
     assert codes(source) == ["shifted-slices"]
-    assert f"slice {slice_number} lies 7.00 mm beside" in source.remarks[0].text
+    assert f"slice {slice_number} lies 7.00 mm off" in source.remarks[0].text
     assert source.frames is not None
     np.testing.assert_array_equal(source.frames.on_frames(source.volume.array), series.voxels)
     shifts = source.frames.first_indices[:, 2]
