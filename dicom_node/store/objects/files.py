@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from dicom_node.store.errors import ObjectDamagedError, ObjectMissingError, StorageFullError
+from dicom_node.store.objects.derived import DerivedFiles
 from part10.errors import NotPart10Error
 from part10.file_meta import START_BYTES, dataset_offset, file_meta
 
@@ -109,6 +110,7 @@ class ObjectStore:
     def __init__(self, folder: Path, spool_folder: Path) -> None:
         self.folder = folder
         self.spool_folder = spool_folder
+        self._derived = DerivedFiles(folder.parent / "derived", spool_folder)
         spool_folder.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "ff").is_dir():
@@ -261,6 +263,19 @@ class ObjectStore:
         """Remove an object; the caller must hold the index's write lock and have found no row that names it."""
         self.path(digest).unlink(missing_ok=True)
         self.damaged_path(digest).unlink(missing_ok=True)
+        self._derived.remove(digest)
+
+    def read_derived(self, digest: str, form: bytes, *, dataset_bytes: int | None = None) -> bytes | None:
+        """Return bytes that `keep_derived` kept for this form, if any; raises the errors of `open`."""
+        with self.open(digest, dataset_bytes=dataset_bytes) as file:
+            changed_ns = os.fstat(file.fileno()).st_ctime_ns
+        return self._derived.read(digest, form, object_changed_ns=changed_ns)
+
+    def keep_derived(self, digest: str, form: bytes, derived: bytes) -> None:
+        """Keep bytes that were computed from an object, as long as the object is there; see `DerivedFiles`."""
+        self._derived.write(digest, form, derived)
+        if not self.path(digest).exists():  # it was removed meanwhile
+            self._derived.remove(digest)
 
     @contextmanager
     def condemn(self, digests: Iterable[str]) -> Iterator[None]:
