@@ -23,8 +23,8 @@ class _Kind(Protocol):
     def create_engine(self, url: sa.URL, *, is_patient: bool) -> sa.Engine:
         """Engine for writers; one that is not patient gives up on a silent server after a few seconds."""
 
-    def reading(self, engine: sa.Engine) -> sa.Engine:
-        """The same engine for transactions that only read."""
+    def become_reader(self, connection: sa.Connection) -> None:
+        """Have a transaction that has just begun, and only reads, see one moment."""
 
     def become_writer(self, connection: sa.Connection, until: float | None) -> None:
         """Wait, in a transaction that has just begun, until no other writes, or until a moment (`time.monotonic`)."""
@@ -70,13 +70,13 @@ class Database:
             self._impatient = kind.create_engine(self.url, is_patient=False)
         except (ImportError, sa.exc.NoSuchModuleError) as error:
             raise DatabaseUrlError(self.url.render_as_string(), f"its driver cannot be loaded ({error})") from error
-        self._reading = kind.reading(self._engine)
         self._kind = kind
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One consistent view of the index."""
-        with self._transaction(self._reading) as connection:
+        with self._transaction(self._engine, is_reader=True) as connection:
+            self._kind.become_reader(connection)
             yield connection
 
     @contextmanager
@@ -103,11 +103,13 @@ class Database:
             raise self._unavailable(error) from error
 
     @contextmanager
-    def _transaction(self, engine: sa.Engine, until: float | None = None) -> Iterator[sa.Connection]:
+    def _transaction(
+        self, engine: sa.Engine, until: float | None = None, *, is_reader: bool = False
+    ) -> Iterator[sa.Connection]:
         try:
             connection = engine.connect()
-            connection.info["until"] = until
-        except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:  # whatever the reason, nothing was asked yet
+            connection.info.update(until=until, is_reader=is_reader)
+        except (sa.exc.SQLAlchemyError, OSError) as error:  # whatever the reason, nothing was asked yet
             raise self._unavailable(error) from error
         with connection:
             try:

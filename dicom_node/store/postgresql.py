@@ -6,9 +6,13 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.pool import ConnectionPoolEntry
 
 DRIVER: Final = "pg8000"  # of the extra `postgresql`
 # Connections of one process; PostgreSQL comes with 100 for all.
@@ -24,21 +28,48 @@ _OUTAGES = ("08", "40", "53", "55P03", "57", "58")
 
 
 def create_engine(url: sa.URL, *, is_patient: bool) -> sa.Engine:
-    """Create an engine that tests each connection before use."""
+    """Create an engine that tries each connection before it is used again."""
     if "+" not in url.drivername:
         url = url.set(drivername=f"{url.drivername}+{DRIVER}")
     # A broken connection is replaced, or the caller reports it; the pool need not log it too.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     timeout_s = ANSWER_TIMEOUT_S if is_patient else IMPATIENT_TIMEOUT_S
     timeout = {"timeout": timeout_s} if url.get_driver_name() == DRIVER else {}
-    return sa.create_engine(
-        url, pool_pre_ping=True, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, connect_args=timeout
-    )
+    engine = sa.create_engine(url, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, connect_args=timeout)
+    event.listen(engine, "checkout", partial(_try_connection, engine.dialect))
+    event.listen(engine, "handle_error", _name_lost_connection)
+    return engine
 
 
-def reading(engine: sa.Engine) -> sa.Engine:
-    """The engine for transactions that only read, all of them as of their first statement."""
-    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+def _try_connection(
+    dialect: sa.Dialect, connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object
+) -> None:
+    """Have a connection that was used before replaced if it does not answer.
+
+    SQLAlchemy's own ``pool_pre_ping`` lets through the `OSError` that pg8000 raises for a connection that was reset,
+    as all are after the server's machine has started again.
+    """
+    if "is_used" in record.info:
+        try:
+            dialect.do_ping(connection)
+        except Exception as error:
+            raise sa.exc.InvalidatePoolError from error
+    record.info["is_used"] = True
+
+
+def _name_lost_connection(context: ExceptionContext) -> sa.exc.OperationalError | None:
+    """Make a disconnect of an `OSError`, which pg8000 raises where its `InterfaceError` is expected."""
+    error = context.original_exception
+    if not isinstance(error, OSError):
+        return None
+    context.is_disconnect = True
+    return sa.exc.OperationalError(context.statement, None, error)
+
+
+def become_reader(connection: sa.Connection) -> None:
+    """See the index as of the next statement, and change nothing."""
+    # Set for the transaction, not for the connection: to set it back afterwards could fail when all has been read.
+    connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
 
 def become_writer(connection: sa.Connection, until: float | None) -> None:
@@ -72,7 +103,7 @@ def check_writable(_url: sa.URL, engine: sa.Engine, timeout_s: float) -> None:
 
 def is_outage(error: Exception) -> bool:
     """Whether the server could not be asked, or could not do it now."""
-    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, TimeoutError)):
+    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, ConnectionError, TimeoutError)):
         return True
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if type(cause).__name__ in ("OperationalError", "InterfaceError"):  # names that PEP 249 gives them

@@ -33,9 +33,8 @@ def create_engine(url: sa.URL, *, is_patient: bool) -> sa.Engine:
     return engine
 
 
-def reading(engine: sa.Engine) -> sa.Engine:
-    """The engine for transactions that only read."""
-    return engine.execution_options(access="read")
+def become_reader(_connection: sa.Connection) -> None:
+    """Nothing is left to do: the transaction has begun as a reader's."""
 
 
 def become_writer(_connection: sa.Connection, _until: float | None) -> None:
@@ -101,7 +100,7 @@ def _do_not_wait(connection: DBAPIConnection, _record: object) -> None:
 
 def _begin(connection: sa.Connection) -> None:
     """Begin by the driver, as in `statements`; wait for another writer until the moment that the caller has set."""
-    begin = _BEGIN[connection.get_execution_options().get("access", "write")]
+    begin = _BEGIN["read" if connection.info.get("is_reader") else "write"]
     cursor = connection.connection.cursor()
     until: float | None = connection.info.get("until")
     pause_s = FIRST_PAUSE_S

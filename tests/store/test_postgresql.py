@@ -21,23 +21,11 @@ from dicom_node.store import DatabaseUrlError, IndexUnavailableError, Kept, Stor
 from tests.factories import ct_series
 from tests.node_process import RunningNode, start_node, wait_for, write_settings
 from tests.peer_servers import run_tool
-from tests.postgresql_server import PostgresqlServer, start_postgresql
+from tests.postgresql_server import PostgresqlServer
 from tests.store.sending import SERIES, T0, closing, instance, keep, received_series
 from tests.tiny_models import write_tiny_model
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[PostgresqlServer]:
-    with start_postgresql() as server:
-        yield server
-
-
-@pytest.fixture
-def url(postgresql: PostgresqlServer, request: pytest.FixtureRequest) -> str:
-    """Of an empty database for each test."""
-    return postgresql.create(f"test_{abs(hash(request.node.name))}")
 
 
 def test_an_index_written_by_one_process_is_read_by_another(url: str, tmp_path: Path) -> None:
