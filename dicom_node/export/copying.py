@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -13,13 +12,13 @@ from typing import BinaryIO, Final
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from dicom_node.export.admission import check_object
 from dicom_node.export.cleaner import Cleaner, PatientKey, Report
 from dicom_node.export.errors import NotExportableError
-from dicom_node.export.residue import find_residue, own_values
+from dicom_node.export.pixel_text import bytes_that_are_no_pixels
+from dicom_node.export.residue import PIXEL_TAGS, find_residue, own_values
 from part10.damage import PYDICOM_ERRORS
 from part10.errors import InflatesTooLargeError
 from part10.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -27,7 +26,6 @@ from part10.inflate import bounded_for_pydicom
 from part10.limits import MAX_INFLATED_BYTES
 
 MAX_OBJECT_BYTES: Final = 2**32
-_PIXEL_TAGS: Final = (Tag("PixelData"), Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +36,7 @@ class Copied:
     sha256: str
     n_bytes: int
     sop_class_uid: str
+    transfer_syntax_uid: str
     sop_instance_uid: str
     series_instance_uid: str
     study_instance_uid: str
@@ -97,6 +96,7 @@ def write_copy(file: BinaryIO, staging: Path, cleaner: Cleaner, *, is_face_gone:
         sha256=hashlib.sha256(encoded).hexdigest(),
         n_bytes=len(encoded),
         sop_class_uid=str(source.SOPClassUID),
+        transfer_syntax_uid=str(source.file_meta.TransferSyntaxUID),
         sop_instance_uid=cleaner.pseudonyms.mapped_uid(str(source.SOPInstanceUID)),
         series_instance_uid=cleaner.pseudonyms.mapped_uid(str(source.SeriesInstanceUID)),
         study_instance_uid=cleaner.pseudonyms.mapped_uid(str(source.StudyInstanceUID)),
@@ -129,13 +129,14 @@ def _verify(source: Dataset, encoded: bytes, pattern: re.Pattern[bytes], cleaner
         if str(again.get(keyword)) != cleaner.pseudonyms.mapped_uid(str(source.get(keyword))):
             raise NotExportableError("not-verified", f"{keyword} of the copy is not the intended one")
     header: list[bytes] = [encoded]
-    for tag in _PIXEL_TAGS:
+    for tag in PIXEL_TAGS:
         was, is_now = source.get_item(tag), again.get_item(tag)
         if (was is None) != (is_now is None) or (was is not None and is_now is not None and was.value != is_now.value):
             raise NotExportableError("not-verified", "the pixel data of the copy differ from the source's")
         if is_now is not None and isinstance(is_now.value, bytes):
             begin = encoded.rfind(is_now.value)
             header = [encoded[:begin], encoded[begin + len(is_now.value) :]] if begin >= 0 else header
+            header += bytes_that_are_no_pixels(again, is_now.value)
     residue = find_residue(again, header, pattern, cleaner.public_tags)
     if residue is not None:
         raise NotExportableError("residue", f"the copy still holds {residue}; it was discarded")
@@ -143,7 +144,5 @@ def _verify(source: Dataset, encoded: bytes, pattern: re.Pattern[bytes], cleaner
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
+    with path.open("xb") as file:  # synced when its study is published, all files of which share the disk's commits
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydicom import Dataset, dcmread
 
-from dicom_node.export.cleaner import Cleaner, Report
-from dicom_node.export.copying import Copied, write_copy
-from dicom_node.export.errors import NotExportableError, OutputFolderError
+from dicom_node.export.cleaner import Report
+from dicom_node.export.copying import Copied
 from dicom_node.export.manifest import MANIFEST_FILE, Manifest, Refusal
-from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output, publish
+from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output, publish, sync_tree
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
+from dicom_node.export.workers import ToCopy, copy_one, copying_processes
 from inference.series.instances import InstanceSource
 from part10.damage import PYDICOM_ERRORS
 from part10.inflate import bounded_for_pydicom
 from part10.limits import MAX_INFLATED_BYTES
 
-_CHUNK: Final = 8
 _IDENTITY_KEYWORDS: Final = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SOPInstanceUID")
 
 
@@ -90,18 +85,19 @@ def _deidentify(
     staging = output / STAGING_FOLDER
     shutil.rmtree(staging, ignore_errors=True)
     run = Run()
-    with _pool(workers, _Work(profile, pseudonyms, staging)) as apply:
-        identities = list(apply(_read_identity, list(enumerate(sources))))
+    with copying_processes(workers, profile, pseudonyms) as apply:
+        identities = list(apply(_read_identity, sources))
         wanted = _without_contradictions(sources, identities, run)
-        for number, result in zip(wanted, apply(_copy_one, [(i, sources[i]) for i in wanted]), strict=True):
+        for number, result in zip(wanted, apply(copy_one, [ToCopy(sources[i], staging) for i in wanted]), strict=True):
             on_file()
             if isinstance(result, Copied):
                 _take(result, run)
-            elif result[0] in NOT_MEANT_CODES and not sources[number].name.lower().endswith(_DICOM_ENDINGS):
+            elif result.code in NOT_MEANT_CODES and not sources[number].name.lower().endswith(_DICOM_ENDINGS):
                 run.n_not_used += 1
             else:
-                run.refused.append(Refusal(number + 1, *result))
+                run.refused.append(Refusal(number + 1, result.code, result.reason))
     for folder in sorted({one.relative_path.parents[1] for one in run.copied}):
+        sync_tree(staging / folder)
         publish(staging / folder, output / folder)
     shutil.rmtree(staging, ignore_errors=True)
     manifest = Manifest.of(
@@ -111,49 +107,10 @@ def _deidentify(
     return manifest
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """Arguments of a worker process."""
-
-    profile: Profile
-    pseudonyms: Pseudonyms
-    staging: Path
-
-
-_cleaner: Cleaner
-_staging: Path
-
-
-def _start_worker(work: _Work) -> None:
-    global _cleaner, _staging
-    _cleaner, _staging = Cleaner(work.profile, work.pseudonyms), work.staging
-
-
-@contextmanager
-def _pool(workers: int, work: _Work) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Yield a function that maps over worker processes, or in this process."""
-    if workers < 2:
-        _start_worker(work)
-        yield map
-        return
-    context = get_context("forkserver")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(work,)) as pool:
-
-        def apply(function: Callable[..., object], items: Sequence[object]) -> Iterable[object]:
-            try:
-                yield from pool.map(function, items, chunksize=_CHUNK)
-            except BrokenProcessPool as error:
-                raise OutputFolderError(
-                    "a worker process was killed, perhaps because memory ran out", "use --workers 1"
-                ) from error
-
-        yield apply
-
-
-def _read_identity(item: tuple[int, InstanceSource]) -> Identity | None:
+def _read_identity(source: InstanceSource) -> Identity | None:
     """Return the identifiers of one file; None if it cannot be read, which copying will report."""
     try:
-        with item[1].open() as file:
+        with source.open() as file:
             bounded = bounded_for_pydicom(file, max_inflated_bytes=MAX_INFLATED_BYTES)
             ds = dcmread(bounded, stop_before_pixels=True, specific_tags=list(_IDENTITY_KEYWORDS))
         return Identity(
@@ -214,20 +171,6 @@ def _same(one: InstanceSource, other: InstanceSource) -> bool:
                 return False
             if not parts[0]:
                 return True
-
-
-def _copy_one(item: tuple[int, InstanceSource]) -> Copied | tuple[str, str]:
-    """Copy one file; if it is refused, return the reason and a sentence."""
-    try:
-        with item[1].open() as file:
-            return write_copy(file, _staging, _cleaner)
-    except NotExportableError as error:
-        return error.reason, str(error)
-    except OSError as error:
-        return (
-            "unreadable",
-            f"the file cannot be read, or its copy cannot be written ({error.strerror or type(error).__name__})",
-        )
 
 
 def _take(copied: Copied, run: Run) -> None:

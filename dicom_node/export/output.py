@@ -57,13 +57,24 @@ def alone_in(output: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Put every file and folder below ``folder`` on disk."""
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
 def publish(staged: Path, target: Path) -> None:
-    """Publish a whole study by renaming its folder; one from an earlier run is replaced."""
+    """Publish a whole study, synced by `sync_tree`, by renaming its folder; one from an earlier run is replaced."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         target.replace(staged.with_name(f"{staged.name}.old"))
     staged.replace(target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
+    _sync(target.parent)
+    _sync(target.parent.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

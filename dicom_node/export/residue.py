@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 
 from dicom_node.export.public_words import vocabulary
 
@@ -34,6 +35,7 @@ _UIDS: Final = frozenset(
 MIN_WORD: Final = 4  # letters of a name; shorter ones occur by chance
 MIN_DIGITS: Final = 6
 _NAME_WORD: Final = re.compile(rb"[A-Za-z\x80-\xff]{4,64}")
+PIXEL_TAGS: Final = (Tag("PixelData"), Tag("FloatPixelData"), Tag("DoubleFloatPixelData"))
 _NOTHING: Final = re.compile(rb"(?!)")
 
 
@@ -81,8 +83,12 @@ def own_values(source: Dataset) -> OwnValues:
             numbers.update(part for part in map(bytes.strip, value.strip(b"\0").split(b"\\")) if _is_telling(part))
         elif tag in _UIDS:
             uids.add(value.strip(b" \0"))
-    public = {word.encode("ascii") for word in vocabulary()}
-    return OwnValues(frozenset(words - public), frozenset(numbers), frozenset(uids - {b""}))
+    return OwnValues(frozenset(words - _public_words()), frozenset(numbers), frozenset(uids - {b""}))
+
+
+@cache
+def _public_words() -> frozenset[bytes]:
+    return frozenset(word.encode("ascii") for word in vocabulary())
 
 
 def _is_telling(number: bytes) -> bool:
@@ -130,7 +136,7 @@ def _values(ds: Dataset) -> Iterator[tuple[BaseTag, str, bytes]]:
             continue
         raw = ds.get_item(tag)
         if isinstance(raw, RawDataElement):
-            if raw.value is not None and len(raw.value) < 2**20:
+            if raw.value is not None and tag not in PIXEL_TAGS and len(raw.value) < 2**20:
                 yield tag, vr, raw.value
         elif raw is not None and raw.value is not None and not isinstance(raw.value, bytes):
             yield tag, vr, str(raw.value).encode("utf-8", "replace")
