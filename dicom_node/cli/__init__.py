@@ -13,6 +13,7 @@ from dicom_node.cli.deliveries_commands import deliveries_app
 from dicom_node.cli.demo_command import demo
 from dicom_node.cli.errors import NodeGroup
 from dicom_node.cli.export_command import export
+from dicom_node.cli.exports_commands import exports_app
 from dicom_node.cli.jobs_commands import jobs_app
 from dicom_node.cli.models_commands import models_app
 from dicom_node.cli.peers_commands import peers_app
@@ -70,6 +71,7 @@ app.command(short_help="Run the worker alone.")(work)
 app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
 app.command(short_help="Show what runs, waits and has failed.")(status)
 app.add_typer(studies_app, name="studies", short_help="Show which studies may leave; release or hold them.")
+app.add_typer(exports_app, name="exports", short_help="List what was exported, and what may no longer be used.")
 app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel jobs.")
 app.add_typer(series_app, name="series", short_help="List, complete and reprocess series.")
 app.add_typer(deliveries_app, name="deliveries", short_help="List, retry and cancel deliveries.")

@@ -1,19 +1,30 @@
-"""The command ``export``: write de-identified copies of a node's cleared studies to a folder."""
+"""The command ``export``: publish de-identified copies of a node's cleared studies in a folder or at a peer."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dicom_node.cli.errors import EXIT_FAILED
 from dicom_node.cli.options import ConfigOption, open_existing_store, read_settings
 
+if TYPE_CHECKING:
+    from dicom_node.export.manifest import Manifest
+    from dicom_node.export.targets import Target
+    from dicom_node.settings import Settings
+    from dicom_node.store import Store
+
 
 def export(
-    output: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Folder for the copies.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="FOLDER|PEER", help="Folder for the copies, or the name of a peer of the settings."
+        ),
+    ],
     project: Annotated[
         str, typer.Option("--project", metavar="NAME", help="Two projects share no UID, pseudonym or date offset.")
     ],
@@ -30,25 +41,41 @@ def export(
     profile: Annotated[
         Path | None, typer.Option("--profile", metavar="FILE", help="YAML instead of the built-in profile.")
     ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work",
+            metavar="FOLDER",
+            help="With a peer: folder for manifest.json, and for the copies until they are sent; "
+            "default: in the data directory.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, metavar="N", help="Processes that de-identify, one object each.")
+    ] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but publish.")] = False,
 ) -> None:
     """Export de-identified copies of the studies that may leave, with the node's SEG objects.
 
     Only studies that `studies list` shows as cleared are exported, each completely or not at all, and only if nothing
-    arrives and nobody decides otherwise before the copy is published. manifest.json gives the outcome of every study;
-    it is written even if nothing may leave.
+    arrives and nobody decides otherwise before the copy is published. At a peer a study counts as published once every
+    copy was accepted without a warning; the same command sends what is missing. manifest.json gives the outcome of
+    every study; it is written even if nothing may leave.
 
-    Exit code 0: every study of the cohort was exported, or, without one, every cleared study. 3: some were not.
+    Exit code 0: every study of the cohort was exported, or, without one, every cleared study. 2: bad usage, settings or
+    key, nothing left. 3: some studies were not exported, or an earlier export had to be withdrawn.
 
     \b
-    Example:
+    Examples:
       dicom-node export -c config/node.yaml --project HEADS --key-file study.key --to /data/heads --dry-run
+      dicom-node export -c config/node.yaml --project HEADS --key-file study.key --to archive
     """
     from dicom_node import app
-    from dicom_node.cli.progress import counting_bar
+    from dicom_node.cli.progress import growing_bar
     from dicom_node.export.profile import read_profile
     from dicom_node.export.pseudonyms import Pseudonyms, read_key
-    from dicom_node.export.studies import GateTerms, Outcome, export_studies
+    from dicom_node.export.selection import GateTerms
+    from dicom_node.export.studies import Progress, export_studies
     from dicom_node.gate.rules import gate_digest
 
     if not project.strip():
@@ -61,26 +88,64 @@ def export(
     settings = read_settings(config)
     rules = app.read_rules(settings).study
     pipeline = app.current_pipeline_digest(settings)
-    terms = GateTerms(rules, pipeline, gate_digest(rules, pipeline))
-    with open_existing_store(settings) as store, counting_bar("studies", 0 if wanted is None else len(wanted)) as step:
+    with open_existing_store(settings) as store, growing_bar("studies") as (begin, step):
+        target, folder = _target(store, settings, to, work, pseudonyms.fingerprint())
         manifest = export_studies(
             store,
-            output,
-            terms,
+            folder,
+            target,
+            GateTerms(rules, pipeline, gate_digest(rules, pipeline)),
             profile=chosen,
             pseudonyms=pseudonyms,
             now=app.utc_now,
             cohort=wanted,
             is_dry_run=dry_run,
-            on_study=step,
+            workers=workers,
+            progress=Progress(begin, step),
         )
-    outcomes = Counter(one["outcome"] for one in manifest.content["studies"])
+    _report(manifest, folder, is_dry_run=dry_run, has_cohort=wanted is not None)
+
+
+def _target(store: Store, settings: Settings, to: str, work: Path | None, key: str) -> tuple[Target, Path]:
+    """Return where to publish, and the folder of the manifest and of the copies until they are published."""
+    from dicom_node import app
+    from dicom_node.export.peer_target import peer_target
+    from dicom_node.export.targets import FolderTarget
+
+    peer = next((peer for peer in settings.peers if peer.name == to), None)
+    if peer is None:
+        if work is not None:
+            told = f"{to} is no peer of the settings; a folder holds its own manifest"
+            raise typer.BadParameter(told, param_hint="--work")
+        return FolderTarget(store, Path(to), app.utc_now), Path(to)
+    if Path(to).is_dir():
+        raise typer.BadParameter(f"{to} is a peer and a folder here; type ./{to} for the folder", param_hint="--to")
+    target = peer_target(
+        store,
+        peer,
+        calling_ae_title=settings.node.ae_title,
+        timeout_s=settings.delivery.timeout_s,
+        now=app.utc_now,
+    )
+    return target, work or settings.node.data_dir / "exports" / f"{peer.name}-{key[:12]}"
+
+
+def _report(manifest: Manifest, folder: Path, *, is_dry_run: bool, has_cohort: bool) -> None:
+    from dicom_node.export.manifest import MANIFEST_FILE
+    from dicom_node.export.studies import Outcome
+
+    studies = manifest.content["studies"]
+    outcomes = Counter(one["outcome"] for one in studies)
     for outcome, n in sorted(outcomes.items()):
-        reasons = Counter(one["reason"] for one in manifest.content["studies"] if one["outcome"] == outcome)
+        reasons = Counter(one["reason"] for one in studies if one["outcome"] == outcome)
         typer.echo(f"{n} × {outcome}" + "".join(f"\n  {m} × {text}" for text, m in reasons.most_common(5) if text))
-    typer.echo(f"{manifest.content['counts']['copied']} objects, see manifest.json in {output}")
+    n_withdrawn = len(manifest.content["withdrawn"])
+    if n_withdrawn:
+        typer.echo(f"{n_withdrawn} earlier exports may no longer be used; tell those who have them (`exports list`)")
+    name = f"dry-run-{MANIFEST_FILE}" if is_dry_run else MANIFEST_FILE
+    typer.echo(f"{manifest.content['counts']['copied']} objects, see {folder / name}")
     fine = {Outcome.EXPORTED.value, Outcome.WOULD_BE_EXPORTED.value}
-    if wanted is None:
+    if not has_cohort:
         fine.add(Outcome.NOT_CLEARED.value)
-    if set(outcomes) - fine:
+    if set(outcomes) - fine or n_withdrawn:
         raise typer.Exit(EXIT_FAILED)

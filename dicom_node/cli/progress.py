@@ -128,8 +128,16 @@ def make_progress(*, verbose: bool) -> RunProgress:
 @contextmanager
 def counting_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Show a bar with a count and the remaining time if standard error is a terminal."""
+    with growing_bar(what) as (begin, advance):
+        begin(total)
+        yield advance
+
+
+@contextmanager
+def growing_bar(what: str) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+    """Show a bar whose length is told later; yield how to tell it, and how to advance it."""
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda _: None, lambda: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -137,8 +145,8 @@ def counting_bar(what: str, total: int) -> Iterator[Callable[[], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with RichProgress(*columns, console=Console(stderr=True, highlight=False)) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task(what, total=None)
+        yield lambda total: bar.update(task, total=total), lambda: bar.advance(task)
 
 
 def volume_line(report: Mapping[str, Any], *, is_new: bool) -> str:

@@ -1,4 +1,4 @@
-"""Export the cleared studies of a node: select, stage, de-identify, verify and publish them in a folder.
+"""Export the cleared studies of a node: select, stage, de-identify, verify, and publish them at a target.
 
 A study is published completely or not at all, and only if its evidence, checked under the store's write lock, is still
 the evidence on which it was selected. The manifest names studies by their pseudonyms only.
@@ -6,33 +6,26 @@ the evidence on which it was selected. The manifest names studies by their pseud
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from dicom_node.export.cleaner import Cleaner, Report
-from dicom_node.export.copying import Copied, write_copy
-from dicom_node.export.errors import NotExportableError
-from dicom_node.export.manifest import MANIFEST_FILE, Manifest, Refusal
-from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output, publish
+from dicom_node.export.cleaner import Report
+from dicom_node.export.copying import Copied
+from dicom_node.export.manifest import MANIFEST_FILE, Manifest
+from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
-from dicom_node.gate.decisions import GateState, Standpoint, list_standpoints, standpoint_of, standpoints
-from dicom_node.gate.judging import standing_of
-from dicom_node.gate.rules import StudyRules
-from dicom_node.gate.severity import Standing
-from dicom_node.store import InstanceRow, JobState, NotFoundError, SeriesEvidence, SeriesState, Store
-
-_SEEN: Final = frozenset(
-    {Standing.DEFACED, Standing.NOT_APPLICABLE, Standing.PARTLY_SEEN, Standing.INDETERMINATE, Standing.FACE_PRESENT}
-)
-# A copy that fails its verification shows that a rule is wrong for this study, so nothing of the study is exported.
-_QUARANTINE: Final = frozenset({"residue", "not-verified"})
-_MAX_STUDIES: Final = 10**7
+from dicom_node.export.selection import GateTerms, objects_of, seen_series, select_studies
+from dicom_node.export.staging import Staged, Stager
+from dicom_node.export.targets import MayLeave, Target
+from dicom_node.export.workers import copying_processes
+from dicom_node.gate.decisions import GateState, Standpoint, standpoint_of
+from dicom_node.gate.withdrawals import withdraw_exports
+from dicom_node.store import DecisionRow, ExportState, NewExport, SeriesState, Store, StudyRow
 
 
 class Outcome(StrEnum):
@@ -42,33 +35,36 @@ class Outcome(StrEnum):
     NOT_CLEARED = "not-cleared"
     UNKNOWN = "unknown-study"
     SOURCES_DELETED = "sources-deleted"
+    SOURCES_LOST = "sources-lost"  # an object is missing or damaged in the store
     NOTHING_TO_EXPORT = "nothing-to-export"
+    TWO_PATIENTS = "two-patients"
     QUARANTINED = "quarantined"
+    NO_SPACE = "no-space"
     CHANGED = "changed-meanwhile"
+    NOT_ACCEPTED = "not-accepted"  # a peer has not taken every copy without a warning
+    WITHDRAWN = "withdrawn"  # it changed while a peer already had some or all of it
     WOULD_BE_EXPORTED = "would-be-exported"  # a dry run
 
 
 @dataclass(slots=True)
 class _Run:
     copied: list[Copied] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
     report: Report = field(default_factory=Report)
     studies: list[dict[str, Any]] = field(default_factory=list)
-    n_in: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class GateTerms:
-    """Rules and pipeline by which a study must have been judged to leave."""
+class Progress:
+    """What is told while an export runs."""
 
-    rules: StudyRules
-    pipeline_digest: str
-    digest: str
+    begin: Callable[[int], None] = lambda _: None  # number of studies
+    study: Callable[[], None] = lambda: None  # one more is finished
 
 
 def export_studies(
     store: Store,
-    output: Path,
+    work: Path,
+    target: Target,
     terms: GateTerms,
     *,
     profile: Profile,
@@ -76,60 +72,58 @@ def export_studies(
     now: Callable[[], datetime],
     cohort: Sequence[str] | None = None,
     is_dry_run: bool = False,
-    on_study: Callable[[], None] = lambda: None,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Export the cleared studies of a cohort, or of the node, and write a manifest, even if nothing may leave.
 
     Parameters
     ----------
+    work
+        Folder of the manifest and of the copies until they are published: the target itself if it is a folder.
     cohort
         Study Instance UIDs; None means all studies of the node.
     is_dry_run
         Do everything but publish.
+    workers
+        Processes that de-identify; each holds one object at a time.
 
     Raises
     ------
     OutputFolderError
-        ``output`` belongs to another key or project, or cannot be written.
+        ``work`` belongs to another key or project, or cannot be written.
     """
-    check_output(output, pseudonyms)
-    with alone_in(output):
-        exporting = _Exporting(store, output, terms, Cleaner(profile, pseudonyms), now, is_dry_run)
-        for uid, found in _selected(store, terms, cohort):
+    told = progress or Progress()
+    check_output(work, pseudonyms)
+    with alone_in(work), copying_processes(workers, profile, pseudonyms) as apply:
+        stager = Stager(store.objects, work / STAGING_FOLDER, apply)
+        if not is_dry_run:
+            withdraw_exports(store, terms.digest, terms.rules, now())
+        exporting = _Exporting(store, target, terms, pseudonyms, stager, is_dry_run)
+        selected = select_studies(store, terms, cohort)
+        told.begin(len(selected))
+        for uid, found in selected:
             exporting.export(uid, found)
-            on_study()
-        shutil.rmtree(output / STAGING_FOLDER, ignore_errors=True)
+            told.study()
+        stager.discard()
         run = exporting.run
         manifest = Manifest.of(
             run.copied,
-            run.refused,
+            stager.refused,
             run.report,
             0,
             0,
-            run.n_in,
+            stager.n_in,
             profile,
             pseudonyms,
+            target=target.in_manifest,
             gate_digest=terms.digest,
             is_dry_run=is_dry_run,
             studies=run.studies,
+            withdrawn=exporting.withdrawn(),
         )
-        manifest.write(output / (f"dry-run-{MANIFEST_FILE}" if is_dry_run else MANIFEST_FILE))
+        manifest.write(work / (f"dry-run-{MANIFEST_FILE}" if is_dry_run else MANIFEST_FILE))
         return manifest
-
-
-def _selected(store: Store, terms: GateTerms, cohort: Sequence[str] | None) -> list[tuple[str, Standpoint | None]]:
-    if cohort is None:
-        found = list_standpoints(store, terms.digest, terms.rules, limit=_MAX_STUDIES)
-        return [(one.study.study_instance_uid, one) for one in reversed(found)]
-    selected: list[tuple[str, Standpoint | None]] = []
-    for uid in dict.fromkeys(cohort):
-        try:
-            (found_one,) = standpoints(store, [store.studies.get(uid)], terms.digest, terms.rules)
-        except NotFoundError:
-            selected.append((uid, None))
-        else:
-            selected.append((uid, found_one))
-    return selected
 
 
 class _Exporting:
@@ -138,18 +132,18 @@ class _Exporting:
     def __init__(
         self,
         store: Store,
-        output: Path,
+        target: Target,
         terms: GateTerms,
-        cleaner: Cleaner,
-        now: Callable[[], datetime],
+        pseudonyms: Pseudonyms,
+        stager: Stager,
         is_dry_run: bool,
     ) -> None:
         self.run = _Run()
         self._store = store
-        self._output = output
+        self._target = target
         self._terms = terms
-        self._cleaner = cleaner
-        self._now = now
+        self._pseudonyms = pseudonyms
+        self._stager = stager
         self._is_dry_run = is_dry_run
 
     def export(self, uid: str, found: Standpoint | None) -> None:
@@ -164,110 +158,75 @@ class _Exporting:
         if evidence.fingerprint != found.study.evidence_fingerprint:
             self._note(uid, Outcome.CHANGED, "something arrived after the study was judged; it will be judged again")
             return
-        seen = [one for one in evidence.series if self._standing(one) in _SEEN]
+        seen = seen_series(evidence.series, self._terms)
         if any(one.state is SeriesState.DELETED for one in seen):
             self._note(uid, Outcome.SOURCES_DELETED, "retention has deleted the instances of a series; send them again")
             return
-        staging = self._output / STAGING_FOLDER
-        shutil.rmtree(staging, ignore_errors=True)
-        copied, quarantined_by = self._stage(seen, staging, is_released=found.is_released)
-        if quarantined_by is not None:
-            self._note(uid, Outcome.QUARANTINED, str(quarantined_by))
-        elif not copied:
+        objects = objects_of(self._store, seen, self._terms, is_released=found.is_released)
+        staged = self._stager.stage(objects)
+        if staged.keeps_in is not None:
+            self._note(uid, Outcome(staged.keeps_in[0]), staged.keeps_in[1])
+        elif not staged.copied:
             self._note(uid, Outcome.NOTHING_TO_EXPORT, "the profile allows none of its objects")
         elif self._is_dry_run:
-            self._take(uid, Outcome.WOULD_BE_EXPORTED, copied)
-        elif self._publish(uid, evidence.fingerprint, staging, copied):
-            self._take(uid, Outcome.EXPORTED, copied)
+            self._take(staged.copied)
+            self._note(uid, Outcome.WOULD_BE_EXPORTED, "", n_instances=len(staged.copied))
         else:
-            self._note(uid, Outcome.CHANGED, "something arrived or was decided while it was de-identified")
+            self._publish(uid, evidence.fingerprint, staged)
 
-    def _standing(self, series: SeriesEvidence) -> Standing:
-        terms = self._terms
-        return standing_of(series, None if terms.rules.earlier_pipeline == "accepted" else terms.pipeline_digest)
-
-    def _stage(
-        self, seen: Sequence[SeriesEvidence], staging: Path, *, is_released: bool
-    ) -> tuple[list[Copied], NotExportableError | None]:
-        """Write verified copies of every series that a model saw, and of its results if the whole series is copied."""
-        copied: list[Copied] = []
-        for series in seen:
-            sources = self._store.series.instances(series.series_instance_uid, generation=series.generation)
-            is_face_gone = is_released or self._standing(series) is Standing.DEFACED
-            try:
-                images, n_refused = self._copy(sources, staging, is_face_gone=is_face_gone)
-                results = [] if n_refused else self._copy(self._results(series), staging, is_face_gone=False)[0]
-            except NotExportableError as error:
-                return [], error
-            copied += images + results
-        return copied, None
-
-    def _copy(self, rows: Sequence[InstanceRow], staging: Path, *, is_face_gone: bool) -> tuple[list[Copied], int]:
-        copied: list[Copied] = []
-        n_refused = 0
-        for row in rows:
-            self.run.n_in += 1
-            try:
-                with self._store.objects.open(row.digest) as file:
-                    copied.append(write_copy(file, staging, self._cleaner, is_face_gone=is_face_gone))
-            except NotExportableError as error:
-                if error.reason in _QUARANTINE:
-                    raise
-                n_refused += 1
-                self.run.refused.append(Refusal(self.run.n_in, error.reason, str(error)))
-        return copied, n_refused
-
-    def _results(self, series: SeriesEvidence) -> tuple[InstanceRow, ...]:
-        """Return the results of the current generation that no later one replaced."""
-        jobs = [
-            job
-            for job in self._store.jobs.list(
-                series_instance_uid=series.series_instance_uid, states=(JobState.SUCCEEDED,)
-            )
-            if job.generation == series.generation
-        ]
-        rows: list[InstanceRow] = []
-        for job in jobs:
-            for result in self._store.jobs.results(job.id):
-                if result.superseded_by_job_id is None:
-                    rows += self._store.search.find_instances(sop_instance_uid=result.sop_instance_uid)
-        return tuple(rows)
-
-    def _publish(self, uid: str, fingerprint: str, staging: Path, copied: Sequence[Copied]) -> bool:
-        """Publish the study if it may still leave; nothing can arrive or be decided meanwhile."""
-        terms = self._terms
-        with self._store.decisions.while_unchanged(uid) as (study, known, decision):
-            standpoint = standpoint_of(study, decision, terms.digest, terms.rules)
-            if known != fingerprint or standpoint.state is not GateState.CLEARED:
-                return False
-            for folder in sorted({one.relative_path.parents[1] for one in copied}):
-                publish(staging / folder, self._output / folder)
-        self._store.audit.record(
-            "exported",
-            actor="export",
-            subject=uid,
-            now=self._now(),
-            detail={
-                "project": self._cleaner.pseudonyms.project,
-                "n_instances": len(copied),
-                "evidence_fingerprint": fingerprint,
-                "gate_digest": terms.digest,
-            },
+    def withdrawn(self) -> list[dict[str, Any]]:
+        """Return what was published or sent to this target before and should no longer be there."""
+        rows = self._store.exports.list(
+            target=self._target.name, key_fingerprint=self._pseudonyms.fingerprint(), state=ExportState.WITHDRAWN
         )
-        return True
+        return [
+            {
+                "study": row.copy_study_instance_uid,
+                "withdrawn_at": None if row.withdrawn_at is None else row.withdrawn_at.isoformat(),
+                "reason": row.withdrawn_because,
+            }
+            for row in rows
+        ]
 
-    def _take(self, uid: str, outcome: Outcome, copied: Sequence[Copied]) -> None:
+    def _publish(self, uid: str, fingerprint: str, staged: Staged) -> None:
+        new = NewExport(
+            study_instance_uid=uid,
+            copy_study_instance_uid=self._pseudonyms.mapped_uid(uid),
+            project=self._pseudonyms.project,
+            key_fingerprint=self._pseudonyms.fingerprint(),
+            target=self._target.name,
+            evidence_fingerprint=fingerprint,
+            gate_digest=self._terms.digest,
+            content_digest=staged.content_digest,
+            n_instances=len(staged.copied),
+        )
+        publication = self._target.publish(staged, new, self._still_cleared(fingerprint))
+        outcome = Outcome(publication.outcome)
+        if outcome is Outcome.EXPORTED:
+            self._take(staged.copied)
+        self._note(uid, outcome, publication.reason, n_instances=len(staged.copied), n_arrived=publication.n_arrived)
+
+    def _still_cleared(self, fingerprint: str) -> MayLeave:
+        terms = self._terms
+
+        def may_leave(study: StudyRow, known: str, decision: DecisionRow | None) -> bool:
+            standpoint = standpoint_of(study, decision, terms.digest, terms.rules)
+            return known == fingerprint and standpoint.state is GateState.CLEARED
+
+        return may_leave
+
+    def _take(self, copied: Sequence[Copied]) -> None:
         self.run.copied += copied
         for one in copied:
             self.run.report.add(one.report)
-        self._note(uid, outcome, "", n_instances=len(copied))
 
-    def _note(self, uid: str, outcome: Outcome, reason: str, *, n_instances: int = 0) -> None:
+    def _note(self, uid: str, outcome: Outcome, reason: str, *, n_instances: int = 0, n_arrived: int = 0) -> None:
         self.run.studies.append(
             {
-                "study": self._cleaner.pseudonyms.mapped_uid(uid),
+                "study": self._pseudonyms.mapped_uid(uid),
                 "outcome": outcome.value,
                 "reason": reason,
                 "n_instances": n_instances,
+                "n_arrived": n_arrived,
             }
         )

@@ -14,6 +14,8 @@ from datetime import datetime
 from functools import partial
 
 from dicom_node.failures import ErrorKind, classify
+from dicom_node.gate.rules import gate_digest
+from dicom_node.gate.withdrawals import withdraw_exports
 from dicom_node.peers import count_instances, deliver
 from dicom_node.pipeline.clock import Tick
 from dicom_node.pipeline.clock_steps import ClockSteps
@@ -106,7 +108,10 @@ class Schedule:
         return look
 
     def _judge_due_studies(self) -> None:
-        """Judge due studies; they wait if the models cannot be described, because a verdict may be outdated."""
+        """Judge due studies, and withdraw exports of those that may no longer leave.
+
+        They wait if the models cannot be described, because a verdict may be outdated.
+        """
         try:
             digest = self.pipeline_digest()
         except Exception as error:
@@ -114,6 +119,8 @@ class Schedule:
                 raise
             return
         judge_due_studies(self.store, self.rules, pipeline_digest=digest, now=self.clock())
+        rules = self.rules.study
+        withdraw_exports(self.store, gate_digest(rules, digest), rules, self.clock())
 
     def _lease_tick(self) -> Callable[[], None]:
         work, delivery = self.settings.work, self.settings.delivery

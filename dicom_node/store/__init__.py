@@ -24,7 +24,7 @@ from dicom_node.store.health import intake_trouble, part_troubles
 from dicom_node.store.index.rows import Arrival, ConflictRow, InstanceRow, SeriesRow, StudyRow
 from dicom_node.store.objects.files import ObjectStore, Spool
 from dicom_node.store.parts import PARTS, Part, PartState, Trouble
-from dicom_node.store.states import JobState, Kept, Origin, SeriesState, StudyState
+from dicom_node.store.states import ExportState, JobState, Kept, Origin, SeriesState, StudyState
 from dicom_node.store.store import Store
 from dicom_node.store.work.rows import (
     AuditRow,
@@ -33,8 +33,10 @@ from dicom_node.store.work.rows import (
     DecisionKind,
     DecisionRow,
     DeliveryRow,
+    ExportRow,
     JobEventRow,
     JobRow,
+    NewExport,
     NewResult,
     NewVerdict,
     Outcome,
@@ -61,6 +63,8 @@ __all__ = [
     "DecisionKind",
     "DecisionRow",
     "DeliveryRow",
+    "ExportRow",
+    "ExportState",
     "IllegalTransitionError",
     "IndexUnavailableError",
     "InstanceRow",
@@ -70,6 +74,7 @@ __all__ = [
     "Kept",
     "LeaseLostError",
     "MismatchedInstanceError",
+    "NewExport",
     "NewResult",
     "NewVerdict",
     "NotFoundError",

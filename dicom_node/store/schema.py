@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0007"
+HEAD_REVISION = "0008"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -284,4 +284,37 @@ decisions = sa.Table(
     sa.Column("evidence_fingerprint", sa.String(64), nullable=False),
     sa.Column("decided_at", UtcDateTime, nullable=False),
     sa.Index(None, "study_instance_uid", "decided_at"),
+)
+
+exports = sa.Table(
+    "exports",  # no reference to `studies`: a row outlives the deletion of its study, so that people can be told
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_instance_uid", UID, nullable=False),
+    sa.Column("copy_study_instance_uid", UID, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("key_fingerprint", sa.String(64), nullable=False),
+    sa.Column("target", sa.Text, nullable=False),
+    sa.Column("state", WORD, nullable=False),
+    sa.Column("evidence_fingerprint", sa.String(64), nullable=False),
+    sa.Column("gate_digest", sa.String(64), nullable=False),
+    sa.Column("content_digest", sa.String(64), nullable=False),
+    sa.Column("n_instances", sa.Integer, nullable=False),
+    sa.Column("began_at", UtcDateTime, nullable=False),
+    sa.Column("published_at", UtcDateTime, nullable=True),
+    sa.Column("withdrawn_at", UtcDateTime, nullable=True),
+    sa.Column("withdrawn_because", sa.Text, nullable=True),
+    sa.UniqueConstraint("study_instance_uid", "key_fingerprint", "target", name="uq_exports_study"),
+    sa.Index(None, "state"),
+)
+
+export_copies = sa.Table(
+    "export_copies",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("export_id", sa.ForeignKey("exports.id"), nullable=False),
+    sa.Column("sop_instance_uid", UID, nullable=False),  # of the copy
+    sa.Column("sha256", sa.String(64), nullable=False),  # of the copy's file
+    sa.Column("has_arrived", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("export_id", "sop_instance_uid"),
 )

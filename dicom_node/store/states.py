@@ -42,6 +42,14 @@ class StudyState(StrEnum):
     CLEARED = "cleared"
 
 
+class ExportState(StrEnum):
+    """State of a study at a target of an export."""
+
+    SENDING = "sending"  # some or all of it may be there
+    PUBLISHED = "published"  # all of it is there
+    WITHDRAWN = "withdrawn"  # it should no longer be there; nobody recalled it
+
+
 class JobState(StrEnum):
     """State of a job, and of a delivery."""
 

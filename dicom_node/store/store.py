@@ -31,6 +31,7 @@ from dicom_node.store.work.closing import SeriesClosing
 from dicom_node.store.work.conflicts import Conflicts
 from dicom_node.store.work.decisions import Decisions
 from dicom_node.store.work.deliveries import Deliveries
+from dicom_node.store.work.exports import Exports
 from dicom_node.store.work.jobs import Jobs
 from dicom_node.store.work.retention import Retention
 from dicom_node.store.work.studies import Studies
@@ -45,7 +46,7 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, integrity, series, closing, jobs, deliveries, studies, decisions, times, audit, search,
+    objects, inbox, integrity, series, closing, jobs, deliveries, studies, decisions, exports, times, audit, search,
     retention, associations
         Its parts, each a class of its own.
     """
@@ -63,6 +64,7 @@ class Store:
         self.studies = Studies(database)
         self.decisions = Decisions(database)
         self.conflicts = Conflicts(database)
+        self.exports = Exports(database)
         self.times = WorkTimes(database)
         self.audit = Audit(database)
         self.search = Search(database)

@@ -2,80 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
 
-from dicom_node.export import studies as exporting
-from dicom_node.export.manifest import is_unbroken
-from dicom_node.export.profile import read_profile
-from dicom_node.export.pseudonyms import Pseudonyms
-from dicom_node.export.studies import GateTerms, export_studies
-from dicom_node.gate.decisions import decide
+from dicom_node.export import targets, workers
 from dicom_node.gate.judging import study_decision
-from dicom_node.gate.rules import StudyRules, gate_digest
-from dicom_node.store import DecisionKind, NewResult, NewVerdict, Outcome, Skip, Store
+from dicom_node.store import DecisionKind, ExportState, NewVerdict, Outcome, Skip, Store
 from tests.arrivals import receive
-from tests.factories import SyntheticSeries, ct_series
-from tests.sr_writer.writing import headers_of, masks_on, write
+from tests.export.clearing import DIGEST, NAMES, NOW, RULES, copies, export, looked_at, outcomes, patient, say
+from tests.factories import ct_series
 from tests.store.sending import closing
-
-DIGEST = "d" * 64
-RULES = StudyRules()
-TERMS = GateTerms(RULES, DIGEST, gate_digest(RULES, DIGEST))
-NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
-NAMES = Pseudonyms("HEADS", bytes(range(32)))
-
-
-def patient(ds: Dataset, _: int) -> None:
-    ds.PatientID, ds.PatientName = "MRN-123456", "Zyxwvut^Qrstu"
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(tmp_path / "node") as opened:
         yield opened
-
-
-def looked_at(store: Store, verdict: str, seed: str = "a", *, with_seg: bool = True) -> SyntheticSeries:
-    """A study of one series that was received, closed, looked at and given a SEG."""
-    series = ct_series(n_slices=3, seed=seed, edit=patient)
-    receive(store, series, at=NOW)
-    row = store.series.get(series.series_instance_uid)
-    store.closing.complete(row, closing(digest=DIGEST), NOW)
-    job = store.jobs.claim("w", NOW, 60, pipeline_digest=DIGEST)
-    assert job is not None
-    written = write(headers_of(series), series.truth.get_geometry(), *masks_on(series.voxels.shape))
-    assert written is not None
-    result = NewResult(
-        "seg", 1, written.sop_class_uid, written.sop_instance_uid, written.transfer_syntax_uid, written.encoded_dataset
-    )
-    outcome = Outcome(
-        results=(result,) if with_seg else (), verdicts=(NewVerdict(1, verdict, 0.9, (), frozenset(), {}),)
-    )
-    store.jobs.succeed(job.id, "w", outcome, NOW, decide_study=study_decision(RULES, DIGEST))
-    return series
-
-
-def export(store: Store, output: Path, **options: object) -> dict[str, object]:
-    manifest = export_studies(
-        store, output, TERMS, profile=read_profile(None), pseudonyms=NAMES, now=lambda: NOW, **options
-    )
-    assert is_unbroken(manifest.content)
-    return manifest.content
-
-
-def outcomes(content: dict[str, object]) -> dict[str, str]:
-    return {one["study"]: one["outcome"] for one in content["studies"]}  # type: ignore[index]
-
-
-def copies(output: Path) -> list[Path]:
-    return sorted(output.rglob("*.dcm"))
 
 
 def test_exactly_the_cleared_studies_leave_with_their_seg_and_the_others_have_a_reason(
@@ -109,7 +56,7 @@ def test_exactly_the_cleared_studies_leave_with_their_seg_and_the_others_have_a_
 def test_a_manifest_is_written_when_nothing_may_go(store: Store, tmp_path: Path) -> None:
     looked_at(store, "face_present")
     content = export(store, tmp_path / "out")
-    assert content["counts"]["copied"] == 0  # type: ignore[index]
+    assert content["counts"]["copied"] == 0
     assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == content
     assert copies(tmp_path / "out") == []
 
@@ -118,7 +65,7 @@ def test_a_dry_run_says_the_same_and_publishes_nothing(store: Store, tmp_path: P
     looked_at(store, "defaced")
     content = export(store, tmp_path / "out", is_dry_run=True)
     assert list(outcomes(content).values()) == ["would-be-exported"]
-    assert content["counts"]["copied"] == 4  # type: ignore[index]
+    assert content["counts"]["copied"] == 4
     assert copies(tmp_path / "out") == []
     assert store.audit.list() == ()
 
@@ -128,15 +75,15 @@ def test_a_late_slice_while_it_is_de_identified_keeps_the_study_in(
 ) -> None:
     series = looked_at(store, "defaced")
     late = ct_series(n_slices=1, seed="late", edit=patient)
-    copy = exporting.write_copy
+    copy = workers.write_copy
 
     def slow(*arguments: object, **options: object) -> object:
-        monkeypatch.setattr(exporting, "write_copy", copy)
+        monkeypatch.setattr(workers, "write_copy", copy)
         (one,) = late
         receive(store, [one.edited(lambda ds: setattr(ds, "StudyInstanceUID", series.study_instance_uid))], at=NOW)
         return copy(*arguments, **options)
 
-    monkeypatch.setattr(exporting, "write_copy", slow)
+    monkeypatch.setattr(workers, "write_copy", slow)
     content = export(store, tmp_path / "out")
     assert list(outcomes(content).values()) == ["changed-meanwhile"]
     assert copies(tmp_path / "out") == []
@@ -146,29 +93,16 @@ def test_a_hold_that_comes_while_it_is_de_identified_keeps_the_study_in(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     series = looked_at(store, "defaced")
-    copy = exporting.write_copy
+    copy = workers.write_copy
 
     def slow(*arguments: object, **options: object) -> object:
-        monkeypatch.setattr(exporting, "write_copy", copy)
+        monkeypatch.setattr(workers, "write_copy", copy)
         say(store, series, DecisionKind.HOLD)
         return copy(*arguments, **options)
 
-    monkeypatch.setattr(exporting, "write_copy", slow)
+    monkeypatch.setattr(workers, "write_copy", slow)
     assert list(outcomes(export(store, tmp_path / "out")).values()) == ["changed-meanwhile"]
     assert copies(tmp_path / "out") == []
-
-
-def say(store: Store, series: SyntheticSeries, kind: DecisionKind) -> None:
-    decide(
-        store,
-        series.study_instance_uid,
-        kind,
-        reason="looked at",
-        decided_by="Ann",
-        now=NOW + timedelta(seconds=5),
-        gate_digest=TERMS.digest,
-        rules=RULES,
-    )
 
 
 def test_a_release_lets_a_study_go_and_the_manifest_names_nobody(store: Store, tmp_path: Path) -> None:
@@ -245,18 +179,67 @@ def test_a_run_that_was_killed_before_its_manifest_is_completed_by_the_next(
 ) -> None:
     looked_at(store, "defaced", "a")
     looked_at(store, "defaced", "b")
-    publish = exporting.publish
+    publish = targets.publish
 
     def killed(staged: Path, target: Path) -> None:
         publish(staged, target)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporting, "publish", killed)
+    monkeypatch.setattr(targets, "publish", killed)
     with pytest.raises(KeyboardInterrupt):
         export(store, tmp_path / "out")
     whole = len(copies(tmp_path / "out"))
     assert whole == 4
-    monkeypatch.setattr(exporting, "publish", publish)
+    monkeypatch.setattr(targets, "publish", publish)
     content = export(store, tmp_path / "out")
     assert list(outcomes(content).values()) == ["exported", "exported"]
     assert len(copies(tmp_path / "out")) == 8
+
+
+def test_what_left_is_remembered_with_the_evidence_and_the_name_of_the_copy(store: Store, tmp_path: Path) -> None:
+    series = looked_at(store, "defaced")
+    export(store, tmp_path / "out")
+    (row,) = store.exports.list()
+    assert row.state is ExportState.PUBLISHED
+    assert row.copy_study_instance_uid == NAMES.mapped_uid(series.study_instance_uid)
+    assert row.evidence_fingerprint == store.studies.evidence(series.study_instance_uid).fingerprint
+    assert row.target == f"folder:{(tmp_path / 'out').resolve()}"
+    assert [entry.action for entry in store.audit.list()] == ["exported"]
+
+
+def test_a_full_disk_keeps_one_study_in_and_the_others_go(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at(store, "defaced", "a")
+    looked_at(store, "defaced", "b")
+    copy = workers.write_copy
+    calls: list[object] = []
+
+    def full_once(*arguments: object, **options: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return copy(*arguments, **options)
+
+    monkeypatch.setattr(workers, "write_copy", full_once)
+    content = export(store, tmp_path / "out")
+    assert sorted(outcomes(content).values()) == ["exported", "no-space"]
+    assert len(copies(tmp_path / "out")) == 4
+    assert not (tmp_path / "out" / ".staging").exists()
+
+
+def test_an_object_that_the_store_has_lost_keeps_its_study_in_and_the_others_go(store: Store, tmp_path: Path) -> None:
+    looked_at(store, "defaced", "a")
+    series = looked_at(store, "defaced", "b")
+    (row, *_) = store.series.instances(series.series_instance_uid)
+    store.objects.path(row.digest).unlink()
+    content = export(store, tmp_path / "out")
+    assert sorted(outcomes(content).values()) == ["exported", "sources-lost"]
+    assert len(copies(tmp_path / "out")) == 4
+
+
+def test_two_processes_make_the_same_files_as_one(store: Store, tmp_path: Path) -> None:
+    looked_at(store, "defaced")
+    one = export(store, tmp_path / "one")
+    two = export(store, tmp_path / "two", workers=2)
+    assert one["instances"] == two["instances"]

@@ -26,11 +26,8 @@ class Audit:
         self, action: str, *, actor: str, subject: str, now: datetime, detail: Mapping[str, Any] | None = None
     ) -> None:
         """Add an entry."""
-        text = json.dumps(dict(detail or {}), ensure_ascii=False)
         with self._database.write() as connection:
-            connection.execute(
-                sa.insert(audit).values(actor=actor, action=action, subject=subject, detail=text, occurred_at=now)
-            )
+            add_audit(connection, action, actor=actor, subject=subject, now=now, detail=detail)
 
     def list(self, *, limit: int = 100, offset: int = 0) -> tuple[AuditRow, ...]:
         """Return entries, the latest first."""
@@ -38,3 +35,19 @@ class Audit:
         with self._database.read() as connection:
             rows = [row._asdict() for row in connection.execute(statement)]
         return tuple(AuditRow(**values | {"detail": json.loads(values["detail"])}) for values in rows)
+
+
+def add_audit(
+    connection: sa.Connection,
+    action: str,
+    *,
+    actor: str,
+    subject: str,
+    now: datetime,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Add an entry within the caller's write transaction."""
+    text = json.dumps(dict(detail or {}), ensure_ascii=False)
+    connection.execute(
+        sa.insert(audit).values(actor=actor, action=action, subject=subject, detail=text, occurred_at=now)
+    )

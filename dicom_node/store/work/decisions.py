@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -69,30 +68,6 @@ class Decisions:
             ).one()
             return _decision_row(added)
 
-    @contextmanager
-    def while_unchanged(self, study_instance_uid: str) -> Iterator[tuple[StudyRow, str, DecisionRow | None]]:
-        """Yield the study, the fingerprint of its evidence and its newest decision, under the write lock.
-
-        Nothing can arrive or be decided during the block; keep it short.
-
-        Raises
-        ------
-        NotFoundError
-            The index has no such study.
-        """
-        newest = (
-            sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*_NEWEST_FIRST)
-        )
-        with self._database.write() as connection:
-            row = connection.execute(
-                sa.select(*STUDY_COLUMNS).where(studies.c.study_instance_uid == study_instance_uid)
-            ).one_or_none()
-            if row is None:
-                raise NotFoundError("study", study_instance_uid)
-            decision = connection.execute(newest.limit(1)).one_or_none()
-            evidence = study_evidence(connection, study_instance_uid)
-            yield study_row_of(row), evidence.fingerprint, None if decision is None else _decision_row(decision)
-
     def of(self, study_instance_uid: str) -> tuple[DecisionRow, ...]:
         """Return the decisions on a study, the newest first."""
         statement = (
@@ -114,6 +89,25 @@ class Decisions:
 
 
 _UIDS_AT_ONCE = 500
+
+
+def read_study(connection: sa.Connection, study_instance_uid: str) -> tuple[StudyRow, str, DecisionRow | None]:
+    """Return a study, the fingerprint of its evidence and its newest decision, within the caller's transaction.
+
+    Raises
+    ------
+    NotFoundError
+        The index has no such study.
+    """
+    row = connection.execute(
+        sa.select(*STUDY_COLUMNS).where(studies.c.study_instance_uid == study_instance_uid)
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError("study", study_instance_uid)
+    newest = sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*_NEWEST_FIRST)
+    decision = connection.execute(newest.limit(1)).one_or_none()
+    evidence = study_evidence(connection, study_instance_uid)
+    return study_row_of(row), evidence.fingerprint, None if decision is None else _decision_row(decision)
 
 
 def _decision_row(row: sa.Row[tuple[object, ...]]) -> DecisionRow:

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from dicom_node.store.states import JobState, SeriesState, StudyState
+from dicom_node.store.states import ExportState, JobState, SeriesState, StudyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +241,33 @@ class DecisionRow:
     decided_by: str
     evidence_fingerprint: str  # of the evidence at that time
     decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewExport:
+    """A study that is about to be published."""
+
+    study_instance_uid: str
+    copy_study_instance_uid: str  # by which those who have the copy know it
+    project: str
+    key_fingerprint: str
+    target: str  # "folder:PATH" or "peer:NAME"
+    evidence_fingerprint: str
+    gate_digest: str
+    content_digest: str  # over the SHA-256 of all copies
+    n_instances: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRow(NewExport):
+    """A study that was published somewhere, is being sent there, or was withdrawn."""
+
+    id: int
+    state: ExportState
+    began_at: datetime
+    published_at: datetime | None
+    withdrawn_at: datetime | None
+    withdrawn_because: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+"""Exported studies that may no longer leave: they count as withdrawn, so that those who have them can be told."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from dicom_node.gate.decisions import GateState, standpoints
+from dicom_node.gate.rules import StudyRules
+from dicom_node.store import ExportRow, ExportState, NotFoundError, Store, StudyRow
+
+log = logging.getLogger(__name__)
+
+_MAY_NOT_LEAVE = frozenset({GateState.BLOCKED, GateState.REVIEW, GateState.HELD})
+
+
+def withdraw_exports(store: Store, gate_digest: str, rules: StudyRules, now: datetime) -> tuple[ExportRow, ...]:
+    """Mark published exports as withdrawn if their study is blocked, in review, held or deleted; return them.
+
+    A study that is open again is not judged yet, so its export stays published until it is. Nothing is recalled.
+
+    Parameters
+    ----------
+    gate_digest
+        Digest of the node's current rules and pipeline.
+    """
+    published = store.exports.list(state=ExportState.PUBLISHED)
+    studies: dict[str, StudyRow] = {}
+    for uid in {row.study_instance_uid for row in published}:
+        try:
+            studies[uid] = store.studies.get(uid)
+        except NotFoundError:  # deleted; deleting it has withdrawn its exports, or another process does so now
+            continue
+    standing = {one.study.study_instance_uid: one for one in standpoints(store, studies.values(), gate_digest, rules)}
+    withdrawn: list[ExportRow] = []
+    for row in published:
+        found = standing.get(row.study_instance_uid)
+        if found is None or found.state not in _MAY_NOT_LEAVE:
+            continue
+        because = "a person holds the study" if found.state is GateState.HELD else f"the study is now {found.state}"
+        store.exports.withdraw(row, because, now)
+        log.warning(
+            "an exported study may no longer leave; tell those who have its copy",
+            extra={"study_instance_uid": row.study_instance_uid, "project": row.project, "state": found.state.value},
+        )
+        withdrawn.append(row)
+    return tuple(withdrawn)
