@@ -14,16 +14,18 @@ from pathlib import Path
 from time import perf_counter
 
 from dicom_node.overlay import draw_overlay
-from dicom_node.report import Report, build_report, caption
+from dicom_node.report import FoundSegment, Report, build_report, caption, found_segments, remarks_on
 from inference.models import ModelIdentity
 from inference.segment import Models, Segmentation, segment
 from inference.series.assemble import assemble_volumes
 from inference.series.files import InstanceSource
 from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
 from inference.series.volume import SourceVolume
+from inference.verdict.calibration import verdict_parameters
 from inference.verdict.verdict import SeriesVerdict
 from sr_writer.frame_grid import FrameGrid
 from sr_writer.objects import AlgorithmIdentity, Lineage, Predecessor, Role, WrittenObject
+from sr_writer.report import Findings, write_report
 from sr_writer.segmentation import write_segmentation
 
 OnStage = Callable[[str], None]
@@ -63,7 +65,7 @@ def process_series(
     on_stage
         Called with the name of each step.
     predecessors
-        Results of an earlier generation, named in each object as replaced by it.
+        Results of earlier generations, named in each object of the same kind as replaced by it.
     stacks
         Which stacks to process if the series has several.
 
@@ -114,15 +116,17 @@ def process_volume(
     """
     segmentation = segment(source, models, on_stage=on_stage)
     started = perf_counter()
+    segments = found_segments(source, segmentation)
     objects: tuple[WrittenObject, ...] = ()
     if source.headers and written_at is not None:
         _tell(on_stage, "writing")
         lineage = Lineage(str(source.series_instance_uid), generation, source.stack_number, pipeline_digest)
-        objects = _write_objects(source, segmentation, lineage, written_at, predecessors)
+        objects = _write_objects(source, segmentation, segments, lineage, written_at, predecessors)
     writing_s = perf_counter() - started
     report = build_report(
         source,
         segmentation,
+        segments,
         objects,
         name=name,
         generation=generation,
@@ -161,10 +165,13 @@ def frames_of(source: SourceVolume) -> FrameGrid:
 def _write_objects(
     source: SourceVolume,
     segmentation: Segmentation,
+    segments: tuple[FoundSegment, ...],
     lineage: Lineage,
     written_at: datetime,
     predecessors: Sequence[Predecessor],
 ) -> tuple[WrittenObject, ...]:
+    """Return the SEG, unless both masks are empty, and the SR."""
+    algorithms = _algorithms(segmentation.models)
     foreground, anonymized = (
         mask if source.frames is None else source.frames.on_frames(mask)
         for mask in (segmentation.foreground, segmentation.anonymized)
@@ -174,7 +181,7 @@ def _write_objects(
         frames_of(source),
         foreground,
         anonymized,
-        algorithms=_algorithms(segmentation.models),
+        algorithms=algorithms,
         lineage=lineage,
         written_at=written_at,
         plane_sources=source.plane_sources,
@@ -182,7 +189,30 @@ def _write_objects(
         is_face_anonymized=segmentation.verdict.verdict is SeriesVerdict.DEFACED,
         predecessors=predecessors,
     )
-    return () if written is None else (written,)
+    report = write_report(
+        source.headers,
+        written,
+        _findings(source, segmentation, segments),
+        segment_numbers={one.role: one.segment_number for one in segments if one.segment_number is not None},
+        algorithms=algorithms,
+        lineage=lineage,
+        written_at=written_at,
+        plane_sources=source.plane_sources,
+        predecessors=predecessors,
+    )
+    return (report,) if written is None else (written, report)
+
+
+def _findings(source: SourceVolume, segmentation: Segmentation, segments: Iterable[FoundSegment]) -> Findings:
+    verdict = segmentation.verdict
+    stack = (f"stack {source.stack_number} of the series: {source.stack_name}",) if source.stack_name else ()
+    return Findings(
+        volumes_ml={one.role: one.volume_ml for one in segments},
+        verdict=verdict.verdict.value,
+        probability=float(verdict.probability),
+        verdict_parameters=verdict_parameters(),
+        comments=(*stack, *verdict.reasons, *(remark.text for remark in remarks_on(source, segmentation))),
+    )
 
 
 def _algorithms(models: Iterable[ModelIdentity]) -> dict[Role, AlgorithmIdentity]:

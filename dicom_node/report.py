@@ -15,23 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dicom_node
+from dicom_node.report_text import VERDICT_WORDS
 from inference.models import ModelIdentity
 from inference.segment import Segmentation
 from inference.series.remarks import Remark, RemarkCode
 from inference.series.volume import SourceVolume
 from inference.verdict.verdict import SeriesVerdict, Verdict
-from sr_writer.objects import ROLES, WrittenObject
+from sr_writer.objects import ROLES, Role, WrittenObject
 
 ML_DIGITS = 3
 SECONDS_DIGITS = 3
 PROBABILITY_DIGITS = 4
-
-_VERDICT_WORDS: Mapping[SeriesVerdict, str] = {
-    SeriesVerdict.DEFACED: "the anonymised area covers the face",
-    SeriesVerdict.FACE_PRESENT: "a face is present",
-    SeriesVerdict.INDETERMINATE: "indeterminate, a person must look",
-    SeriesVerdict.NOT_APPLICABLE: "no face in the field of view",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +42,7 @@ class FoundSegment:
         What drew the mask; None where nothing was decided.
     """
 
-    role: str
+    role: Role
     is_found: bool
     segment_number: int | None
     n_voxels: int
@@ -134,9 +128,34 @@ class Report:
         }
 
 
+def found_segments(source: SourceVolume, segmentation: Segmentation) -> tuple[FoundSegment, ...]:
+    """Return what was found of each of `ROLES`, numbered as in the SEG."""
+    masks: dict[Role, NDArray[np.bool_]] = {
+        "foreground": segmentation.foreground,
+        "anonymized": segmentation.anonymized,
+    }
+    frames = source.frames
+    n_voxels = {
+        role: int(np.count_nonzero(mask if frames is None else frames.on_frames(mask))) for role, mask in masks.items()
+    }
+    in_seg = [role for role in ROLES if n_voxels[role]]
+    return tuple(
+        FoundSegment(
+            role=role,
+            is_found=bool(masks[role].any()),
+            segment_number=in_seg.index(role) + 1 if role in in_seg else None,
+            n_voxels=n_voxels[role],
+            volume_ml=mask_ml(masks[role], source),
+            decided_by=segmentation.decided_by.get(role),
+        )
+        for role in ROLES
+    )
+
+
 def build_report(
     source: SourceVolume,
     segmentation: Segmentation,
+    segments: tuple[FoundSegment, ...],
     objects: Sequence[WrittenObject],
     *,
     name: str,
@@ -146,13 +165,7 @@ def build_report(
     timings_s: Mapping[str, float],
 ) -> Report:
     """Return the report of one volume."""
-    found = {"foreground": segmentation.foreground, "anonymized": segmentation.anonymized}
     frames = source.frames
-    n_voxels = {
-        role: int(np.count_nonzero(mask if frames is None else frames.on_frames(mask))) for role, mask in found.items()
-    }
-    in_seg = [role for role in ROLES if n_voxels[role]]
-    remarks = dict.fromkeys((*source.remarks, *segmentation.remarks))
     return Report(
         name=name,
         series_instance_uid=source.series_instance_uid,
@@ -165,23 +178,18 @@ def build_report(
         n_frames=source.volume.spatial_shape[0] if frames is None else len(frames.first_indices),
         spacing_mm=tuple(round(float(spacing), 6) for spacing in source.volume.spacing),
         verdict=segmentation.verdict,
-        segments=tuple(
-            FoundSegment(
-                role=role,
-                is_found=bool(found[role].any()),
-                segment_number=in_seg.index(role) + 1 if role in in_seg else None,
-                n_voxels=n_voxels[role],
-                volume_ml=mask_ml(found[role], source),
-                decided_by=segmentation.decided_by.get(role),
-            )
-            for role in ROLES
-        ),
-        remarks=tuple(remarks),
+        segments=segments,
+        remarks=remarks_on(source, segmentation),
         models=tuple(segmentation.models),
         objects=tuple(objects),
         pipeline_digest=pipeline_digest,
         timings_s=timings_s,
     )
+
+
+def remarks_on(source: SourceVolume, segmentation: Segmentation) -> tuple[Remark, ...]:
+    """Return what was noticed while reading and segmenting, each remark once."""
+    return tuple(dict.fromkeys((*source.remarks, *segmentation.remarks)))
 
 
 def mask_ml(mask: NDArray[np.bool_], source: SourceVolume) -> float:
@@ -196,7 +204,7 @@ def caption(report: Mapping[str, Any]) -> tuple[str, str]:
     area_ml = report["anonymized_ml"]
     area = f"anonymised area found: {area_ml:.1f} mL" if area_ml else "no anonymised area found"
     return (
-        f"verdict: {verdict} ({_VERDICT_WORDS[verdict]}; probability {report['probability']:.2f})",
+        f"verdict: {verdict} ({VERDICT_WORDS[verdict]}; probability {report['probability']:.2f})",
         f"foreground: {report['foreground_ml']:.0f} mL · {area}",
     )
 

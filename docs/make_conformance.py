@@ -45,8 +45,17 @@ from inference.series.rejected import FILE_CODES
 from inference.series.remarks import RemarkCode
 from inference.series.stack_choice import DEFAULT_POLICY, StackChoice
 from part10.limits import MAX_SEQUENCE_DEPTH
-from sr_writer.codes import SEGMENT_TERMS
+from sr_writer.codes import (
+    COMMENT,
+    FACE_VERDICT,
+    SEGMENT_TERMS,
+    SHARE_OF_BODY,
+    VERDICT_PROBABILITY,
+    VERDICTS,
+    VOLUME,
+)
 from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME
+from sr_writer.report import REPORT_SERIES_NUMBER_OFFSET
 from sr_writer.segmentation import SERIES_NUMBER_OFFSET
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -508,8 +517,8 @@ def _written() -> Iterator[str]:
     yield "For each stack one Segmentation Storage object (BINARY, Explicit VR Little Endian), on the frames of the"
     yield "source, in the source's study and frame of reference, in a series of its own (Series Number of the"
     yield f"source + {SERIES_NUMBER_OFFSET}; Manufacturer *{MANUFACTURER}*, model *{MANUFACTURER_MODEL_NAME}*). A"
-    yield "segment without a voxel is left out, and with none left there is no object: the report says what was"
-    yield "looked for. Patient and study attributes are the source's bytes.\n"
+    yield "segment without a voxel is left out, and with none left there is no SEG: the SR says what was looked for."
+    yield "Patient and study attributes are the source's bytes.\n"
     yield from _table(
         ("segment label", "category", "property type", "modifier"),
         (
@@ -522,10 +531,29 @@ def _written() -> Iterator[str]:
             for terms in SEGMENT_TERMS.values()
         ),
     )
+    yield "\nFor each stack, with or without a SEG, one Comprehensive SR Storage object (PS3.16 TID 1500), in a series"
+    yield f"of its own (Series Number of the source + {REPORT_SERIES_NUMBER_OFFSET}). It has one measurement group for"
+    yield "each of the two segments: TID 1411 with the segment as its region, or TID 1501 with the source images if"
+    yield "nothing was found.\n"
+    yield from _table(
+        ("measurement or evaluation", "group", "value"),
+        (
+            (_coded(VOLUME), "both", "mL, whole voxels of the source grid; 0 if nothing was found"),
+            (_coded(SHARE_OF_BODY), "anonymized area", "%"),
+            (_coded(FACE_VERDICT), "anonymized area", ", ".join(_coded(concept) for concept in VERDICTS.values())),
+            (_coded(VERDICT_PROBABILITY), "anonymized area", "0 to 1"),
+            (_coded(COMMENT), "anonymized area", "reasons of the verdict and remarks, one sentence each"),
+        ),
+    )
+    yield "\nBoth groups state name and version of their model, and the SHA-256 of its files, as algorithm"
+    yield "identification (TID 4019); the anonymized area also states the digest of the calibration and the thresholds"
+    yield "of the verdict. Tracking Identifier and Tracking UID are those of the segment, and stay the same when the"
+    yield "series is done again."
     yield "\nThe node sends results by C-STORE or STOW-RS, offers everything by QIDO-RS and WADO-RS, and asks peers"
     yield "how many instances a series has by C-FIND (Study Root) or QIDO-RS where `series.ask_peers` says so. Of a"
     yield "series that is done again, because slices came late or the models were changed, the newer SEG says which"
-    yield "object it replaces (Referenced Image Sequence, purpose *Replaced result*)."
+    yield "object it replaces (Referenced Image Sequence, purpose *Replaced result*), and the newer SR names the"
+    yield "earlier ones as Predecessor Documents."
 
 
 def _coded(concept: Any) -> str:  # noqa: ANN401  # highdicom's CodedConcept

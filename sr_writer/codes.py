@@ -27,6 +27,15 @@ ANONYMIZED_AREA: Final = CodedConcept("ANON-AREA", PRIVATE_SCHEME, "Anonymized a
 # the predecessors in CID 7202 are other forms of the same pixels.
 REPLACED_RESULT: Final = CodedConcept("REPLACED-RESULT", PRIVATE_SCHEME, "Replaced result")
 
+# Key Object Selection (TID 2010, CID 7010) and its observer (TID 1002).
+FOR_RESEARCH_COLLECTION_EXPORT: Final = CodedConcept("128713", "DCM", "For Research Collection Export")
+KEY_OBJECT_DESCRIPTION: Final = CodedConcept("113012", "DCM", "Key Object Description")
+OBSERVER_TYPE: Final = CodedConcept("121005", "DCM", "Observer Type")
+DEVICE: Final = CodedConcept("121007", "DCM", "Device")
+DEVICE_OBSERVER_UID: Final = CodedConcept("121012", "DCM", "Device Observer UID")
+
+COMMENT: Final = CodedConcept("121106", "DCM", "Comment")
+
 # Qualitative evaluation of whether a face can be seen; no public scheme has codes for the question or its answers.
 FACE_VERDICT: Final = CodedConcept("FACE-VERDICT", PRIVATE_SCHEME, "Face in the image")
 VERDICTS: Final[dict[str, CodedConcept]] = {

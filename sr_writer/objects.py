@@ -15,7 +15,7 @@ Role: TypeAlias = Literal["foreground", "anonymized"]
 ROLES: Final[tuple[Role, ...]] = ("foreground", "anonymized")
 
 # Raise it whenever the same masks lead to other bytes; part of the pipeline digest.
-WRITER_VERSION: Final = "2"
+WRITER_VERSION: Final = "3"
 
 # Equipment that made an object. A PACS that coerces patient or study does not change it, so it identifies our results.
 MANUFACTURER: Final = "dicom-node project"
@@ -54,6 +54,14 @@ class Lineage:
     def derive(self, purpose: str, *content: str) -> UID:
         """Return a UID for something that belongs to this stack only."""
         return self.derive_for_series(purpose, str(self.stack_number), *content)
+
+    def tracking_uid(self, role: Role) -> UID:
+        """Return the Tracking UID of a region: the same in SEG and SR, and for each generation and pipeline."""
+        return derive_uid("tracking", self.series_instance_uid, str(self.stack_number), role)
+
+    def tracking_id(self, role: Role) -> str:
+        """Return the Tracking ID that goes with `tracking_uid`."""
+        return f"{role}, stack {self.stack_number}"
 
     def derive_for_series(self, purpose: str, *content: str) -> UID:
         """Return a UID for something that all stacks of the series share."""

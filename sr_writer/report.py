@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import highdicom.sr as sr
 from highdicom.sr.coding import CodedConcept
@@ -18,6 +19,7 @@ from pydicom.uid import UID, ComprehensiveSRStorage, SegmentationStorage
 
 from sr_writer.codes import (
     ARTIFICIAL_INTELLIGENCE,
+    COMMENT,
     FACE,
     FACE_VERDICT,
     MILLILITER,
@@ -40,11 +42,20 @@ from sr_writer.objects import (
     Role,
     WrittenObject,
 )
-from sr_writer.result_header import check_source_header, describe_result, encode_result
+from sr_writer.references import Reference, hierarchical_references
+from sr_writer.result_header import (
+    REPLACES_EARLIER,
+    check_source_header,
+    describe_result,
+    encode_result,
+    series_number_after,
+)
 from sr_writer.sources import PlaneSource
 from sr_writer.uids import derive_uid
 
+SERIES_DESCRIPTION: Final = "Foreground and anonymized area: report"
 REPORT_SERIES_NUMBER_OFFSET: Final = 9500  # sorts reports after the segmentations
+_Group: TypeAlias = sr.MeasurementsAndQualitativeEvaluations | sr.VolumetricROIMeasurementsAndQualitativeEvaluations
 _ML_DIGITS: Final = 3
 _PERCENT_DIGITS: Final = 2
 _PROBABILITY_DIGITS: Final = 4
@@ -57,19 +68,23 @@ class Findings:
     Attributes
     ----------
     volumes_ml
-        Volume of each role's mask on the source grid, not rounded; above 0 if the mask has any voxel.
+        Volume of each role's mask on the source grid; 0 if it is empty.
     verdict
         ``defaced``, ``face_present``, ``indeterminate`` or ``not_applicable``.
     probability
         Probability that the verdict is right, 0 to 1.
     verdict_parameters
         Thresholds and calibration of the verdict, each as ``name=value``.
+    comments
+        Sentences for people: the reasons of the verdict, and what was noticed on the way. Characters beyond ASCII are
+        written as ``?``, because the character set of the source may not have them.
     """
 
     volumes_ml: Mapping[Role, float]
     verdict: str
     probability: float
     verdict_parameters: tuple[str, ...] = ()
+    comments: tuple[str, ...] = ()
 
 
 def write_report(
@@ -77,12 +92,12 @@ def write_report(
     segmentation: WrittenObject | None,
     findings: Findings,
     *,
+    segment_numbers: Mapping[Role, int],
     algorithms: Mapping[Role, AlgorithmIdentity],
     lineage: Lineage,
     written_at: datetime,
     plane_sources: Sequence[PlaneSource],
     predecessors: Sequence[Predecessor] = (),
-    stack_name: str = "",
 ) -> WrittenObject:
     """Write the report on one stack (Comprehensive SR; it has no 3D coordinates).
 
@@ -91,16 +106,15 @@ def write_report(
     headers
         Source datasets, without their pixels.
     segmentation
-        The SEG of the same masks; None if both are empty. Its segments are numbered in the order of `ROLES`, without
-        empty masks.
+        The SEG of the same masks; None if both are empty.
+    segment_numbers
+        Numbers of the segments in it, from 1; without the roles whose mask is empty.
     written_at
         Time-zone aware; the time of the job, so that a repeated job writes the same bytes.
     plane_sources
         The source frame of each slice of the masks.
     predecessors
-        Earlier reports that this one replaces.
-    stack_name
-        Name of the stack among others of its series, in plain ASCII; appended to Series Description.
+        Earlier results of the series; the report names the SR documents among them as its predecessors.
 
     Raises
     ------
@@ -112,13 +126,17 @@ def write_report(
     PS3.16 TID 1500, 1411 (with a segment), 1501 (without), 4019; IHE AI Results (AIR).
     """
     header = headers[0]
-    check_source_header(header, lineage)
+    check_source_header(header, lineage.series_instance_uid)
     sources = list(dict.fromkeys((one.sop_class_uid, one.sop_instance_uid) for one in plane_sources))
-    present = [role for role in ROLES if findings.volumes_ml[role] > 0.0] if segmentation is not None else []
-    groups = [
-        _group(role, present, segmentation, findings, algorithms[role], lineage, sources, str(header.SeriesInstanceUID))
-        for role in ROLES
-    ]
+    groups: list[_Group] = []
+    for role in ROLES:
+        about = _about(role, findings, algorithms[role], lineage)
+        number = segment_numbers.get(role)
+        if segmentation is None or number is None:
+            groups.append(_group_of_images(sources, about))
+        else:
+            groups.append(_group_of_segment(segmentation, number, str(header.SeriesInstanceUID), about))
+    _add_comments(groups[-1], findings.comments)
     content = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=_observer(lineage)),
         procedure_reported=PROCEDURES.get(str(header.get("Modality") or ""), PROCEDURES["MR"]),
@@ -128,67 +146,82 @@ def write_report(
             CodedConcept("en", "RFC5646", "English")
         ),
     )
-    ds = describe_result(header, lineage, written_at, modality="SR", series_number_offset=REPORT_SERIES_NUMBER_OFFSET)
+    ds = describe_result(
+        header,
+        written_at,
+        modality="SR",
+        series_number=series_number_after(header, REPORT_SERIES_NUMBER_OFFSET),
+        pipeline_digest=lineage.pipeline_digest,
+    )
+    ds.InstanceNumber = lineage.stack_number
     ds.SOPClassUID = ComprehensiveSRStorage
     ds.SeriesInstanceUID = lineage.derive_for_series("sr-series")
-    ds.SeriesDescription = "Foreground and anonymized area: report" + (f", {stack_name}" if stack_name else "")[:20]
+    ds.SeriesDescription = SERIES_DESCRIPTION
     ds.CompletionFlag = "COMPLETE"
     ds.VerificationFlag = "UNVERIFIED"
     ds.PreliminaryFlag = "FINAL"
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.PerformedProcedureCodeSequence = []
     ds.CurrentRequestedProcedureEvidenceSequence = _evidence(header, segmentation, sources)
-    if predecessors:
-        ds.PredecessorDocumentsSequence = _predecessors(str(header.StudyInstanceUID), predecessors)
+    earlier_reports = [one for one in predecessors if one.sop_class_uid == ComprehensiveSRStorage]
+    if earlier_reports:
+        ds.PredecessorDocumentsSequence = _predecessors(str(header.StudyInstanceUID), earlier_reports)
+        ds.SeriesDescription += REPLACES_EARLIER
     for element in content[0]:
         ds[element.tag] = element
-    return encode_result(ds, lineage, "sr")
+    return encode_result(ds, partial(lineage.derive, "sr"))
 
 
-def _group(
-    role: Role,
-    present: Sequence[Role],
-    segmentation: WrittenObject | None,
-    findings: Findings,
-    algorithm: AlgorithmIdentity,
-    lineage: Lineage,
-    sources: Iterable[tuple[str, str]],
-    series_instance_uid: str,
-) -> sr.MeasurementsAndQualitativeEvaluations | sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """Return the measurement group of one mask: TID 1411 with its segment, or TID 1501 if it is empty."""
-    terms = SEGMENT_TERMS[role]
-    # The same region of the same series keeps its tracking UID, regardless of generation and pipeline.
-    tracking_uid = derive_uid("tracking", lineage.series_instance_uid, str(lineage.stack_number), role)
-    common: dict[str, Any] = {
+def _about(role: Role, findings: Findings, algorithm: AlgorithmIdentity, lineage: Lineage) -> dict[str, Any]:
+    """Return what the measurement group of a mask contains, with or without a segment."""
+    is_area = role == "anonymized"
+    return {
         "tracking_identifier": sr.TrackingIdentifier(
-            uid=tracking_uid, identifier=f"{role}, stack {lineage.stack_number}"
+            uid=lineage.tracking_uid(role), identifier=lineage.tracking_id(role)
         ),
-        "finding_type": terms.property_type,
-        "finding_sites": [sr.FindingSite(anatomic_location=FACE)] if role == "anonymized" else None,
+        "finding_type": SEGMENT_TERMS[role].property_type,
+        "finding_sites": [sr.FindingSite(anatomic_location=FACE)] if is_area else None,
         "algorithm_id": sr.AlgorithmIdentification(
             name=algorithm.name,
             version=algorithm.version,
-            parameters=[
-                f"weights_sha256={algorithm.sha256}",
-                *(findings.verdict_parameters if role == "anonymized" else ()),
-            ],
+            parameters=[f"weights_sha256={algorithm.sha256}", *(findings.verdict_parameters if is_area else ())],
             family=ARTIFICIAL_INTELLIGENCE,
         ),
         "measurements": _measurements(role, findings),
         "qualitative_evaluations": [sr.QualitativeEvaluation(name=FACE_VERDICT, value=VERDICTS[findings.verdict])]
-        if role == "anonymized"
+        if is_area
         else None,
     }
-    if segmentation is not None and role in present:
-        segment = sr.ReferencedSegment(
-            sop_class_uid=SegmentationStorage,
-            sop_instance_uid=segmentation.sop_instance_uid,
-            segment_number=list(present).index(role) + 1,
-            source_series=sr.SourceSeriesForSegmentation(UID(series_instance_uid)),
-        )
-        return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **common)
+
+
+def _group_of_segment(
+    segmentation: WrittenObject, segment_number: int, source_series_instance_uid: str, about: Mapping[str, Any]
+) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """Return the measurement group of a segment (TID 1411)."""
+    segment = sr.ReferencedSegment(
+        sop_class_uid=SegmentationStorage,
+        sop_instance_uid=segmentation.sop_instance_uid,
+        segment_number=segment_number,
+        source_series=sr.SourceSeriesForSegmentation(UID(source_series_instance_uid)),
+    )
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **about)
+
+
+def _group_of_images(
+    sources: Iterable[tuple[str, str]], about: Mapping[str, Any]
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    """Return the measurement group of an empty mask (TID 1501), because TID 1411 requires a region."""
     images = [sr.SourceImageForMeasurementGroup(sop_class_uid, uid) for sop_class_uid, uid in sources]
-    return sr.MeasurementsAndQualitativeEvaluations(source_images=images, **common)
+    return sr.MeasurementsAndQualitativeEvaluations(source_images=images, **about)
+
+
+def _add_comments(group: _Group, comments: Iterable[str]) -> None:
+    """Append sentences to a measurement group, whose templates are extensible."""
+    for comment in comments:
+        text = comment.encode("ascii", "replace").decode("ascii")
+        group[0].ContentSequence.append(
+            sr.TextContentItem(name=COMMENT, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS)
+        )
 
 
 def _measurements(role: Role, findings: Findings) -> list[sr.Measurement]:
@@ -220,35 +253,14 @@ def _observer(lineage: Lineage) -> sr.ObserverContext:
 
 def _evidence(header: Dataset, segmentation: WrittenObject | None, sources: Sequence[tuple[str, str]]) -> list[Dataset]:
     """Return all objects that the report refers to, by study and series (PS3.3 C.17.2)."""
-    series = [_series_item(str(header.SeriesInstanceUID), sources)]
+    series_instance_uid = str(header.SeriesInstanceUID)
+    instances = [Reference(series_instance_uid, sop_class_uid, uid) for sop_class_uid, uid in sources]
     if segmentation is not None:
-        series.append(
-            _series_item(
-                segmentation.series_instance_uid, [(segmentation.sop_class_uid, segmentation.sop_instance_uid)]
-            )
-        )
-    item = Dataset()
-    item.StudyInstanceUID = str(header.StudyInstanceUID)
-    item.ReferencedSeriesSequence = series
-    return [item]
+        seg = segmentation
+        instances.append(Reference(seg.series_instance_uid, seg.sop_class_uid, seg.sop_instance_uid))
+    return hierarchical_references(str(header.StudyInstanceUID), instances)
 
 
 def _predecessors(study_instance_uid: str, predecessors: Sequence[Predecessor]) -> list[Dataset]:
-    item = Dataset()
-    item.StudyInstanceUID = study_instance_uid
-    item.ReferencedSeriesSequence = [
-        _series_item(one.series_instance_uid, [(one.sop_class_uid, one.sop_instance_uid)]) for one in predecessors
-    ]
-    return [item]
-
-
-def _series_item(series_instance_uid: str, instances: Iterable[tuple[str, str]]) -> Dataset:
-    item = Dataset()
-    item.SeriesInstanceUID = series_instance_uid
-    item.ReferencedSOPSequence = []
-    for sop_class_uid, sop_instance_uid in instances:
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = sop_class_uid
-        reference.ReferencedSOPInstanceUID = sop_instance_uid
-        item.ReferencedSOPSequence.append(reference)
-    return item
+    instances = [Reference(one.series_instance_uid, one.sop_class_uid, one.sop_instance_uid) for one in predecessors]
+    return hierarchical_references(study_instance_uid, instances)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -9,27 +10,28 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from sr_writer.codes import private_scheme_item
 from sr_writer.encoding import encode_dataset, encoded_element
 from sr_writer.errors import SourceHeaderError
 from sr_writer.identity import copy_identity
-from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME, WRITER_VERSION, Lineage, WrittenObject
+from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME, WRITER_VERSION, WrittenObject
 from sr_writer.time_zone import source_time_zone
 
+REPLACES_EARLIER: Final = " (replaces earlier)"  # appended to Series Description, which people see in a viewer
 _LARGEST_SERIES_NUMBER: Final = 2**31 - 1  # IS, PS3.5 table 6.2-1
 
 
-def check_source_header(header: Dataset, lineage: Lineage) -> None:
+def check_source_header(header: Dataset, series_instance_uid: str) -> None:
     """Raise `SourceHeaderError` if a source lacks an attribute that every derived object needs."""
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"):
         if not header.get(keyword):
-            raise SourceHeaderError(lineage.series_instance_uid, keyword)
+            raise SourceHeaderError(series_instance_uid, keyword)
 
 
 def describe_result(
-    header: Dataset, lineage: Lineage, written_at: datetime, *, modality: str, series_number_offset: int
+    header: Dataset, written_at: datetime, *, modality: str, series_number: int, pipeline_digest: str
 ) -> Dataset:
     """Return a dataset with the Patient, Study, Series, Equipment and SOP Common attributes of a result.
 
@@ -40,35 +42,42 @@ def describe_result(
     written_at
         Time-zone aware; written in the source's time zone if the source names one, because all times of an object have
         the same offset (PS3.3 C.12.1.1.8) and the copied ones are the source's.
-    series_number_offset
-        Added to the source's Series Number.
+    pipeline_digest
+        Its beginning is the serial number of the device: another pipeline is another device.
     """
     zone = source_time_zone(header)
     stated_at = written_at if zone is None else written_at.astimezone(zone)
     ds = Dataset()
     copy_identity(header, ds)
+    if modality != "SEG":  # an attribute of images: the Frame of Reference module (PS3.3 C.7.4.1)
+        del ds.PositionReferenceIndicator
     ds.StudyInstanceUID = str(header.StudyInstanceUID)
     ds.Modality = modality
-    ds.SeriesNumber = _series_number(header, series_number_offset)
+    ds.SeriesNumber = series_number
     ds.SeriesDate = ds.ContentDate = ds.InstanceCreationDate = stated_at.strftime("%Y%m%d")
     ds.SeriesTime = ds.ContentTime = ds.InstanceCreationTime = stated_at.strftime("%H%M%S")
     ds.Manufacturer = MANUFACTURER
     ds.ManufacturerModelName = MANUFACTURER_MODEL_NAME
-    ds.DeviceSerialNumber = lineage.pipeline_digest[:16]
+    ds.DeviceSerialNumber = pipeline_digest[:16]
     ds.SoftwareVersions = [version("dicom-node"), f"writer {WRITER_VERSION}"]
-    ds.InstanceNumber = lineage.stack_number
     ds.CodingSchemeIdentificationSequence = [private_scheme_item()]
     return ds
 
 
-def encode_result(ds: Dataset, lineage: Lineage, purpose: str) -> WrittenObject:
-    """Encode a result; its SOP Instance UID is derived from lineage and content, so other content has another UID."""
+def encode_result(ds: Dataset, derive: Callable[[str], UID]) -> WrittenObject:
+    """Encode a result.
+
+    Parameters
+    ----------
+    derive
+        Returns the SOP Instance UID for the SHA-256 of the content, so that other content has another UID.
+    """
     uid_tag = Tag("SOPInstanceUID")
     before = encode_dataset(ds[:uid_tag])
     after = encode_dataset(ds[uid_tag + 1 :])
     digest = sha256(before)
     digest.update(after)
-    sop_instance_uid = lineage.derive(purpose, digest.hexdigest())
+    sop_instance_uid = derive(digest.hexdigest())
     uid_only = Dataset()
     uid_only[uid_tag] = encoded_element(uid_tag, "UI", sop_instance_uid.encode("ascii"))
     return WrittenObject(
@@ -81,7 +90,8 @@ def encode_result(ds: Dataset, lineage: Lineage, purpose: str) -> WrittenObject:
     )
 
 
-def _series_number(header: Dataset, offset: int) -> int:
+def series_number_after(header: Dataset, offset: int) -> int:
+    """Return the source's Series Number plus an offset; the offset alone if the sum is not a valid number."""
     try:
         number = int(header.get("SeriesNumber") or 0)
     except (TypeError, ValueError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import highdicom as hd
@@ -29,7 +31,13 @@ from sr_writer.objects import (
     WrittenObject,
 )
 from sr_writer.proof import prove_segmentation
-from sr_writer.result_header import check_source_header, describe_result, encode_result
+from sr_writer.result_header import (
+    REPLACES_EARLIER,
+    check_source_header,
+    describe_result,
+    encode_result,
+    series_number_after,
+)
 from sr_writer.sources import (
     PlaneSource,
     check_plane_sources,
@@ -44,7 +52,6 @@ log = logging.getLogger(__name__)
 
 # Sorts our series after the scanner's in a viewer's list.
 SERIES_NUMBER_OFFSET: Final = 9000
-REPLACES_EARLIER: Final = " (replaces earlier)"  # appended to Series Description, which people see in a viewer
 MAX_LONG_STRING: Final = 64  # characters, PS3.5 table 6.2-1, VR LO
 
 
@@ -82,7 +89,7 @@ def write_segmentation(
     is_face_anonymized
         Whether the anonymized area covers the face, so that the segment names this anatomic region.
     predecessors
-        Earlier results that this one replaces; each is referenced.
+        Earlier results of the series; the SEG names the SEGs among them as replaced by it.
     stack_name
         Name of the stack among others of its series, in plain ASCII; it is written to Content Description.
 
@@ -113,17 +120,18 @@ def write_segmentation(
     if not present:
         return None
     header = headers[0]
-    check_source_header(header, lineage)
+    check_source_header(header, lineage.series_instance_uid)
     sources = find_plane_sources(headers, grid) if plane_sources is None else check_plane_sources(plane_sources, grid)
+    earlier = [one for one in predecessors if one.sop_class_uid == SegmentationStorage]
     present_masks = [masks[role] for role in present]
     dataset = _describe(header, lineage, written_at, stack_name)
     dataset.FrameOfReferenceUID = _frame_of_reference_uid(header, grid)
     dataset.ReferencedSeriesSequence = [
         referenced_series_item(str(header.SeriesInstanceUID), sources),  # first, because viewers read only this one
-        *replaced_series_items(predecessors),
+        *replaced_series_items(earlier),
     ]
-    if predecessors:
-        dataset.ReferencedImageSequence = replaced_image_items(predecessors)
+    if earlier:
+        dataset.ReferencedImageSequence = replaced_image_items(earlier)
         dataset.SeriesDescription += REPLACES_EARLIER
     dataset.SegmentSequence = [
         _segment_description(number, role, algorithms[role], lineage, is_face=is_face_anonymized)
@@ -131,7 +139,7 @@ def write_segmentation(
     ]
     dataset.SegmentsOverlap = "YES" if _overlap(present_masks) else "NO"
     _add_frames(dataset, grid, present_masks, sources, lineage)
-    written = encode_result(dataset, lineage, "seg")
+    written = encode_result(dataset, partial(lineage.derive, "seg"))
     expected = {SEGMENT_TERMS[role].property_type: masks[role] for role in present}
     prove_segmentation(written.part10(), grid, str(dataset.FrameOfReferenceUID), expected)
     return written
@@ -139,7 +147,14 @@ def write_segmentation(
 
 def _describe(header: Dataset, lineage: Lineage, written_at: datetime, stack_name: str) -> Dataset:
     """Return the attributes that depend neither on the grid nor on the masks, modules in the order of PS3.3 A.51."""
-    ds = describe_result(header, lineage, written_at, modality="SEG", series_number_offset=SERIES_NUMBER_OFFSET)
+    ds = describe_result(
+        header,
+        written_at,
+        modality="SEG",
+        series_number=series_number_after(header, SERIES_NUMBER_OFFSET),
+        pipeline_digest=lineage.pipeline_digest,
+    )
+    ds.InstanceNumber = lineage.stack_number
     # Segmentation Series
     ds.SeriesInstanceUID = lineage.derive_for_series("seg-series")
     ds.SeriesDescription = "Foreground and anonymized area"
@@ -187,7 +202,7 @@ def _segment_description(
         segment_number=number,
         segment_label=terms.label,
         segmented_property_category=terms.category,
-        segmented_property_type=terms.property_type,
+        segmented_property_type=deepcopy(terms.property_type),  # a modifier is added to it below
         algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
             name=algorithm.name,
@@ -195,8 +210,8 @@ def _segment_description(
             version=algorithm.version,
             parameters={"weights_sha256": algorithm.sha256},
         ),
-        tracking_uid=lineage.derive("tracking", role),
-        tracking_id=f"{role}, stack {lineage.stack_number}",
+        tracking_uid=lineage.tracking_uid(role),
+        tracking_id=lineage.tracking_id(role),
         anatomic_regions=[FACE] if role == "anonymized" and is_face else None,
         display_color=terms.display_color,
     )

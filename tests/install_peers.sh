@@ -2,7 +2,7 @@
 # Install the real DICOM peers that the tests talk to, where that can be done; say what is missing elsewhere.
 set -eu
 missing=""
-for pair in dcmdump:dcmtk Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix nginx:nginx-light; do
+for pair in dcmdump:dcmtk Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix nginx:nginx-light DicomSRValidator:pixelmed-apps; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"

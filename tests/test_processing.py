@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
+from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from dicom_node.pipeline_digest import pipeline_digest
 from dicom_node.processing import (
@@ -64,11 +66,18 @@ def processed(series: SyntheticSeries, models: Models, *, generation: int = 1) -
     return volume
 
 
-def test_a_series_becomes_one_seg_with_the_dates_of_the_job(series: SyntheticSeries, models: Models) -> None:
+def test_a_series_becomes_one_seg_and_one_sr_with_the_dates_of_the_job(series: SyntheticSeries, models: Models) -> None:
     volume = processed(series, models)
 
-    (written,) = volume.objects
+    written, report = volume.objects
+    document = dcmread(DicomBytesIO(report.part10()))
+    assert (document.SOPClassUID, document.ContentDate, document.ContentTime) == (
+        ComprehensiveSRStorage,
+        "20260304",
+        "123015",
+    )
     ds = dcmread(DicomBytesIO(written.part10()))
+    assert ds.SOPClassUID == SegmentationStorage
     assert (ds.ContentDate, ds.ContentTime) == ("20260304", "123015")
     assert ds.ReferencedSeriesSequence[0].SeriesInstanceUID == series.series_instance_uid
     assert written.study_instance_uid == series.study_instance_uid
@@ -84,6 +93,52 @@ def test_the_same_job_gives_the_same_bytes(series: SyntheticSeries, models: Mode
     assert [written.part10() for written in first.objects] == [written.part10() for written in again.objects]
     assert first.overlay_png == again.overlay_png
     assert {**first.report.as_json(), "timings_s": 0} == {**again.report.as_json(), "timings_s": 0}
+
+
+def test_the_sr_says_what_the_report_says(series: SyntheticSeries, models: Models) -> None:
+    volume = processed(series, models)
+
+    said = volume.report.as_json()
+    segmentation, document = volume.objects
+    content = hd.sr.srread(DicomBytesIO(document.part10())).content
+    (body,) = content.get_volumetric_roi_measurement_groups()
+    (area,) = content.get_image_measurement_groups()  # nothing found, so there is no segment to refer to
+    assert body.referenced_segment.referenced_sop_instance_uid == segmentation.sop_instance_uid
+    assert list(body.referenced_segment.referenced_segment_numbers) == [1]
+    assert measured(body)["118565006"] == said["foreground_ml"]
+    assert measured(area)["118565006"] == said["anonymized_ml"] == 0.0
+    assert measured(area)["VERDICT-PROB"] == said["probability"]
+    (verdict,) = area.get_qualitative_evaluations(hd.sr.CodedConcept("FACE-VERDICT", "99DICOMNODE", "Face"))
+    assert verdict.value.value == str(said["verdict"]).upper().replace("_", "-")
+    texts = [str(item.TextValue) for item in area[0].ContentSequence if item.ValueType == "TEXT"]
+    assert f"weights_sha256={models.identities[1].sha256}" in texts
+    assert any(text.startswith("calibration_sha256=") for text in texts)
+    assert "defaced_from=0.8399" in texts  # as inference/verdict/calibration.yaml has it
+    assert set(said["reasons"]) | {remark["text"] for remark in said["remarks"]} <= set(texts)
+    segment = dcmread(DicomBytesIO(segmentation.part10())).SegmentSequence[0]
+    assert (body.tracking_uid, body.tracking_identifier) == (segment.TrackingUID, segment.TrackingID)
+
+
+def measured(group: hd.sr.MeasurementsAndQualitativeEvaluations) -> dict[str, float]:
+    return {str(one.name.value): float(one.value) for one in group.get_measurements()}
+
+
+def test_a_volume_in_which_nothing_was_found_has_an_sr_and_no_seg(
+    series: SyntheticSeries, models: Models, tmp_path: Path
+) -> None:
+    options = {"spacing_mm": SPACING_MM, "above": 1e6}
+    finding_nothing = load_models(
+        read_model_spec(write_tiny_model(tmp_path / "foreground", "foreground", **options)),
+        models.anonymized.spec,
+        device="cpu",
+    )
+    volume = processed(series, finding_nothing)
+    (document,) = volume.objects
+    content = hd.sr.srread(DicomBytesIO(document.part10())).content
+    assert content.get_volumetric_roi_measurement_groups() == []
+    groups = content.get_image_measurement_groups()
+    assert [measured(group)["118565006"] for group in groups] == [0.0, 0.0]
+    assert [len(group.source_images) for group in groups] == [14, 14]
 
 
 def test_another_generation_gives_other_objects(series: SyntheticSeries, models: Models) -> None:
@@ -168,6 +223,10 @@ def test_results_name_the_stack_that_they_belong_to(models: Models) -> None:
         "Foreground, altered area: KVP 140",
     ]
     assert len({ds.SOPInstanceUID for ds in written}) == 2
+    documents = [dcmread(DicomBytesIO(volume.objects[1].part10())) for volume in volumes]
+    assert len({(ds.SeriesInstanceUID, ds.SeriesDescription, ds.SeriesNumber) for ds in documents}) == 1
+    assert [ds.InstanceNumber for ds in documents] == [1, 2]
+    assert "stack 2 of the series: KVP 140" in volumes[1].objects[1].encoded_dataset.decode("latin-1")
     (only,) = process_series(instances, models, stacks=(StackChoice.FIRST,), **options)
     assert only.report.as_json()["n_stacks"] == 1
     assert (

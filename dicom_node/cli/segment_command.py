@@ -52,9 +52,9 @@ def segment(
 ) -> None:
     """Segment DICOM folders, zips and NIfTI files without a server.
 
-    For every volume OUT/<name>/ holds foreground.nii.gz and anonymized.nii.gz on the source's grid, seg.dcm (for
-    DICOM), report.json and overlay.png; OUT/summary.json describes the whole run. <name> is the Series Instance UID or
-    the NIfTI file's stem. Run the same command again to resume. Nothing is sent anywhere.
+    For every volume OUT/<name>/ holds foreground.nii.gz and anonymized.nii.gz on the source's grid, seg.dcm and
+    sr.dcm (for DICOM), report.json and overlay.png; OUT/summary.json describes the whole run. <name> is the Series
+    Instance UID or the NIfTI file's stem. Run the same command again to resume. Nothing is sent anywhere.
 
     Files are recognised by their content, not by their names. Folders are searched with subfolders and links, except
     hidden folders. Files that are not CT or MR images (reports, system files, other formats) are counted but not used.

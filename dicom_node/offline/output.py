@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from dicom_node.offline.errors import OutputTakenError
 from dicom_node.offline.items import Item
@@ -20,7 +20,7 @@ from inference.series.nifti_masks import write_nifti_mask
 
 REPORT = "report.json"
 SUMMARY = "summary.json"
-_OBJECT_FILES: Mapping[str, str] = {SegmentationStorage: "seg.dcm"}
+_OBJECT_FILES: Mapping[str, str] = {SegmentationStorage: "seg.dcm", ComprehensiveSRStorage: "sr.dcm"}
 _PARTIAL_PREFIX = ".partial-"
 _OLD_PREFIX = ".old-"
 

@@ -25,6 +25,13 @@ def calibration_sha256() -> str:
     return hashlib.sha256(resources.files(__package__).joinpath(CALIBRATION_FILE).read_bytes()).hexdigest()
 
 
+def verdict_parameters() -> tuple[str, ...]:
+    """Return the calibration's digest and the thresholds as ``name=value``, for results that state them."""
+    document = yaml.safe_load(resources.files(__package__).joinpath(CALIBRATION_FILE).read_bytes())
+    thresholds = (f"{name}={value}" for name, value in sorted(document["thresholds"].items()))
+    return (f"calibration_sha256={calibration_sha256()}", *thresholds)
+
+
 def view_features(facts: SegmentationFacts) -> dict[str, float]:
     """Return the features from which to predict whether a face is in view; each is clipped to its informative range."""
     head_ml = facts.foreground_ml + facts.face_ml

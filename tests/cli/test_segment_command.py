@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom import dcmread
 from typer.testing import Result
 
 from sr_writer.codes import SEGMENT_TERMS
@@ -78,7 +79,7 @@ def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return 2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
 
 
-def test_a_series_gets_masks_seg_report_and_overlay(segment: Run, tmp_path: Path, out: Path) -> None:
+def test_a_series_gets_masks_seg_sr_report_and_overlay(segment: Run, tmp_path: Path, out: Path) -> None:
     ct = head_ct()
     ct.write_to(tmp_path / "ct")
 
@@ -92,6 +93,7 @@ def test_a_series_gets_masks_seg_report_and_overlay(segment: Run, tmp_path: Path
         "overlay.png",
         "report.json",
         "seg.dcm",
+        "sr.dcm",
     ]
     assert sorted(path.name for path in out.iterdir()) == [ct.series_instance_uid, "summary.json"]
     mask = mask_in_lps(folder / "foreground.nii.gz")
@@ -330,7 +332,7 @@ def test_many_objects_of_a_kind_are_counted_not_listed(segment: Run, tmp_path: P
     assert len(read_json(out / "summary.json")["failed"]) == 9
 
 
-def test_nothing_found_is_said_and_no_seg_is_written(run: Run, tmp_path: Path, out: Path) -> None:
+def test_nothing_found_is_said_in_report_and_sr_and_no_seg_is_written(run: Run, tmp_path: Path, out: Path) -> None:
     ct = head_ct()
     ct.write_to(tmp_path / "ct")
     blind = [write_tiny_model(tmp_path / role, role, above=1e6) for role in ("foreground", "anonymized")]
@@ -349,6 +351,7 @@ def test_nothing_found_is_said_and_no_seg_is_written(run: Run, tmp_path: Path, o
         ("anonymized", False, None),
     ]
     assert not (folder / "seg.dcm").exists()
+    assert dcmread(folder / "sr.dcm").Modality == "SR"
     assert not np.asarray(nib.load(folder / "anonymized.nii.gz").dataobj).any()
 
 

@@ -112,7 +112,7 @@ def test_a_series_goes_in_and_its_seg_comes_out(running: Surroundings, tmp_path:
         headers={"Accept": "application/dicom+json"},
         trust_env=False,
     ).json()
-    assert sorted(entry["00080060"]["Value"][0] for entry in found) == ["CT", "SEG"]
+    assert sorted(entry["00080060"]["Value"][0] for entry in found) == ["CT", "SEG", "SR"]
 
 
 @pytest.mark.parametrize("part", ["receive", "web", "schedule", "work"])
@@ -134,7 +134,7 @@ def test_a_part_that_is_killed_comes_back_and_the_node_goes_on(
     with store_of(node) as store:
         (job,) = store.jobs.list(series_instance_uid=series.series_instance_uid)
         assert job.state is JobState.SUCCEEDED
-        assert len(store.jobs.results(job.id)) == 1
+        assert [result.kind for result in store.jobs.results(job.id)] == ["seg", "sr"]
 
 
 def _is_ready(node: RunningNode) -> bool:

@@ -87,18 +87,19 @@ def _check_result_and_delivery(node: Node, series: SyntheticSeries, archive: Dim
 
         (job,) = store.jobs.list()
         assert job.state is JobState.SUCCEEDED
-        (result,) = store.jobs.results(job.id)
-        (delivery,) = store.deliveries.list()
-        assert delivery.result_id == result.id
+        results = store.jobs.results(job.id)
+        assert [result.kind for result in results] == ["seg", "sr"]
+        assert sorted(delivery.result_id for delivery in store.deliveries.list()) == [one.id for one in results]
         study = store.search.find_instances(study_instance_uid=series.study_instance_uid)
-        (written,) = [row for row in study if row.origin is Origin.NODE]
-        assert written.sop_instance_uid == result.sop_instance_uid
+        written = {row.sop_instance_uid for row in study if row.origin is Origin.NODE}
+        assert written == {result.sop_instance_uid for result in results}
         wait_for("a verdict on the study", lambda: _state(store, series) is not StudyState.OPEN, timeout_s=5.0)
 
+        sent = {result.sop_instance_uid: store.objects.read_dataset_bytes(result.digest) for result in results}
         received = [path for path in archive.folder.iterdir() if path.is_file()]
-        assert {str(dcmread(path).SOPInstanceUID) for path in received} == {result.sop_instance_uid}
-        sent = store.objects.read_dataset_bytes(result.digest)
-        assert all(dataset_bytes(path.read_bytes()) == sent for path in received)
+        uids = [str(dcmread(path).SOPInstanceUID) for path in received]
+        assert set(uids) == set(sent)
+        assert all(dataset_bytes(path.read_bytes()) == sent[uid] for path, uid in zip(received, uids, strict=True))
 
 
 def test_a_worker_is_stopped_in_time_also_in_the_middle_of_a_network(

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import highdicom as hd
 import httpx
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import SimpleITK as sitk
 from dicomweb_client.api import DICOMwebClient
 from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from tests.factories import AIR_HU, SyntheticSeries, ct_series, mr_series, phantom_hu, series_affine
 from tests.node_process import RunningNode, start_node, wait_for
@@ -84,10 +85,10 @@ def send_to_node(orthanc: OrthancServer, series_id: str) -> None:
     assert answer.json()["FailedInstancesCount"] == 0
 
 
-def segmentations_in(orthanc: OrthancServer, study_instance_uid: str) -> list[dict[str, object]]:
-    """What Orthanc's DICOMweb finds of SEG series in a study."""
+def segmentations_in(orthanc: OrthancServer, study_instance_uid: str, modality: str = "SEG") -> list[dict[str, object]]:
+    """What Orthanc's DICOMweb finds of SEG series, or those of another modality, in a study."""
     client = DICOMwebClient(orthanc.dicomweb_url)
-    return list(client.search_for_series(study_instance_uid, search_filters={"Modality": "SEG"}))
+    return list(client.search_for_series(study_instance_uid, search_filters={"Modality": modality}))
 
 
 def stored_bytes(orthanc: OrthancServer, sop_instance_uid: str) -> bytes:
@@ -160,10 +161,17 @@ def test_a_series_sent_from_orthanc_comes_back_as_a_seg_in_both_archives(
     for orthanc in (pacs, archive):
         found = wait_for("a SEG", lambda at=orthanc: segmentations_in(at, study_instance_uid))
         assert len(found) == 1
+        wait_for("an SR", lambda at=orthanc: segmentations_in(at, study_instance_uid, "SR"))
+    (report,) = DICOMwebClient(pacs.dicomweb_url).search_for_instances(
+        study_instance_uid, search_filters={"SOPClassUID": ComprehensiveSRStorage}
+    )
     (instance,) = DICOMwebClient(pacs.dicomweb_url).search_for_instances(
         study_instance_uid, search_filters={"SOPClassUID": SegmentationStorage}
     )
     uid = instance["00080018"]["Value"][0]
+    content = hd.sr.srread(io.BytesIO(stored_bytes(pacs, report["00080018"]["Value"][0]))).content
+    (group,) = content.get_volumetric_roi_measurement_groups()
+    assert group.referenced_segment.referenced_sop_instance_uid == uid
     returned = dcmread(io.BytesIO(stored_bytes(pacs, uid)))
     assert returned.FrameOfReferenceUID == headers[0].FrameOfReferenceUID
     assert returned.PatientName == headers[0].PatientName
@@ -198,14 +206,15 @@ def test_a_whole_study_sent_back_does_not_make_results_of_results(node: RunningN
     study_instance_uid = str(series.datasets()[0].StudyInstanceUID)
     send_to_node(pacs, upload(pacs, [instance.part10 for instance in series]))
     wait_for("a SEG", lambda: segmentations_in(pacs, study_instance_uid))
+    wait_for("an SR", lambda: segmentations_in(pacs, study_instance_uid, "SR"))
     study = httpx.post(f"{pacs.url}/tools/lookup", content=study_instance_uid, trust_env=False).json()[0]["ID"]
     before = node_status(node)
-    send_to_node(pacs, study)  # images and SEG, the latter as the PACS keeps it
+    send_to_node(pacs, study)  # images, SEG and SR, the latter two as the PACS keeps them
     wait_for("the series to be quiet", lambda: node_status(node)["series"].get("receiving", 0) == 0)
     assert node_status(node)["jobs"] == before["jobs"]
     archive = httpx.get(f"{pacs.url}/studies/{study}/archive", timeout=60.0, trust_env=False).content
     with zipfile.ZipFile(io.BytesIO(archive)) as entries:
-        assert len(entries.namelist()) == 22 + 1
+        assert len(entries.namelist()) == 22 + 2
 
 
 def node_status(node: RunningNode) -> dict[str, dict[str, int]]:

@@ -103,5 +103,5 @@ def test_what_was_queued_then_is_routed_and_done_now(
     assert (job.state, job.generation, job.pipeline_digest) == (JobState.SUCCEEDED, 2, digest)
     assert job.route is not None
     assert (job.route.rule_name, job.route.deliver_to) == ("everything-else", ("pacs",))
-    assert len(upgraded.jobs.results(job.id)) == 1
-    assert [delivery.peer for delivery in upgraded.deliveries.list(job_id=job.id)] == ["pacs"]
+    assert [result.kind for result in upgraded.jobs.results(job.id)] == ["seg", "sr"]
+    assert [delivery.peer for delivery in upgraded.deliveries.list(job_id=job.id)] == ["pacs", "pacs"]

@@ -97,10 +97,12 @@ def test_a_job_leaves_results_deliveries_verdict_tag_and_study_state(
     assert not work(worker(store, clock))
     (job,) = store.jobs.list()
     assert job.state is JobState.SUCCEEDED
-    (result,) = store.jobs.results(job.id)
-    assert result.kind == "seg"
-    (delivery,) = store.deliveries.list()
-    assert (delivery.peer, delivery.state, delivery.result_id) == ("pacs", JobState.QUEUED, result.id)
+    results = store.jobs.results(job.id)
+    assert [result.kind for result in results] == ["seg", "sr"]
+    deliveries = sorted(store.deliveries.list(), key=lambda delivery: delivery.id)
+    assert [(delivery.peer, delivery.state, delivery.result_id) for delivery in deliveries] == [
+        ("pacs", JobState.QUEUED, result.id) for result in results
+    ]
     (verdict,) = store.studies.verdicts(series.study_instance_uid)
     assert (verdict.verdict, verdict.probability) == ("defaced", 0.9)
     assert verdict.report["series_instance_uid"] == series.series_instance_uid
@@ -116,8 +118,8 @@ def test_one_mosaic_is_a_whole_series_and_its_seg_names_it(store: Store, clock: 
     assert work(worker(store, clock))
     (job,) = store.jobs.list()
     assert (job.state, job.error_code) == (JobState.SUCCEEDED, None)
-    (result,) = store.jobs.results(job.id)
-    with store.objects.open(result.digest) as stream:
+    segmentation, _report = store.jobs.results(job.id)
+    with store.objects.open(segmentation.digest) as stream:
         ds = dcmread(stream)
     assert (ds.NumberOfFrames, ds.Rows, ds.Columns) == slices.voxels.shape
     (reference,) = ds.ReferencedSeriesSequence[0].ReferencedInstanceSequence
@@ -156,8 +158,8 @@ def test_the_same_job_writes_the_same_bytes_however_late_it_is_done(
     for _ in range(2):
         work(worker(store, clock, process=process_and_stop))
         clock.pass_by(10_000)
-    first, second = written
-    assert first == second
+    segmentation, report, *again = written
+    assert again == [segmentation, report]
 
 
 def test_a_face_blocks_the_study(
@@ -243,8 +245,8 @@ def test_a_worker_that_lost_its_lease_leaves_nothing(
     (job,) = store.jobs.list()
     assert job.state is JobState.SUCCEEDED
     assert [event.owner for event in store.jobs.events(job.id) if event.event == "succeeded"] == ["w2"]
-    assert len(store.jobs.results(job.id)) == 1
-    assert len(store.deliveries.list()) == 1
+    assert len(store.jobs.results(job.id)) == 2  # SEG and SR
+    assert len(store.deliveries.list()) == 2
 
 
 def test_a_late_instance_takes_the_job_away_from_its_worker(
@@ -302,11 +304,11 @@ def test_late_slices_make_results_that_replace_the_earlier_ones(
     queue(store, clock, series[:5])
     work(worker(store, clock))
     (first_job,) = store.jobs.list()
-    (first,) = store.jobs.results(first_job.id)
+    first, first_report = store.jobs.results(first_job.id)
     queue(store, clock, series[5:])
     work(worker(store, clock))
     second_job = store.jobs.list()[0]
-    (second,) = store.jobs.results(second_job.id)
+    second, second_report = store.jobs.results(second_job.id)
 
     with store.objects.open(second.digest) as stream:
         written = dcmread(stream, stop_before_pixels=True)
@@ -314,9 +316,16 @@ def test_late_slices_make_results_that_replace_the_earlier_ones(
     assert replaced.ReferencedSOPInstanceUID == first.sop_instance_uid
     assert replaced.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Replaced result"
     assert written.ReferencedSeriesSequence[1].SeriesInstanceUID == first.result_series_instance_uid
-    assert [delivery.state for delivery in store.deliveries.list()] == [JobState.QUEUED, JobState.SUPERSEDED]
-    found = store.search.search_series({"Modality": "SEG"})
-    assert [one["0020000E"]["Value"][0] for one in found] == [second.result_series_instance_uid]
+    with store.objects.open(second_report.digest) as stream:
+        document = dcmread(stream)
+    (earlier,) = document.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    assert [item.ReferencedSOPInstanceUID for item in earlier.ReferencedSOPSequence] == [first_report.sop_instance_uid]
+    assert document.SeriesDescription.endswith("(replaces earlier)")
+    states = [delivery.state for delivery in store.deliveries.list()]
+    assert states == [JobState.QUEUED] * 2 + [JobState.SUPERSEDED] * 2
+    for modality, result in (("SEG", second), ("SR", second_report)):
+        found = store.search.search_series({"Modality": modality})
+        assert [one["0020000E"]["Value"][0] for one in found] == [result.result_series_instance_uid]
 
 
 def test_a_retry_of_a_later_generation_writes_the_same_bytes(
@@ -335,9 +344,9 @@ def test_a_retry_of_a_later_generation_writes_the_same_bytes(
     for _ in range(2):
         work(worker(store, clock, process=process_and_stop))
         clock.pass_by(10_000)
-    first, second = written
-    assert first == second
-    assert b"REPLACED-RESULT" in first
+    segmentation, report, *again = written
+    assert again == [segmentation, report]
+    assert b"REPLACED-RESULT" in segmentation
 
 
 def test_the_report_says_why_the_series_counted_as_complete_and_what_spoke_against_it(
@@ -370,7 +379,10 @@ def test_a_rule_can_send_results_elsewhere(store: Store, clock: StubbornClock, s
     rules = Rules.model_validate({"series": [{"name": "all", "action": "process", "deliver_to": ["a", "b"]}]})
     queue(store, clock, series, rules=rules)
     work(worker(store, clock))
-    assert sorted(delivery.peer for delivery in store.deliveries.list()) == ["a", "b"]
+    (job,) = store.jobs.list()
+    wanted = {(peer, result.id) for peer in ("a", "b") for result in store.jobs.results(job.id)}
+    assert len(wanted) == 4
+    assert {(delivery.peer, delivery.result_id) for delivery in store.deliveries.list()} == wanted
 
 
 def test_a_series_of_which_an_object_is_lost_is_refused_by_name(
@@ -419,7 +431,7 @@ def test_late_slices_of_a_series_that_was_deleted_replace_nothing_until_all_of_i
     queue(store, clock, whole)
     work(worker(store, clock))
     (first_job,) = store.jobs.list()
-    (first,) = store.jobs.results(first_job.id)
+    first = store.jobs.results(first_job.id)
     for delivery in store.deliveries.claim_due("w1", clock.now, 60):
         store.deliveries.succeed(delivery.id, "w1", clock.now)
     clock.pass_by(60)
@@ -431,14 +443,14 @@ def test_late_slices_of_a_series_that_was_deleted_replace_nothing_until_all_of_i
     assert (refused.generation, refused.state, refused.error_code) == (2, JobState.DEAD, "sources-deleted")
     said = "2 instances came after 4 were processed and deleted; the earlier results stay, send the whole series again"
     assert said in str(refused.error_message)
-    assert store.jobs.results(first_job.id) == (first,)  # still current
+    assert store.jobs.results(first_job.id) == first  # still current
     assert store.studies.list()[0].state is StudyState.REVIEW
 
     queue(store, clock, whole)
     work(worker(store, clock))
     done = store.jobs.list()[0]
     assert (done.generation, done.state) == (3, JobState.SUCCEEDED)
-    assert [row.superseded_by_job_id for row in store.jobs.results(first_job.id)] == [done.id]
+    assert {row.superseded_by_job_id for row in store.jobs.results(first_job.id)} == {done.id}
 
 
 def test_a_series_that_was_skipped_and_deleted_is_skipped_again(

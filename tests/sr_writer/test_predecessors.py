@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydicom.uid import SegmentationStorage
+from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from sr_writer.objects import Predecessor
 from tests.factories import ct_series
@@ -26,6 +26,11 @@ def test_each_predecessor_is_referenced_with_the_purpose_of_replacing_it() -> No
         assert item.ReferencedSOPClassUID == SegmentationStorage
         (purpose,) = item.PurposeOfReferenceCodeSequence
         assert (purpose.CodeValue, purpose.CodingSchemeDesignator) == ("REPLACED-RESULT", "99DICOMNODE")
+
+
+def test_a_report_among_the_predecessors_is_no_image_that_the_seg_replaces() -> None:
+    report = Predecessor(ComprehensiveSRStorage, "2.25.31", "2.25.3")
+    assert write_phantom(predecessors=(*EARLIER, report))[0] == write_phantom(predecessors=EARLIER)[0]
 
 
 def test_the_series_of_predecessors_follow_the_source_series() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import highdicom as hd
 import pytest
 from pydicom import dcmread
+from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from sr_writer import codes
 from sr_writer.objects import Predecessor, WrittenObject
@@ -25,6 +26,14 @@ SERIES = {"ct": ct_series(5, rows=11, columns=13), "mr": mr_series(5, rows=11, c
 CASES = {"both": (True, True), "no area": (True, False), "area alone": (False, True), "neither": (False, False)}
 
 
+def numbers_of(segmentation: WrittenObject | None) -> dict[str, int]:
+    if segmentation is None:
+        return {}
+    roles = {"38266002": "foreground", "ANON-AREA": "anonymized"}
+    items = dcmread(BytesIO(segmentation.part10())).SegmentSequence
+    return {roles[item.SegmentedPropertyTypeCodeSequence[0].CodeValue]: int(item.SegmentNumber) for item in items}
+
+
 def written(
     case: str, modality: str = "ct", verdict: str = "defaced", predecessors: tuple[Predecessor, ...] = ()
 ) -> tuple[WrittenObject | None, WrittenObject]:
@@ -37,6 +46,7 @@ def written(
         verdict,
         0.98765,
         ("threshold=0.5",),
+        ("face in view, anonymised area on 93% of its front",),
     )
     sources = [SourceFrame(str(ds.SOPClassUID), str(ds.SOPInstanceUID), None) for ds in headers]
     report = write_report(
@@ -48,6 +58,7 @@ def written(
         written_at=NOON,
         plane_sources=sources,
         predecessors=predecessors,
+        segment_numbers=numbers_of(segmentation),
     )
     return segmentation, report
 
@@ -116,6 +127,7 @@ def test_a_region_keeps_its_tracking_uid_when_the_pipeline_changes() -> None:
             lineage=type(lineage)(lineage.series_instance_uid, 1, 1, digest),
             written_at=NOON,
             plane_sources=sources,
+            segment_numbers={},
         )
         uids.add(groups_of(report)["ANON-AREA"].tracking_uid)
     assert len(uids) == 1
@@ -127,6 +139,62 @@ def test_a_report_names_the_reports_that_it_replaces() -> None:
     series = ds.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
     assert series.SeriesInstanceUID == "2.25.2"
     assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "2.25.1"
+
+
+def test_a_seg_among_the_predecessors_is_no_document() -> None:
+    earlier = Predecessor(SegmentationStorage, "2.25.1", "2.25.2")
+    assert written("both", predecessors=(earlier,)) == written("both")
+
+
+def test_predecessors_of_one_series_are_listed_under_it() -> None:
+    earlier = tuple(Predecessor(ComprehensiveSRStorage, f"2.25.{number}", "2.25.9") for number in (1, 2))
+    (study,) = dcmread(BytesIO(written("both", predecessors=earlier)[1].part10())).PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert [item.ReferencedSOPInstanceUID for item in series.ReferencedSOPSequence] == ["2.25.1", "2.25.2"]
+
+
+def test_an_area_smaller_than_the_digits_of_a_volume_keeps_its_segment() -> None:
+    series = SERIES["ct"]
+    headers = headers_of(series)
+    segmentation = write(headers, series.truth.get_geometry(), *masks_on(series.voxels.shape))
+    report = write_report(
+        headers,
+        segmentation,
+        Findings({"foreground": 1.0, "anonymized": 0.0}, "indeterminate", 0.5),
+        segment_numbers=numbers_of(segmentation),
+        algorithms=ALGORITHMS,
+        lineage=lineage_of(series.series_instance_uid),
+        written_at=NOON,
+        plane_sources=[SourceFrame(str(ds.SOPClassUID), str(ds.SOPInstanceUID), None) for ds in headers],
+    )
+    assert groups_of(report)["ANON-AREA"].referenced_segment.referenced_segment_numbers[0] == 2
+
+
+def test_comments_are_written_in_ascii_whatever_the_character_set_of_the_source() -> None:
+    series = SERIES["ct"]
+    headers = headers_of(series)
+    report = write_report(
+        headers,
+        None,
+        Findings({"foreground": 0.0, "anonymized": 0.0}, "not_applicable", 0.9, comments=("30\u202f% of the face",)),
+        segment_numbers={},
+        algorithms=ALGORITHMS,
+        lineage=lineage_of(series.series_instance_uid),
+        written_at=NOON,
+        plane_sources=[SourceFrame(str(ds.SOPClassUID), str(ds.SOPInstanceUID), None) for ds in headers],
+    )
+    assert b"30?% of the face" in report.encoded_dataset
+
+
+def test_a_seg_that_was_written_before_leaves_no_trace_in_a_report() -> None:
+    """The modifier of the segment's type belongs to the SEG alone; both share the concept."""
+    _, report = written("both")
+    assert not re.search(rb"\x62\x00\x11\x00SQ", report.encoded_dataset)
+    assert "SegmentedPropertyTypeModifierCodeSequence" not in codes.ANONYMIZED_AREA
+
+
+def test_a_report_has_no_attribute_of_images() -> None:
+    assert "PositionReferenceIndicator" not in dcmread(BytesIO(written("both")[1].part10()))
 
 
 @pytest.mark.peers
