@@ -64,6 +64,34 @@ def list_series(
     )
 
 
+@series_app.command("report")
+def report_series(
+    series_uid: Annotated[str, typer.Argument(metavar="UID", help="Series Instance UID.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was found in a series: verdict, reasons, volumes, models, and the SEG and SR that say the same.
+
+    It has one part for each stack of the current generation that was processed; --json lists them as `segment` writes
+    them to report.json. Exit code 3: the series has no report.
+
+    \b
+    Example:
+      dicom-node series report 1.2.840.1 -c config/node.yaml
+    """
+    from dicom_node.report_text import report_text
+
+    with open_existing_store(read_settings(config)) as store:
+        reports = store.studies.reports(series_uid)
+    if as_json:
+        write_json(reports)
+    for report in () if as_json else reports:
+        typer.echo(report_text(report), nl=False)
+    if not reports:
+        fail(f"series {series_uid}: has no report; `dicom-node jobs list --series {series_uid}` says what became of it")
+        raise typer.Exit(EXIT_FAILED)
+
+
 @series_app.command("conflicts")
 def list_conflicts(config: ConfigOption = None, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
     """List instances that were answered with 0xB000, the latest first, and the files of both contents.

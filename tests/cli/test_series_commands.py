@@ -12,9 +12,11 @@ from pydicom import dcmread
 from typer.testing import Result
 
 from dicom_node import app
+from dicom_node.gate.judging import study_decision
+from dicom_node.gate.rules import StudyRules
 from dicom_node.pipeline_digest import pipeline_digest
 from dicom_node.settings import load_settings
-from dicom_node.store import JobRow, Kept, Route, SeriesRow, SeriesState, Skip, Store
+from dicom_node.store import JobRow, Kept, NewVerdict, Outcome, Route, SeriesRow, SeriesState, Skip, Store
 from inference.segment import load_models
 from tests.arrivals import NOON, receive
 from tests.factories import SyntheticSeries, ct_series
@@ -173,3 +175,26 @@ def test_it_must_be_said_which_series_start_over(run: Run, config: Path, queued_
         result = run("series", "reprocess", *arguments, "-c", config)
         assert result.exit_code == 2
         assert "either Series Instance UIDs or --all-outdated" in result.stderr
+
+
+def test_the_report_of_a_series_is_shown_as_text_and_as_json(run: Run, config: Path, queued_job: JobRow) -> None:
+    uid = queued_job.series_instance_uid
+    none = run("series", "report", uid, "-c", config)
+    assert (none.exit_code, none.stdout) == (3, "")
+    assert f"series {uid}: has no report; `dicom-node jobs list --series {uid}`" in none.stderr
+    found = {"series_instance_uid": uid, "verdict": "face_present", "probability": 0.75, "reasons": ["face in view"]}
+    with Store.open(config.parent / "data") as store:
+        job = store.jobs.claim("w", NOON, 60, pipeline_digest=queued_job.pipeline_digest)
+        assert job is not None
+        outcome = Outcome(verdicts=(NewVerdict(1, "face_present", 0.75, ("face in view",), frozenset(), found),))
+        store.jobs.succeed(job.id, "w", outcome, NOON, decide_study=study_decision(StudyRules()))
+    said = run("series", "report", uid, "-c", config)
+    assert said.exit_code == 0
+    assert said.stdout.splitlines()[1:] == [
+        "  verdict: face_present (a face is present), probability 0.75",
+        "  because: face in view",
+    ]
+    assert json.loads(run("series", "report", uid, "--json", "-c", config).stdout) == [found]
+    unknown = run("series", "report", "1.2.3.404", "-c", config)
+    assert unknown.exit_code != 0
+    assert "1.2.3.404" in unknown.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -110,6 +110,16 @@ class Studies:
             )
             for row in rows
         )
+
+    def reports(self, series_instance_uid: str) -> tuple[Mapping[str, Any], ...]:
+        """Return what was found in the current generation of a series, in the order of its stacks."""
+        its_study = sa.select(series.c.study_instance_uid).where(series.c.series_instance_uid == series_instance_uid)
+        with self._database.read() as connection:
+            study_instance_uid = connection.execute(its_study).scalar()
+        if study_instance_uid is None:
+            raise NotFoundError("series", series_instance_uid)
+        found = self.verdicts(study_instance_uid)
+        return tuple(verdict.report for verdict in found if verdict.series_instance_uid == series_instance_uid)
 
     def tags(self, study_instance_uid: str) -> tuple[TagRow, ...]:
         """Return the tags of a study and its series."""
