@@ -164,7 +164,8 @@ def run_web(settings: Settings) -> int:
         if store is None:
             return 0
         public_url = None if settings.web.public_url is None else str(settings.web.public_url)
-        server = BoundedServer(build_app(store, public_url=public_url), settings.web)
+        web_app = build_app(store, decoding_bytes=settings.web.decoding_bytes, public_url=public_url)
+        server = BoundedServer(web_app, settings.web)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.
         stop_on_signals(lambda: setattr(server, "should_exit", True))
         if stopping.is_set():  # a signal came before that

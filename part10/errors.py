@@ -29,3 +29,7 @@ class TooDeepError(Part10Error):
 
 class InflatesTooLargeError(Part10Error):
     """A deflated dataset is larger than the caller takes."""
+
+
+class ReadsTooMuchError(Part10Error):
+    """A header, a frame or what follows the pixel data is larger than the caller takes."""

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 import zlib
+from collections.abc import Iterator
 from typing import BinaryIO, Final, cast
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from part10.errors import InflatesTooLargeError, NotADatasetError, Part10Error
 from part10.file_meta import START_BYTES, dataset_offset
+from part10.metered import MeteredFile
 from part10.select import select_elements
 
 CHUNK_BYTES: Final = 2**18
@@ -112,7 +115,7 @@ class InflatedFile:
         position = self._held.seek(0, io.SEEK_CUR)
         self._held.seek(0, io.SEEK_END)
         try:
-            while (end is None or self._n_held < end) and (piece := self._next_piece()):
+            while (end is None or self._n_held < end) and (piece := self.next_piece()):
                 self._n_held += self._held.write(piece)
                 if self._n_held - self._begin > self._max_bytes:
                     raise self._too_large()
@@ -122,8 +125,8 @@ class InflatedFile:
     def _too_large(self) -> InflatesTooLargeError:
         return InflatesTooLargeError(f"inflates to more than {self._max_bytes} bytes")
 
-    def _next_piece(self) -> bytes:
-        """Return some more inflated bytes; empty at the end."""
+    def next_piece(self) -> bytes:
+        """Return some more inflated bytes, which are not kept, wherever the file is; empty at the end."""
         try:
             while not self._inflater.eof and (deflated := self._pending or self._file.read(CHUNK_BYTES)):
                 piece = self._inflater.decompress(deflated, CHUNK_BYTES)
@@ -135,29 +138,37 @@ class InflatedFile:
             raise NotADatasetError(f"its deflated dataset is damaged ({error})") from error
 
 
-class _Undeflated:
+class _Undeflated(MeteredFile):
     """A file for pydicom that refuses to be read all at once, which pydicom does only to inflate it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.seek = file.seek
-        self.tell = file.tell
 
     def read(self, n_bytes: int | None = -1) -> bytes:
         if n_bytes is None or n_bytes < 0:
             raise NotADatasetError("deflated, which its file meta information does not say in order")
-        if n_bytes > CHUNK_BYTES:  # an element may claim any length, and a buffer of that size would be allocated first
-            n_bytes = min(n_bytes, self._n_left())
-        return self._file.read(n_bytes)
-
-    def _n_left(self) -> int:
-        position = self._file.tell()
-        n_left = self._file.seek(0, io.SEEK_END) - position
-        self._file.seek(position)
-        return max(0, n_left)
+        return super().read(n_bytes)
 
 
-def bounded_for_pydicom(file: BinaryIO, *, max_inflated_bytes: int) -> BinaryIO:
+def inflated_chunks(file: BinaryIO, *, max_bytes: int) -> Iterator[bytes]:
+    """Yield a deflated Part 10 file in explicit VR little endian, as `InflatedFile` presents it; keep nothing of it.
+
+    Raises
+    ------
+    InflatesTooLargeError
+        The dataset inflates to more than ``max_bytes``.
+    """
+    inflated = InflatedFile(file, max_bytes=max_bytes)
+    n_begun = START_BYTES
+    chunk = inflated.read(n_begun)
+    n_meta = dataset_offset(chunk)
+    yield chunk + inflated.read(n_meta - n_begun)
+    n_bytes = 0
+    while piece := inflated.next_piece():
+        n_bytes += len(piece)
+        if n_bytes > max_bytes:
+            raise InflatesTooLargeError(f"inflates to more than {max_bytes} bytes")
+        yield piece
+
+
+def bounded_for_pydicom(file: BinaryIO, *, max_inflated_bytes: int, max_read_bytes: int = sys.maxsize) -> BinaryIO:
     """Return a file for ``dcmread`` or ``read_partial`` whose memory use is bounded by its size and the given limit.
 
     Parameters
@@ -166,6 +177,8 @@ def bounded_for_pydicom(file: BinaryIO, *, max_inflated_bytes: int) -> BinaryIO:
         A seekable file, positioned at its beginning. If it is not deflated, the returned file shares its position.
     max_inflated_bytes
         Size of the longest dataset that a deflated file may inflate to; reading further raises `InflatesTooLargeError`.
+    max_read_bytes
+        How much may be read of a file that is not deflated; reading more raises `ReadsTooMuchError`.
     """
     head = file.read(START_BYTES)
     with contextlib.suppress(Part10Error):
@@ -173,4 +186,4 @@ def bounded_for_pydicom(file: BinaryIO, *, max_inflated_bytes: int) -> BinaryIO:
     if is_deflated(head):
         return cast("BinaryIO", InflatedFile(file, start=head, max_bytes=max_inflated_bytes))
     file.seek(0)
-    return cast("BinaryIO", _Undeflated(file))
+    return cast("BinaryIO", _Undeflated(file, max_bytes=max_read_bytes))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from typing import BinaryIO, Final, NamedTuple
 
-from part10.walk import UNDEFINED_LENGTH, Walker
+from part10.errors import CutShortError, NotADatasetError
+from part10.walk import DELIMITER_BYTES, ITEM, SEQUENCE_END, UNDEFINED_LENGTH, Walker
 
 PIXEL_DATA_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # float, double float, integers
 _VRS: Final = {0x7FE00008: "OF", 0x7FE00009: "OD"}  # with implicit VR; integers are OW (PS3.5 A.1)
 _HEAD_BYTES: Final = 12
+_ITEM_HEAD: Final = struct.Struct("<HHI")  # encapsulated pixel data are always little endian
 
 
 class PixelDataLocation(NamedTuple):
@@ -36,3 +39,31 @@ def read_pixel_data_location(
         return None
     tag, vr, offset, n_bytes = Walker(head, "<" if is_little_endian else ">").element(0, is_implicit_vr)
     return pixel_data_location(tag, vr, begin + offset, n_bytes) if tag in PIXEL_DATA_TAGS else None
+
+
+def encapsulated_end(file: BinaryIO, offset: int) -> int:
+    """Return the offset after the sequence delimiter that ends encapsulated pixel data (PS3.5 A.4).
+
+    Parameters
+    ----------
+    offset
+        Of the first item.
+
+    Raises
+    ------
+    NotADatasetError
+        Something else than an item or the delimiter is found; `CutShortError` if the file ends before the delimiter.
+    """
+    while True:
+        file.seek(offset)
+        head = file.read(DELIMITER_BYTES)
+        if len(head) < DELIMITER_BYTES:
+            raise CutShortError("pixel data without its end")
+        group, element, n_bytes = _ITEM_HEAD.unpack(head)
+        tag = group << 16 | element
+        offset += DELIMITER_BYTES
+        if tag == SEQUENCE_END:
+            return offset
+        if tag != ITEM or n_bytes == UNDEFINED_LENGTH:
+            raise NotADatasetError(f"{tag:08X} within pixel data where an item was expected")
+        offset += n_bytes

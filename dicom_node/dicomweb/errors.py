@@ -73,3 +73,18 @@ class UnreadableObjectError(DicomwebError, Refused):
     def __str__(self) -> str:
         uid, reason = self.args
         return f"instance {uid}: {reason}; retrieve the instance with transfer-syntax=* to get its bytes as received"
+
+
+class BusyError(DicomwebError, Transient):
+    """Pixels that are decoded for other requests take all the memory that there is for that."""
+
+    code = "decoding-busy"
+
+    def __init__(self, total_bytes: int) -> None:
+        super().__init__(total_bytes)
+
+    def __str__(self) -> str:
+        return (
+            f"other requests have all {self.args[0] / 2**20:.0f} MiB for decoding pixels (web.decoding_bytes); "
+            "try again, or ask for the bytes as stored with transfer-syntax=*"
+        )

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from io import BytesIO
-from typing import BinaryIO, Final
+from contextlib import closing
+from typing import Final
 
-import numpy as np
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -31,16 +26,17 @@ from pydicom.uid import (
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicom_node.dicomweb.decoding_budget import DecodingBudget
 from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError
+from dicom_node.dicomweb.frame_sources import Frames, FrameShape, FrameSources
 from dicom_node.dicomweb.media_types import ANY_TRANSFER_SYNTAX, MULTIPART, OCTET_STREAM, MediaRange, accepted_ranges
 from dicom_node.dicomweb.metadata import find_rows
 from dicom_node.dicomweb.multipart import Part, multipart_response
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
-from dicom_node.dicomweb.transcoding import to_explicit_little_endian
-from dicom_node.store import InstanceRow, ObjectStore
+from dicom_node.dicomweb.transcoding import decodable
+from dicom_node.store import ObjectStore
 from dicom_node.store.index.search import Search
-from part10.pixel_data import PixelDataLocation
 
 MAX_FRAMES: Final = 1000  # in one request
 _MEDIA_TYPES: Final[dict[UID, str]] = {
@@ -60,26 +56,13 @@ _MEDIA_TYPES: Final[dict[UID, str]] = {
 """Media type of a frame's stored bytes (PS3.18 table 8.7.3-5)."""
 
 
-@dataclass(frozen=True, slots=True)
-class FrameShape:
-    """How much of native pixel data one frame takes."""
-
-    n_frames: int
-    n_bits: int
-
-    @classmethod
-    def of(cls, ds: Dataset) -> FrameShape:
-        """Shape that the header states."""
-        n_pixels = int(ds.Rows) * int(ds.Columns) * int(ds.get("SamplesPerPixel") or 1)
-        return cls(int(ds.get("NumberOfFrames") or 1), n_pixels * int(ds.BitsAllocated))
-
-
 class FrameService:
     """``/frames/1,2,3`` of an instance."""
 
-    def __init__(self, search: Search, objects: ObjectStore) -> None:
+    def __init__(self, search: Search, objects: ObjectStore, budget: DecodingBudget) -> None:
         self._search = search
         self._objects = objects
+        self._budget = budget
 
     def retrieve(self, request: Request) -> Response:
         """The named frames, in the order in which they are named."""
@@ -97,37 +80,22 @@ class FrameService:
             shape = FrameShape.of(ds)
         if max(numbers) > shape.n_frames:
             raise NoSuchResourceError(f"frame {max(numbers)} of {shape.n_frames} of {resource_name(uids)}")
-        frames = self._frames(row, numbers, shape, place if is_stored else None)
+        sources = FrameSources(self._objects, row, shape, self._budget)
+        if is_stored and place is not None:
+            frames = sources.stored(place, numbers)
+        else:
+            frames = decodable(sources.decoded(ds, place, numbers), row)
         sent_syntax = syntax if is_stored and syntax.is_encapsulated else ExplicitVRLittleEndian
-        content_type = f"{part_type}; transfer-syntax={sent_syntax}"
-        url = resource_url(request, uids)
-        parts = (
-            Part(content_type, f"{url}/frames/{number}", iter((frame,)))
-            for number, frame in zip(numbers, frames, strict=True)
+        return multipart_response(
+            _parts(frames, numbers, resource_url(request, uids), f"{part_type}; transfer-syntax={sent_syntax}"),
+            part_type,
         )
-        return multipart_response(parts, part_type)
 
-    def _frames(
-        self, row: InstanceRow, numbers: Sequence[int], shape: FrameShape, place: PixelDataLocation | None
-    ) -> Iterator[bytes]:
-        """Frames as stored at ``place``, or decoded where there is none."""
-        if place is None:
-            with parsing(row.sop_instance_uid):
-                decoded = dcmread(
-                    BytesIO(
-                        to_explicit_little_endian(self._objects.open(row.digest, dataset_bytes=row.dataset_bytes), row)
-                    )
-                )
-                pixels = BytesIO(decoded.PixelData)
-                yield from (_native_frame(pixels, 0, number, shape) for number in numbers)
-            return
-        with self._objects.open(row.digest, dataset_bytes=row.dataset_bytes) as file, parsing(row.sop_instance_uid):
-            for number in numbers:
-                if place.n_bytes is None:
-                    file.seek(place.offset)
-                    yield get_frame(file, number - 1, number_of_frames=shape.n_frames)
-                else:
-                    yield _native_frame(file, place.offset, number, shape)
+
+def _parts(frames: Frames, numbers: Sequence[int], url: str, content_type: str) -> Iterator[Part]:
+    with closing(frames):
+        for number, chunks in zip(numbers, frames, strict=True):
+            yield Part(content_type, f"{url}/frames/{number}", chunks)
 
 
 def parse_frame_numbers(text: str) -> tuple[int, ...]:
@@ -167,17 +135,3 @@ def choose_frames(ranges: Sequence[MediaRange], resource: str, syntax: UID, stor
             if wanted in {None, ANY_TRANSFER_SYNTAX, ExplicitVRLittleEndian}:
                 return OCTET_STREAM, False
     raise NotAcceptableError(resource, f'{MULTIPART}; type="{stored_type}"; transfer-syntax={syntax}')
-
-
-def _native_frame(file: BinaryIO, offset: int, number: int, shape: FrameShape) -> bytes:
-    """One frame of native pixel data; one-bit frames may begin within a byte (PS3.5 8.1.1)."""
-    first_bit = (number - 1) * shape.n_bits
-    first_byte, last_byte = first_bit // 8, -(-(first_bit + shape.n_bits) // 8)
-    file.seek(offset + first_byte)
-    octets = file.read(last_byte - first_byte)
-    if len(octets) < last_byte - first_byte:
-        raise ValueError("pixel data ends before the frame does")
-    if first_bit % 8 == 0 and shape.n_bits % 8 == 0:
-        return octets
-    bits = np.unpackbits(np.frombuffer(octets, np.uint8), bitorder="little")
-    return np.packbits(bits[first_bit - 8 * first_byte :][: shape.n_bits], bitorder="little").tobytes()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO, Final
 
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from dicom_node.dicomweb.media_types import MULTIPART
 
@@ -26,22 +26,45 @@ class Part:
 
 
 def read_chunks(file: BinaryIO, n_bytes: int | None = None) -> Iterator[bytes]:
-    """The rest of a file, or ``n_bytes`` of it; closes the file."""
-    with closing(file):
-        left = n_bytes
-        while left is None or left > 0:
-            chunk = file.read(CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
-            if not chunk:
+    """Yield the rest of a file, or ``n_bytes`` of it; raise `EOFError` if it ends before."""
+    left = n_bytes
+    while left is None or left > 0:
+        chunk = file.read(CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
+        if not chunk:
+            if left is None:
                 return
-            yield chunk
-            if left is not None:
-                left -= len(chunk)
+            raise EOFError(f"the file ends {left} bytes too early")
+        yield chunk
+        if left is not None:
+            left -= len(chunk)
+
+
+def in_chunks(content: bytes) -> Iterator[bytes]:
+    """Cut into pieces, so that the server does not buffer all of it for a client that reads slowly."""
+    view = memoryview(content)
+    for begin in range(0, len(view), CHUNK_BYTES):
+        yield bytes(view[begin : begin + CHUNK_BYTES])
+
+
+class ClosingResponse(StreamingResponse):
+    """Response that closes its chunks when the client has left, so that what they hold is free for others at once."""
+
+    def __init__(self, first: bytes, chunks: Iterator[bytes], media_type: str) -> None:
+        super().__init__(chain((first,), chunks), media_type=media_type)
+        self._chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if isinstance(self._chunks, Generator):
+                self._chunks.close()
 
 
 def stream(chunks: Iterator[bytes], media_type: str) -> StreamingResponse:
-    """Response that sends chunks as they come; an error before the first one is still an answer of its own."""
-    first = next(chunks, b"")
-    return StreamingResponse(chain((first,), chunks), media_type=media_type)
+    """Return a response that sends chunks as they come; an error before the first is still an answer of its own."""
+    return ClosingResponse(next(chunks, b""), chunks, media_type)
 
 
 def multipart_response(parts: Iterable[Part], part_type: str) -> StreamingResponse:

@@ -17,8 +17,10 @@ from part10.errors import Part10Error
 from part10.inflate import bounded_for_pydicom
 from part10.pixel_data import PixelDataLocation, read_pixel_data_location
 
-# A deflated header is inflated as far as it is read; what takes more than this until its pixel data is no header.
-MAX_INFLATED_HEADER_BYTES: Final = 1 << 26
+# What takes more than this until its pixel data is no header; a deflated one is inflated only as far as it is read.
+MAX_HEADER_BYTES: Final = 1 << 26
+# A deflated instance that inflates to more is only sent as it is stored.
+MAX_INFLATED_BYTES: Final = 1 << 29
 
 
 @contextmanager
@@ -42,7 +44,7 @@ def read_without_pixels(objects: ObjectStore, row: InstanceRow) -> tuple[Dataset
     There is no place where it is deflated, or where the transfer syntax is private and does not say what pixels mean.
     """
     with objects.open(row.digest, dataset_bytes=row.dataset_bytes) as file, parsing(row.sop_instance_uid):
-        bounded = bounded_for_pydicom(file, max_inflated_bytes=MAX_INFLATED_HEADER_BYTES)
+        bounded = bounded_for_pydicom(file, max_inflated_bytes=MAX_HEADER_BYTES, max_read_bytes=MAX_HEADER_BYTES)
         ds = dcmread(bounded, stop_before_pixels=True)
         syntax = UID(row.transfer_syntax_uid)
         if not syntax.is_transfer_syntax or syntax.is_deflated:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import SEEK_END
 from typing import Final
 
 from pydicom.dataelem import DataElement
@@ -12,6 +13,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicom_node.dicomweb.decoding_budget import DecodingBudget
 from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError
 from dicom_node.dicomweb.media_types import (
     ANY_TRANSFER_SYNTAX,
@@ -22,10 +24,10 @@ from dicom_node.dicomweb.media_types import (
     accepted_ranges,
 )
 from dicom_node.dicomweb.metadata import find_rows, uids_of
-from dicom_node.dicomweb.multipart import Part, multipart_response, read_chunks, stream
+from dicom_node.dicomweb.multipart import Part, in_chunks, multipart_response, read_chunks, stream
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
-from dicom_node.dicomweb.transcoding import to_explicit_little_endian
+from dicom_node.dicomweb.transcoding import explicit_little_endian
 from dicom_node.store import InstanceRow, ObjectStore
 from dicom_node.store.index.search import Search
 from part10.pixel_data import PIXEL_DATA_TAGS
@@ -48,9 +50,10 @@ class Wanted:
 class RetrieveService:
     """Instances and bulk data over index and objects."""
 
-    def __init__(self, search: Search, objects: ObjectStore) -> None:
+    def __init__(self, search: Search, objects: ObjectStore, budget: DecodingBudget) -> None:
         self._search = search
         self._objects = objects
+        self._budget = budget
 
     def instances(self, request: Request) -> Response:
         """All instances below the path, as stored wherever the client takes that."""
@@ -59,7 +62,7 @@ class RetrieveService:
         wanted = choose_instances(accepted_ranges(request), resource_name(uids), rows)
         if not wanted.is_multipart:
             (row,) = rows
-            return stream(self._chunks(row, wanted), DICOM)
+            return stream(self._chunks(row, wanted, is_first=True), DICOM)
         return multipart_response(self._parts(request, rows, wanted), DICOM)
 
     def bulk_data(self, request: Request) -> Response:
@@ -80,15 +83,15 @@ class RetrieveService:
         for row in rows:
             as_stored = wanted.sends_as_stored(row.transfer_syntax_uid)
             syntax = row.transfer_syntax_uid if as_stored else ExplicitVRLittleEndian
-            yield Part(
-                f"{DICOM}; transfer-syntax={syntax}", resource_url(request, uids_of(row)), self._chunks(row, wanted)
-            )
+            chunks = self._chunks(row, wanted, is_first=row is rows[0])
+            yield Part(f"{DICOM}; transfer-syntax={syntax}", resource_url(request, uids_of(row)), chunks)
 
-    def _chunks(self, row: InstanceRow, wanted: Wanted) -> Iterator[bytes]:
-        if wanted.sends_as_stored(row.transfer_syntax_uid):
-            yield from read_chunks(self._objects.open(row.digest, dataset_bytes=row.dataset_bytes))
-        else:
-            yield to_explicit_little_endian(self._objects.open(row.digest, dataset_bytes=row.dataset_bytes), row)
+    def _chunks(self, row: InstanceRow, wanted: Wanted, *, is_first: bool) -> Iterator[bytes]:
+        if not wanted.sends_as_stored(row.transfer_syntax_uid):
+            yield from explicit_little_endian(self._objects, row, self._budget, is_first=is_first)
+            return
+        with self._objects.open(row.digest, dataset_bytes=row.dataset_bytes) as file:
+            yield from read_chunks(file)
 
     def _bulk_chunks(self, row: InstanceRow, path: str, resource: str) -> Iterator[bytes]:
         tag, *steps = _tag_path(path)
@@ -101,14 +104,20 @@ class RetrieveService:
                 raise NoSuchResourceError(resource)
             if place.n_bytes is None or not syntax.is_little_endian:
                 raise NotAcceptableError(resource, f"the instance itself, with transfer-syntax={syntax}")
-            file = self._objects.open(row.digest, dataset_bytes=row.dataset_bytes)
-            file.seek(place.offset)
-            return read_chunks(file, place.n_bytes)
+            return self._part_of(row, place.offset, place.n_bytes)
         with parsing(row.sop_instance_uid):
             element = _find_element(ds, [tag, *steps])
         if element is None or not isinstance(element.value, bytes):
             raise NoSuchResourceError(resource)
-        return iter((element.value,))
+        return in_chunks(element.value)
+
+    def _part_of(self, row: InstanceRow, offset: int, n_bytes: int) -> Iterator[bytes]:
+        with self._objects.open(row.digest, dataset_bytes=row.dataset_bytes) as file, parsing(row.sop_instance_uid):
+            n_left = file.seek(0, SEEK_END) - offset
+            if n_left < n_bytes:
+                raise ValueError(f"{n_left} bytes of pixel data, its length says {n_bytes}")
+            file.seek(offset)
+            yield from read_chunks(file, n_bytes)
 
 
 def choose_instances(ranges: Sequence[MediaRange], resource: str, rows: Sequence[InstanceRow]) -> Wanted:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from dicom_node.dicomweb.decoding_budget import DecodingBudget
 from dicom_node.dicomweb.frames import FrameService
 from dicom_node.dicomweb.guard import Guard
 from dicom_node.dicomweb.health import HealthService
@@ -28,15 +29,21 @@ _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
 
 
-def build_app(store: Store, *, public_url: str | None = None) -> ASGIApp:
-    """DICOMweb under ``/dicom-web`` and health under ``/health`` over an open store.
+def build_app(store: Store, *, decoding_bytes: int, public_url: str | None = None) -> ASGIApp:
+    """Build the application: DICOMweb under ``/dicom-web`` and health under ``/health``.
 
-    Addresses in answers begin with ``public_url``; without it, with what the client called.
+    Parameters
+    ----------
+    decoding_bytes
+        Memory for decoding pixels, for all requests together.
+    public_url
+        Addresses in answers begin with it; if it is None, with what the client called.
     """
+    budget = DecodingBudget(decoding_bytes)
     search, health = SearchService(store.search), HealthService(store)
-    retrieve = RetrieveService(store.search, store.objects)
+    retrieve = RetrieveService(store.search, store.objects, budget)
     metadata = MetadataService(store.search, store.objects)
-    frames = FrameService(store.search, store.objects)
+    frames = FrameService(store.search, store.objects, budget)
     routes = [
         _get("/studies", search.studies),
         _get("/series", search.series),

@@ -86,6 +86,12 @@ class WebSettings(_Section):
     send_timeout_s: Seconds = Field(
         default=60.0, description="a client that does not read its buffered data (256 kB) in this time is disconnected"
     )
+    decoding_bytes: int = Field(
+        default=GIB // 2,
+        ge=2**20,
+        description="memory for decoding pixels for clients, all requests together; a frame may have a sixth of it, "
+        "and a request that finds too little is answered with 503",
+    )
 
 
 class SeriesSettings(_Section):

@@ -18,7 +18,8 @@ START_TIMEOUT_S = 20.0
 def serve(store: Store, *, public_url: str | None = None, **settings: object) -> Iterator[str]:
     """Serve a store with settings of ``web``; yields the server's URL without a path."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = BoundedServer(build_app(store, public_url=public_url), WebSettings.model_validate(settings))
+    web = WebSettings.model_validate(settings)
+    server = BoundedServer(build_app(store, decoding_bytes=web.decoding_bytes, public_url=public_url), web)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

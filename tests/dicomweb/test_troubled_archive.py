@@ -219,9 +219,9 @@ def test_a_deflated_bomb_takes_no_more_memory_than_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tag: int, statuses: list[int]
 ) -> None:
     is_in_header = tag != 0x7FE00010
-    monkeypatch.setattr(parsing, "MAX_INFLATED_HEADER_BYTES", 4 * MB)
-    monkeypatch.setattr(transcoding, "MAX_DECODED_BYTES", 4 * MB)
-    with Store.open(tmp_path) as store, serve(store) as url:
+    monkeypatch.setattr(parsing, "MAX_HEADER_BYTES", 4 * MB)
+    monkeypatch.setattr(transcoding, "MAX_INFLATED_BYTES", 4 * MB)
+    with Store.open(tmp_path) as store, serve(store, decoding_bytes=4 * MB) as url:
         instance_url = url_of(url, receive_deflated_bomb(store, tag))
         tracemalloc.start()
         try:

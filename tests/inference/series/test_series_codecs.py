@@ -15,7 +15,7 @@ from pydicom.uid import HTJ2KLossless, HTJ2KLosslessRPCL
 
 from inference.series.assemble import assemble_volumes
 from inference.series.files import PathSource
-from inference.series.pixels import codestream_size
+from part10.codestream import codestream_size
 from tests.factories import SyntheticSeries, ct_series
 
 
