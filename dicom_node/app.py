@@ -129,12 +129,22 @@ def run_receive(settings: Settings) -> int:
     with _running_part("receive", settings, stopping) as part, awaited_store(settings, stopping, part) as store:
         if store is None:
             return 0
-        with DimseServer(store, settings.dimse, ae_title=settings.node.ae_title) as server:
+        reporters = commitment_peers(settings)
+        with DimseServer(store, settings.dimse, ae_title=settings.node.ae_title, commitment_peers=reporters) as server:
             part.ready()
             log.info("ready", extra={"host": settings.dimse.host, "port": server.port})
             _watch_intake(store, part, stopping)
             log.info("stopping")
     return 0
+
+
+def commitment_peers(settings: Settings) -> dict[str, list[str]]:
+    """AE title → names of the peers with it; they may report on requests, also on those from before a change."""
+    found: dict[str, list[str]] = {}
+    for peer in settings.peers:
+        if peer.kind == "dimse":
+            found.setdefault(peer.ae_title, []).append(peer.name)
+    return found
 
 
 def _watch_intake(store: Store, part: Part, stopping: threading.Event) -> None:

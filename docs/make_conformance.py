@@ -22,6 +22,8 @@ from dicom_node.dimse import status
 from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
 from dicom_node.offline.survey import NOT_MEANT_CODES
 from dicom_node.pipeline.rules import Action, load_rules
+from dicom_node.settings import CommitmentSettings
+from dicom_node.upper_layer.commitment import STORAGE_COMMITMENT, ReportStatus
 from inference.input_checks import LARGEST_VIEW_MM, LARGEST_WIDTH_MM, SMALLEST_VIEW_MM
 from inference.series import (
     divide,
@@ -98,6 +100,15 @@ NEWER: Mapping[str, str] = {
     "1.2.840.10008.5.1.4.1.1.9.100.1": "Waveform Presentation State",
     "1.2.840.10008.5.1.4.1.1.9.100.2": "Waveform Acquisition Presentation State",
 }
+REPORT_ANSWERS: Mapping[ReportStatus, str] = {
+    ReportStatus.SUCCESS: "recorded",
+    ReportStatus.PROCESSING_FAILURE: "the calling AE title is of no peer, another AE title than the node's was called, "
+    "or the index is not available now",
+    ReportStatus.NO_SUCH_INSTANCE: "no request with this Transaction UID was sent to this peer",
+    ReportStatus.NO_SUCH_EVENT_TYPE: "the event type is neither 1 nor 2",
+    ReportStatus.INVALID_ARGUMENT: "event information is missing, damaged, too long, or without a Transaction UID",
+    ReportStatus.NO_SUCH_CLASS: "a report on anything else",
+}
 CHOICES: Mapping[StackChoice, str] = {
     StackChoice.ALL: f"every stack, up to {limits.MAX_STACKS}",
     StackChoice.FIRST: "the first one only",
@@ -112,8 +123,8 @@ CHOICES: Mapping[StackChoice, str] = {
 def conformance() -> str:
     """The whole page."""
     sections = (
-        _head(), _received(), _transfer_syntaxes(), _run(), _stacks(), _geometry(), _nifti(), _refusals(), _remarks(),
-        _written(),
+        _head(), _received(), _transfer_syntaxes(), _commitment(), _run(), _stacks(), _geometry(), _nifti(),
+        _refusals(), _remarks(), _written(),
     )  # fmt: skip
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -134,8 +145,7 @@ def _received() -> Iterator[str]:
     yield f"too) in {len(TRANSFER_SYNTAXES)} transfer syntaxes. Of several proposed, the first of the standard is"
     yield "accepted, so that a PACS need not transcode. Private and future SOP classes and transfer syntaxes are"
     yield "accepted as well (`dimse.accept_unknown_uids`): their bytes are kept and never decoded. What the standard"
-    yield "defines for something else (query, worklist, commitment, print, ...) is answered with *abstract syntax not"
-    yield "supported*."
+    yield "defines for something else (query, worklist, print, ...) is answered with *abstract syntax not supported*."
     yield "Answers to C-STORE:\n"
     yield from _table(("status", "kind", "when", "what the sender may do"), _status_rows())
 
@@ -179,6 +189,22 @@ def _refusal_of_encoding(uid: UID) -> str | None:
     except errors.UnsuitableObjectError as error:
         return error.code
     return None
+
+
+def _commitment() -> Iterator[str]:
+    default = CommitmentSettings()
+    yield "## Storage commitment\n"
+    yield f"As an SCU of the Push Model (`{STORAGE_COMMITMENT}`), towards peers with `commitment: true`:\n"
+    yield "- N-ACTION (action type 1) in Implicit VR Little Endian, on an association of its own, with at most"
+    yield f"  {default.max_instances} instances (`commitment.max_instances`), without role selection."
+    yield f"- N-EVENT-REPORT on the same association, which stays open for {default.wait_s:g} s (`commitment.wait_s`),"
+    yield "  or on one that the peer requests: to the node's AE title and port, from the peer's AE title, in Implicit"
+    yield "  or Explicit VR Little Endian. The role of an SCP is granted if it is proposed, and not asked for."
+    yield "- Reports may come before the answer, or hours later, also on a request that was repeated since. A peer that"
+    yield f"  has not reported after {default.ask_again_s / 3600:g} hours (`commitment.ask_again_s`) is asked again"
+    yield f"  with a new Transaction UID, {default.max_requests} times (`commitment.max_requests`).\n"
+    yield "An instance is committed if it was asked for and is in the Referenced SOP Sequence only. Answers:\n"
+    yield from _table(("status", "when"), ((f"`0x{status:04X}`", words) for status, words in REPORT_ANSWERS.items()))
 
 
 def _run() -> Iterator[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dicom_node.cli.jobs_commands import StateOption
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
 from dicom_node.cli.tables import write_json, write_table
+
+if TYPE_CHECKING:
+    from dicom_node.store import DeliveryRow
 
 deliveries_app = typer.Typer(
     no_args_is_help=True,
@@ -45,22 +48,29 @@ def list_deliveries(
         write_json(deliveries)
         return
     write_table(
-        ("DELIVERY", "JOB", "PEER", "STATE", "ATTEMPTS", "TRIED AGAIN AT", "SOP INSTANCE UID", "WHY"),
+        ("DELIVERY", "JOB", "PEER", "STATE", "COMMITMENT", "ATTEMPTS", "TRIED AGAIN AT", "SOP INSTANCE UID", "WHY"),
         [
             (
                 delivery.id,
                 delivery.job_id,
                 delivery.peer,
                 delivery.state,
+                delivery.commitment,
                 delivery.attempt_number,
                 delivery.retry_at,
                 delivery.sop_instance_uid,
-                f"{delivery.error_code}: {delivery.error_message}" if delivery.error_code else None,
+                _why(delivery),
             )
             for delivery in deliveries
         ],
         when_empty="no deliveries",
     )
+
+
+def _why(delivery: DeliveryRow) -> str | None:
+    if delivery.error_code:
+        return f"{delivery.error_code}: {delivery.error_message}"
+    return f"commitment: {delivery.commitment_reason}" if delivery.commitment_reason else None
 
 
 @deliveries_app.command("retry")
@@ -89,3 +99,19 @@ def cancel_deliveries(delivery_ids: DeliveryIds, config: ConfigOption = None) ->
         for delivery_id in delivery_ids:
             delivery = store.deliveries.cancel(delivery_id, datetime.now(UTC))
             typer.echo(f"delivery {delivery.id} to {delivery.peer} is {delivery.state}")
+
+
+@deliveries_app.command("ask-again")
+def ask_again(delivery_ids: DeliveryIds, config: ConfigOption = None) -> None:
+    """Ask peers again, now, to commit to deliveries (storage commitment).
+
+    \b
+    Example:
+      dicom-node deliveries ask-again 5 -c config/node.yaml
+    """
+    with open_existing_store(read_settings(config)) as store:
+        for delivery_id in delivery_ids:
+            delivery = store.deliveries.get(delivery_id)
+            is_asked = store.commitments.ask_again(delivery_id, datetime.now(UTC))
+            words = "is asked for commitment again" if is_asked else f"is not asked: commitment {delivery.commitment}"
+            typer.echo(f"delivery {delivery.id} to {delivery.peer} {words}")

@@ -63,6 +63,10 @@ def _counts_of(store: Store) -> dict[str, Any]:
         "series": {state.value: n_series for state, n_series in store.series.counts().items()},
         "jobs": {state.value: n_jobs for state, n_jobs in jobs.items()},
         "deliveries": {state.value: n_deliveries for state, n_deliveries in deliveries.items()},
+        "commitments": {
+            peer: {state.value: number for state, number in of_peer.items()}
+            for peer, of_peer in store.commitments.counts().items()
+        },
         "instances": {"conflicts": store.series.n_conflicts()},
         "dead_jobs": [
             {

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from dicom_node.dimse.admission import AdmissionPolicy, find_rejection
+from dicom_node.dimse.commitment_service import CommitmentService
 from dicom_node.dimse.connection_log import ConnectionLog
 from dicom_node.dimse.connections import Connection
-from dicom_node.dimse.contexts import AcceptedContext, accepted_contexts, negotiate_contexts
+from dicom_node.dimse.contexts import AcceptedContext, accepted_contexts, grant_roles, negotiate_contexts
 from dicom_node.dimse.messages import BeginOperation, MessageReader
 from dicom_node.dimse.slots import AssociationSlots
 from dicom_node.dimse.store_service import Sender, StoreService, begin_echo
@@ -75,6 +76,7 @@ class Association:
         *,
         policy: AdmissionPolicy,
         limits: AssociationLimits,
+        commitment_peers: Mapping[str, Sequence[str]],
         slots: AssociationSlots,
         connection_log: ConnectionLog,
         clock: Callable[[], datetime],
@@ -83,6 +85,7 @@ class Association:
         self._store = store
         self._policy = policy
         self._limits = limits
+        self._commitment_peers = commitment_peers
         self._slots = slots
         self._connection_log = connection_log
         self._clock = clock
@@ -140,7 +143,13 @@ class Association:
     def _accept(self, request: AssociationRequest) -> Mapping[int, AcceptedContext]:
         """Answer the request, and return the accepted contexts."""
         answers = negotiate_contexts(request.contexts, accept_unknown=self._limits.accept_unknown_uids)
-        acceptance = Acceptance(request.calling_ae_title, request.called_ae_title, answers, self._limits.max_pdu_bytes)
+        acceptance = Acceptance(
+            request.calling_ae_title,
+            request.called_ae_title,
+            answers,
+            self._limits.max_pdu_bytes,
+            grant_roles(request.roles),
+        )
         self._stream.send(encode_acceptance(acceptance))
         contexts = accepted_contexts(request.contexts, answers)
         fields = {"n_contexts": len(contexts), "implementation": request.implementation_version_name}
@@ -151,8 +160,12 @@ class Association:
         """Process messages until the peer releases the association."""
         sender = Sender(request.calling_ae_title, str(self._fields["association_id"]))
         service = StoreService(self._store, sender, self._clock, max_object_bytes=self._limits.max_object_bytes)
+        is_called = request.called_ae_title == self._policy.ae_title
+        peers = self._commitment_peers.get(request.calling_ae_title, ()) if is_called else ()
+        reports = CommitmentService(self._store, peers, self._fields, self._clock)
         operations: dict[int, BeginOperation] = {
             CommandField.C_STORE_RQ: service.begin,
+            CommandField.N_EVENT_REPORT_RQ: reports.begin,
             CommandField.C_ECHO_RQ: begin_echo,
         }
         reader = MessageReader(contexts, operations)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]
 from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 
+from dicom_node.upper_layer import commitment
+from dicom_node.upper_layer.associate import Roles
 from dicom_node.upper_layer.presentation import AnsweredContext, ContextResult, ProposedContext
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -57,7 +59,7 @@ class AcceptedContext:
     @property
     def is_for_storage(self) -> bool:
         """Whether C-STORE may use it."""
-        return self.abstract_syntax != VERIFICATION
+        return self.abstract_syntax not in (VERIFICATION, commitment.STORAGE_COMMITMENT)
 
 
 def storage_sop_classes() -> frozenset[str]:
@@ -99,6 +101,15 @@ def negotiate_contexts(proposed: Iterable[ProposedContext], *, accept_unknown: b
     return tuple(_answer(context, accept_unknown) for context in proposed)
 
 
+def grant_roles(proposed: Iterable[Roles]) -> tuple[Roles, ...]:
+    """Grant a requestor to report on storage commitment, as the SCP; to all else the default roles apply."""
+    return tuple(
+        Roles(roles.sop_class_uid, is_scu=False, is_scp=roles.is_scp)
+        for roles in proposed
+        if roles.sop_class_uid == commitment.STORAGE_COMMITMENT
+    )
+
+
 def accepted_contexts(
     proposed: Iterable[ProposedContext], answers: Iterable[AnsweredContext]
 ) -> Mapping[int, AcceptedContext]:
@@ -112,12 +123,12 @@ def accepted_contexts(
 
 def _answer(context: ProposedContext, accept_unknown: bool) -> AnsweredContext:
     uids = context.transfer_syntax_uids
-    usable = [uid for uid in uids if uid in TRANSFER_SYNTAXES]
-    if accept_unknown and not usable:
+    is_report = context.abstract_syntax == commitment.STORAGE_COMMITMENT
+    usable = [uid for uid in uids if uid in (commitment.TRANSFER_SYNTAXES if is_report else TRANSFER_SYNTAXES)]
+    if accept_unknown and not usable and not is_report:
         usable = [uid for uid in uids if _is_unknown_transfer_syntax(uid)]
-    if context.abstract_syntax != VERIFICATION and not is_storable(
-        context.abstract_syntax, accept_unknown=accept_unknown
-    ):
+    is_known = is_report or context.abstract_syntax == VERIFICATION
+    if not is_known and not is_storable(context.abstract_syntax, accept_unknown=accept_unknown):
         result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
     elif not usable:
         result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED

@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -35,7 +35,9 @@ def _utc_now() -> datetime:
 
 
 class DimseServer:
-    """C-ECHO and C-STORE SCP over a store; use it in a ``with``, or call `start` and `stop`.
+    """C-ECHO and C-STORE SCP over a store, and SCU of storage commitment for its reports.
+
+    Use it in a ``with``, or call `start` and `stop`.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ class DimseServer:
         Store for the instances; it stays open when the server stops.
     ae_title
         AE title of the node, which requestors have to call unless the settings say otherwise.
+    commitment_peers
+        AE title → names of the peers that may report on storage commitment with it.
     artim_timeout_s
         Time for the association request to arrive.
     """
@@ -53,11 +57,13 @@ class DimseServer:
         settings: DimseSettings,
         *,
         ae_title: str,
+        commitment_peers: Mapping[str, Sequence[str]] | None = None,
         clock: Callable[[], datetime] = _utc_now,
         artim_timeout_s: float = ARTIM_TIMEOUT_S,
     ) -> None:
         self._store = store
         self._settings = settings
+        self._commitment_peers = commitment_peers or {}
         self._clock = clock
         self._policy = AdmissionPolicy(
             ae_title, settings.require_called_ae_title, frozenset(settings.allowed_calling_ae_titles)
@@ -181,6 +187,7 @@ class DimseServer:
                 self._store,
                 policy=self._policy,
                 limits=self._limits,
+                commitment_peers=self._commitment_peers,
                 slots=self._slots,
                 connection_log=self._connection_log,
                 clock=self._clock,

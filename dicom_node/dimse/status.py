@@ -32,6 +32,7 @@ from typing import NamedTuple
 from dicom_node.dimse.errors import ObjectTooLargeError
 from dicom_node.failures import ErrorKind, classify
 from dicom_node.store import Kept, MismatchedInstanceError
+from dicom_node.upper_layer.commitment import ReportStatus
 
 
 class Status(IntEnum):
@@ -52,7 +53,7 @@ class Status(IntEnum):
 class Answer(NamedTuple):
     """Status and Error Comment (0000,0902) of a response; the comment has at most 64 characters."""
 
-    status: Status
+    status: Status | ReportStatus
     comment: str = ""
 
 

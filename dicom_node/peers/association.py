@@ -6,7 +6,7 @@ import logging
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
@@ -27,6 +27,7 @@ from dicom_node.upper_layer.associate import (
     encode_request,
 )
 from dicom_node.upper_layer.command_set import Request, Response
+from dicom_node.upper_layer.commitment import MAX_REPORT_BYTES
 from dicom_node.upper_layer.errors import (
     AbortReason,
     AbortSource,
@@ -53,6 +54,10 @@ CONNECT_TIMEOUT_S = 10.0
 MIN_BYTES_PER_S = 4096  # a slower peer would delay all other deliveries to it
 
 
+AnswerEvent = Callable[[Request, bytes], tuple[int, str]]
+"""Returns status and comment of the response to an event that the peer reports (N-EVENT-REPORT)."""
+
+
 class Proposal(NamedTuple):
     """A presentation context with one transfer syntax; with two, the peer would choose."""
 
@@ -61,6 +66,7 @@ class Proposal(NamedTuple):
 
 
 class _Fragment(NamedTuple):
+    context_id: int
     is_command: bool
     is_last: bool
     value: bytes
@@ -86,6 +92,7 @@ class RequestedAssociation:
         self._max_pdu_bytes = peer_max_pdu_bytes
         self._timeout_s = timeout_s
         self._fragments: deque[_Fragment] = deque()
+        self._last_context_id = 0
         self.contexts = contexts
 
     def perform(self, context_id: int, request: Request, data_set: BinaryIO | None = None) -> Response:
@@ -107,6 +114,44 @@ class RequestedAssociation:
             yield response, self._read(is_command=False, max_bytes=MAX_DATA_SET_BYTES) if response.has_data_set else b""
             if not response.has_data_set:
                 return
+
+    def perform_with_events(
+        self, context_id: int, request: Request, data_set: BinaryIO, answer: AnswerEvent
+    ) -> Response:
+        """Send a request like `perform`; events that the peer reports before its answer are answered by ``answer``."""
+        self._send(context_id, request, data_set)
+        while True:
+            encoded = self._read(is_command=True, max_bytes=command_set.MAX_COMMAND_SET_BYTES)
+            if command_set.is_response(encoded):
+                return _checked_response(encoded, request)
+            self._answer_event(encoded, answer)
+
+    def await_event(self, answer: AnswerEvent, *, timeout_s: float) -> bool:
+        """Answer the next event that the peer reports; return whether more may come.
+
+        Parameters
+        ----------
+        timeout_s
+            How long to wait for the beginning of an event; if none begins, more may come.
+        """
+        if not self._fragments and not self._stream.is_readable(timeout_s):
+            return True
+        try:
+            encoded = self._read(is_command=True, max_bytes=command_set.MAX_COMMAND_SET_BYTES)
+            self._answer_event(encoded, answer)
+        except AssociationError as error:  # whatever the peer does now, it has accepted the request before
+            log.debug("no more events: %s", error)
+            return False
+        return True
+
+    def _answer_event(self, encoded: bytes, answer: AnswerEvent) -> None:
+        event = command_set.decode_request(encoded)
+        data_set = b""
+        if event.has_data_set:
+            data_set = self._read(is_command=False, max_bytes=MAX_REPORT_BYTES)
+        status, comment = answer(event, data_set)
+        response = command_set.encode_response(event, status, comment)
+        self._stream.send(p_data_pdus(self._last_context_id, response, max_pdu_bytes=self._max_pdu_bytes))
 
     def _send(self, context_id: int, request: Request, data_set: BinaryIO | None) -> None:
         encoded = command_set.encode_request(request)
@@ -137,11 +182,7 @@ class RequestedAssociation:
 
     def _read_response(self, request: Request) -> Response:
         encoded = self._read(is_command=True, max_bytes=command_set.MAX_COMMAND_SET_BYTES)
-        response = command_set.decode_response(encoded)
-        if response.message_id != request.message_id:
-            what = f"answer to message {response.message_id}, {request.message_id} was asked"
-            raise ProtocolError(AbortReason.UNEXPECTED_PDU_PARAMETER, what)
-        return response
+        return _checked_response(encoded, request)
 
     def _read(self, *, is_command: bool, max_bytes: int) -> bytes:
         """Return a whole command set or data set from its fragments; a PDU may hold fragments of both.
@@ -157,7 +198,8 @@ class RequestedAssociation:
                     raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU where an answer was expected")
                 # Copied, because the stream's next PDU overwrites this one.
                 self._fragments.extend(
-                    _Fragment(pdv.is_command, pdv.is_last, bytes(pdv.fragment)) for pdv in split_pdvs(pdu.body)
+                    _Fragment(pdv.context_id, pdv.is_command, pdv.is_last, bytes(pdv.fragment))
+                    for pdv in split_pdvs(pdu.body)
                 )
             fragment = self._fragments.popleft()
             if fragment.is_command is not is_command:
@@ -165,10 +207,19 @@ class RequestedAssociation:
                 raise ProtocolError(
                     AbortReason.UNEXPECTED_PDU_PARAMETER, f"a fragment that does not belong to a {wanted}"
                 )
+            self._last_context_id = fragment.context_id
             encoded += fragment.value
             if fragment.is_last:
                 return bytes(encoded)
         raise ProtocolError(AbortReason.INVALID_PDU_PARAMETER_VALUE, f"answer of more than {max_bytes} bytes")
+
+
+def _checked_response(encoded: bytes, request: Request) -> Response:
+    response = command_set.decode_response(encoded)
+    if response.message_id != request.message_id:
+        what = f"answer to message {response.message_id}, {request.message_id} was asked"
+        raise ProtocolError(AbortReason.UNEXPECTED_PDU_PARAMETER, what)
+    return response
 
 
 @contextmanager

@@ -104,6 +104,21 @@ class ContextRefusedError(DeliveryError, Refused):
         )
 
 
+class CommitmentNotOfferedError(DeliveryError, Refused):
+    """The peer does not accept a presentation context for storage commitment."""
+
+    code = "commitment-not-offered"
+
+    def __init__(self, peer: str) -> None:
+        super().__init__(peer)
+
+    def __str__(self) -> str:
+        return (
+            f"peer {self.args[0]}: does not offer storage commitment to this node; "
+            "switch it on there, or set commitment: false for this peer"
+        )
+
+
 class EchoFailedError(DeliveryError, Transient):
     """The peer answered a C-ECHO with a failure status."""
 

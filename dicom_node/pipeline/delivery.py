@@ -100,7 +100,8 @@ class Outbox:
             self._note_failure(delivery, outcome.error)
             return
         try:
-            self.store.deliveries.succeed(delivery.id, self.owner, self.clock())
+            is_to_be_committed = isinstance(self.peer, DimsePeer) and self.peer.commitment
+            self.store.deliveries.succeed(delivery.id, self.owner, self.clock(), is_to_be_committed=is_to_be_committed)
         except LeaseLostError:
             log.warning("lease of the delivery lost, although the peer has the object", extra=_fields(delivery))
             return

@@ -12,13 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import TypeGuard
 
 from dicom_node.failures import ErrorKind, classify
 from dicom_node.gate.rules import gate_digest
 from dicom_node.gate.withdrawals import withdraw_exports
-from dicom_node.peers import count_instances, deliver
+from dicom_node.peers import count_instances, deliver, request_commitment
 from dicom_node.pipeline.clock import Tick
 from dicom_node.pipeline.clock_steps import ClockSteps
+from dicom_node.pipeline.commitment import CommitmentDesk
 from dicom_node.pipeline.completeness import Patience
 from dicom_node.pipeline.counting import PeerCounts
 from dicom_node.pipeline.delivery import Outbox
@@ -35,13 +37,14 @@ from dicom_node.pipeline.leases import LeasePolicy, correct_times, expire_leases
 from dicom_node.pipeline.retention import delete_old_sources
 from dicom_node.pipeline.retry import MAX_BACKOFF_S, RetryPolicy
 from dicom_node.pipeline.rules import Rules
-from dicom_node.settings import Peer, Settings
+from dicom_node.settings import DimsePeer, Peer, Settings
 from dicom_node.store import Store
 
 MAX_TICK_S = 5.0
 STUDY_TICK_S = 30.0
 RETENTION_TICK_S = 3600.0
 DELIVERY_TICK_S = 2.0
+COMMITMENT_TICK_S = 5.0
 TICKS_PER_PERIOD = 4  # how many times to look within a period of the settings
 
 
@@ -74,6 +77,7 @@ class Schedule:
             Tick("leases", self._lease_tick(), _tick_s(settings.work.lease_s)),
             Tick("retention", self._delete_old_sources, RETENTION_TICK_S),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
+            *(self._commitment_tick(peer, must_stop) for peer in settings.peers if asks_for_commitment(peer)),
         ]
 
     def _series_tick(self) -> Callable[[], None]:
@@ -136,7 +140,12 @@ class Schedule:
         return look
 
     def _delete_old_sources(self) -> None:
-        delete_old_sources(self.store, sources_days=self.settings.retention.sources_days, now=self.clock())
+        delete_old_sources(
+            self.store,
+            sources_days=self.settings.retention.sources_days,
+            now=self.clock(),
+            committing_peers=[peer.name for peer in self.settings.peers if asks_for_commitment(peer)],
+        )
 
     def _delivery_tick(self, peer: Peer, must_stop: Callable[[], bool]) -> Tick:
         settings = self.settings
@@ -150,6 +159,23 @@ class Schedule:
             clock=self.clock,
         )
         return Tick(f"deliver-{peer.name}", partial(outbox.deliver_due, must_stop=must_stop), DELIVERY_TICK_S)
+
+    def _commitment_tick(self, peer: DimsePeer, must_stop: Callable[[], bool]) -> Tick:
+        settings = self.settings
+        self.store.commitments.enroll(peer.name, self.clock())
+        request = partial(
+            request_commitment,
+            calling_ae_title=settings.node.ae_title,
+            timeout_s=settings.delivery.timeout_s,
+            wait_s=settings.commitment.wait_s,
+        )
+        desk = CommitmentDesk(self.store, peer, settings.commitment, request, self.clock)
+        return Tick(f"commit-{peer.name}", partial(desk.ask_due, must_stop=must_stop), COMMITMENT_TICK_S)
+
+
+def asks_for_commitment(peer: Peer) -> TypeGuard[DimsePeer]:
+    """Return whether the settings ask this peer for storage commitment."""
+    return isinstance(peer, DimsePeer) and peer.commitment
 
 
 def _tick_s(period_s: float) -> float:

@@ -2,6 +2,7 @@
 
 from dicom_node.settings.load import SettingsError, load_settings
 from dicom_node.settings.model import (
+    CommitmentSettings,
     DeliverySettings,
     DicomwebPeer,
     DimsePeer,
@@ -18,6 +19,7 @@ from dicom_node.settings.model import (
 )
 
 __all__ = [
+    "CommitmentSettings",
     "DeliverySettings",
     "DicomwebPeer",
     "DimsePeer",

@@ -125,6 +125,19 @@ class DeliverySettings(_Section):
     timeout_s: Seconds = Field(default=60.0, description="a peer that is silent for this long counts as unreachable")
 
 
+class CommitmentSettings(_Section):
+    """Asking peers to commit to what they accepted; for peers with `commitment: true`."""
+
+    ask_again_s: Seconds = Field(
+        default=14400.0, description="a peer that has not reported after this time is asked again; hours are normal"
+    )
+    max_requests: int = Field(default=10, ge=1, description="requests for an object until a person has to decide")
+    max_instances: int = Field(default=500, ge=1, le=10000, description="instances in one request")
+    wait_s: float = Field(
+        default=5.0, ge=0, le=300, description="how long the association stays open for a report on it"
+    )
+
+
 class DimsePeer(_Section):
     """A peer that receives results by C-STORE."""
 
@@ -133,6 +146,10 @@ class DimsePeer(_Section):
     ae_title: AeTitle = Field(description="the peer's own AE title")
     host: str = Field(description="host name or IP address")
     port: int = Field(ge=1, le=65535, description="TCP port")
+    commitment: bool = Field(
+        default=False,
+        description="ask the peer for storage commitment of all that it accepted; retention waits for it",
+    )
 
 
 class DicomwebPeer(_Section):
@@ -179,6 +196,7 @@ class Settings(_Section):
     series: SeriesSettings = SeriesSettings()
     work: WorkSettings = WorkSettings()
     delivery: DeliverySettings = DeliverySettings()
+    commitment: CommitmentSettings = CommitmentSettings()
     peers: tuple[Peer, ...] = Field(default=(), description="nodes that can receive results; see below")
     deliver_to: tuple[str, ...] = Field(default=(), description="names of the peers that get every result")
     models: ModelSettings = ModelSettings()

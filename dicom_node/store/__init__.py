@@ -24,8 +24,9 @@ from dicom_node.store.health import intake_trouble, part_troubles
 from dicom_node.store.index.rows import Arrival, ConflictRow, InstanceRow, SeriesRow, StudyRow
 from dicom_node.store.objects.files import ObjectStore, Spool
 from dicom_node.store.parts import PARTS, Part, PartState, Trouble
-from dicom_node.store.states import ExportState, JobState, Kept, Origin, SeriesState, StudyState
+from dicom_node.store.states import CommitmentState, ExportState, JobState, Kept, Origin, SeriesState, StudyState
 from dicom_node.store.store import Store
+from dicom_node.store.work.commitments import ReportTaken
 from dicom_node.store.work.rows import (
     AuditRow,
     Closing,
@@ -55,6 +56,7 @@ __all__ = [
     "Arrival",
     "AuditRow",
     "Closing",
+    "CommitmentState",
     "ConflictRow",
     "DataDirInUseError",
     "DatabaseTooNewError",
@@ -85,6 +87,7 @@ __all__ = [
     "Outcome",
     "Part",
     "PartState",
+    "ReportTaken",
     "ResultConflictError",
     "ResultRow",
     "Route",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0008"
+HEAD_REVISION = "0009"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -219,7 +219,14 @@ deliveries = sa.Table(
     "deliveries",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("result_id", sa.ForeignKey("results.id"), nullable=False),
+    sa.Column("result_id", sa.ForeignKey("results.id"), nullable=True),  # NULL: a received instance that is forwarded
+    # The object itself, since a received instance may be deleted once it is delivered.
+    sa.Column("study_instance_uid", UID, nullable=False),
+    sa.Column("series_instance_uid", UID, nullable=False),
+    sa.Column("sop_class_uid", UID, nullable=False),
+    sa.Column("sop_instance_uid", UID, nullable=False),
+    sa.Column("transfer_syntax_uid", UID, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("peer", sa.Text, nullable=False),
     sa.Column("state", WORD, nullable=False),
     sa.Column("attempt_number", sa.Integer, nullable=False),
@@ -230,8 +237,43 @@ deliveries = sa.Table(
     sa.Column("error_message", sa.Text, nullable=True),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("ended_at", UtcDateTime, nullable=True),
-    sa.UniqueConstraint("result_id", "peer"),
+    sa.Column("replaced_by_id", sa.Integer, nullable=True),  # the delivery that sends the same object again
     sa.Index(None, "state", "id"),
+    sa.Index(None, "result_id"),
+    sa.Index(None, "series_instance_uid", "peer"),
+)
+
+commitments = sa.Table(
+    "commitments",  # what a peer that is asked for storage commitment says about a delivery that it accepted
+    metadata,
+    sa.Column("delivery_id", sa.ForeignKey("deliveries.id"), primary_key=True, autoincrement=False),
+    sa.Column("peer", sa.Text, nullable=False),
+    sa.Column("state", WORD, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("n_requests", sa.Integer, nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=True),  # when to ask (again); NULL: no more
+    sa.Column("committed_at", UtcDateTime, nullable=True),
+    sa.Index(None, "peer", "due_at"),
+)
+
+commitment_requests = sa.Table(
+    "commitment_requests",
+    metadata,
+    sa.Column("transaction_uid", UID, primary_key=True),
+    sa.Column("peer", sa.Text, nullable=False),
+    sa.Column("state", WORD, nullable=False),
+    sa.Column("requested_at", UtcDateTime, nullable=False),
+    sa.Column("reported_at", UtcDateTime, nullable=True),
+    sa.Index(None, "peer", "requested_at"),
+)
+
+commitment_items = sa.Table(
+    "commitment_items",
+    metadata,
+    sa.Column("transaction_uid", sa.ForeignKey("commitment_requests.transaction_uid"), primary_key=True),
+    sa.Column("delivery_id", sa.ForeignKey("deliveries.id"), primary_key=True),
+    sa.Column("outcome", WORD, nullable=True),  # "committed" or "failed"; NULL: not reported
+    sa.Column("failure_reason", sa.Integer, nullable=True),
 )
 
 verdicts = sa.Table(

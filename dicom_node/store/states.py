@@ -62,6 +62,16 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class CommitmentState(StrEnum):
+    """What a peer says about an object that it accepted (storage commitment, PS3.4 annex J)."""
+
+    DUE = "due"  # to be asked, or asked again
+    ASKED = "asked"
+    COMMITTED = "committed"
+    FAILED = "failed"  # the peer does not commit; asked again, a limited number of times
+    NOT_OFFERED = "not-offered"  # the peer does not accept the presentation context
+
+
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
     {
         JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.SUPERSEDED}),

@@ -28,6 +28,7 @@ from dicom_node.store.schema import conflicts, instances
 from dicom_node.store.sqlite import sqlite_url
 from dicom_node.store.work.audit import Audit
 from dicom_node.store.work.closing import SeriesClosing
+from dicom_node.store.work.commitments import Commitments
 from dicom_node.store.work.conflicts import Conflicts
 from dicom_node.store.work.decisions import Decisions
 from dicom_node.store.work.deliveries import Deliveries
@@ -46,7 +47,8 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, integrity, series, closing, jobs, deliveries, studies, decisions, exports, times, audit, search,
+    objects, inbox, integrity, series, closing, jobs, deliveries, commitments, studies, decisions, exports, times,
+    audit, search,
     retention, associations
         Its parts, each a class of its own.
     """
@@ -61,6 +63,7 @@ class Store:
         self.closing = SeriesClosing(database)
         self.jobs = Jobs(database, self.objects)
         self.deliveries = Deliveries(database)
+        self.commitments = Commitments(database)
         self.studies = Studies(database)
         self.decisions = Decisions(database)
         self.conflicts = Conflicts(database)

@@ -1,8 +1,7 @@
 """Encode and decode the PDUs that open an association: request, acceptance, rejection.
 
-PS3.8 9.3.2 to 9.3.4; user information PS3.8 annex D and PS3.7 D.3.3. Items that only other services need (role
-selection, asynchronous operations, user identity) are neither sent nor read; by the standard their defaults then
-apply.
+PS3.8 9.3.2 to 9.3.4; user information PS3.8 annex D and PS3.7 D.3.3. Items that only other services need
+(asynchronous operations, user identity) are neither sent nor read; by the standard their defaults then apply.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ MAX_CONTEXTS = 128  # odd IDs from 1 to 255 (PS3.8 9.3.2.2)
 TRANSIENT = 2  # result of a rejection (PS3.8 table 9-21)
 _FIXED_FIELDS = struct.Struct(">H2x16s16s32x")  # protocol version, called and calling AE title
 _AE_TITLE_BYTES = 16
+_ROLES_BYTES = 4  # length of the UID, SCU role, SCP role
 
 
 class _RejectionCode(NamedTuple):
@@ -57,6 +57,15 @@ class Rejection(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Roles:
+    """Roles that a requestor proposes for itself in a SOP class, or that an acceptor grants it (PS3.7 D.3.3.4)."""
+
+    sop_class_uid: str
+    is_scu: bool
+    is_scp: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AssociationRequest:
     """Contents of an A-ASSOCIATE-RQ PDU."""
 
@@ -67,6 +76,7 @@ class AssociationRequest:
     application_context_name: str = APPLICATION_CONTEXT_NAME
     protocol_version: int = PROTOCOL_VERSION
     implementation_version_name: str = IMPLEMENTATION_VERSION_NAME  # empty if the peer does not send it
+    roles: tuple[Roles, ...] = ()  # for a SOP class that is not named, the requestor is the SCU only
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,7 @@ class Acceptance:
     called_ae_title: str
     contexts: tuple[AnsweredContext, ...]
     max_pdu_bytes: int  # longest PDU that the acceptor accepts; 0 means no limit
+    roles: tuple[Roles, ...] = ()
 
 
 class ReceivedRejection(NamedTuple):
@@ -118,6 +129,7 @@ def decode_request(pdu: Pdu) -> AssociationRequest:
         "".join(item.text for item in items if item.type == ItemType.APPLICATION_CONTEXT),
         protocol_version,
         "".join(item.text for item in information if item.type == ItemType.IMPLEMENTATION_VERSION_NAME),
+        _roles(information),
     )
 
 
@@ -142,7 +154,9 @@ def decode_acceptance(pdu: Pdu) -> Acceptance:
     """
     _, called, calling, items = _split(pdu)
     contexts = tuple(decode_answered_context(item) for item in items if item.type == ItemType.ANSWERED_CONTEXT)
-    return Acceptance(calling, called, contexts, _max_pdu_bytes(_user_information(items)))
+    information = _user_information(items)
+    roles = _roles(information)
+    return Acceptance(calling, called, contexts, _max_pdu_bytes(information), roles)
 
 
 def encode_rejection(rejection: Rejection) -> bytes:
@@ -169,6 +183,7 @@ def _encode(
     user_information = (
         encode_item(ItemType.MAXIMUM_LENGTH, parties.max_pdu_bytes.to_bytes(4, "big"))
         + encode_item(ItemType.IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode("ascii"))
+        + b"".join(map(_encode_roles, parties.roles))
         + encode_item(ItemType.IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode("ascii"))
     )
     titles = (_encode_ae_title(parties.called_ae_title), _encode_ae_title(parties.calling_ae_title))
@@ -202,6 +217,21 @@ def _user_information(items: Iterable[Item]) -> list[Item]:
 def _max_pdu_bytes(user_information: Iterable[Item]) -> int:
     lengths = (int.from_bytes(item.value, "big") for item in user_information if item.type == ItemType.MAXIMUM_LENGTH)
     return max(lengths, default=0)
+
+
+def _encode_roles(roles: Roles) -> bytes:
+    uid = roles.sop_class_uid.encode("ascii", "replace")
+    return encode_item(ItemType.ROLE_SELECTION, len(uid).to_bytes(2, "big") + uid + bytes((roles.is_scu, roles.is_scp)))
+
+
+def _roles(user_information: Iterable[Item]) -> tuple[Roles, ...]:
+    """Return the roles; items that cannot be read are left out, so that the default roles apply."""
+    values = (item.value for item in user_information if item.type == ItemType.ROLE_SELECTION)
+    return tuple(
+        Roles(decode_text(value[2:-2]), bool(value[-2]), bool(value[-1]))
+        for value in values
+        if len(value) == int.from_bytes(value[:2], "big") + _ROLES_BYTES
+    )
 
 
 def _encode_ae_title(ae_title: str) -> bytes:

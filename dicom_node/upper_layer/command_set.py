@@ -28,6 +28,8 @@ class CommandField(IntEnum):
     C_STORE_RQ = 0x0001
     C_FIND_RQ = 0x0020
     C_ECHO_RQ = 0x0030
+    N_EVENT_REPORT_RQ = 0x0100
+    N_ACTION_RQ = 0x0130
     C_CANCEL_RQ = 0x0FFF
 
 
@@ -45,6 +47,9 @@ class Element(IntEnum):
     STATUS = 0x0900
     ERROR_COMMENT = 0x0902
     AFFECTED_SOP_INSTANCE_UID = 0x1000
+    REQUESTED_SOP_INSTANCE_UID = 0x1001
+    EVENT_TYPE_ID = 0x1002
+    ACTION_TYPE_ID = 0x1008
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Request:
     sop_class_uid: str
     sop_instance_uid: str
     has_data_set: bool
+    type_id: int | None = None  # Event Type ID or Action Type ID
 
     @property
     def has_sop_instance_uid(self) -> bool:
@@ -95,17 +101,21 @@ def decode_request(encoded: bytes) -> Request:
         if command_field & RESPONSE or command_field == CommandField.C_CANCEL_RQ:
             id_element = Element.MESSAGE_ID_BEING_RESPONDED_TO
         message_id = US.unpack(values[id_element])[0]
+        type_id = values.get(Element.EVENT_TYPE_ID, values.get(Element.ACTION_TYPE_ID))
+        type_number = None if type_id is None else US.unpack(type_id)[0]
     except KeyError as error:
         raise _invalid(f"command set without element (0000,{error.args[0]:04X})") from None
     except struct.error:
         raise _invalid("command set with a number that is not two bytes long") from None
     sop_class_uid = values.get(Element.AFFECTED_SOP_CLASS_UID, values.get(Element.REQUESTED_SOP_CLASS_UID, b""))
+    instance_uid = values.get(Element.AFFECTED_SOP_INSTANCE_UID, values.get(Element.REQUESTED_SOP_INSTANCE_UID, b""))
     return Request(
         command_field,
         message_id,
         _uid(sop_class_uid),
-        _uid(values.get(Element.AFFECTED_SOP_INSTANCE_UID, b"")),
+        _uid(instance_uid),
         data_set_type != NO_DATA_SET,
+        type_number,
     )
 
 
@@ -128,16 +138,30 @@ def encode_response(request: Request, status: int, comment: str = "") -> bytes:
 def encode_request(request: Request) -> bytes:
     """Encode the command set of a request."""
     has_priority = request.command_field in (CommandField.C_STORE_RQ, CommandField.C_FIND_RQ)
+    is_action = request.command_field == CommandField.N_ACTION_RQ
+    sop_class_uid = _padded(request.sop_class_uid.encode("ascii"), b"\0")
+    sop_instance_uid = _padded(request.sop_instance_uid.encode("ascii"), b"\0")
     return _encode(
         {
-            Element.AFFECTED_SOP_CLASS_UID: _padded(request.sop_class_uid.encode("ascii"), b"\0"),
+            Element.AFFECTED_SOP_CLASS_UID: b"" if is_action else sop_class_uid,
+            Element.REQUESTED_SOP_CLASS_UID: sop_class_uid if is_action else b"",
             Element.COMMAND_FIELD: US.pack(request.command_field),
             Element.MESSAGE_ID: US.pack(request.message_id),
             Element.PRIORITY: US.pack(MEDIUM_PRIORITY) if has_priority else b"",
             Element.DATA_SET_TYPE: US.pack(HAS_DATA_SET if request.has_data_set else NO_DATA_SET),
-            Element.AFFECTED_SOP_INSTANCE_UID: _padded(request.sop_instance_uid.encode("ascii"), b"\0"),
+            Element.AFFECTED_SOP_INSTANCE_UID: b"" if is_action else sop_instance_uid,
+            Element.REQUESTED_SOP_INSTANCE_UID: sop_instance_uid if is_action else b"",
+            Element.ACTION_TYPE_ID: US.pack(request.type_id) if is_action and request.type_id is not None else b"",
         }
     )
+
+
+def is_response(encoded: bytes) -> bool:
+    """Return whether a command set is a response and not a request; raises like `decode_request`."""
+    command_field = _elements(encoded).get(Element.COMMAND_FIELD, b"")
+    if len(command_field) != US.size:
+        raise _invalid("command set without a command field of two bytes")
+    return bool(US.unpack(command_field)[0] & RESPONSE)
 
 
 def decode_response(encoded: bytes) -> Response:

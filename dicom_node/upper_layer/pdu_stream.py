@@ -96,6 +96,14 @@ class PduStream:
         """Whether the peer has sent anything yet."""
         return self._has_received
 
+    def is_readable(self, timeout_s: float) -> bool:
+        """Wait for the first byte of a PDU, or the end of the stream; return False if neither comes in time."""
+        if self._end > self._start:
+            return True
+        poller = select.poll()
+        poller.register(self._connection, select.POLLIN)
+        return bool(poller.poll(timeout_s * 1000))
+
     def wait(self, timeout_s: float, wake: int) -> bool:
         """Wait for the first byte of a PDU; return False if the file descriptor ``wake`` becomes readable first."""
         if self._end > self._start:

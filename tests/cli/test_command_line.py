@@ -32,6 +32,7 @@ COMMANDS = (
     ("deliveries", "list"),
     ("deliveries", "retry"),
     ("deliveries", "cancel"),
+    ("deliveries", "ask-again"),
     ("series", "list"),
     ("series", "complete"),
     ("series", "reprocess"),

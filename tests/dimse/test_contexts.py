@@ -22,7 +22,7 @@ REFUSED_CLASSES = [
     "1.2.840.10008.5.1.4.1.2.2.1",  # Study Root FIND
     "1.2.840.10008.5.1.4.1.2.1.3",  # Patient Root GET
     "1.2.840.10008.5.1.4.31",  # Modality Worklist FIND
-    "1.2.840.10008.1.20.1",  # Storage Commitment Push Model
+    "1.2.840.10008.1.20.2",  # Storage Commitment Pull Model, retired
     "1.2.840.10008.3.1.2.3.3",  # Modality Performed Procedure Step
     "1.2.840.10008.5.1.1.9",  # Basic Grayscale Print Management Meta
     "1.2.840.10008.5.1.1.1",  # Basic Film Session
@@ -66,6 +66,17 @@ def test_every_transfer_syntax_for_datasets_is_taken() -> None:
 def test_what_is_not_storage_is_an_abstract_syntax_not_supported(uid: str, accept_unknown: bool) -> None:
     result, _ = answer(proposed(uid, ImplicitVRLittleEndian), accept_unknown=accept_unknown)
     assert result == ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
+
+
+@pytest.mark.parametrize("accept_unknown", [True, False])
+def test_storage_commitment_is_accepted_for_reports_in_encodings_that_are_read(accept_unknown: bool) -> None:
+    commitment = "1.2.840.10008.1.20.1"
+    contexts = [proposed(commitment, "1.2.840.10008.1.2.2", ImplicitVRLittleEndian)]  # Explicit VR Big Endian first
+    answers = negotiate_contexts(contexts, accept_unknown=accept_unknown)
+    accepted = accepted_contexts(contexts, answers)[5]
+    assert (accepted.transfer_syntax_uid, accepted.is_for_storage) == (ImplicitVRLittleEndian, False)
+    result, _ = answer(proposed(commitment, "1.2.840.10008.1.2.2"), accept_unknown=accept_unknown)
+    assert result == ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
 
 
 @pytest.mark.parametrize("accept_unknown", [True, False])

@@ -10,22 +10,44 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import IllegalTransitionError, LeaseLostError, NotFoundError
-from dicom_node.store.schema import deliveries, instances, results
-from dicom_node.store.states import JobState, check_transition
+from dicom_node.store.index.filing import Filed
+from dicom_node.store.schema import commitments, deliveries, results
+from dicom_node.store.states import CommitmentState, JobState, check_transition
 from dicom_node.store.work.rows import DeliveryRow
 
-_SELECT = (
+SELECT_DELIVERIES: sa.Select[Any] = (
     sa.select(
-        deliveries,
+        *(deliveries.c[name] for name in DeliveryRow.__dataclass_fields__ if name in deliveries.c),
         results.c.job_id,
-        instances.c.sop_class_uid,
-        instances.c.sop_instance_uid,
-        instances.c.transfer_syntax_uid,
-        instances.c.digest,
+        commitments.c.state.label("commitment"),
+        commitments.c.reason.label("commitment_reason"),
     )
-    .join_from(deliveries, results, deliveries.c.result_id == results.c.id)
-    .join(instances, instances.c.sop_instance_uid == results.c.sop_instance_uid)
+    .select_from(deliveries)
+    .outerjoin(results, deliveries.c.result_id == results.c.id)
+    .outerjoin(commitments, commitments.c.delivery_id == deliveries.c.id)
 )
+
+
+def queue_delivery(
+    connection: sa.Connection, filed: Filed, peer: str, now: datetime, *, result_id: int | None = None
+) -> None:
+    """Queue an object for a peer within the caller's write transaction."""
+    header = filed.header
+    connection.execute(
+        sa.insert(deliveries).values(
+            result_id=result_id,
+            study_instance_uid=header.study_instance_uid,
+            series_instance_uid=header.series_instance_uid,
+            sop_class_uid=header.sop_class_uid,
+            sop_instance_uid=header.sop_instance_uid,
+            transfer_syntax_uid=header.transfer_syntax_uid,
+            digest=filed.digest,
+            peer=peer,
+            state=JobState.QUEUED.value,
+            attempt_number=0,
+            created_at=now,
+        )
+    )
 
 
 class Deliveries:
@@ -49,7 +71,7 @@ class Deliveries:
                 return ()
         with self._database.write() as connection:
             chosen = connection.execute(first).scalar_one_or_none()
-            due = _SELECT.where(is_due, deliveries.c.peer == chosen).order_by(deliveries.c.id).limit(limit)
+            due = SELECT_DELIVERIES.where(is_due, deliveries.c.peer == chosen).order_by(deliveries.c.id).limit(limit)
             return tuple(
                 _move(
                     connection,
@@ -59,7 +81,7 @@ class Deliveries:
                     lease_expires_at=now + timedelta(seconds=lease_s),
                     attempt_number=delivery.attempt_number + 1,
                 )
-                for delivery in [_delivery_row(row) for row in connection.execute(due)]
+                for delivery in [delivery_row_of(row) for row in connection.execute(due)]
             )
 
     def heartbeat(self, delivery_id: int, owner: str, now: datetime, lease_s: float) -> bool:
@@ -76,11 +98,19 @@ class Deliveries:
         with self._database.write() as connection:
             return connection.execute(extend).rowcount == 1
 
-    def succeed(self, delivery_id: int, owner: str, now: datetime) -> None:
-        """Record that the peer has the result; raise `LeaseLostError` if the delivery is no longer the owner's."""
+    def succeed(self, delivery_id: int, owner: str, now: datetime, *, is_to_be_committed: bool = False) -> None:
+        """Record that the peer has the object; raise `LeaseLostError` if the delivery is no longer the owner's.
+
+        Parameters
+        ----------
+        is_to_be_committed
+            Ask the peer for storage commitment next; until it commits, retention keeps the sources.
+        """
         with self._database.write() as connection:
             held = _held_delivery(connection, delivery_id, owner)
             _move(connection, held, JobState.SUCCEEDED, ended_at=now, error_code=None, error_message=None)
+            if is_to_be_committed:
+                await_commitment(connection, [delivery_id], held.peer, now)
 
     def fail(
         self, delivery_id: int, owner: str, *, code: str, message: str, retry_at: datetime | None, now: datetime
@@ -137,7 +167,7 @@ class Deliveries:
         offset: int = 0,
     ) -> tuple[DeliveryRow, ...]:
         """Return deliveries, the latest first."""
-        statement = _SELECT.order_by(deliveries.c.id.desc()).limit(limit).offset(offset)
+        statement = SELECT_DELIVERIES.order_by(deliveries.c.id.desc()).limit(limit).offset(offset)
         if states:
             statement = statement.where(deliveries.c.state.in_([state.value for state in states]))
         if job_id is not None:
@@ -145,7 +175,7 @@ class Deliveries:
         if peer is not None:
             statement = statement.where(deliveries.c.peer == peer)
         with self._database.read() as connection:
-            return tuple(_delivery_row(row) for row in connection.execute(statement))
+            return tuple(delivery_row_of(row) for row in connection.execute(statement))
 
     def counts(self) -> dict[JobState, int]:
         """Return the number of deliveries in each state, for `status`; states without deliveries are left out."""
@@ -154,17 +184,20 @@ class Deliveries:
             return {JobState(state): n for state, n in rows}
 
 
-def _delivery_row(row: sa.Row[tuple[Any, ...]]) -> DeliveryRow:
+def delivery_row_of(row: sa.Row[Any]) -> DeliveryRow:
+    """Return a row, selected by `SELECT_DELIVERIES`, as a value."""
     values = row._asdict()
     values["state"] = JobState(values["state"])
+    if values["commitment"] is not None:
+        values["commitment"] = CommitmentState(values["commitment"])
     return DeliveryRow(**values)
 
 
 def _delivery(connection: sa.Connection, delivery_id: int) -> DeliveryRow:
-    row = connection.execute(_SELECT.where(deliveries.c.id == delivery_id)).one_or_none()
+    row = connection.execute(SELECT_DELIVERIES.where(deliveries.c.id == delivery_id)).one_or_none()
     if row is None:
         raise NotFoundError("delivery", str(delivery_id))
-    return _delivery_row(row)
+    return delivery_row_of(row)
 
 
 def _held_delivery(connection: sa.Connection, delivery_id: int, owner: str) -> DeliveryRow:
@@ -184,3 +217,12 @@ def _move(connection: sa.Connection, delivery: DeliveryRow, wanted: JobState, **
         sa.update(deliveries).where(deliveries.c.id == delivery.id).values(state=wanted.value, **changes)
     )
     return _delivery(connection, delivery.id)
+
+
+def await_commitment(connection: sa.Connection, delivery_ids: Sequence[int], peer: str, now: datetime) -> None:
+    """Have a peer asked for storage commitment of deliveries, within the caller's write transaction."""
+    if delivery_ids:
+        values = {"peer": peer, "state": CommitmentState.DUE.value, "reason": "", "n_requests": 0, "due_at": now}
+        connection.execute(
+            sa.insert(commitments), [{"delivery_id": delivery_id, **values} for delivery_id in delivery_ids]
+        )

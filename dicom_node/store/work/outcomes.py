@@ -14,8 +14,9 @@ from dicom_node.store.index.filing import Filed, add_series, add_study, instance
 from dicom_node.store.index.headers import Header, read_header
 from dicom_node.store.index.rows import Arrival
 from dicom_node.store.objects.files import ObjectStore, Spool, sync_folder
-from dicom_node.store.schema import deliveries, instances, jobs, results, series, studies, verdicts
-from dicom_node.store.states import JobState, Origin, SeriesState
+from dicom_node.store.schema import instances, jobs, results, series, studies, verdicts
+from dicom_node.store.states import Origin, SeriesState
+from dicom_node.store.work.deliveries import queue_delivery
 from dicom_node.store.work.rows import JobRow, NewResult, Outcome, ResultRow
 from dicom_node.store.work.studies import set_tag
 
@@ -81,11 +82,7 @@ def record_outcome(
             .returning(results.c.id)
         ).scalar_one()
         for peer in dict.fromkeys(outcome.deliver_to):
-            connection.execute(
-                sa.insert(deliveries).values(
-                    result_id=result_id, peer=peer, state=JobState.QUEUED.value, attempt_number=0, created_at=now
-                )
-            )
+            queue_delivery(connection, one, peer, now, result_id=result_id)
     for verdict in outcome.verdicts:
         connection.execute(
             sa.insert(verdicts).values(

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from dicom_node.store.states import ExportState, JobState, SeriesState, StudyState
+from dicom_node.store.states import CommitmentState, ExportState, JobState, SeriesState, StudyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +130,11 @@ class ResultRow:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """The delivery of one result to one peer."""
+    """The delivery of one object to one peer: of a result, or of a received instance that is forwarded."""
 
     id: int
-    result_id: int
-    job_id: int
+    result_id: int | None  # None: a received instance
+    job_id: int | None
     peer: str
     state: JobState
     attempt_number: int
@@ -143,12 +143,17 @@ class DeliveryRow:
     retry_at: datetime | None
     error_code: str | None
     error_message: str | None
+    study_instance_uid: str
+    series_instance_uid: str  # of the object itself
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     digest: str
     created_at: datetime
     ended_at: datetime | None
+    replaced_by_id: int | None  # the delivery that sends the same object again
+    commitment: CommitmentState | None  # None: the peer is not asked for storage commitment
+    commitment_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
