@@ -102,9 +102,9 @@ class BreakableLine:
         self._pieces_left -= 1
         if self._pieces_left:
             return False
+        self._pieces_left, self.is_broken = None, not self._is_brief  # said before anybody can notice
         if self._how is not Break.SILENT:
             self._end_all()
-        self._pieces_left, self.is_broken = None, not self._is_brief
         return True
 
     def _end_all(self) -> None:
