@@ -48,6 +48,7 @@ ONE_VALUE_SHARE = 0.98  # of the air with one value, from which that value was w
 HARD_SHARE = 0.6  # of the step from air to the body's median, from which an edge voxel is tissue and not a fading edge
 HARD_EDGE_SHARE = 0.35  # of the edge; 0.0 to 0.1 in heads with zeroed air, 0.4 to 0.6 around stripped brains
 HALF_WAY_HU = -500.0  # between air (-1000) and skin (about 0)
+CUT_EDGE_VOXELS = 2  # between body and cut: dark voxels of the body that the half-way rule takes for air
 LEAST_STEP = 0.15  # of the volume's range of values, below which the contrast of body and air is too low to refine
 LEVEL_FACTOR = 2  # coarse voxels per sample of the levels, which vary over a centimetre
 THICKNESS_RATIO = 1.5  # there is no smoothing along axes whose spacing exceeds the finest by more than this factor
@@ -68,9 +69,10 @@ def refine_foreground(
     spacing_mm: Spacing,
     *,
     anonymized: Mask | None = None,
+    fill_value: float | None = None,
     is_ct: bool = False,
 ) -> RefinedBody:
-    """Move the network's contour to the half-way surface.
+    """Move the network's contour to the half-way surface; next to an exact cut the body ends where the cut begins.
 
     Parameters
     ----------
@@ -84,6 +86,8 @@ def refine_foreground(
         Along the same axes.
     anonymized
         The whole anonymised area, proven or not; the contour does not grow into it. None for ``removed``.
+    fill_value
+        The value that a tool wrote into ``removed``; None if that is no single value.
     is_ct
         Whether this is a CT. If its values look like Hounsfield units, the half-way level is -500 HU and not measured.
     """
@@ -114,10 +118,26 @@ def refine_foreground(
     body &= ~removed
     axes = tuple(axis for axis in range(3) if spacing_mm[axis] <= THICKNESS_RATIO * min(spacing_mm))
     body = neighbour_count(body, axes) > 3 ** len(axes) // 2
+    if fill_value is not None:
+        body |= contour & _dark_at_cut(voxels, body, removed, np.float32(fill_value))
     for index in range(voxels.shape[0]):
         body[index] |= _holes(body[index])  # plane by plane, because lungs are open if the scan ends in the chest
     body &= ~removed
     return RefinedBody(largest_part(body), DecidedBy.NATIVE_EVIDENCE)
+
+
+def _dark_at_cut(voxels: Field, body: Mask, removed: Mask, fill_value: np.float32) -> Mask:
+    """Return the voxels between body and cut that the tool left as they were: dark bone and sinuses.
+
+    The half-way rule takes them for air, because the cut looks like air to it.
+    """
+    between = np.ones(voxels.shape, bool)
+    for mask in (body, removed):
+        near = mask
+        for _ in range(CUT_EDGE_VOXELS):
+            near = neighbour_count(near) > 0
+        between &= near
+    return np.asarray(between & ~removed & (voxels != fill_value))
 
 
 def _value_around_cut_out_body(voxels: Field, depth_mm: Field, removed: Mask, grid: CoarseGrid) -> float | None:

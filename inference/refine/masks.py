@@ -62,7 +62,9 @@ def refine_masks(
         found = refine_anonymized(voxels, removed, body, spacing_mm, is_ct=is_ct)
     decided = {"foreground": DecidedBy.NETWORK, "anonymized": found.decided_by}
     if foreground:
-        surface = refine_foreground(voxels, body, found.shown, spacing_mm, anonymized=found.mask, is_ct=is_ct)
+        surface = refine_foreground(
+            voxels, body, found.shown, spacing_mm, anonymized=found.mask, fill_value=found.fill_value, is_ct=is_ct
+        )
         body, decided["foreground"] = surface.mask, surface.decided_by
     whole = found.mask
     if altered is not None and anonymized:

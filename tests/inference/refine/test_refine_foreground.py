@@ -113,3 +113,28 @@ def test_a_couch_that_the_network_took_in_ct_is_left_out_and_ears_are_not() -> N
     assert dice(body | couch, body) < 0.95
     assert dice(refined, body) > 0.985
     assert np.count_nonzero(refined & ear) > 0.9 * np.count_nonzero(ear)
+
+
+def test_dark_bone_that_a_cut_lays_open_stays_body() -> None:
+    head = phantom()
+    cut = np.zeros(SHAPE, bool)
+    cut[:, :35] = True
+    voxels = np.where(cut, np.float32(0.0), head.voxels)
+    left = head.body & ~cut
+    at_cut = np.zeros(SHAPE, bool)
+    at_cut[:, 35:37] = True
+    bone = left & at_cut & (head.depth_mm() > 3.0) & (voxels < 0.3 * np.median(head.voxels[head.body]))
+    assert np.count_nonzero(bone) > 100
+    both = refine_masks(
+        voxels,
+        coarse_contour(left, 1.0),
+        coarse_contour(cut & head.body, 1.0),
+        SPACING_MM,
+        foreground=True,
+        anonymized=True,
+        is_ct=False,
+    )
+    assert both.fill_value == 0.0
+    assert both.foreground[bone].mean() > 0.95  # the rest lies outside the coarse contour
+    assert not (both.foreground & cut).any()
+    assert dice(both.foreground, left) > 0.995
