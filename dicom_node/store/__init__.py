@@ -27,6 +27,7 @@ from dicom_node.store.parts import PARTS, Part, PartState, Trouble
 from dicom_node.store.states import CommitmentState, ExportState, JobState, Kept, Origin, SeriesState, StudyState
 from dicom_node.store.store import Store
 from dicom_node.store.work.commitments import ReportTaken
+from dicom_node.store.work.notice_rows import AnnouncementRow, DescribeStudy, NoticeRow, StudyStanding
 from dicom_node.store.work.rows import (
     AuditRow,
     Closing,
@@ -53,6 +54,7 @@ from dicom_node.store.work.rows import (
 
 __all__ = [
     "PARTS",
+    "AnnouncementRow",
     "Arrival",
     "AuditRow",
     "Closing",
@@ -65,6 +67,7 @@ __all__ = [
     "DecisionKind",
     "DecisionRow",
     "DeliveryRow",
+    "DescribeStudy",
     "ExportRow",
     "ExportState",
     "IllegalTransitionError",
@@ -80,6 +83,7 @@ __all__ = [
     "NewResult",
     "NewVerdict",
     "NotFoundError",
+    "NoticeRow",
     "ObjectDamagedError",
     "ObjectMissingError",
     "ObjectStore",
@@ -102,6 +106,7 @@ __all__ = [
     "StudyEvidence",
     "StudyJudgement",
     "StudyRow",
+    "StudyStanding",
     "StudyState",
     "TagRow",
     "Trouble",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0009"
+HEAD_REVISION = "0010"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -52,6 +52,9 @@ studies = sa.Table(
     sa.Column("judged_at", UtcDateTime, nullable=True),
     sa.Column("gate_digest", sa.String(64), nullable=True),  # of the rules and the pipeline by which it was judged
     sa.Column("evidence_fingerprint", sa.String(64), nullable=True),  # of the evidence that the state is based on
+    # For which rules and pipeline, and as what state of the rules, it was announced last; NULL: to be announced.
+    sa.Column("announced_for", sa.String(64), nullable=True),
+    sa.Column("announced_state", WORD, nullable=True),
     sa.Column("patient_id", sa.Text, nullable=False),
     sa.Column("patient_name_key", sa.Text, nullable=False),  # case-folded alphabetic group
     sa.Column("patient_name_groups_key", sa.Text, nullable=False),  # the other groups, each after a "="
@@ -71,6 +74,7 @@ studies = sa.Table(
     sa.Index(None, "patient_name_key"),
     sa.Index(None, "accession_number"),
     sa.Index(None, "last_arrival_at"),
+    sa.Index(None, "announced_for"),
 )
 
 series = sa.Table(
@@ -313,6 +317,7 @@ audit = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("detail", sa.Text, nullable=False),  # JSON
     sa.Column("occurred_at", UtcDateTime, nullable=False),
+    sa.Index(None, "subject", "action"),
 )
 
 decisions = sa.Table(
@@ -359,4 +364,41 @@ export_copies = sa.Table(
     sa.Column("sha256", sa.String(64), nullable=False),  # of the copy's file
     sa.Column("has_arrived", sa.Boolean, nullable=False),
     sa.UniqueConstraint("export_id", "sop_instance_uid"),
+)
+
+# No foreign keys below: what was said about a study stays known, and can be taken back, when the study is deleted.
+announcements = sa.Table(
+    "announcements",  # states of studies, after rules and decisions; rows are only ever added
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_instance_uid", UID, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),  # grows with every row of a study
+    sa.Column("state", WORD, nullable=False),
+    sa.Column("decided_by", WORD, nullable=True),  # "rules" or "person"; NULL while it is open
+    sa.Column("standings", sa.Text, nullable=False),  # JSON: standing of a series → number of series
+    sa.Column("evidence_fingerprint", sa.String(64), nullable=True),
+    sa.Column("gate_digest", sa.String(64), nullable=False),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("study_instance_uid", "version"),
+)
+
+notices = sa.Table(
+    "notices",  # the newest state that a target is to be told, and what it was told last
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("study_instance_uid", UID, nullable=False),
+    sa.Column("target", sa.String(64), nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),  # of the newest announcement
+    sa.Column("told_version", sa.BigInteger, nullable=True),
+    sa.Column("told_state", WORD, nullable=True),
+    sa.Column("told_at", UtcDateTime, nullable=True),
+    sa.Column("state", WORD, nullable=False),
+    sa.Column("attempt_number", sa.Integer, nullable=False),
+    sa.Column("owner", sa.Text, nullable=True),
+    sa.Column("lease_expires_at", UtcDateTime, nullable=True),
+    sa.Column("retry_at", UtcDateTime, nullable=True),
+    sa.Column("error_code", sa.Text, nullable=True),
+    sa.Column("error_message", sa.Text, nullable=True),
+    sa.UniqueConstraint("study_instance_uid", "target"),
+    sa.Index(None, "target", "state", "id"),
 )

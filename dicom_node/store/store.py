@@ -26,6 +26,7 @@ from dicom_node.store.permissions import make_private_file, make_private_folder
 from dicom_node.store.recovery import recover
 from dicom_node.store.schema import conflicts, instances
 from dicom_node.store.sqlite import sqlite_url
+from dicom_node.store.work.announcements import Announcements
 from dicom_node.store.work.audit import Audit
 from dicom_node.store.work.closing import SeriesClosing
 from dicom_node.store.work.commitments import Commitments
@@ -34,6 +35,7 @@ from dicom_node.store.work.decisions import Decisions
 from dicom_node.store.work.deliveries import Deliveries
 from dicom_node.store.work.exports import Exports
 from dicom_node.store.work.jobs import Jobs
+from dicom_node.store.work.notices import Notices
 from dicom_node.store.work.retention import Retention
 from dicom_node.store.work.studies import Studies
 from dicom_node.store.work.times import WorkTimes
@@ -47,9 +49,8 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, integrity, series, closing, jobs, deliveries, commitments, studies, decisions, exports, times,
-    audit, search,
-    retention, associations
+    objects, inbox, integrity, series, closing, jobs, deliveries, commitments, studies, decisions, announcements,
+    notices, exports, times, audit, search, retention, associations
         Its parts, each a class of its own.
     """
 
@@ -66,6 +67,8 @@ class Store:
         self.commitments = Commitments(database)
         self.studies = Studies(database)
         self.decisions = Decisions(database)
+        self.announcements = Announcements(database)
+        self.notices = Notices(database)
         self.conflicts = Conflicts(database)
         self.exports = Exports(database)
         self.times = WorkTimes(database)

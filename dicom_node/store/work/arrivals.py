@@ -12,7 +12,7 @@ from dicom_node.store.index.filing import Filed, add_series, add_study, instance
 from dicom_node.store.schema import conflicts, instances, series, studies
 from dicom_node.store.statements import DriverStatement
 from dicom_node.store.states import Kept, Origin, SeriesState, StudyState
-from dicom_node.store.work.transitions import REOPENED, supersede_work
+from dicom_node.store.work.transitions import REOPENED, STUDY_REOPENED, supersede_work
 
 
 @dataclass(slots=True)
@@ -134,9 +134,7 @@ def _add_conflict(
     doubted = sa.select(series.c.study_instance_uid).where(
         series.c.series_instance_uid == series_instance_uid, series.c.origin == Origin.RECEIVED.value
     )
-    connection.execute(
-        sa.update(studies).where(studies.c.study_instance_uid.in_(doubted)).values(state=StudyState.OPEN.value)
-    )
+    connection.execute(sa.update(studies).where(studies.c.study_instance_uid.in_(doubted)).values(**STUDY_REOPENED))
 
 
 def _series_of(connection: sa.Connection, sop_instance_uid: str) -> str | None:
@@ -189,5 +187,10 @@ _REOPEN_SERIES = DriverStatement(
 _GROW_STUDY = DriverStatement(
     sa.update(studies)
     .where(studies.c.study_instance_uid == sa.bindparam("uid"))
-    .values(state=StudyState.OPEN.value, last_arrival_at=_later(studies.c.last_arrival_at))
+    .values(
+        state=StudyState.OPEN.value,
+        # An open study stays announced as it is, or each batch of a long study would be announced.
+        announced_for=sa.case((studies.c.state == StudyState.OPEN.value, studies.c.announced_for), else_=sa.null()),
+        last_arrival_at=_later(studies.c.last_arrival_at),
+    )
 )

@@ -29,9 +29,16 @@ class Audit:
         with self._database.write() as connection:
             add_audit(connection, action, actor=actor, subject=subject, now=now, detail=detail)
 
+    def of(self, subject: str, *, action: str) -> tuple[AuditRow, ...]:
+        """Return the entries of an action on a subject, the latest first."""
+        statement = sa.select(*_COLUMNS).filter_by(subject=subject, action=action).order_by(audit.c.id.desc())
+        return self._rows(statement)
+
     def list(self, *, limit: int = 100, offset: int = 0) -> tuple[AuditRow, ...]:
         """Return entries, the latest first."""
-        statement = sa.select(*_COLUMNS).order_by(audit.c.id.desc()).limit(limit).offset(offset)
+        return self._rows(sa.select(*_COLUMNS).order_by(audit.c.id.desc()).limit(limit).offset(offset))
+
+    def _rows(self, statement: sa.Select[Any]) -> tuple[AuditRow, ...]:
         with self._database.read() as connection:
             rows = [row._asdict() for row in connection.execute(statement)]
         return tuple(AuditRow(**values | {"detail": json.loads(values["detail"])}) for values in rows)

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.index.rows import SeriesRow
 from dicom_node.store.schema import series, studies
-from dicom_node.store.states import Origin, SeriesState, StudyState
+from dicom_node.store.states import Origin, SeriesState
 from dicom_node.store.work.rows import Closing, Route, Skip
-from dicom_node.store.work.transitions import REOPENED, queue_job, supersede_work
+from dicom_node.store.work.transitions import REOPENED, STUDY_REOPENED, queue_job, supersede_work
 
 
 class SeriesClosing:
@@ -88,6 +88,6 @@ class SeriesClosing:
             connection.execute(
                 sa.update(studies)
                 .where(studies.c.study_instance_uid == row.study_instance_uid)
-                .values(state=StudyState.OPEN.value)
+                .values(**STUDY_REOPENED)
             )
         return True

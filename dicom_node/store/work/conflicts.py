@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
 from dicom_node.store.schema import audit, conflicts, series, studies
-from dicom_node.store.states import Origin, StudyState
+from dicom_node.store.states import Origin
+from dicom_node.store.work.transitions import STUDY_REOPENED
 
 
 class Conflicts:
@@ -57,6 +58,6 @@ class Conflicts:
                 series.c.series_instance_uid == settled.series_instance_uid, series.c.origin == Origin.RECEIVED.value
             )
             connection.execute(
-                sa.update(studies).where(studies.c.study_instance_uid.in_(doubted)).values(state=StudyState.OPEN.value)
+                sa.update(studies).where(studies.c.study_instance_uid.in_(doubted)).values(**STUDY_REOPENED)
             )
         return True

@@ -66,6 +66,9 @@ class Decisions:
                 )
                 .returning(*_COLUMNS)
             ).one()
+            connection.execute(
+                sa.update(studies).where(studies.c.study_instance_uid == study_instance_uid).values(announced_for=None)
+            )
             return _decision_row(added)
 
     def of(self, study_instance_uid: str) -> tuple[DecisionRow, ...]:
@@ -104,10 +107,15 @@ def read_study(connection: sa.Connection, study_instance_uid: str) -> tuple[Stud
     ).one_or_none()
     if row is None:
         raise NotFoundError("study", study_instance_uid)
-    newest = sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*_NEWEST_FIRST)
-    decision = connection.execute(newest.limit(1)).one_or_none()
     evidence = study_evidence(connection, study_instance_uid)
-    return study_row_of(row), evidence.fingerprint, None if decision is None else _decision_row(decision)
+    return study_row_of(row), evidence.fingerprint, newest_decision(connection, study_instance_uid)
+
+
+def newest_decision(connection: sa.Connection, study_instance_uid: str) -> DecisionRow | None:
+    """Return the newest decision on a study, or None."""
+    newest = sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*_NEWEST_FIRST)
+    row = connection.execute(newest.limit(1)).one_or_none()
+    return None if row is None else _decision_row(row)
 
 
 def _decision_row(row: sa.Row[tuple[object, ...]]) -> DecisionRow:

@@ -270,6 +270,7 @@ def decide_study_state(
             judged_at=now,
             gate_digest=judgement.gate_digest,
             evidence_fingerprint=evidence.fingerprint,
+            announced_for=None,
         )
     )
     return judgement.state

@@ -1,4 +1,4 @@
-"""Correct times of jobs and deliveries after a clock change, so that no lease or wait lasts longer than intended."""
+"""Correct times of jobs, deliveries and notices after a clock change, so that none waits longer than intended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.schema import deliveries, jobs
+from dicom_node.store.schema import deliveries, jobs, notices
 from dicom_node.store.states import JobState
 
 TOLERANCE_S = 1.0  # a lease may be extended with a time read a moment ago
@@ -33,7 +33,7 @@ class WorkTimes:
         tolerance = timedelta(seconds=TOLERANCE_S)
         lease_end = now + timedelta(seconds=lease_s)
         changes = []
-        for table in (jobs, deliveries):
+        for table in (jobs, deliveries, notices):
             is_running = table.c.state == JobState.RUNNING.value
             too_long = is_running if renew_leases else is_running & (table.c.lease_expires_at > lease_end + tolerance)
             wait_end = now + timedelta(seconds=longest_wait_s) + tolerance

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from dicom_node.store.index.rows import SeriesRow
 from dicom_node.store.schema import deliveries, job_events, jobs, results
-from dicom_node.store.states import TRANSITIONS, JobState, check_transition
+from dicom_node.store.states import TRANSITIONS, JobState, StudyState, check_transition
 from dicom_node.store.work.rows import Closing, JobRow, Route
 
 REOPENED = {
@@ -23,6 +23,9 @@ REOPENED = {
     "pipeline_digest": None,
 }
 """Columns that are reset when a series starts over."""
+
+STUDY_REOPENED = {"state": StudyState.OPEN.value, "announced_for": None}
+"""Columns that are set when something about a study is not judged yet; see `notices`."""
 
 ROUTE_COLUMNS = (jobs.c.rule_name, jobs.c.stacks, jobs.c.deliver_to)
 _SUPERSEDED_FROM = [state.value for state, ways in TRANSITIONS.items() if JobState.SUPERSEDED in ways]
