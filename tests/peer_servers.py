@@ -143,6 +143,7 @@ def start_orthanc(
     modalities: Mapping[str, tuple[str, int]] | None = None,
     settings: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] = NODELAY,
+    ports: tuple[int, int] | None = None,
 ) -> Iterator[OrthancServer]:
     """Orthanc with its DICOMweb plugin.
 
@@ -154,6 +155,8 @@ def start_orthanc(
         Name in Orthanc → (AE title, port on loopback) of the peers that it may send to.
     settings
         Further configuration; wins over what is set here.
+    ports
+        Of DIMSE and HTTP, for an Orthanc that is started again; free ones if there are none.
     """
     if not ORTHANC_DICOMWEB_PLUGIN.exists():
         missing("the DICOMweb plugin of Orthanc is not installed (Debian: apt-get install orthanc-dicomweb)")
@@ -161,7 +164,7 @@ def start_orthanc(
     folder.mkdir(parents=True, exist_ok=True)
     storage, log = folder / "orthanc", folder / "orthanc.log"
     for _ in range(PORT_ATTEMPTS):
-        port, http_port = free_port(), free_port()
+        port, http_port = ports or (free_port(), free_port())
         configuration = {
             "Name": f"orthanc-{http_port}", "StorageDirectory": str(storage), "IndexDirectory": str(storage),
             "DicomAet": ae_title, "DicomPort": port, "HttpPort": http_port,

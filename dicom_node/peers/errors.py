@@ -224,7 +224,7 @@ class UnconfirmedError(DeliveryError, Transient):
 
 
 class TokenMissingError(DeliveryError, Transient):
-    """The environment variable that should hold the peer's token is not set."""
+    """The environment variable that should hold the peer's token, password or secret is not set."""
 
     code = "token-missing"
 
@@ -233,6 +233,50 @@ class TokenMissingError(DeliveryError, Transient):
 
     def __str__(self) -> str:
         return f"peer {self.args[0]}: environment variable {self.args[1]} is not set; set it and restart the node"
+
+
+class SecretUnusableError(DeliveryError, Refused):
+    """The environment variable that should hold a webhook's secret does not hold base64 of 24 to 64 bytes."""
+
+    code = "secret-unusable"
+
+    def __init__(self, target: str, variable: str, finding: str) -> None:
+        super().__init__(target, variable, finding)
+
+    def __str__(self) -> str:
+        target, variable, finding = self.args
+        return (
+            f"target {target}: environment variable {variable} {finding}; expected base64 of 24 to 64 bytes "
+            f"(openssl rand -base64 32)"
+        )
+
+
+class StudyNotThereError(DeliveryError, Transient):
+    """The target does not have the study (yet), so it cannot show its state."""
+
+    code = "study-not-there"
+
+    def __init__(self, target: str, study_instance_uid: str) -> None:
+        super().__init__(target, study_instance_uid)
+
+    def __str__(self) -> str:
+        return f"target {self.args[0]}: has no study {self.args[1]}; told again later, once the study is there"
+
+
+class MetadataUnknownError(DeliveryError, Refused):
+    """Orthanc does not know the name of the metadata that should hold the state."""
+
+    code = "metadata-unknown"
+
+    def __init__(self, target: str, name: str) -> None:
+        super().__init__(target, name)
+
+    def __str__(self) -> str:
+        target, name = self.args
+        return (
+            f"target {target}: metadata {name!r} is not in Orthanc's UserMetadata; register it there with a number "
+            "from 1024, or set metadata to such a number"
+        )
 
 
 class DownloadRefusedError(Refused):

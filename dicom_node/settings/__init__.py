@@ -17,6 +17,7 @@ from dicom_node.settings.model import (
     WebSettings,
     WorkSettings,
 )
+from dicom_node.settings.targets import OrthancTarget, Target, WebhookTarget
 
 __all__ = [
     "CommitmentSettings",
@@ -27,12 +28,15 @@ __all__ = [
     "LogSettings",
     "ModelSettings",
     "NodeSettings",
+    "OrthancTarget",
     "Peer",
     "RetentionSettings",
     "SeriesSettings",
     "Settings",
     "SettingsError",
+    "Target",
     "WebSettings",
+    "WebhookTarget",
     "WorkSettings",
     "load_settings",
 ]

@@ -16,9 +16,15 @@ from pydantic_core import ErrorDetails
 
 from dicom_node.errors import Refused
 from dicom_node.settings.model import DicomwebPeer, DimsePeer, Settings
+from dicom_node.settings.targets import OrthancTarget, WebhookTarget
 
 ENVIRONMENT_PREFIX = "DICOM_NODE__"
 _PATH_KEYS = (("node", "data_dir"), ("models", "foreground"), ("models", "anonymized"), ("rules",))
+
+_KINDS_IN_LISTS: Mapping[str, Mapping[str, type[BaseModel]]] = {
+    "peers": {"dimse": DimsePeer, "dicomweb": DicomwebPeer},
+    "notify": {"orthanc": OrthancTarget, "webhook": WebhookTarget},
+}
 
 
 class SettingsError(Refused):
@@ -87,10 +93,11 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
             section = section.get(parent) if isinstance(section, dict) else None
         if isinstance(section, dict) and isinstance(section.get(key), str):
             section[key] = _anchored(section[key], folder)
-    peers = tree.get("peers")
-    for peer in peers if isinstance(peers, list) else ():
-        if isinstance(peer, dict) and isinstance(peer.get("ca_file"), str):
-            peer["ca_file"] = _anchored(peer["ca_file"], folder)
+    for key in _KINDS_IN_LISTS:
+        entries = tree.get(key)
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and isinstance(entry.get("ca_file"), str):
+                entry["ca_file"] = _anchored(entry["ca_file"], folder)
 
 
 def _anchored(path: str, folder: Path) -> str:
@@ -116,7 +123,8 @@ def _overlay(tree: dict[str, Any], name: str, text: str) -> None:
 
 def _problem(item: ErrorDetails) -> str:
     """Format a validation problem as ``key: what is wrong; what is allowed``."""
-    location = [part for part in item["loc"] if part not in ("dimse", "dicomweb") or item["loc"][0] != "peers"]
+    kinds = _KINDS_IN_LISTS.get(str(item["loc"][0]), {}) if item["loc"] else {}
+    location = [part for part in item["loc"] if part not in kinds]
     key = ".".join(str(part) for part in location)
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key; known here: {', '.join(_known_keys(location[:-1]))}"
@@ -129,8 +137,8 @@ def _known_keys(location: list[Any]) -> list[str]:
     """Return the keys that are allowed at a location in the tree."""
     model: type[BaseModel] = Settings
     for part in location:
-        if part == "peers":
-            return sorted({*DimsePeer.model_fields, *DicomwebPeer.model_fields})
+        if part in _KINDS_IN_LISTS:
+            return sorted({name for kind in _KINDS_IN_LISTS[part].values() for name in kind.model_fields})
         field = model.model_fields.get(str(part))
         annotation = field.annotation if field is not None else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, model_validator
+from pydantic import AfterValidator, Field, HttpUrl, model_validator
+
+from dicom_node.settings.section import Name, Section
+from dicom_node.settings.targets import Target
 
 AE_TITLE_MAX_LENGTH = 16  # PS3.5 table 6.2-1, VR AE
 GIB = 2**30
@@ -24,16 +27,9 @@ def _checked_ae_title(value: str) -> str:
 AeTitle = Annotated[str, AfterValidator(_checked_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]  # 0 lets the system choose one, which is logged
 Seconds = Annotated[float, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
-class _Section(BaseModel):
-    """A section of the settings: unknown keys are errors, values never change at run time."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NodeSettings(_Section):
+class NodeSettings(Section):
     """Name of the node, and where it keeps its data."""
 
     ae_title: AeTitle = Field(default="DICOMNODE", description="AE title of the node")
@@ -44,7 +40,7 @@ class NodeSettings(_Section):
     )
 
 
-class DimseSettings(_Section):
+class DimseSettings(Section):
     """Listening for C-ECHO and C-STORE."""
 
     host: str = Field(default="0.0.0.0", description="address to listen on")  # noqa: S104 - a PACS must reach it
@@ -70,7 +66,7 @@ class DimseSettings(_Section):
     idle_timeout_s: Seconds = Field(default=60.0, description="a silent association is aborted after this time")
 
 
-class WebSettings(_Section):
+class WebSettings(Section):
     """DICOMweb and health over HTTP."""
 
     host: str = Field(default="127.0.0.1", description="address to listen on; DICOMweb has no authentication")
@@ -94,7 +90,7 @@ class WebSettings(_Section):
     )
 
 
-class SeriesSettings(_Section):
+class SeriesSettings(Section):
     """When a series counts as complete."""
 
     quiet_s: Seconds = Field(default=30.0, description="seconds without a new instance")
@@ -106,7 +102,7 @@ class SeriesSettings(_Section):
     )
 
 
-class WorkSettings(_Section):
+class WorkSettings(Section):
     """Running the models."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto uses a GPU if there is one")
@@ -116,7 +112,7 @@ class WorkSettings(_Section):
     backoff_s: Seconds = Field(default=30.0, description="wait before the second attempt; then doubles")
 
 
-class DeliverySettings(_Section):
+class DeliverySettings(Section):
     """Sending results to peers."""
 
     max_attempts: int = Field(default=20, ge=1, description="attempts before a delivery is dead")
@@ -125,7 +121,7 @@ class DeliverySettings(_Section):
     timeout_s: Seconds = Field(default=60.0, description="a peer that is silent for this long counts as unreachable")
 
 
-class CommitmentSettings(_Section):
+class CommitmentSettings(Section):
     """Asking peers to commit to what they accepted; for peers with `commitment: true`."""
 
     ask_again_s: Seconds = Field(
@@ -138,7 +134,7 @@ class CommitmentSettings(_Section):
     )
 
 
-class DimsePeer(_Section):
+class DimsePeer(Section):
     """A peer that receives results by C-STORE."""
 
     kind: Literal["dimse"] = Field(default="dimse", description="results are sent by C-STORE")
@@ -152,7 +148,7 @@ class DimsePeer(_Section):
     )
 
 
-class DicomwebPeer(_Section):
+class DicomwebPeer(Section):
     """A peer that receives results by STOW-RS."""
 
     kind: Literal["dicomweb"] = Field(default="dicomweb", description="results are sent by STOW-RS")
@@ -165,14 +161,14 @@ class DicomwebPeer(_Section):
 Peer = Annotated[DimsePeer | DicomwebPeer, Field(discriminator="kind")]
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """Folders of the two models; the reference models that ship with the node when empty."""
 
     foreground: Path | None = Field(default=None, description="model folder; the reference model when empty")
     anonymized: Path | None = Field(default=None, description="model folder; the reference model when empty")
 
 
-class RetentionSettings(_Section):
+class RetentionSettings(Section):
     """What is deleted, and when; nothing by default."""
 
     sources_days: float | None = Field(
@@ -180,14 +176,14 @@ class RetentionSettings(_Section):
     )
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """Level and format of the log; it never contains patient names or IDs."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severity to log")
     format: Literal["text", "json"] = Field(default="text", description="json is for log collectors")
 
 
-class Settings(_Section):
+class Settings(Section):
     """All settings of a node."""
 
     node: NodeSettings = NodeSettings()
@@ -199,6 +195,9 @@ class Settings(_Section):
     commitment: CommitmentSettings = CommitmentSettings()
     peers: tuple[Peer, ...] = Field(default=(), description="nodes that can receive results; see below")
     deliver_to: tuple[str, ...] = Field(default=(), description="names of the peers that get every result")
+    notify: tuple[Target, ...] = Field(
+        default=(), description="targets that are told the state of every study; see below"
+    )
     models: ModelSettings = ModelSettings()
     rules: Path | None = Field(default=None, description="routing rules; those that ship with the node when empty")
     retention: RetentionSettings = RetentionSettings()
@@ -210,6 +209,10 @@ class Settings(_Section):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"peers: the name {repeated[0]!r} is used twice; names of peers are unique")
+        targets = [target.name for target in self.notify]
+        repeated = sorted({name for name in targets if targets.count(name) > 1})
+        if repeated:
+            raise ValueError(f"notify: the name {repeated[0]!r} is used twice; names of targets are unique")
         for key, wanted in (("deliver_to", self.deliver_to), ("series.ask_peers", self.series.ask_peers)):
             for name in wanted:
                 if name not in names:

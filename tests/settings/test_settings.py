@@ -9,6 +9,7 @@ import pytest
 from dicom_node.settings import DicomwebPeer, DimsePeer, SettingsError, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
+TARGET = "{name: a, kind: orthanc, url: 'http://h'}"
 PEER = "{name: a, ae_title: A, host: h, port: 1, kind: dimse}"
 
 
@@ -65,6 +66,19 @@ def test_peers_of_both_kinds_are_read(tmp_path: Path) -> None:
         ("peers: [{name: a, kind: ftp}]\n", r"peers\.0: .*'dimse', 'dicomweb'"),
         ("peers: [{name: a, kind: dimse, ae_title: A, host: h, port: 1, prot: 2}]\n", r"peers\.0\.prot: unknown key"),
         (f"peers: [{PEER}, {PEER}]\n", r"the name 'a' is used twice"),
+        ("notify: [{name: a, kind: mail}]\n", r"notify\.0: .*'orthanc', 'webhook'"),
+        (
+            "notify: [{name: a, kind: orthanc, url: 'http://h', prot: 1}]\n",
+            r"notify\.0\.prot: unknown key.*label_prefix",
+        ),
+        (
+            "notify: [{name: a, kind: orthanc, url: 'http://n:pw@h'}]\n",
+            r"notify\.0\.url: must hold no user or password",
+        ),
+        ("notify: [{name: a, kind: orthanc, url: 'http://h', metadata: 7}]\n", r"notify\.0\.metadata.*1024"),
+        ("notify: [{name: a, kind: orthanc, url: 'http://h', metadata: a b}]\n", r"notify\.0\.metadata.*pattern"),
+        ("notify: [{name: a, kind: webhook, url: 'http://h'}]\n", r"notify\.0\.secret_env: Field required"),
+        (f"notify: [{TARGET}, {TARGET}]\n", r"notify: the name 'a' is used twice"),
         ("web: [1]\n", r"web: .*valid"),
         ("- 1\n", r"must hold keys and values, but holds a list"),
         ("web: {port: [}\n", r"is not valid YAML"),
