@@ -20,7 +20,7 @@ import inference.errors
 import sr_writer
 import sr_writer.errors
 from dicom_node.cli import app
-from dicom_node.settings import DicomwebPeer, DimsePeer, Settings
+from dicom_node.settings import DicomwebPeer, DimsePeer, OrthancTarget, Settings, WebhookTarget
 
 REFERENCE = Path(__file__).with_name("reference.md")
 FAMILIES = (
@@ -71,6 +71,8 @@ def reference() -> str:
         ("## Settings", "| key | default | meaning |\n|---|---|---|", *setting_rows(Settings)),
         ("### A peer of kind `dimse`", "| key | default | meaning |\n|---|---|---|", *setting_rows(DimsePeer)),
         ("### A peer of kind `dicomweb`", "| key | default | meaning |\n|---|---|---|", *setting_rows(DicomwebPeer)),
+        ("### A target of kind `orthanc`", "| key | default | meaning |\n|---|---|---|", *setting_rows(OrthancTarget)),
+        ("### A target of kind `webhook`", "| key | default | meaning |\n|---|---|---|", *setting_rows(WebhookTarget)),
         (
             "## Commands",
             "| command | what it does |\n|---|---|",

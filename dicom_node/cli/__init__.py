@@ -16,6 +16,7 @@ from dicom_node.cli.export_command import export
 from dicom_node.cli.exports_commands import exports_app
 from dicom_node.cli.jobs_commands import jobs_app
 from dicom_node.cli.models_commands import models_app
+from dicom_node.cli.notices_commands import notices_app
 from dicom_node.cli.peers_commands import peers_app
 from dicom_node.cli.process_commands import receive, schedule, serve, web, work
 from dicom_node.cli.segment_command import segment
@@ -75,6 +76,7 @@ app.add_typer(exports_app, name="exports", short_help="List what was exported, a
 app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel jobs.")
 app.add_typer(series_app, name="series", short_help="List, complete and reprocess series.")
 app.add_typer(deliveries_app, name="deliveries", short_help="List, retry and cancel deliveries.")
+app.add_typer(notices_app, name="notices", short_help="List and retry notices of states to other systems.")
 app.add_typer(peers_app, name="peers", short_help="Check whether peers answer.")
 app.add_typer(store_app, name="store", short_help="Check the objects on disk.")
 app.add_typer(models_app, name="models", short_help="List, add and verify models.")

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import typer
 
 from dicom_node.cli.options import ConfigOption, read_settings
+
+if TYPE_CHECKING:
+    from pydantic import HttpUrl
+
+    from dicom_node.settings import Settings
 
 
 def check_config(config: ConfigOption = None) -> None:
@@ -35,6 +44,23 @@ def check_config(config: ConfigOption = None) -> None:
         typer.echo(f"peer {peer.name}: {place}, {gets}")
     if not settings.peers:
         typer.echo("no peers: results are kept and served by DICOMweb only")
-    for warning in app.data_dir_warnings(settings):
+    for target in settings.notify:
+        typer.echo(f"target {target.name}: {target.kind} at {_shown_url(target.url)}, is told the state of every study")
+    for warning in [*app.data_dir_warnings(settings), *_environment_warnings(settings)]:
         typer.echo(f"warning: {warning}")
     typer.echo("the settings are usable")
+
+
+def _environment_warnings(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each variable that the settings name and this environment does not have."""
+    for key in ("peers", "notify"):
+        for entry in getattr(settings, key):
+            for option in ("token_env", "password_env", "secret_env"):
+                variable = getattr(entry, option, None)
+                if variable is not None and not os.environ.get(variable):
+                    yield f"{key}: {entry.name} needs environment variable {variable} ({option}), which is not set here"
+
+
+def _shown_url(url: HttpUrl) -> str:
+    """Return the origin of a URL; the rest of a webhook's may be a secret."""
+    return f"{url.scheme}://{url.host}:{url.port}"

@@ -55,9 +55,11 @@ def node_state(settings: Settings) -> dict[str, Any]:
 
 
 def _counts_of(store: Store) -> dict[str, Any]:
-    """Return the number of series, jobs, deliveries and conflicts by state, and the final failures."""
+    """Return the number of series, jobs, deliveries, notices and conflicts by state, and the final failures."""
     jobs, deliveries = store.jobs.counts(), store.deliveries.counts()
     dead_jobs = store.jobs.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
+    notices = store.notices.counts()
+    dead_notices = store.notices.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
     dead_deliveries = store.deliveries.list(states=(JobState.DEAD,), limit=N_DEAD_SHOWN)
     return {
         "series": {state.value: n_series for state, n_series in store.series.counts().items()},
@@ -67,6 +69,7 @@ def _counts_of(store: Store) -> dict[str, Any]:
             peer: {state.value: number for state, number in of_peer.items()}
             for peer, of_peer in store.commitments.counts().items()
         },
+        "notices": {state.value: n_notices for state, n_notices in notices.items()},
         "instances": {"conflicts": store.series.n_conflicts()},
         "dead_jobs": [
             {
@@ -81,8 +84,19 @@ def _counts_of(store: Store) -> dict[str, Any]:
             {"id": delivery.id, "peer": delivery.peer, "code": delivery.error_code, "message": delivery.error_message}
             for delivery in dead_deliveries
         ],
+        "dead_notices": [
+            {
+                "id": notice.id,
+                "target": notice.target,
+                "study_instance_uid": notice.study_instance_uid,
+                "code": notice.error_code,
+                "message": notice.error_message,
+            }
+            for notice in dead_notices
+        ],
         "more_dead_jobs": jobs.get(JobState.DEAD, 0) - len(dead_jobs),
         "more_dead_deliveries": deliveries.get(JobState.DEAD, 0) - len(dead_deliveries),
+        "more_dead_notices": notices.get(JobState.DEAD, 0) - len(dead_notices),
     }
 
 

@@ -13,7 +13,7 @@ from dicom_node.cli.tables import shown, write_fields, write_json
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show whether the node works, and how many series, jobs and deliveries are in each state.
+    """Show whether the node works, and how many series, jobs, deliveries and notices are in each state.
 
     Troubles are listed with their reason; exit code 3 means that there is at least one. Final failures are listed
     with the command that retries them.
@@ -43,7 +43,7 @@ def _show(state: Mapping[str, Any], option: str) -> None:
         "parts": ", ".join(f"{part['name']} {part['state']}" for part in state["parts"]) or "none",
     }
     if "series" in state:
-        fields |= {kind: _counts(state[kind]) for kind in ("series", "jobs", "deliveries")}
+        fields |= {kind: _counts(state[kind]) for kind in ("series", "jobs", "deliveries", "notices")}
         fields |= {f"commitment by {peer}": _counts(counts) for peer, counts in state["commitments"].items()}
         fields["conflicts"] = state["instances"]["conflicts"]
     write_fields(fields)
@@ -57,7 +57,11 @@ def _show(state: Mapping[str, Any], option: str) -> None:
         again = f"dicom-node deliveries retry {delivery['id']}{option}"
         what = f"delivery {delivery['id']} to {delivery['peer']} is dead"
         typer.echo(f"{what} ({delivery['code']}): {delivery['message']}; {again}")
-    for kind in ("jobs", "deliveries"):
+    for notice in state.get("dead_notices", ()):
+        again = f"dicom-node notices retry {notice['id']}{option}"
+        what = f"notice {notice['id']} to {notice['target']} about study {notice['study_instance_uid']} is dead"
+        typer.echo(f"{what} ({notice['code']}): {notice['message']}; {again}")
+    for kind in ("jobs", "deliveries", "notices"):
         if state.get(f"more_dead_{kind}", 0) > 0:
             how = f"dicom-node {kind} list --state dead{option}"
             typer.echo(f"{state[f'more_dead_{kind}']} more dead {kind}: {how}")

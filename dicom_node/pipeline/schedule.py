@@ -1,4 +1,4 @@
-"""Periodic work of the process `schedule`: completeness, routing, expired leases, deliveries, retention.
+"""Periodic work of the process `schedule`: completeness, routing, expired leases, deliveries, notices, retention.
 
 It loads no model. If the models cannot be described (a missing folder, for example), series wait with that reason,
 and everything else continues.
@@ -17,7 +17,7 @@ from typing import TypeGuard
 from dicom_node.failures import ErrorKind, classify
 from dicom_node.gate.rules import gate_digest
 from dicom_node.gate.withdrawals import withdraw_exports
-from dicom_node.peers import count_instances, deliver, request_commitment
+from dicom_node.peers import count_instances, deliver, request_commitment, tell
 from dicom_node.pipeline.clock import Tick
 from dicom_node.pipeline.clock_steps import ClockSteps
 from dicom_node.pipeline.commitment import CommitmentDesk
@@ -34,10 +34,17 @@ from dicom_node.pipeline.intake import (
     start_over_jobs,
 )
 from dicom_node.pipeline.leases import LeasePolicy, correct_times, expire_leases
+from dicom_node.pipeline.notices import (
+    MAX_LEASE_S,
+    NoticeOutbox,
+    Standings,
+    announce_states,
+    mark_outdated_states,
+)
 from dicom_node.pipeline.retention import delete_old_sources
 from dicom_node.pipeline.retry import MAX_BACKOFF_S, RetryPolicy
 from dicom_node.pipeline.rules import Rules
-from dicom_node.settings import DimsePeer, Peer, Settings
+from dicom_node.settings import DimsePeer, Peer, Settings, Target
 from dicom_node.store import Store
 
 MAX_TICK_S = 5.0
@@ -45,6 +52,8 @@ STUDY_TICK_S = 30.0
 RETENTION_TICK_S = 3600.0
 DELIVERY_TICK_S = 2.0
 COMMITMENT_TICK_S = 5.0
+NOTICE_TICK_S = 1.0
+OUTDATED_TICK_S = 60.0
 TICKS_PER_PERIOD = 4  # how many times to look within a period of the settings
 
 
@@ -78,6 +87,7 @@ class Schedule:
             Tick("retention", self._delete_old_sources, RETENTION_TICK_S),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
             *(self._commitment_tick(peer, must_stop) for peer in settings.peers if asks_for_commitment(peer)),
+            *self._notice_ticks(must_stop),
         ]
 
     def _series_tick(self) -> Callable[[], None]:
@@ -171,6 +181,37 @@ class Schedule:
         )
         desk = CommitmentDesk(self.store, peer, settings.commitment, request, self.clock)
         return Tick(f"commit-{peer.name}", partial(desk.ask_due, must_stop=must_stop), COMMITMENT_TICK_S)
+
+    def _notice_ticks(self, must_stop: Callable[[], bool]) -> list[Tick]:
+        """Return the ticks that announce states of studies and tell them; a target that is away delays no other."""
+        standings = Standings(self.rules.study, functools.cache(self.pipeline_digest))
+        names = [target.name for target in self.settings.notify]
+
+        def announce() -> None:
+            announce_states(self.store, standings, names, now=self.clock())
+
+        return [
+            Tick("outdated-states", partial(mark_outdated_states, self.store, standings), OUTDATED_TICK_S),
+            Tick("announcements", announce, NOTICE_TICK_S),
+            *(self._notice_tick(target, standings, names, must_stop) for target in self.settings.notify),
+        ]
+
+    def _notice_tick(
+        self, target: Target, standings: Standings, names: list[str], must_stop: Callable[[], bool]
+    ) -> Tick:
+        delivery = self.settings.delivery
+        outbox = NoticeOutbox(
+            self.store,
+            target,
+            partial(tell, node_ae_title=self.settings.node.ae_title),
+            standings,
+            names,
+            RetryPolicy(delivery.max_attempts, delivery.backoff_s, delivery.max_backoff_s),
+            lease_s=min(self.settings.work.lease_s, MAX_LEASE_S),
+            owner=self.owner,
+            clock=self.clock,
+        )
+        return Tick(f"notify-{target.name}", partial(outbox.tell_due, must_stop=must_stop), NOTICE_TICK_S)
 
 
 def asks_for_commitment(peer: Peer) -> TypeGuard[DimsePeer]:
