@@ -9,6 +9,7 @@ import typer
 import dicom_node
 from dicom_node.cli.config_command import check_config
 from dicom_node.cli.deidentify_command import deidentify
+from dicom_node.cli.delete_commands import patients_app
 from dicom_node.cli.deliveries_commands import deliveries_app
 from dicom_node.cli.demo_command import demo
 from dicom_node.cli.errors import NodeGroup
@@ -72,6 +73,7 @@ app.command(short_help="Run the worker alone.")(work)
 app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
 app.command(short_help="Show what runs, waits and has failed.")(status)
 app.add_typer(studies_app, name="studies", short_help="Show which studies may leave; release or hold them.")
+app.add_typer(patients_app, name="patients", short_help="Delete what the node has of a patient.")
 app.add_typer(exports_app, name="exports", short_help="List what was exported, and what may no longer be used.")
 app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel jobs.")
 app.add_typer(series_app, name="series", short_help="List, complete and reprocess series.")

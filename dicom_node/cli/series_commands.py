@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
+from dicom_node.cli.conflicts_commands import conflicts_app
 from dicom_node.cli.errors import EXIT_FAILED, fail
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
-from dicom_node.cli.tables import plain, write_json, write_table
+from dicom_node.cli.tables import write_json, write_table
 
 series_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="List, complete and reprocess series.",
 )
+
+series_app.add_typer(conflicts_app, name="conflicts", short_help="List two contents of one instance, and choose one.")
 
 SeriesUids = Annotated[list[str], typer.Argument(metavar="UID", help="Series Instance UIDs.")]
 
@@ -90,69 +93,6 @@ def report_series(
     if not reports:
         fail(f"series {series_uid}: has no report; `dicom-node jobs list --series {series_uid}` says what became of it")
         raise typer.Exit(EXIT_FAILED)
-
-
-@series_app.command("conflicts")
-def list_conflicts(config: ConfigOption = None, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
-    """List instances that were answered with 0xB000, the latest first, and the files of both contents.
-
-    FIRST counts as the instance, LATER is the other content that was kept; `dcmdump` and `diff` show how they differ.
-
-    \b
-    Example:
-      dicom-node series conflicts -c config/node.yaml
-    """
-    with open_existing_store(read_settings(config)) as store:
-        rows = store.series.conflicts(limit=limit)
-        later = [store.objects.path(row.digest) for row in rows]
-        first = [None if row.stored_digest is None else store.objects.path(row.stored_digest) for row in rows]
-    if as_json:
-        write_json(
-            [{**plain(row), "later": second, "first": one} for row, second, one in zip(rows, later, first, strict=True)]
-        )
-        return
-    write_table(
-        ("ID", "RECEIVED", "INSTANCE", "FROM", "REASON", "SETTLED", "LATER", "FIRST"),
-        [
-            (
-                row.id,
-                row.received_at,
-                row.sop_instance_uid,
-                row.calling_ae_title,
-                row.reason,
-                row.settled_at,
-                second,
-                one,
-            )
-            for row, second, one in zip(rows, later, first, strict=True)
-        ],
-        when_empty="no conflicts",
-    )
-
-
-@series_app.command("settle")
-def settle_conflicts(
-    conflict_ids: Annotated[list[int], typer.Argument(metavar="ID", help="As `series conflicts` lists them.")],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the audit trail keeps it.")],
-    name: Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; the audit trail keeps it.")],
-    config: ConfigOption = None,
-) -> None:
-    """Settle conflicts: the content that came first stays the instance, and the other one no longer counts as doubt.
-
-    Both contents stay on disk. The study is judged again within half a minute.
-
-    \b
-    Example:
-      dicom-node series settle 3 --reason "corrected name" --by "A. Example" -c config/node.yaml
-    """
-    if not reason.strip() or not name.strip():
-        raise typer.BadParameter("must not be empty", param_hint="--reason and --by")
-    with open_existing_store(read_settings(config)) as store:
-        for conflict_id in conflict_ids:
-            is_new = store.conflicts.settle(
-                conflict_id, reason=reason.strip(), decided_by=name.strip(), now=datetime.now(UTC)
-            )
-            typer.echo(f"conflict {conflict_id}: " + ("the first content stays" if is_new else "settled before"))
 
 
 @series_app.command("complete")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dicom_node.cli.delete_commands import delete_study
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
 from dicom_node.cli.tables import write_fields, write_json, write_table
 
@@ -151,6 +152,9 @@ def show_history(study_instance_uid: StudyUid, config: ConfigOption = None, as_j
         [(row.decided_at, row.kind, row.decided_by, row.reason, row.evidence_fingerprint[:12]) for row in rows],
         when_empty="no decisions",
     )
+
+
+studies_app.command("delete")(delete_study)
 
 
 def _gate(settings: Settings) -> tuple[str, StudyRules]:

@@ -18,6 +18,7 @@ from dicom_node.export.copying import Copied, write_copy
 from dicom_node.export.errors import NotExportableError, OutputFolderError
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
+from inference.series.instances import without_pydicom_warnings
 
 _CHUNK: Final = 8
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -90,7 +91,7 @@ def copying_processes(workers: int, profile: Profile, pseudonyms: Pseudonyms) ->
 def copy_one(item: ToCopy) -> Copied | NotCopied:
     """Copy one object within `copying_processes`; if it is refused, return why."""
     try:
-        with item.source.open() as file:
+        with without_pydicom_warnings(), item.source.open() as file:
             return write_copy(file, item.staging, _cleaner, is_face_gone=item.is_face_gone)
     except NotExportableError as error:
         return NotCopied(error.reason, str(error))

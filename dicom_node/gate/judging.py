@@ -107,6 +107,9 @@ def study_decision(rules: StudyRules, pipeline_digest: str | None = None) -> Dec
 
     def decide(evidence: StudyEvidence) -> StudyJudgement:
         state, reason = judge_study([standing_of(series, compared) for series in evidence.series], rules)
+        if evidence.n_patients > 1:  # one of them is wrong, so a clearance may be another patient's
+            state = StudyState.REVIEW if state is StudyState.CLEARED else state
+            reason = f"{evidence.n_patients} different Patient IDs in it; {reason}"
         return StudyJudgement(state, reason, digest)
 
     return decide

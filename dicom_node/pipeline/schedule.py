@@ -34,6 +34,7 @@ from dicom_node.pipeline.intake import (
     start_over_jobs,
 )
 from dicom_node.pipeline.leases import LeasePolicy, correct_times, expire_leases
+from dicom_node.pipeline.likeness import compare_due
 from dicom_node.pipeline.notices import (
     MAX_LEASE_S,
     NoticeOutbox,
@@ -82,6 +83,7 @@ class Schedule:
         settings = self.settings
         return [
             Tick("quiet-series", self._series_tick(), _tick_s(settings.series.quiet_s)),
+            Tick("conflicts", partial(compare_due, self.store, self.clock), STUDY_TICK_S),
             Tick("due-studies", self._judge_due_studies, STUDY_TICK_S),
             Tick("leases", self._lease_tick(), _tick_s(settings.work.lease_s)),
             Tick("retention", self._delete_old_sources, RETENTION_TICK_S),

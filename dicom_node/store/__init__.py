@@ -4,6 +4,7 @@ No other package opens an object's path or uses SQL. Several processes may have 
 """
 
 from dicom_node.store.errors import (
+    ConflictChoiceError,
     DatabaseTooNewError,
     DatabaseUrlError,
     DataDirInUseError,
@@ -24,9 +25,19 @@ from dicom_node.store.health import intake_trouble, part_troubles
 from dicom_node.store.index.rows import Arrival, ConflictRow, InstanceRow, SeriesRow, StudyRow
 from dicom_node.store.objects.files import ObjectStore, Spool
 from dicom_node.store.parts import PARTS, Part, PartState, Trouble
-from dicom_node.store.states import CommitmentState, ExportState, JobState, Kept, Origin, SeriesState, StudyState
+from dicom_node.store.states import (
+    CommitmentState,
+    ConflictChoice,
+    ExportState,
+    JobState,
+    Kept,
+    Origin,
+    SeriesState,
+    StudyState,
+)
 from dicom_node.store.store import Store
 from dicom_node.store.work.commitments import ReportTaken
+from dicom_node.store.work.erasure import ErasedStudy
 from dicom_node.store.work.notice_rows import AnnouncementRow, DescribeStudy, NoticeRow, StudyStanding
 from dicom_node.store.work.rows import (
     AuditRow,
@@ -59,6 +70,8 @@ __all__ = [
     "AuditRow",
     "Closing",
     "CommitmentState",
+    "ConflictChoice",
+    "ConflictChoiceError",
     "ConflictRow",
     "DataDirInUseError",
     "DatabaseTooNewError",
@@ -68,6 +81,7 @@ __all__ = [
     "DecisionRow",
     "DeliveryRow",
     "DescribeStudy",
+    "ErasedStudy",
     "ExportRow",
     "ExportState",
     "IllegalTransitionError",

@@ -72,6 +72,19 @@ class IllegalTransitionError(StoreError, Refused):
         return f"{kind} {row_id}: is {state}, cannot become {wanted}; from {state} it can become {ways}"
 
 
+class ConflictChoiceError(StoreError, Refused):
+    """The content of a conflict cannot be adopted; nothing was changed."""
+
+    code = "conflict-choice"
+
+    def __init__(self, conflict_id: int, finding: str, way_out: str) -> None:
+        super().__init__(conflict_id, finding, way_out)
+
+    def __str__(self) -> str:
+        conflict_id, finding, way_out = self.args
+        return f"conflict {conflict_id}: {finding}; nothing was changed, {way_out}"
+
+
 class NotFoundError(StoreError, Refused):
     """Nothing in the index has this key."""
 

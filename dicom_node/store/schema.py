@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0010"
+HEAD_REVISION = "0011"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -124,6 +124,7 @@ instances = sa.Table(
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("instance_number", sa.Integer, nullable=True),
     sa.Column("attributes", sa.Text, nullable=False),  # DICOM JSON
+    sa.Column("patient_id", sa.Text, nullable=True),  # which may differ from its study's; that keeps the study in
     sa.Column("calling_ae_title", sa.Text, nullable=False),
     sa.Column("association_id", sa.Text, nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
@@ -132,6 +133,7 @@ instances = sa.Table(
     sa.Index(None, "series_instance_uid", "instance_number"),
     sa.Index(None, "study_instance_uid"),
     sa.Index(None, "digest"),
+    sa.Index(None, "patient_id"),
 )
 
 conflicts = sa.Table(
@@ -147,7 +149,9 @@ conflicts = sa.Table(
     sa.Column("calling_ae_title", sa.Text, nullable=False),
     sa.Column("association_id", sa.Text, nullable=False),
     sa.Column("received_at", UtcDateTime, nullable=False),
-    sa.Column("settled_at", UtcDateTime, nullable=True),  # a person has chosen
+    sa.Column("settled_at", UtcDateTime, nullable=True),
+    sa.Column("choice", WORD, nullable=True),  # how it was settled
+    sa.Column("differences", sa.Text, nullable=True),  # JSON list of attribute names; NULL: not compared yet
     # A conflicting instance that is sent again adds no second row.
     sa.UniqueConstraint("sop_instance_uid", "digest", "transfer_syntax_uid"),
     sa.Index(None, "digest"),

@@ -17,6 +17,14 @@ class Kept(StrEnum):
     CONFLICT = "conflict"  # same SOP Instance UID, other bytes: the first stays, this one is recorded in `conflicts`
 
 
+class ConflictChoice(StrEnum):
+    """How a conflict was settled."""
+
+    KEPT = "kept"  # the instance stays what it was
+    ADOPTED = "adopted"  # the other content is the instance now
+    SAME = "same"  # the node found the same content in another encoding
+
+
 class Origin(StrEnum):
     """Who made an instance."""
 

@@ -33,6 +33,7 @@ from dicom_node.store.work.commitments import Commitments
 from dicom_node.store.work.conflicts import Conflicts
 from dicom_node.store.work.decisions import Decisions
 from dicom_node.store.work.deliveries import Deliveries
+from dicom_node.store.work.erasure import Erasure
 from dicom_node.store.work.exports import Exports
 from dicom_node.store.work.jobs import Jobs
 from dicom_node.store.work.notices import Notices
@@ -50,7 +51,7 @@ class Store:
     Attributes
     ----------
     objects, inbox, integrity, series, closing, jobs, deliveries, commitments, studies, decisions, announcements,
-    notices, exports, times, audit, search, retention, associations
+    notices, exports, erasure, times, audit, search, retention, associations
         Its parts, each a class of its own.
     """
 
@@ -69,8 +70,9 @@ class Store:
         self.decisions = Decisions(database)
         self.announcements = Announcements(database)
         self.notices = Notices(database)
-        self.conflicts = Conflicts(database)
+        self.conflicts = Conflicts(database, self.objects)
         self.exports = Exports(database)
+        self.erasure = Erasure(database, self.objects)
         self.times = WorkTimes(database)
         self.audit = Audit(database)
         self.search = Search(database)

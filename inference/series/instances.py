@@ -47,6 +47,7 @@ __all__ = [
     "read_header",
     "read_instance",
     "reading",
+    "without_pydicom_warnings",
 ]
 
 SPECIFIC_CHARACTER_SET = BaseTag(0x00080005)
@@ -72,10 +73,8 @@ def reading(name: str) -> Iterator[None]:
     Use it also where values are first used, because pydicom decodes them only then. pydicom's warnings and log lines
     are suppressed, because they quote values, which can be patient names; values are checked by this package.
     """
-    token = _is_reading.set(True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_pydicom_warnings():
             yield
     except TooDeepError as error:
         raise NestedTooDeeplyError(name, str(error)) from error
@@ -92,6 +91,16 @@ def reading(name: str) -> Iterator[None]:
         raise UnreadableError(name, reason) from error
     except (*PYDICOM_ERRORS, zipfile.BadZipFile) as error:
         raise UnreadableError(name, type(error).__name__) from error
+
+
+@contextmanager
+def without_pydicom_warnings() -> Iterator[None]:
+    """Suppress pydicom's warnings and log lines, which quote values."""
+    token = _is_reading.set(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         _is_reading.reset(token)
 

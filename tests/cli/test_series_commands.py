@@ -72,17 +72,42 @@ def test_conflicts_are_listed_with_the_files_of_both_contents(
 
     header, line = run("series", "conflicts", "-c", config).stdout.splitlines()
 
-    assert header.split() == ["ID", "RECEIVED", "INSTANCE", "FROM", "REASON", "SETTLED", "LATER", "FIRST"]
+    names = ["ID", "RECEIVED", "INSTANCE", "FROM", "REASON", "DIFFERS", "SETTLED"]
+    assert header.split() == [*names, "OTHER", "FILE", "INSTANCE", "FILE"]
     later, first = (dcmread(path) for path in line.split()[-2:])
-    assert line.split()[-6:-2] == [corrected.dataset().SOPInstanceUID, "CT1", "other-bytes", "-"]
+    assert line.split()[-7:-2] == [
+        corrected.dataset().SOPInstanceUID,
+        "CT1",
+        "other-bytes",
+        "SeriesDescription",
+        "-",
+    ]
     assert later == corrected.dataset()
     assert first == receiving[0].dataset()
     (listed,) = json.loads(run("series", "conflicts", "--json", "-c", config).stdout)
-    assert Path(listed["later"]).is_file()
-    assert Path(listed["first"]).is_file()
-    settled = run("series", "settle", listed["id"], "--reason", "corrected name", "--by", "Ann", "-c", config)
-    assert settled.stdout == f"conflict {listed['id']}: the first content stays\n"
-    assert run("series", "settle", "99", "--reason", "why", "--by", "Ann", "-c", config).exit_code == 2
+    assert listed["differences"] == ["SeriesDescription"]
+    assert Path(listed["other_file"]).is_file()
+    assert Path(listed["instance_file"]).is_file()
+
+
+def test_a_person_keeps_or_adopts_a_content(run: Run, config: Path, receiving: SyntheticSeries) -> None:
+    uid = receiving.series_instance_uid
+    corrected = [one.edited(lambda ds: setattr(ds, "PatientName", "Right^Name")) for one in receiving[:2]]
+    with Store.open(config.parent / "data") as store:
+        receive(store, corrected, expected=Kept.CONFLICT)
+    who = ("--reason", "corrected name", "--by", "Ann", "-c", config)
+    assert run("series", "conflicts", "keep", 1, *who).stdout == "conflict 1: the instance stays what it is\n"
+    assert run("series", "conflicts", "keep", 1, *who).stdout == "conflict 1: settled before\n"
+    adopted = run("series", "conflicts", "adopt", "--series", uid, *who).stdout
+    assert adopted == f"1 contents adopted\nseries {uid} starts over as generation 1\n"
+    assert [one["choice"] for one in json.loads(run("series", "conflicts", "--json", "-c", config).stdout)] == [
+        "adopted",
+        "kept",
+    ]
+    assert run("series", "conflicts", "adopt", 99, *who).exit_code == 2
+    assert run("series", "conflicts", "adopt", "--series", uid, *who).exit_code == 2
+    assert run("series", "conflicts", "keep", 1, "--reason", " ", "--by", "Ann", "-c", config).exit_code == 2
+    assert run("series", "conflicts", "keep", 1, "--series", uid, *who).exit_code == 2
 
 
 def test_a_series_that_waits_says_for_what(run: Run, config: Path, receiving: SyntheticSeries) -> None:

@@ -163,14 +163,14 @@ def test_a_conflict_that_a_person_settled_is_no_doubt_any_more(store: Store) -> 
     found(store, "defaced")
     keep(store, instance(1, series="1.2.3.4", StudyDescription="other content"))
     (conflict,) = store.series.conflicts()
-    assert store.conflicts.settle(conflict.id, reason="corrected", decided_by="Ann", now=at(30))
-    assert not store.conflicts.settle(conflict.id, reason="again", decided_by="Ben", now=at(31))
+    assert store.conflicts.keep(conflict.id, reason="corrected", decided_by="Ann", now=at(30))
+    assert not store.conflicts.keep(conflict.id, reason="again", decided_by="Ben", now=at(31))
     assert (store.series.n_conflicts(), standing(store).state) == (0, GateState.OPEN)
     store.studies.decide(STUDY, study_decision(RULES, DIGEST), at(32))
     assert standing(store).state is GateState.CLEARED
-    assert [(row.actor, row.action) for row in store.audit.list()] == [("Ann", "conflict-settled")]
+    assert [(row.actor, row.action) for row in store.audit.list()] == [("Ann", "conflict-kept")]
     with pytest.raises(NotFoundError, match="conflict 99"):
-        store.conflicts.settle(99, reason="why", decided_by="Ann", now=at(33))
+        store.conflicts.keep(99, reason="why", decided_by="Ann", now=at(33))
 
 
 def test_the_same_content_again_changes_nothing(store: Store) -> None:

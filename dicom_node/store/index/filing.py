@@ -38,6 +38,7 @@ def instance_values(filed: Filed, origin: Origin, generation: int) -> dict[str, 
         "generation": generation,
         "instance_number": header.instance_number,
         "attributes": header.dicom_json("instance"),
+        "patient_id": header.texts.get("PatientID", ""),
         "calling_ae_title": arrival.calling_ae_title,
         "association_id": arrival.association_id,
         "received_at": arrival.received_at,
@@ -47,27 +48,34 @@ def instance_values(filed: Filed, origin: Origin, generation: int) -> dict[str, 
 
 def add_study(connection: sa.Connection, header: Header, now: datetime) -> None:
     """Add the study of an instance unless it exists; its attributes are those of its first instance."""
-    alphabetic, separator, other_groups = header.texts.get("PatientName", "").partition("=")
     connection.execute(
         sa.insert(studies).values(
             study_instance_uid=header.study_instance_uid,
             state=StudyState.OPEN.value,
-            patient_id=header.texts.get("PatientID", ""),
-            patient_name_key=name_key(alphabetic),
-            patient_name_groups_key=(separator + other_groups).casefold(),
-            patient_birth_date=header.texts.get("PatientBirthDate", ""),
-            patient_sex=header.texts.get("PatientSex", ""),
-            study_date=header.texts.get("StudyDate", ""),
-            study_time=header.texts.get("StudyTime", ""),
-            accession_number=header.texts.get("AccessionNumber", ""),
-            study_id=header.texts.get("StudyID", ""),
-            study_description=header.texts.get("StudyDescription", ""),
-            referring_physician_name_key=name_key(header.texts.get("ReferringPhysicianName", "").partition("=")[0]),
-            attributes=header.dicom_json("study"),
+            **study_values(header),
             first_arrival_at=now,
             last_arrival_at=now,
         )
     )
+
+
+def study_values(header: Header) -> dict[str, object]:
+    """Return what a header says of its study and patient."""
+    alphabetic, separator, other_groups = header.texts.get("PatientName", "").partition("=")
+    return {
+        "patient_id": header.texts.get("PatientID", ""),
+        "patient_name_key": name_key(alphabetic),
+        "patient_name_groups_key": (separator + other_groups).casefold(),
+        "patient_birth_date": header.texts.get("PatientBirthDate", ""),
+        "patient_sex": header.texts.get("PatientSex", ""),
+        "study_date": header.texts.get("StudyDate", ""),
+        "study_time": header.texts.get("StudyTime", ""),
+        "accession_number": header.texts.get("AccessionNumber", ""),
+        "study_id": header.texts.get("StudyID", ""),
+        "study_description": header.texts.get("StudyDescription", ""),
+        "referring_physician_name_key": name_key(header.texts.get("ReferringPhysicianName", "").partition("=")[0]),
+        "attributes": header.dicom_json("study"),
+    }
 
 
 def add_series(connection: sa.Connection, header: Header, origin: Origin, state: SeriesState, now: datetime) -> None:
@@ -76,13 +84,7 @@ def add_series(connection: sa.Connection, header: Header, origin: Origin, state:
         sa.insert(series).values(
             series_instance_uid=header.series_instance_uid,
             study_instance_uid=header.study_instance_uid,
-            modality=header.texts.get("Modality", ""),
-            series_number=integer(header.texts.get("SeriesNumber", "")),
-            series_description=header.texts.get("SeriesDescription", ""),
-            body_part_examined=header.texts.get("BodyPartExamined", ""),
-            performed_procedure_step_start_date=header.texts.get("PerformedProcedureStepStartDate", ""),
-            performed_procedure_step_start_time=header.texts.get("PerformedProcedureStepStartTime", ""),
-            attributes=header.dicom_json("series"),
+            **series_values(header),
             origin=origin.value,
             state=state.value,
             generation=1,
@@ -92,6 +94,19 @@ def add_series(connection: sa.Connection, header: Header, origin: Origin, state:
             last_arrival_at=now,
         )
     )
+
+
+def series_values(header: Header) -> dict[str, object]:
+    """Return what a header says of its series."""
+    return {
+        "modality": header.texts.get("Modality", ""),
+        "series_number": integer(header.texts.get("SeriesNumber", "")),
+        "series_description": header.texts.get("SeriesDescription", ""),
+        "body_part_examined": header.texts.get("BodyPartExamined", ""),
+        "performed_procedure_step_start_date": header.texts.get("PerformedProcedureStepStartDate", ""),
+        "performed_procedure_step_start_time": header.texts.get("PerformedProcedureStepStartTime", ""),
+        "attributes": header.dicom_json("series"),
+    }
 
 
 def name_key(group: str) -> str:

@@ -12,13 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from pydicom.charset import decode_bytes, python_encoding
 
 from dicom_node.store.errors import MismatchedInstanceError, UnreadableInstanceError
 from dicom_node.store.index.rows import Arrival
-from dicom_node.store.objects.files import Spool
 from part10.encoding import Encoding, true_transfer_syntax
 from part10.errors import CutShortError, Part10Error
 from part10.inflate import inflate
@@ -109,6 +108,21 @@ MAX_VALUES = 32
 """How many values of an attribute the index keeps."""
 
 
+class Encoded(Protocol):
+    """An encoded dataset, spooled or stored."""
+
+    @property
+    def head(self) -> bytes | bytearray:
+        """Its first bytes."""
+
+    @property
+    def dataset_bytes(self) -> int:
+        """Its length."""
+
+    def read_head(self, n_bytes: int) -> bytes:
+        """Return its first ``n_bytes``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """Identity of an instance, and the texts of its attributes by keyword."""
@@ -136,7 +150,7 @@ class Header:
         return json.dumps(members, ensure_ascii=False, separators=(",", ":"))
 
 
-def read_header(spool: Spool, arrival: Arrival) -> Header:
+def read_header(spool: Encoded, arrival: Arrival) -> Header:
     """Read what the index wants from a spooled dataset and check it against what the sender announced."""
     transfer_syntax_uid, texts = _read_texts(spool, arrival)
     uids = []
@@ -179,7 +193,7 @@ def _shown(uid: str) -> str:
     return uid if _UID.fullmatch(uid) and len(uid) <= 64 else repr(uid[:80])
 
 
-def _read_texts(spool: Spool, arrival: Arrival) -> tuple[str, dict[str, str]]:
+def _read_texts(spool: Encoded, arrival: Arrival) -> tuple[str, dict[str, str]]:
     """Transfer syntax of the dataset, and the texts of its wanted elements."""
     try:
         head = spool.read_head(len(spool.head))
@@ -209,7 +223,7 @@ def _cut(text: str, n_characters: int) -> str:
     return "\\".join(value.strip(" ")[:n_characters] for value in values)
 
 
-def _scan_head(spool: Spool, head: bytes, encoding: Encoding) -> dict[int, bytes]:
+def _scan_head(spool: Encoded, head: bytes, encoding: Encoding) -> dict[int, bytes]:
     for n_bytes in (len(head), MAX_HEADER_BYTES):
         if n_bytes > len(head):
             head = spool.read_head(n_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from dicom_node.store.states import Origin, SeriesState, StudyState
+from dicom_node.store.states import ConflictChoice, Origin, SeriesState, StudyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,15 @@ class ConflictRow:
     sop_instance_uid: str
     reason: str  # "other-bytes", "series-in-other-study"
     digest: str
-    stored_digest: str | None  # of the instance that arrived first
+    stored_digest: str | None  # of the content that is the instance
+    series_instance_uid: str | None  # in doubt by it
     transfer_syntax_uid: str
     calling_ae_title: str
     association_id: str
     received_at: datetime
-    settled_at: datetime | None  # a person kept the first content
+    settled_at: datetime | None
+    choice: ConflictChoice | None  # how it was settled
+    differences: tuple[str, ...] | None  # names of attributes that differ; None: not compared yet
 
 
 @dataclass(frozen=True, slots=True)

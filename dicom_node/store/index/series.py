@@ -12,7 +12,7 @@ from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
 from dicom_node.store.index.rows import ConflictRow, InstanceRow, SeriesRow
 from dicom_node.store.schema import conflicts, instances, series, studies
-from dicom_node.store.states import Origin, SeriesState
+from dicom_node.store.states import ConflictChoice, Origin, SeriesState
 
 _SERIES_COLUMNS = [series.c[name] for name in SeriesRow.__dataclass_fields__]
 _INSTANCE_COLUMNS = [instances.c[name] for name in InstanceRow.__dataclass_fields__]
@@ -200,7 +200,7 @@ class SeriesIndex:
         """Return the conflicts: other bytes that arrived under the UID of an instance; the latest first."""
         statement = sa.select(*_CONFLICT_COLUMNS).order_by(conflicts.c.id.desc()).limit(limit)
         with self._database.read() as connection:
-            return tuple(ConflictRow(**row._asdict()) for row in connection.execute(statement))
+            return tuple(map(conflict_row, connection.execute(statement)))
 
     def n_conflicts(self) -> int:
         """Return the number of conflicts that nobody has settled."""
@@ -232,6 +232,15 @@ def find_instances(
         statement = statement.where(instances.c.superseded_at.is_(None))
     with database.read() as connection:
         return tuple(instance_row(row) for row in connection.execute(statement))
+
+
+def conflict_row(row: sa.Row[tuple[Any, ...]]) -> ConflictRow:
+    """Return a row of ``conflicts`` as a value."""
+    values = row._asdict()
+    values["choice"] = None if values["choice"] is None else ConflictChoice(values["choice"])
+    names = values["differences"]
+    values["differences"] = None if names is None else tuple(json.loads(names))
+    return ConflictRow(**values)
 
 
 def instance_row(row: sa.Row[tuple[Any, ...]]) -> InstanceRow:

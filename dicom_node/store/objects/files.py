@@ -104,6 +104,21 @@ class Spool:
             raise _translated(error, self.path.parent) from error
 
 
+class StoredDataset:
+    """An object's dataset, as `Spool` shows one that is being written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._offset = dataset_offset(file.read(START_BYTES))
+        self.dataset_bytes = os.fstat(file.fileno()).st_size - self._offset
+        self.head = self.read_head(HEAD_BYTES)
+
+    def read_head(self, n_bytes: int) -> bytes:
+        """Return the first ``n_bytes`` of the dataset."""
+        self._file.seek(self._offset)
+        return self._file.read(n_bytes)
+
+
 class ObjectStore:
     """The folders of objects and of the spool, on one file system."""
 
@@ -227,6 +242,15 @@ class ObjectStore:
                 file.close()
                 raise
         return file
+
+    @contextmanager
+    def stored(self, digest: str) -> Iterator[StoredDataset]:
+        """Open an object's dataset, to read its header again; raises the errors of `open`."""
+        with self.open(digest) as file:
+            try:
+                yield StoredDataset(file)
+            except NotPart10Error as error:
+                raise ObjectDamagedError(digest, f"has {error}") from error
 
     def check(self, digest: str) -> None:
         """Read an object and compare its SHA-256 with its name; raises the errors of `open`."""

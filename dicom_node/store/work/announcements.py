@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.schema import announcements, notices, studies
-from dicom_node.store.states import JobState
+from dicom_node.store.states import JobState, StudyState
 from dicom_node.store.work.decisions import newest_decision
 from dicom_node.store.work.notice_rows import AnnouncementRow, DescribeStudy, StudyStanding
 from dicom_node.store.work.studies import STUDY_COLUMNS, study_evidence, study_row_of
@@ -117,6 +117,28 @@ def announce_study(
     )
     _queue_notices(connection, study_instance_uid, version, targets)
     return True
+
+
+def announce_deletion(connection: sa.Connection, study_instance_uid: str, now: datetime) -> None:
+    """Tell every target that was told of a study that it is open, so that no earlier clearance stays there."""
+    last = connection.execute(_newest_first(study_instance_uid).limit(1)).one_or_none()
+    if last is None:
+        return
+    version = max(last.version + 1, int(now.timestamp() * 1000))
+    connection.execute(
+        sa.insert(announcements).values(
+            study_instance_uid=study_instance_uid,
+            version=version,
+            state=StudyState.OPEN.value,
+            decided_by=None,
+            standings="{}",
+            evidence_fingerprint=None,
+            gate_digest=last.gate_digest,
+            since=now,
+        )
+    )
+    told = sa.select(notices.c.target).where(notices.c.study_instance_uid == study_instance_uid)
+    _queue_notices(connection, study_instance_uid, version, connection.execute(told).scalars().all())
 
 
 def announcement_row(row: sa.Row[Any]) -> AnnouncementRow:

@@ -95,20 +95,21 @@ class Retention:
                         occurred_at=now,
                     )
                 )
-            self._remove_unnamed(digests)
+            remove_unnamed(self._database, self._objects, digests)
         return True
 
-    def _remove_unnamed(self, digests: Sequence[str]) -> None:
-        """Remove objects that no row names; another series, or a conflict, may have the same bytes."""
-        for start in range(0, len(digests), BATCH):
-            batch = digests[start : start + BATCH]
-            named = sa.union(
-                sa.select(instances.c.digest).where(instances.c.digest.in_(batch)),
-                sa.select(conflicts.c.digest).where(conflicts.c.digest.in_(batch)),
-            )
-            with self._database.write() as connection:  # nobody can add a row meanwhile
-                for digest in set(batch) - set(connection.execute(named).scalars()):
-                    self._objects.remove(digest)
+
+def remove_unnamed(database: Database, objects: ObjectStore, digests: Sequence[str]) -> None:
+    """Remove objects that no row names; another series, or a conflict, may have the same bytes."""
+    for start in range(0, len(digests), BATCH):
+        batch = digests[start : start + BATCH]
+        named = sa.union(
+            sa.select(instances.c.digest).where(instances.c.digest.in_(batch)),
+            sa.select(conflicts.c.digest).where(conflicts.c.digest.in_(batch)),
+        )
+        with database.write() as connection:  # nobody can add a row meanwhile
+            for digest in set(batch) - set(connection.execute(named).scalars()):
+                objects.remove(digest)
 
 
 _MOST_PROCESSED = sa.case(

@@ -209,10 +209,13 @@ class StudyEvidence:
     fingerprint
         SHA-256 over series, generations, instances, verdicts, remarks and conflicts: a decision on a study
         covers exactly this evidence, and nothing that arrived later.
+    n_patients
+        Different Patient IDs of the received instances; more than one is a mistake somewhere.
     """
 
     series: tuple[SeriesEvidence, ...]
     fingerprint: str
+    n_patients: int = 1
 
 
 @dataclass(frozen=True, slots=True)

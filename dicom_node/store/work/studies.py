@@ -225,7 +225,8 @@ def study_evidence(connection: sa.Connection, study_instance_uid: str) -> StudyE
         for uid, modality, state, skip_reason, generation in connection.execute(its_series)
     )
     said += [[one.series_instance_uid, one.generation, one.state.value, one.skip_reason] for one in known]
-    return StudyEvidence(known, _fingerprint(connection, study_instance_uid, said))
+    fingerprint, n_patients = _received(connection, study_instance_uid, said)
+    return StudyEvidence(known, fingerprint, n_patients)
 
 
 def _conflicts_of(study_instance_uid: str) -> sa.Select[Any]:
@@ -242,17 +243,19 @@ def _conflicts_of(study_instance_uid: str) -> sa.Select[Any]:
     )
 
 
-def _fingerprint(connection: sa.Connection, study_instance_uid: str, said: Sequence[object]) -> str:
-    """Return the SHA-256 over all evidence on a study, including the bytes of its received instances."""
+def _received(connection: sa.Connection, study_instance_uid: str, said: Sequence[object]) -> tuple[str, int]:
+    """Return the SHA-256 over all evidence on a study, including the bytes of its instances, and how many patients."""
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    patients: set[str | None] = set()
     received = (
-        sa.select(instances.c.sop_instance_uid, instances.c.digest)
+        sa.select(instances.c.sop_instance_uid, instances.c.digest, instances.c.patient_id)
         .where(instances.c.study_instance_uid == study_instance_uid, instances.c.origin == Origin.RECEIVED.value)
         .order_by(instances.c.sop_instance_uid)
     )
-    for uid, content in connection.execute(received):
+    for uid, content, patient_id in connection.execute(received):
         digest.update(f"{uid} {content}\n".encode())
-    return digest.hexdigest()
+        patients.add(patient_id)
+    return digest.hexdigest(), len(patients)
 
 
 def decide_study_state(
