@@ -1,0 +1,24 @@
+"""A store that is open, made from a template: migrating takes longer than most of these tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_node.store import Store
+from tests.gate.cases import copy_of_template
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("template") / "node"
+    Store.open(folder).close()
+    return folder
+
+
+@pytest.fixture
+def store(template: Path, tmp_path: Path) -> Iterator[Store]:
+    with Store.open(copy_of_template(template, tmp_path / "node")) as opened:
+        yield opened
