@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers demo serve test check format reference agreements soak bench-ingest bench-segment bench-volume fuzz clean
+.PHONY: help install dev peers demo serve test check format reference agreements soak bench-ingest bench-retrieve bench-segment bench-volume fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,9 @@ soak: dev peers  ## hundreds of mixed series through segment and through a node
 
 bench-ingest: dev peers  ## durable ingest against storescp, Orthanc and qrscp
 	$(BIN)/python -m benchmarks.bench_ingest
+
+bench-retrieve: dev peers  ## DICOMweb against Orthanc's plugin
+	$(BIN)/python -m benchmarks.bench_retrieve
 
 bench-segment: dev  ## time and memory against nnUNetPredictor and nnUNetv2_predict
 	$(BIN)/python -m benchmarks.bench_segment

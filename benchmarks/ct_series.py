@@ -52,12 +52,14 @@ def stored_planes(n_slices: int) -> NDArray[np.uint16]:
     return planes
 
 
-def write_series(folder: Path, planes: Stored, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> None:
-    """Write one file per plane."""
+def write_series(
+    folder: Path, planes: Stored, transfer_syntax_uid: str = ExplicitVRLittleEndian, *, root: str = "2.25.7"
+) -> None:
+    """Write one file per plane; the UIDs of its instances, and of series and study, begin with ``root``."""
     folder.mkdir(parents=True)
 
     def write(index: int) -> None:
-        ds = _header(index, transfer_syntax_uid)
+        ds = _header(index, transfer_syntax_uid, root)
         if transfer_syntax_uid == ExplicitVRLittleEndian:
             ds.PixelData = planes[index].tobytes()
         elif transfer_syntax_uid == RLELossless:
@@ -73,14 +75,14 @@ def write_series(folder: Path, planes: Stored, transfer_syntax_uid: str = Explic
         list(pool.map(write, range(len(planes))))
 
 
-def _header(index: int, transfer_syntax_uid: str) -> Dataset:
+def _header(index: int, transfer_syntax_uid: str, root: str) -> Dataset:
     """Return a header of about a hundred attributes, so that reading it costs as much as with real scanners."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"2.25.7000{index + 1}"
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = f"{root}000{index + 1}"
     ds.file_meta.TransferSyntaxUID = transfer_syntax_uid
-    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "2.25.71", "2.25.72", "2.25.73"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = f"{root}1", f"{root}2", f"{root}3"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = "CT", "Synthetic", "Benchmark"

@@ -138,15 +138,6 @@ class InflatedFile:
             raise NotADatasetError(f"its deflated dataset is damaged ({error})") from error
 
 
-class _Undeflated(MeteredFile):
-    """A file for pydicom that refuses to be read all at once, which pydicom does only to inflate it."""
-
-    def read(self, n_bytes: int | None = -1) -> bytes:
-        if n_bytes is None or n_bytes < 0:
-            raise NotADatasetError("deflated, which its file meta information does not say in order")
-        return super().read(n_bytes)
-
-
 def inflated_chunks(file: BinaryIO, *, max_bytes: int) -> Iterator[bytes]:
     """Yield a deflated Part 10 file in explicit VR little endian, as `InflatedFile` presents it; keep nothing of it.
 
@@ -186,4 +177,6 @@ def bounded_for_pydicom(file: BinaryIO, *, max_inflated_bytes: int, max_read_byt
     if is_deflated(head):
         return cast("BinaryIO", InflatedFile(file, start=head, max_bytes=max_inflated_bytes))
     file.seek(0)
-    return cast("BinaryIO", _Undeflated(file, max_bytes=max_read_bytes))
+    # pydicom reads all at once only to inflate it.
+    inflates = "deflated, which its file meta information does not say in order"
+    return cast("BinaryIO", MeteredFile(file, max_bytes=max_read_bytes, all_at_once=inflates))

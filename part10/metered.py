@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import BinaryIO, Final
 
-from part10.errors import ReadsTooMuchError
+from part10.errors import NotADatasetError, ReadsTooMuchError
 
 _SMALL_BYTES: Final = 2**18  # a buffer of this size may be allocated for bytes that are not there
 
@@ -19,10 +19,15 @@ class MeteredFile:
     ----------
     file
         A seekable file; its position is shared.
+    all_at_once
+        What it means if all of it is read at once.
     """
 
-    def __init__(self, file: BinaryIO, *, max_bytes: int) -> None:
+    def __init__(
+        self, file: BinaryIO, *, max_bytes: int, all_at_once: str = "asks for all of the file at once"
+    ) -> None:
         self._file = file
+        self._all_at_once = all_at_once
         self._max_bytes = max_bytes
         self._n_read = 0
         self.seek = file.seek
@@ -40,10 +45,12 @@ class MeteredFile:
         Raises
         ------
         ReadsTooMuchError
-            With them it would be more than ``max_bytes``, or no number is given.
+            With them it would be more than ``max_bytes``.
+        NotADatasetError
+            No number is given.
         """
         if n_bytes is None or n_bytes < 0:
-            raise ReadsTooMuchError("asks for all of the file at once")
+            raise NotADatasetError(self._all_at_once)
         if n_bytes > _SMALL_BYTES:
             n_bytes = min(n_bytes, self._n_left())
         self._n_read += n_bytes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from typing import Any, Final
 
 from pydicom.dataelem import DataElement, RawDataElement
@@ -41,16 +40,15 @@ class Memo:
         self._members: dict[tuple[object, ...], bytes] = {}
         self._n_bytes = 0
 
-    def encoded(self, key: tuple[object, ...], encode: Callable[[], bytes]) -> bytes:
-        """Return the member for ``key``, encoded now if it is new."""
-        member = self._members.get(key)
-        if member is None:
-            member = encode()
-            self._n_bytes += 2 * len(member) + 200  # the key holds the element's bytes
-            if self._n_bytes > MEMO_BYTES:
-                self._members.clear()
-                self._n_bytes = 0
-            self._members[key] = member
+        self.get = self._members.get
+
+    def add(self, key: tuple[object, ...], member: bytes) -> bytes:
+        """Keep a member and return it; forget all others if they have become too many."""
+        self._n_bytes += 2 * len(member) + 200  # the key holds the element's bytes
+        if self._n_bytes > MEMO_BYTES:
+            self._members.clear()
+            self._n_bytes = 0
+        self._members[key] = member
         return member
 
 
@@ -71,24 +69,27 @@ def encode_dataset(ds: Dataset, pixel_data: PixelDataLocation | None, memo: Memo
     character_set = ds.original_character_set
     characters = character_set if isinstance(character_set, str) else tuple(character_set)
     members: Members = {}
-    for tag in sorted(ds.keys()):
-        if tag.element == 0:
+    for raw in ds.elements():
+        tag = int(raw.tag)
+        if tag & 0xFFFF == 0:
             continue
-        raw = ds.get_item(tag)
-        name = f"{int(tag):08X}"
-        if isinstance(raw, RawDataElement) and raw.value is not None and len(raw.value) <= _MEMO_VALUE_BYTES:
-            key: tuple[object, ...] = (tag, raw.VR, raw.value, raw.is_little_endian, characters)
-            if raw.VR in _DEPENDENT_VRS:
-                key = (*key, raw.is_implicit_VR, context, _private_creator(ds, tag))
-            members[name] = memo.encoded(key, lambda tag=tag, name=name: _encoded(ds[tag], name))
-        else:
-            members[name] = _encoded(ds[tag], name)
+        name = f"{tag:08X}"
+        if not isinstance(raw, RawDataElement) or raw.value is None or len(raw.value) > _MEMO_VALUE_BYTES:
+            members[name] = _encoded(ds[raw.tag], name)
+            continue
+        key: tuple[object, ...] = (tag, raw.VR, raw.value, raw.is_little_endian, characters)
+        if raw.VR in _DEPENDENT_VRS:
+            key = (*key, raw.is_implicit_VR, context, _private_creator(ds, raw.tag))
+        member = memo.get(key)
+        if member is None:
+            member = memo.add(key, _encoded(ds[raw.tag], name))
+        members[name] = member
     if _CHARACTER_SET in members:
         members[_CHARACTER_SET] = _UTF8
     if pixel_data is not None:
         name = f"{pixel_data.tag:08X}"
         members[name] = _dumped({"vr": pixel_data.vr, "BulkDataURI": f"/{name}"})
-    return b"{" + b",".join(b'"%s":%s' % (name.encode(), member) for name, member in members.items()) + b"}"
+    return b"{" + b",".join([b'"%s":%s' % (name.encode(), member) for name, member in members.items()]) + b"}"
 
 
 def with_bulk_data_url(encoded: bytes, url: str) -> bytes:

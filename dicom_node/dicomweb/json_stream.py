@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
 
 from dicom_node.dicomweb.multipart import CHUNK_BYTES, stream
 
@@ -31,7 +31,7 @@ def json_array(objects: Iterable[bytes]) -> Iterator[bytes]:
 
 def stream_json(
     request: Request, pieces: Iterator[bytes], media_type: str, headers: Mapping[str, str] | None = None
-) -> StreamingResponse:
+) -> Response:
     """Response that sends pieces as they come, with gzip where the client takes it."""
     all_headers = {"Vary": "Accept-Encoding", **(headers or {})}
     if takes_gzip(request):

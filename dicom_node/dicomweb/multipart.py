@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO, Final
 
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from dicom_node.dicomweb.media_types import MULTIPART
@@ -62,21 +62,42 @@ class ClosingResponse(StreamingResponse):
                 self._chunks.close()
 
 
-def stream(chunks: Iterator[bytes], media_type: str) -> StreamingResponse:
+def stream(chunks: Iterator[bytes], media_type: str) -> Response:
     """Return a response that sends chunks as they come; an error before the first is still an answer of its own."""
-    return ClosingResponse(next(chunks, b""), chunks, media_type)
+    first = next(chunks, b"")
+    if len(first) < CHUNK_BYTES:
+        second = next(chunks, None)
+        if second is None:  # that is all: no streaming, which costs a millisecond
+            return Response(first, media_type=media_type)
+        first += second
+    return ClosingResponse(first, chunks, media_type)
 
 
-def multipart_response(parts: Iterable[Part], part_type: str) -> StreamingResponse:
-    """Response of several parts of one type."""
+def _joined(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield all but the last piece with `CHUNK_BYTES` at least: each one that is sent costs a change of threads."""
+    piece = bytearray()
+    for chunk in chunks:
+        if not piece and len(chunk) >= CHUNK_BYTES:
+            yield chunk
+            continue
+        piece += chunk
+        if len(piece) >= CHUNK_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+def multipart_response(parts: Iterable[Part], part_type: str) -> Response:
+    """Return a response of several parts of one type."""
     boundary = secrets.token_hex(16)
-    return stream(_body(parts, boundary), f'{MULTIPART}; type="{part_type}"; boundary={boundary}')
+    return stream(_joined(_body(parts, boundary)), f'{MULTIPART}; type="{part_type}"; boundary={boundary}')
 
 
 def _body(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
     for part in parts:
         head = f"--{boundary}\r\nContent-Type: {part.content_type}\r\nContent-Location: {part.location}\r\n\r\n"
-        yield head.encode("latin-1") + next(part.chunks, b"")
+        yield head.encode("latin-1")
         yield from part.chunks
         yield b"\r\n"
     yield f"--{boundary}--\r\n".encode("ascii")

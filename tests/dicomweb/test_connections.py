@@ -99,6 +99,21 @@ def test_a_connection_is_kept_for_the_next_request(store: Store) -> None:
         assert 0.5 < closed_after_s(connection) < 4
 
 
+def test_no_answer_waits_for_an_acknowledgement(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = []
+    take = http_server.BoundedProtocol.data_received
+
+    def watch(self: http_server.BoundedProtocol, data: bytes) -> None:
+        connection = self.transport.get_extra_info("socket")
+        options.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        take(self, data)
+
+    monkeypatch.setattr(http_server.BoundedProtocol, "data_received", watch)
+    with serve(store) as url:
+        assert httpx.get(f"{url}/health/live", trust_env=False).status_code == 200
+    assert set(options) == {1}
+
+
 def test_silent_connections_keep_nobody_out_and_are_one_line_in_the_log(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

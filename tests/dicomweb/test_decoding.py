@@ -156,11 +156,12 @@ def test_a_client_that_finds_no_memory_left_is_asked_to_come_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dicom_node.dicomweb.frame_sources.FIRST_WAIT_S", 0.2)
-    instance = rle_instance(n_frames=2)
+    instance = rle_instance(n_frames=24)  # more than the buffers of both sockets take
     receive(store, [instance])
     with serve(store, decoding_bytes=7 * FRAME_BYTES) as url:
-        frame_url = url_of(url, instance) + "/frames/1,2"
-        with httpx.stream("GET", frame_url, headers=BYTES, trust_env=False) as held:
+        frame_url = url_of(url, instance) + "/frames/1"
+        many = ",".join(map(str, range(1, 25)))
+        with httpx.stream("GET", f"{frame_url[:-1]}{many}", headers=BYTES, trust_env=False) as held:
             assert held.status_code == 200
             answer = get(frame_url, BYTES)
             assert (answer.status_code, answer.json()["code"]) == (503, "decoding-busy")
@@ -221,7 +222,7 @@ def test_a_codestream_of_another_size_than_the_header_is_refused(store: Store) -
 
 
 def test_frames_that_are_missing_cut_the_answer_off(store: Store) -> None:
-    instance = rle_instance(n_frames=3, side=128).edited(lambda ds: setattr(ds, "NumberOfFrames", 4))
+    instance = rle_instance(n_frames=3, side=512).edited(lambda ds: setattr(ds, "NumberOfFrames", 4))
     receive(store, [instance])
     with serve(store) as url, pytest.raises(httpx.RemoteProtocolError):
         get(url_of(url, instance), EXPLICIT)

@@ -206,7 +206,8 @@ def test_the_memo_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dicom_node.dicomweb.dicom_json.MEMO_BYTES", 10_000)
     memo = Memo()
     for number in itertools.islice(itertools.count(), 1000):
-        assert memo.encoded((number,), lambda number=number: b"%d" % number) == b"%d" % number
+        assert memo.get((number,)) is None
+        assert memo.add((number,), b"%d" % number) == memo.get((number,)) == b"%d" % number
     assert len(memo._members) <= 50
 
 

@@ -121,11 +121,21 @@ def test_a_file_of_another_length_is_an_error_of_the_archive_and_an_alarm(
     assert [record.levelname for record in caplog.records if "object-damaged" in str(vars(record))] == ["ERROR"]
 
 
-def test_an_answer_that_cannot_be_finished_is_cut_off_not_ended(small: tuple[Store, SyntheticSeries]) -> None:
+def test_an_answer_that_cannot_be_finished_is_cut_off_not_ended(tmp_path: Path) -> None:
+    series = ct_series(3, rows=400, columns=500)
+    with Store.open(tmp_path) as store, serve(store) as url:
+        receive(store, series)
+        lose(store, series[2].dataset())
+        with pytest.raises(httpx.RemoteProtocolError):
+            get(f"{url}/dicom-web/studies/{series.study_instance_uid}")
+
+
+def test_a_short_answer_that_cannot_be_finished_is_an_error(small: tuple[Store, SyntheticSeries]) -> None:
     store, series = small
     lose(store, series[2].dataset())
-    with serve(store) as url, pytest.raises(httpx.RemoteProtocolError):
-        get(f"{url}/dicom-web/studies/{series.study_instance_uid}")
+    with serve(store) as url:
+        answer = get(f"{url}/dicom-web/studies/{series.study_instance_uid}")
+    assert (answer.status_code, answer.json()["code"]) == (500, "object-missing")
 
 
 def test_a_lost_index_is_unavailable_and_worth_another_try(

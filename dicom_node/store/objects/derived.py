@@ -15,7 +15,7 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-_LEVEL: Final = 6
+_LEVEL: Final = 3
 _SUFFIX: Final = ".z"
 
 
