@@ -7,4 +7,4 @@ if [ -x "$folder/usr/sbin/Orthanc" ]; then
 fi
 command -v debootstrap >/dev/null || { apt-get update -qq && apt-get install -y -qq debootstrap >/dev/null; }
 mkdir -p "$(dirname "$folder")"
-debootstrap --variant=minbase --include=orthanc,orthanc-dicomweb trixie "$folder"
+debootstrap --variant=minbase --include=orthanc,orthanc-dicomweb,orthanc-python trixie "$folder"

@@ -172,7 +172,7 @@ def send_by_orthanc(node: ListeningNode, http_port: int, dicom_port: int, folder
 @pytest.mark.peers
 def test_the_whole_configuration_for_orthanc_starts_and_sends_to_the_node(tmp_path: Path) -> None:
     settings = settings_of("Orthanc")
-    configuration = json.loads(without_comments((ROOT / "config" / "orthanc" / "orthanc.json").read_text()))
+    configuration = json.loads(without_comments((ROOT / "config" / "orthanc-alone.json").read_text()))
     assert configuration["DicomAet"] in settings["dimse"]["allowed_calling_ae_titles"]
     with listening(settings, tmp_path / "node") as node:
         http_port, dicom_port = free_port(), free_port()
