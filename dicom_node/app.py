@@ -162,7 +162,7 @@ def _watch_intake(store: Store, part: Part, stopping: threading.Event) -> None:
 
 
 def run_web(settings: Settings) -> int:
-    """Serve DICOMweb and health until SIGTERM or SIGINT."""
+    """Serve DICOMweb, health and metrics until SIGTERM or SIGINT."""
     from dicom_node.dicomweb import BoundedServer, build_app
 
     stopping = threading.Event()

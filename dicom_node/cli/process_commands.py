@@ -37,7 +37,7 @@ def receive(config: ConfigOption = None) -> None:
 
 
 def web(config: ConfigOption = None) -> None:
-    """Run the web server alone: DICOMweb and /health.
+    """Run the web server alone: DICOMweb, /health and /metrics.
 
     For a container of its own; `serve` starts it by itself.
 

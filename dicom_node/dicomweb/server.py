@@ -16,6 +16,7 @@ from dicom_node.dicomweb.frames import FrameService
 from dicom_node.dicomweb.guard import Guard
 from dicom_node.dicomweb.health import HealthService
 from dicom_node.dicomweb.metadata import MetadataService
+from dicom_node.dicomweb.metrics import MetricsService
 from dicom_node.dicomweb.problems import answer_error, answer_http_exception
 from dicom_node.dicomweb.resources import ROOT
 from dicom_node.dicomweb.retrieve import RetrieveService
@@ -23,14 +24,14 @@ from dicom_node.dicomweb.search import SearchService
 from dicom_node.errors import NodeError
 from dicom_node.store import Store
 
-_HEALTH = "/health"
+_HEALTH, _METRICS = "/health", "/metrics"
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
 
 
 def build_app(store: Store, *, decoding_bytes: int, public_url: str | None = None) -> ASGIApp:
-    """Build the application: DICOMweb under ``/dicom-web`` and health under ``/health``.
+    """Build the application: DICOMweb under ``/dicom-web``, health under ``/health``, and ``/metrics``.
 
     Parameters
     ----------
@@ -61,6 +62,7 @@ def build_app(store: Store, *, decoding_bytes: int, public_url: str | None = Non
         _get(_INSTANCE + "/bulkdata/{path:path}", retrieve.bulk_data),
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
+        Route(_METRICS, MetricsService(store).metrics),
     ]
     app = Starlette(
         routes=routes,
@@ -72,7 +74,7 @@ def build_app(store: Store, *, decoding_bytes: int, public_url: str | None = Non
     )
     app.router.redirect_slashes = False
     app.state.public_url = public_url
-    return Guard(app, roots=(ROOT, _HEALTH), public_url=public_url)
+    return Guard(app, roots=(ROOT, _HEALTH, _METRICS), public_url=public_url)
 
 
 def _get(path: str, endpoint: Callable[[Request], Response]) -> Route:

@@ -38,6 +38,7 @@ from dicom_node.store.states import (
 from dicom_node.store.store import Store
 from dicom_node.store.work.commitments import ReportTaken
 from dicom_node.store.work.erasure import ErasedStudy
+from dicom_node.store.work.figures import Figures
 from dicom_node.store.work.notice_rows import AnnouncementRow, DescribeStudy, NoticeRow, StudyStanding
 from dicom_node.store.work.rows import (
     AuditRow,
@@ -84,6 +85,7 @@ __all__ = [
     "ErasedStudy",
     "ExportRow",
     "ExportState",
+    "Figures",
     "IllegalTransitionError",
     "IndexUnavailableError",
     "InstanceRow",

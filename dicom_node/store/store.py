@@ -35,6 +35,7 @@ from dicom_node.store.work.decisions import Decisions
 from dicom_node.store.work.deliveries import Deliveries
 from dicom_node.store.work.erasure import Erasure
 from dicom_node.store.work.exports import Exports
+from dicom_node.store.work.figures import Figures, read_figures
 from dicom_node.store.work.jobs import Jobs
 from dicom_node.store.work.notices import Notices
 from dicom_node.store.work.retention import Retention
@@ -129,6 +130,10 @@ class Store:
     def check_writable(self, *, timeout_s: float) -> None:
         """Raise `IndexUnavailableError` unless a write transaction can begin within ``timeout_s``; write nothing."""
         self._database.check_writable(timeout_s)
+
+    def figures(self) -> Figures:
+        """Return the present numbers of studies, jobs, deliveries and so on, for monitoring."""
+        return read_figures(self._database)
 
     @staticmethod
     def lock(data_dir: Path, role: str) -> AbstractContextManager[None]:

@@ -82,6 +82,10 @@ class OpenAssociations:
             os.close(fd)
         return None  # its receiver was killed
 
+    def count(self) -> int:
+        """Return the number of open associations."""
+        return sum(self.last_message_at(path.name) is not None for path in self._folder.iterdir())
+
     def clear(self) -> None:
         """Remove the files of killed receivers. Call only while no other process has the store open."""
         for path in self._folder.iterdir():

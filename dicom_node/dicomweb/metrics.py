@@ -1,0 +1,113 @@
+"""``/metrics`` for Prometheus: what waits, what failed, how much room is left. No identifying value is in it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+
+import dicom_node
+from dicom_node.store import Figures, PartState, Store, part_troubles
+
+KEPT_S: Final = 5.0  # several scrapers, or one that asks too often, cost no more than one
+
+
+class MetricsService:
+    """``/metrics``, in the text format of Prometheus or OpenMetrics, as the client asks."""
+
+    def __init__(self, store: Store) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_NodeCollector(store))
+
+    def metrics(self, request: Request) -> Response:
+        """Answer with all metrics."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(self._registry), headers={"content-type": content_type})
+
+
+class _NodeCollector(Collector):
+    """Reads the store at most every `KEPT_S` seconds."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._kept: tuple[float, Figures] | None = None
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics of this moment."""
+        now = datetime.now(UTC)
+        parts = Store.parts(self._store.data_dir)
+        figures = self._figures()
+        disk = os.statvfs(self._store.data_dir)
+        yield InfoMetricFamily("dicom_node", "Version of the node", {"version": dicom_node.__version__})
+        yield _by_label("dicom_node_studies", "Studies by state according to the rules", "state", figures.studies)
+        yield _by_label("dicom_node_series", "Series by state", "state", figures.series)
+        yield _by_label("dicom_node_series_verdicts", "Series by verdict", "verdict", figures.verdicts)
+        yield _by_label("dicom_node_jobs", "Jobs by state", "state", figures.jobs)
+        yield _by_two_labels("dicom_node_deliveries", "Deliveries by peer and state", "peer", figures.deliveries)
+        yield _by_two_labels("dicom_node_notices", "Notices of study states by target", "target", figures.notices)
+        yield _gauge("dicom_node_conflicts", "Conflicting contents that nobody has settled", figures.n_conflicts)
+        yield _gauge("dicom_node_instances", "Instances in the index", figures.n_instances)
+        yield _gauge("dicom_node_dataset_bytes", "Bytes of all datasets in the index", figures.n_dataset_bytes)
+        for name, what, since in (
+            ("job", "job", figures.oldest_job_at),
+            ("delivery", "delivery", figures.oldest_delivery_at),
+        ):
+            text = f"Age of the oldest {what} that is not finished; 0 if there is none"
+            age_s = 0.0 if since is None else max(0.0, (now - since).total_seconds())
+            yield _gauge(f"dicom_node_oldest_{name}_age_seconds", text, age_s)
+        yield _gauge("dicom_node_open_associations", "Open DIMSE associations", self._store.associations.count())
+        yield _gauge("dicom_node_disk_free_bytes", "Free space in node.data_dir", disk.f_bavail * disk.f_frsize)
+        yield _gauge("dicom_node_disk_total_bytes", "Size of its file system", disk.f_blocks * disk.f_frsize)
+        yield from _parts(parts)
+
+    def _figures(self) -> Figures:
+        with self._lock:
+            if self._kept is None or time.monotonic() - self._kept[0] > KEPT_S:
+                self._kept = time.monotonic(), self._store.figures()
+            return self._kept[1]
+
+
+def _parts(parts: tuple[PartState, ...]) -> Iterator[Metric]:
+    ready = GaugeMetricFamily("dicom_node_part_ready", "Whether a part of the node works", labels=["part"])
+    pipeline = GaugeMetricFamily(
+        "dicom_node_worker_pipeline", "Pipeline (models and rules) that a worker has loaded", labels=["pipeline_digest"]
+    )
+    troubles = GaugeMetricFamily("dicom_node_trouble", "Something keeps a part from working", labels=["about", "code"])
+    names = sorted({part.name for part in parts})
+    for name in names:
+        ready.add_metric([name], float(any(part.name == name and part.is_running and part.is_ready for part in parts)))
+    for digest in sorted({part.pipeline_digest for part in parts if part.is_running and part.pipeline_digest}):
+        pipeline.add_metric([digest], 1.0)
+    for about, code in sorted({(trouble.about, trouble.code) for trouble in part_troubles(parts, names)}):
+        troubles.add_metric([about, code], 1.0)
+    yield from (ready, pipeline, troubles)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _by_label(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, number in sorted(counts.items()):
+        family.add_metric([value], float(number))
+    return family
+
+
+def _by_two_labels(name: str, text: str, label: str, counts: Mapping[str, Mapping[str, int]]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label, "state"])
+    for who, by_state in sorted(counts.items()):
+        for state, number in sorted(by_state.items()):
+            family.add_metric([who, state], float(number))
+    return family
