@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 CONFIG ?= config/node.yaml
 DATA ?= ../shared/data
 FUZZ_SECONDS ?= 300
-JOBS ?=
+JOBS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -47,8 +47,8 @@ demo: install  ## the main job: start a node, send it three series, fetch the re
 serve: install  ## run the node with $(CONFIG)
 	$(BIN)/dicom-node serve -c $(CONFIG)
 
-test: dev peers  ## all tests (JOBS=2: in two processes)
-	$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile)
+test: dev peers  ## all tests in two processes (JOBS=1: one after the other)
+	$(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 check: dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/ruff format --check .

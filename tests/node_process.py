@@ -21,8 +21,8 @@ import yaml
 
 from tests.peer_servers import free_port, run_tool
 
-READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 120.0
 AE_TITLE = "NODE"
 
 
@@ -129,7 +129,7 @@ def _wait_until_ready(node: RunningNode) -> None:
                 return False
         except httpx.HTTPError:
             return False
-        echo = run_tool("echoscu", "-to", 2, "-aec", node.ae_title, node.host, node.port, timeout_s=10)
+        echo = run_tool("echoscu", "-to", 2, "-aec", node.ae_title, node.host, node.port, timeout_s=60)
         return echo.returncode == 0
 
     try:

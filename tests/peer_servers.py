@@ -10,24 +10,27 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 import httpx
 import pytest
 
-READY_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 10.0
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
 PORT_ATTEMPTS = 5
+LISTEN_PORTS = range(20_000, 32_000)
 ORTHANC_DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 # Without it, Debian's dcmtk and Orthanc wait 44 ms per instance (Nagle against delayed acknowledgement).
 NODELAY = {"TCP_NODELAY": "1"}
@@ -75,13 +78,27 @@ def tool(name: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback on which nobody listens; no test of this run is given it, or has been lately."""
+    while True:
+        port = next(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not used, or not any more
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-def run_tool(name: str, *arguments: object, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+def _ports() -> Iterator[int]:
+    """Ports below those that Linux gives to outgoing connections, others for each process of pytest-xdist."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    n_processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports = range(LISTEN_PORTS.start + number, LISTEN_PORTS.stop, n_processes)
+    yield from islice(cycle(ports), random.randrange(len(ports)), None)
+
+
+_PORTS = _ports()
+
+
+def run_tool(name: str, *arguments: object, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
     """Run a dcmtk program to its end, stdout and stderr together in ``stdout``; the caller looks at ``returncode``."""
     return subprocess.run(
         [tool(name), *map(str, arguments)],
@@ -249,7 +266,7 @@ def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> 
 
 
 def _answers_echo(ae_title: str, port: int) -> bool:
-    answer = run_tool("echoscu", "-to", 2, "-ta", 2, "-td", 2, "-aec", ae_title, "127.0.0.1", port, timeout_s=10)
+    answer = run_tool("echoscu", "-to", 2, "-ta", 2, "-td", 2, "-aec", ae_title, "127.0.0.1", port, timeout_s=60)
     return answer.returncode == 0
 
 

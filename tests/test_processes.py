@@ -24,7 +24,7 @@ def script(name: str, body: str) -> ProcessSpec:
     return ProcessSpec(name, (sys.executable, "-c", textwrap.dedent(body)))
 
 
-def wait_until(holds: Callable[[], bool], timeout_s: float = 15.0) -> None:
+def wait_until(holds: Callable[[], bool], timeout_s: float = 120.0) -> None:
     end = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < end, "waited in vain"
@@ -53,7 +53,7 @@ def test_a_process_that_dies_is_started_again_and_the_others_are_left_alone(tmp_
     note = f"import os, time; open({str(diary)!r}, 'a').write('{{}}' + str(os.getpid()) + '\\n')"
     specs = [
         script("dies", f"{note.format('d')}\nos.kill(os.getpid(), 9)"),
-        script("stays", f"{note.format('s')}\ntime.sleep(60)"),
+        script("stays", f"{note.format('s')}\ntime.sleep(300)"),
     ]
     stopping = threading.Event()
     thread = threading.Thread(target=supervise, args=(specs, stopping), kwargs={"policy": QUICK})
@@ -62,7 +62,7 @@ def test_a_process_that_dies_is_started_again_and_the_others_are_left_alone(tmp_
         wait_until(lambda: len([line for line in lines(diary) if line.startswith("d")]) >= 3)
     finally:
         stopping.set()
-        thread.join(10.0)
+        thread.join(60.0)
     assert not thread.is_alive()
     assert len([line for line in lines(diary) if line.startswith("s")]) == 1
     assert not any(is_running(int(line[1:])) for line in lines(diary))
@@ -71,7 +71,7 @@ def test_a_process_that_dies_is_started_again_and_the_others_are_left_alone(tmp_
 def test_a_process_that_refuses_its_first_start_ends_everything_and_is_not_tried_again(tmp_path: Path) -> None:
     diary = tmp_path / "pids"
     note = f"import os, sys, time; open({str(diary)!r}, 'a').write(str(os.getpid()) + '\\n')"
-    specs = [script("stays", f"{note}\ntime.sleep(60)"), script("refuses", f"{note}\ntime.sleep(0.5)\nsys.exit(2)")]
+    specs = [script("stays", f"{note}\ntime.sleep(300)"), script("refuses", f"{note}\ntime.sleep(0.5)\nsys.exit(2)")]
     assert supervise(specs, threading.Event(), policy=QUICK) == 2
     assert len(lines(diary)) == 2
     assert not any(is_running(int(pid)) for pid in lines(diary))
@@ -81,7 +81,7 @@ def test_a_process_that_is_not_needed_may_refuse_and_is_tried_again(tmp_path: Pa
     diary = tmp_path / "pids"
     note = f"import os, sys, time; open({str(diary)!r}, 'a').write('{{}}' + str(os.getpid()) + '\\n')"
     refuses = script("refuses", f"{note.format('r')}\nsys.exit(2)")
-    specs = [script("stays", f"{note.format('s')}\ntime.sleep(60)"), replace(refuses, is_needed=False)]
+    specs = [script("stays", f"{note.format('s')}\ntime.sleep(300)"), replace(refuses, is_needed=False)]
     stopping = threading.Event()
     thread = threading.Thread(target=supervise, args=(specs, stopping), kwargs={"policy": QUICK})
     thread.start()
@@ -89,7 +89,7 @@ def test_a_process_that_is_not_needed_may_refuse_and_is_tried_again(tmp_path: Pa
         wait_until(lambda: len([line for line in lines(diary) if line.startswith("r")]) >= 2)
     finally:
         stopping.set()
-        thread.join(10.0)
+        thread.join(60.0)
     assert len([line for line in lines(diary) if line.startswith("s")]) == 1
 
 
@@ -104,7 +104,7 @@ def test_a_process_that_refuses_later_is_tried_again_like_any_other(tmp_path: Pa
         wait_until(lambda: len(lines(diary)) >= 3)
     finally:
         stopping.set()
-        thread.join(10.0)
+        thread.join(60.0)
     assert not thread.is_alive()
 
 
@@ -116,7 +116,7 @@ def test_a_process_that_does_not_stop_is_killed_in_time(tmp_path: Path) -> None:
         import pathlib, signal, time, os
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         pathlib.Path({str(ready)!r}).write_text(str(os.getpid()))
-        time.sleep(60)
+        time.sleep(300)
         """,
     )
     stopping = threading.Event()
@@ -125,8 +125,8 @@ def test_a_process_that_does_not_stop_is_killed_in_time(tmp_path: Path) -> None:
     wait_until(lambda: bool(lines(ready)))
     started = time.monotonic()
     stopping.set()
-    thread.join(10.0)
-    assert time.monotonic() - started < 5.0
+    thread.join(60.0)
+    assert time.monotonic() - started < 30.0
     assert not is_running(int(ready.read_text()))
 
 
@@ -141,7 +141,7 @@ import os, pathlib, sys, time
 from dicom_node.processes import end_with_supervisor
 end_with_supervisor()
 pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
-time.sleep(60)
+time.sleep(300)
 '''
 supervise([ProcessSpec("child", (sys.executable, "-c", child, sys.argv[1]))], stopping)
 """
@@ -158,7 +158,7 @@ def test_no_process_outlives_its_supervisor(tmp_path: Path, number: signal.Signa
         pid = int(pid_file.read_text())
         assert is_running(pid)
         supervisor.send_signal(number)
-        assert supervisor.wait(10.0) == (-9 if number is signal.SIGKILL else 0)
+        assert supervisor.wait(60.0) == (-9 if number is signal.SIGKILL else 0)
         wait_until(lambda: not is_running(pid))
     finally:
         supervisor.kill()

@@ -67,14 +67,14 @@ def test_help_loads_nothing_heavy() -> None:
         "print([name for name in ('torch', 'pydicom', 'numpy', 'sqlalchemy', 'pynetdicom') if name in sys.modules])"
     )
 
-    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True)
 
     assert answer.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_module_runs_as_a_program() -> None:
     answer = subprocess.run(
-        [sys.executable, "-m", "dicom_node.cli", "--version"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", "dicom_node.cli", "--version"], capture_output=True, text=True, timeout=240, check=True
     )
 
     assert answer.stdout == f"dicom-node {dicom_node.__version__}\n"
@@ -115,7 +115,7 @@ def test_a_web_port_that_another_has_is_named(config: Path) -> None:
         config.write_text(yaml.safe_dump(settings))
 
         web = subprocess.run(
-            [sys.executable, "-m", "dicom_node.cli", "web", "-c", config], capture_output=True, text=True, timeout=60
+            [sys.executable, "-m", "dicom_node.cli", "web", "-c", config], capture_output=True, text=True, timeout=240
         )
 
     assert web.returncode == 2

@@ -52,7 +52,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     thread.start()
     yield folder, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     server.server_close()
 
 

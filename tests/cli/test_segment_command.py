@@ -306,7 +306,7 @@ def test_a_stopped_run_leaves_whole_volumes_and_goes_on(
     assert process.stderr.readline().startswith("[1/6] subject0")
     process.send_signal(number)
     said = process.stderr.read()
-    process.wait(timeout=60)
+    process.wait(timeout=240)
     process.stderr.close()
 
     assert process.returncode == (130 if number is signal.SIGINT else -signal.SIGKILL)
@@ -314,7 +314,7 @@ def test_a_stopped_run_leaves_whole_volumes_and_goes_on(
     finished = [path for path in out.iterdir() if not path.name.startswith(".")]
     assert 1 <= len(finished) < 6
     assert all((path / "report.json").is_file() and (path / "overlay.png").is_file() for path in finished)
-    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     assert again.stderr.count("finished earlier") == len(finished)
     assert sorted(path.name for path in out.iterdir()) == [*(f"subject{n}" for n in range(6)), "summary.json"]
 
@@ -381,7 +381,7 @@ def test_a_program_sees_lines_and_a_terminal_a_bar(tiny_models: tuple[str, ...],
     head_ct().write_to(tmp_path / "ct")
     command = [sys.executable, "-m", "dicom_node.cli", "segment", str(tmp_path / "ct"), "-o", str(tmp_path / "out")]
 
-    piped = subprocess.run([*command, *tiny_models], capture_output=True, text=True, timeout=120, check=True)
+    piped = subprocess.run([*command, *tiny_models], capture_output=True, text=True, timeout=240, check=True)
     controller, terminal = os.openpty()
     process = subprocess.Popen(
         [*command, *tiny_models, "--overwrite"],
@@ -401,7 +401,7 @@ def test_a_program_sees_lines_and_a_terminal_a_bar(tiny_models: tuple[str, ...],
             break
         shown += fragment
     os.close(controller)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
 
     assert process.returncode == 0
     assert piped.stderr.startswith("[1/1] ")

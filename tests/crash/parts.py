@@ -63,9 +63,9 @@ class Part:
             assert self.process.exitcode is None, self.log.read_text()
             return any(entry["event"] == event for entry in self.entries())
 
-        wait_for(event, is_said, timeout_s=60.0, step_s=0.05)
+        wait_for(event, is_said, timeout_s=120.0, step_s=0.05)
 
-    def wait_until_killed(self, timeout_s: float = 60.0) -> None:
+    def wait_until_killed(self, timeout_s: float = 120.0) -> None:
         """Wait for it to kill itself at its moment."""
         self.process.join(timeout_s)
         assert self.process.exitcode == -signal.SIGKILL, self.log.read_text()

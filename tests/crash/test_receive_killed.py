@@ -69,7 +69,7 @@ def test_what_was_acknowledged_is_there_and_what_was_not_can_be_sent_again(
     paths = series.write_to(tmp_path / "sent")
     with node.part("receive", moment) as receiver:
         receiver.wait_until_ready()
-        output, _ = storescu(node, paths).communicate(timeout=60)
+        output, _ = storescu(node, paths).communicate(timeout=240)
         receiver.wait_until_killed()
     safe = acknowledged(output)
     assert len(safe) == NTH - 1, output
@@ -78,7 +78,7 @@ def test_what_was_acknowledged_is_there_and_what_was_not_can_be_sent_again(
     with node.part("receive") as receiver:
         receiver.wait_until_ready()
         again = storescu(node, paths)
-        output, _ = again.communicate(timeout=60)
+        output, _ = again.communicate(timeout=240)
         assert again.returncode == 0, output
     assert acknowledged(output) == paths
     assert_kept(node, paths)
@@ -98,7 +98,7 @@ def test_four_senders_lose_nothing_when_the_receiver_is_killed_under_them(node: 
         with node.store() as store:
             wait_for("some instances", lambda: len(store.series.list()) == 4, step_s=0.005)
         receiver.kill()
-        outputs = [sender.communicate(timeout=60)[0] for sender in senders]
+        outputs = [sender.communicate(timeout=240)[0] for sender in senders]
     safe = [path for output in outputs for path in acknowledged(output)]
     assert safe
     assert_kept(node, safe)

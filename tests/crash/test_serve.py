@@ -103,7 +103,7 @@ def store_of(node: RunningNode) -> Store:
 def test_a_series_goes_in_and_its_seg_comes_out(running: Surroundings, tmp_path: Path) -> None:
     series = ct_series(n_slices=12, rows=24, columns=20, seed="serve-once")
     send(running.node, series, tmp_path)
-    (path,) = wait_for("the SEG", lambda: segs_of(series, running.archive), timeout_s=60)
+    (path,) = wait_for("the SEG", lambda: segs_of(series, running.archive))
     seg = dcmread(path)
     assert seg.SOPClassUID == SegmentationStorage
     assert seg.StudyInstanceUID == series.study_instance_uid
@@ -130,7 +130,7 @@ def test_a_part_that_is_killed_comes_back_and_the_node_goes_on(
     wait_for("HTTP", lambda: _is_ready(node))
     series = ct_series(n_slices=12, rows=24, columns=20, seed=f"serve-{part}")
     send(node, series, tmp_path)
-    wait_for("the SEG", lambda: segs_of(series, running.archive), timeout_s=60)
+    wait_for("the SEG", lambda: segs_of(series, running.archive))
     with store_of(node) as store:
         (job,) = store.jobs.list(series_instance_uid=series.series_instance_uid)
         assert job.state is JobState.SUCCEEDED
@@ -139,7 +139,7 @@ def test_a_part_that_is_killed_comes_back_and_the_node_goes_on(
 
 def _is_ready(node: RunningNode) -> bool:
     try:
-        return httpx.get(f"{node.url}/health/ready", trust_env=False).status_code == httpx.codes.OK
+        return httpx.get(f"{node.url}/health/ready", trust_env=False, timeout=60).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 
@@ -149,7 +149,7 @@ def test_a_second_node_on_the_same_data_is_told_who_holds_it(running: Surroundin
         [sys.executable, "-m", "dicom_node.cli", "serve", "-c", str(running.node.settings_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert second.returncode == 2

@@ -45,7 +45,7 @@ class Running:
         }
 
     def ready(self) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.node.web_port}/health/ready", trust_env=False)
+        return httpx.get(f"http://127.0.0.1:{self.node.web_port}/health/ready", trust_env=False, timeout=60)
 
     def send(self, folder: Path) -> str:
         """Send one instance, and return what the sender says."""
@@ -171,7 +171,7 @@ def test_models_that_cannot_be_used_stop_no_delivery_and_the_status_says_why(tmp
             (delivery,) = store.deliveries.list()
             receive(store, series)
         with node.part("work") as worker:
-            worker.process.join(60.0)
+            worker.process.join(120.0)
             assert worker.process.exitcode not in (None, 0)
         with node.part("schedule") as schedule, node.store() as store:
             schedule.wait_until_ready()

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.crash
 
 
 def kill_while_answering(web: Part, url: str) -> None:
-    with httpx.Client(trust_env=False) as client, client.stream("GET", url) as answer:
+    with httpx.Client(trust_env=False, timeout=60) as client, client.stream("GET", url) as answer:
         assert answer.status_code == httpx.codes.OK
         for _ in answer.iter_raw(1024):
             web.kill()
@@ -35,10 +35,12 @@ def test_a_web_server_that_was_killed_in_an_answer_gives_it_whole_after_a_restar
 
     with node.part("web") as web:
         web.wait_until_ready()
-        answer = httpx.get(url, headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'})
+        answer = httpx.get(
+            url, headers={"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}, timeout=60
+        )
         assert answer.status_code == httpx.codes.OK
         assert answer.content.count(b"DICM") == len(series)
-        found = httpx.get(f"{url}/instances", headers={"Accept": "application/dicom+json"}).json()
+        found = httpx.get(f"{url}/instances", headers={"Accept": "application/dicom+json"}, timeout=60).json()
         assert len(found) == len(series)
     with node.store() as store:
         rows = store.series.instances(series.series_instance_uid)
@@ -50,5 +52,5 @@ def test_a_web_server_that_has_just_started_stops_at_once(node: Node) -> None:
     with node.part("web") as web:
         web.wait_until_ready()
         web.process.terminate()
-        web.process.join(15.0)
+        web.process.join(60.0)
         assert web.process.exitcode == 0

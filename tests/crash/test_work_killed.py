@@ -83,7 +83,7 @@ def test_there_is_one_result_and_one_delivery_whenever_a_part_is_killed(
 
 def _check_result_and_delivery(node: Node, series: SyntheticSeries, archive: DimsePeerServer) -> None:
     with node.store() as store:
-        wait_for("the delivery", lambda: all_is_delivered(store), timeout_s=30.0, step_s=0.05)
+        wait_for("the delivery", lambda: all_is_delivered(store), timeout_s=120.0, step_s=0.05)
 
         (job,) = store.jobs.list()
         assert job.state is JobState.SUCCEEDED
@@ -93,7 +93,7 @@ def _check_result_and_delivery(node: Node, series: SyntheticSeries, archive: Dim
         study = store.search.find_instances(study_instance_uid=series.study_instance_uid)
         written = {row.sop_instance_uid for row in study if row.origin is Origin.NODE}
         assert written == {result.sop_instance_uid for result in results}
-        wait_for("a verdict on the study", lambda: _state(store, series) is not StudyState.OPEN, timeout_s=5.0)
+        wait_for("a verdict on the study", lambda: _state(store, series) is not StudyState.OPEN)
 
         sent = {result.sop_instance_uid: store.objects.read_dataset_bytes(result.digest) for result in results}
         received = [path for path in archive.folder.iterdir() if path.is_file()]
@@ -111,7 +111,7 @@ def test_a_worker_is_stopped_in_time_also_in_the_middle_of_a_network(
     with node.part("schedule"), node.part("work", "dicom_node.processing:segment:hang:1") as worker:
         worker.wait_until("hanging")
         worker.process.terminate()
-        worker.process.join(20.0)
+        worker.process.join(60.0)
         assert worker.process.exitcode == 0
     with node.store() as store:
         (job,) = store.jobs.list()

@@ -96,5 +96,5 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
 @pytest.fixture(scope="module")
 def http(archive: Archive) -> Iterator[httpx.Client]:
     """Client below the DICOMweb root."""
-    with httpx.Client(base_url=archive.root, trust_env=False) as client:
+    with httpx.Client(base_url=archive.root, trust_env=False, timeout=60) as client:
         yield client

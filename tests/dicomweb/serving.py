@@ -11,7 +11,7 @@ from dicom_node.dicomweb import BoundedServer, build_app
 from dicom_node.settings import WebSettings
 from dicom_node.store import Store
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 @contextmanager

@@ -144,7 +144,7 @@ def test_it_stops_when_the_client_has_left(store: Store, monkeypatch: pytest.Mon
     receive(store, [instance])
     with serve(store) as url:
         headers = BYTES if part else EXPLICIT
-        with httpx.stream("GET", url_of(url, instance) + part, headers=headers, trust_env=False) as answer:
+        with httpx.stream("GET", url_of(url, instance) + part, headers=headers, trust_env=False, timeout=60) as answer:
             assert answer.status_code == 200
             next(answer.iter_raw())
         wait_for("the memory to be given back", lambda: budgets[0]._free_bytes == budgets[0].total_bytes, step_s=0.05)
@@ -161,7 +161,7 @@ def test_a_client_that_finds_no_memory_left_is_asked_to_come_again(
     with serve(store, decoding_bytes=7 * FRAME_BYTES) as url:
         frame_url = url_of(url, instance) + "/frames/1"
         many = ",".join(map(str, range(1, 25)))
-        with httpx.stream("GET", f"{frame_url[:-1]}{many}", headers=BYTES, trust_env=False) as held:
+        with httpx.stream("GET", f"{frame_url[:-1]}{many}", headers=BYTES, trust_env=False, timeout=60) as held:
             assert held.status_code == 200
             answer = get(frame_url, BYTES)
             assert (answer.status_code, answer.json()["code"]) == (503, "decoding-busy")

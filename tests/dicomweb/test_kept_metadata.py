@@ -120,7 +120,10 @@ def test_references_to_bulk_data_begin_with_the_address_that_each_client_used(ur
     assert second["00204000"]["Value"] == [TEXT]
     nested = second["00081140"]["Value"][0]["00420011"]["BulkDataURI"]
     assert nested.endswith(f"{path}/bulkdata/00081140/1/00420011")
-    assert httpx.get(nested.replace("http://archive.example:8443", url.split("/dicom-web")[0])).content == b"\1" * 2048
+    assert (
+        httpx.get(nested.replace("http://archive.example:8443", url.split("/dicom-web")[0]), timeout=60).content
+        == b"\1" * 2048
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "older program"])
@@ -164,7 +167,7 @@ def test_it_goes_with_its_object(
     (row,) = store.search.find_instances(sop_instance_uid=series[1].dataset().SOPInstanceUID)
     store.objects.remove(row.digest)
     assert len(kept()) == N_SLICES - 1
-    answer = httpx.get(url, trust_env=False)
+    answer = httpx.get(url, trust_env=False, timeout=60)
     assert (answer.status_code, answer.json()["code"]) == (500, "object-missing")
 
 
@@ -178,7 +181,7 @@ def test_a_disk_that_takes_no_more_does_not_keep_anyone_from_it(
 
 def test_it_is_compressed_for_clients_that_take_that(url: str) -> None:
     plain = get(url, **{"Accept-Encoding": "identity"})
-    with httpx.stream("GET", url, headers={"Accept-Encoding": "gzip"}, trust_env=False) as answer:
+    with httpx.stream("GET", url, headers={"Accept-Encoding": "gzip"}, trust_env=False, timeout=60) as answer:
         raw = b"".join(answer.iter_raw())
     assert answer.headers["content-encoding"] == "gzip"
     assert gzip.decompress(raw) == plain.content

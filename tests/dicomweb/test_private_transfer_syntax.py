@@ -30,7 +30,7 @@ def test_only_the_instance_itself_is_available(tmp_path: Path) -> None:
             instance = f"{root}/instances/{ds.SOPInstanceUID}"
 
             def get(path: str, accept: str) -> httpx.Response:
-                return httpx.get(instance + path, headers={"Accept": accept}, trust_env=False)
+                return httpx.get(instance + path, headers={"Accept": accept}, trust_env=False, timeout=60)
 
             dicom, octets = (
                 'multipart/related; type="application/dicom"',

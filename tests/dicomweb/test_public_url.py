@@ -20,7 +20,10 @@ PUBLIC = "https://imaging.example.org/node"
 def test_links_begin_with_the_public_url_whatever_host_the_proxy_asks_for(archive: Archive) -> None:
     study, series = archive.ct.study_instance_uid, archive.ct.series_instance_uid
     at = f"/dicom-web/studies/{study}"
-    with serve(archive.store, public_url=f"{PUBLIC}/") as url, httpx.Client(base_url=url, trust_env=False) as http:
+    with (
+        serve(archive.store, public_url=f"{PUBLIC}/") as url,
+        httpx.Client(base_url=url, trust_env=False, timeout=60) as http,
+    ):
         (found,) = http.get(f"{at}/series", params={"SeriesInstanceUID": series}).json()
         (metadata, *_) = http.get(f"{at}/series/{series}/metadata").json()
         multipart = http.get(f"{at}/series/{series}", headers={"Accept": 'multipart/related; type="application/dicom"'})
@@ -48,7 +51,7 @@ def test_a_slash_at_the_end_of_a_path_changes_nothing(archive: Archive, http: ht
     "path", ["/", "/dicom-web", "/dicom-web/", "/health", "/dicom-web//studies", "//dicom-web/studies"]
 )
 def test_nothing_is_redirected(archive: Archive, path: str) -> None:
-    assert httpx.get(archive.url + path, trust_env=False).status_code == 404
+    assert httpx.get(archive.url + path, trust_env=False, timeout=60).status_code == 404
 
 
 @pytest.fixture(params=["location /node/ {{ proxy_pass {url}/; }}", "location /node/ {{ proxy_pass {url}; }}"])
@@ -70,19 +73,19 @@ def test_a_client_after_a_proxy_follows_every_address(archive: Archive, proxied:
     (retrieve_url,) = series["00081190"]["Value"]
     assert retrieve_url.startswith(f"{proxied}/dicom-web/studies/")
     for address in (retrieve_url, f"{retrieve_url}/"):
-        assert httpx.get(address, trust_env=False).status_code == 200
-    metadata = httpx.get(f"{retrieve_url}/metadata/", trust_env=False).json()
+        assert httpx.get(address, trust_env=False, timeout=60).status_code == 200
+    metadata = httpx.get(f"{retrieve_url}/metadata/", trust_env=False, timeout=60).json()
     (pixels,) = client.retrieve_bulkdata(metadata[0]["7FE00010"]["BulkDataURI"])
     assert pixels == archive.ct[0].dataset().PixelData
-    assert httpx.get(f"{proxied}/health/ready/", trust_env=False).json()["status"] == "ready"
+    assert httpx.get(f"{proxied}/health/ready/", trust_env=False, timeout=60).json()["status"] == "ready"
     client._session.close()
 
 
 def test_a_prefix_that_looks_like_a_root_is_taken_off_once(archive: Archive) -> None:
     with serve(archive.store, public_url="https://imaging.example.org/dicom-web") as url:
         for path in ("/dicom-web/studies", "/dicom-web/dicom-web/studies", "/dicom-web/health/live", "/health/live"):
-            assert httpx.get(url + path, trust_env=False).status_code == 200
-        assert httpx.get(f"{url}/other/dicom-web/studies", trust_env=False).status_code == 404
+            assert httpx.get(url + path, trust_env=False, timeout=60).status_code == 200
+        assert httpx.get(f"{url}/other/dicom-web/studies", trust_env=False, timeout=60).status_code == 404
 
 
 def test_a_proxy_without_a_public_url_is_one_line_in_the_log(
@@ -90,12 +93,14 @@ def test_a_proxy_without_a_public_url_is_one_line_in_the_log(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            httpx.get(f"{archive.url}/health/live", headers={"X-Forwarded-Prefix": "/node"}, trust_env=False)
+            httpx.get(
+                f"{archive.url}/health/live", headers={"X-Forwarded-Prefix": "/node"}, trust_env=False, timeout=60
+            )
     assert caplog.text.count("web.public_url is not set") == 1
 
 
 def test_a_header_that_is_too_large_is_refused(archive: Archive) -> None:
-    answer = httpx.get(f"{archive.url}/health/live", headers={"X-Large": "x" * 33_000}, trust_env=False)
+    answer = httpx.get(f"{archive.url}/health/live", headers={"X-Large": "x" * 33_000}, trust_env=False, timeout=60)
     assert answer.status_code in {400, 431}  # 400 if it came in pieces
 
 

@@ -210,6 +210,6 @@ def test_other_methods_and_paths_are_problems(http: httpx.Client) -> None:
 
 def test_health_is_live_and_ready(archive: Archive) -> None:
     for name in ("live", "ready"):
-        answer = httpx.get(f"{archive.url}/health/{name}", trust_env=False)
+        answer = httpx.get(f"{archive.url}/health/{name}", trust_env=False, timeout=60)
         assert (answer.status_code, answer.json()["status"]) == (200, name)
         assert answer.json().get("troubles", []) == []

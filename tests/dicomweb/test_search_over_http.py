@@ -165,9 +165,11 @@ def test_a_description_of_4_mb_is_not_answered_for_every_instance(tmp_path: Path
         warnings.simplefilter("ignore")  # pydicom says that it is too long
         series = ct_series(3, transfer_syntax_uid=ImplicitVRLittleEndian, edit=edit)
         receive(store, series)
-        answer = httpx.get(f"{url}/dicom-web/instances", headers={"Accept-Encoding": "identity"}, trust_env=False)
+        answer = httpx.get(
+            f"{url}/dicom-web/instances", headers={"Accept-Encoding": "identity"}, trust_env=False, timeout=60
+        )
         assert len(answer.content) < 8_000
-        stored = httpx.get(f"{url}/dicom-web/studies/{series.study_instance_uid}", trust_env=False)
+        stored = httpx.get(f"{url}/dicom-web/studies/{series.study_instance_uid}", trust_env=False, timeout=60)
         assert stored.content.count(b"d" * 4_000_000) == 3  # the instances have all of it
 
 
@@ -187,7 +189,7 @@ def test_a_long_answer_needs_little_memory(tmp_path: Path) -> None:
         with serve(store) as url:
             tracemalloc.start()
             try:
-                with httpx.stream("GET", f"{url}/dicom-web/instances", trust_env=False) as answer:
+                with httpx.stream("GET", f"{url}/dicom-web/instances", trust_env=False, timeout=60) as answer:
                     n_bytes = sum(len(chunk) for chunk in answer.iter_bytes())
                 _, peak = tracemalloc.get_traced_memory()
             finally:

@@ -195,7 +195,7 @@ def test_a_large_instance_is_sent_in_little_memory(tmp_path: Path, part: str) ->
         instance_url = url_of(url, series[0].dataset()) + part
         tracemalloc.start()
         try:
-            with httpx.stream("GET", instance_url, trust_env=False) as answer:
+            with httpx.stream("GET", instance_url, trust_env=False, timeout=60) as answer:
                 n_received = sum(len(chunk) for chunk in answer.iter_raw())
             _, peak = tracemalloc.get_traced_memory()
         finally:

@@ -48,7 +48,7 @@ def is_open(peer: RawPeer) -> bool:
 
 def wait_until_closed(peers: list[RawPeer], number: int) -> list[bool]:
     """Whether each peer's connection is open, once ``number`` of them are not, or after some time."""
-    end_at = time.monotonic() + 10
+    end_at = time.monotonic() + 60
     while True:
         opened = [is_open(peer) for peer in peers]
         if opened.count(False) >= number or time.monotonic() > end_at:
@@ -65,14 +65,14 @@ def lines(caplog: pytest.LogCaptureFixture, *, level: int = logging.INFO) -> lis
 def test_two_hundred_silent_connections_keep_nobody_out_and_are_two_lines(
     start_node: StartNode, caplog: pytest.LogCaptureFixture, n_hosts: int
 ) -> None:
-    with start_node(max_associations=4) as node, RawPeer(node.port) as before:
+    with start_node(max_associations=4, artim_timeout_s=60.0) as node, RawPeer(node.port) as before:
         before.associate()
         with silent_peers(node.port, 200, n_hosts=n_hosts):
             began = time.monotonic()
             with RawPeer(node.port, host="127.0.2.1") as late:
                 late.associate()
                 assert late.release() == PduType.RELEASE_RP
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
             before.send(p_data((1, 3, echo_command())))
             assert before.status() == 0
         node.server.stop()

@@ -25,7 +25,7 @@ def still_works(node: ListeningNode) -> Iterator[None]:
         peer.send(p_data((1, 3, echo_command())))
         assert peer.status() == 0
         assert peer.release() == PduType.RELEASE_RP
-    end_at = time.monotonic() + 5
+    end_at = time.monotonic() + 60
     while node.server.n_associations and time.monotonic() < end_at:
         time.sleep(0.01)
     assert node.server.n_associations == 0
@@ -101,7 +101,7 @@ def test_a_peer_that_connects_and_says_nothing_is_closed_after_artim(
     with start_node(artim_timeout_s=0.3) as node, RawPeer(node.port) as peer:
         began = time.monotonic()
         assert peer.receive()[0] == PduType.ABORT
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30
 
 
 def test_a_peer_that_falls_silent_loses_its_place(start_node: StartNode) -> None:

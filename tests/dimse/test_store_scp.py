@@ -198,7 +198,7 @@ def test_a_message_that_never_ends_is_aborted(start_node: StartNode, sop_class_u
                 return False
             return True
 
-        _wait(lambda: not can_send(), timeout_s=15)
+        _wait(lambda: not can_send())
         assert not can_send()
         _wait(lambda: node.server.n_associations == 0)
         assert node.server.n_associations == 0
@@ -286,7 +286,7 @@ def test_a_stop_finishes_what_is_on_its_way_and_turns_the_rest_away(
         busy.send(p_data((3, 2, data_set[100:])))
         assert busy.status() == Status.SUCCESS
         assert busy.receive()[0] == PduType.ABORT
-        stopper.join(10)
+        stopper.join(60)
         assert not stopper.is_alive()
         assert node.dataset_bytes(uid) == data_set
 
@@ -298,16 +298,16 @@ def test_a_stop_does_not_wait_longer_than_its_grace(start_node: StartNode, insta
         time.sleep(0.2)
         began = time.monotonic()
         node.server.stop(grace_s=0.3)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert node.instances() == []
 
 
 def test_a_stop_does_not_wait_for_a_connection_that_says_nothing(start_node: StartNode) -> None:
-    with start_node() as node, RawPeer(node.port):
+    with start_node(artim_timeout_s=60.0) as node, RawPeer(node.port):
         time.sleep(0.1)
         began = time.monotonic()
         node.server.stop()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 def test_an_address_that_is_taken_is_named(node: ListeningNode, start_node: StartNode) -> None:
@@ -324,7 +324,7 @@ def test_a_name_that_is_no_address_is_named(node: ListeningNode) -> None:
         server.start()
 
 
-def _wait(condition: object, timeout_s: float = 5.0) -> None:
+def _wait(condition: object, timeout_s: float = 60.0) -> None:
     end_at = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < end_at:  # type: ignore[operator]
         time.sleep(0.01)

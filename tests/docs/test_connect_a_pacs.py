@@ -71,7 +71,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(tool(program)).parent), os.environ["PATH"]])
     return subprocess.run(
         ["/bin/sh", "-c", command], cwd=folder, env={**os.environ, "PATH": path, "no_proxy": "*"}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240, check=False,
     )  # fmt: skip
 
 

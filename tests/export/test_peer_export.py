@@ -208,9 +208,10 @@ def test_a_cleared_study_reaches_orthanc_over_dicomweb_as_the_bytes_that_the_man
         peer = DicomwebPeer(name="archive", url=orthanc.dicomweb_url)
         content = export(store, tmp_path / "work", target=target(store, peer))
         assert list(outcomes(content).values()) == ["exported"]
-        instances = httpx.get(f"{orthanc.url}/instances").json()
+        instances = httpx.get(f"{orthanc.url}/instances", timeout=60).json()
         assert len(instances) == 4
         uids = {
-            httpx.get(f"{orthanc.url}/instances/{one}/simplified-tags").json()["SOPInstanceUID"] for one in instances
+            httpx.get(f"{orthanc.url}/instances/{one}/simplified-tags", timeout=60).json()["SOPInstanceUID"]
+            for one in instances
         }
     assert uids == {Path(one["path"]).stem for one in content["instances"]}

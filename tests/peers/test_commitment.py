@@ -317,7 +317,7 @@ def test_orthanc_commits_to_what_it_has_and_to_nothing_else(store: Store, node: 
             Outbox(store, peer, send, RetryPolicy(3, 1.0), 60.0, "w", lambda: LATER).deliver_due(must_stop=never) == 2
         )
         lost = str(results[0].dataset().SOPInstanceUID)
-        found = httpx.post(f"{orthanc.url}/tools/lookup", content=lost, trust_env=False).json()
+        found = httpx.post(f"{orthanc.url}/tools/lookup", content=lost, trust_env=False, timeout=60).json()
         httpx.delete(f"{orthanc.url}/instances/{found[0]['ID']}", trust_env=False).raise_for_status()
         assert ask(store, peer, settings=SETTINGS.model_copy(update={"wait_s": 30.0})) == 1
         wait_for("the report of Orthanc", lambda: FAILED in states(store).values(), timeout_s=30.0)

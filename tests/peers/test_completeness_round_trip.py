@@ -129,9 +129,9 @@ def segs(url: str, study_instance_uid: str) -> list[str]:
 
 def stored(orthanc: OrthancServer, series_instance_uid: str) -> Dataset:
     """The one instance of a series, as Orthanc keeps it."""
-    found = httpx.post(f"{orthanc.url}/tools/lookup", content=series_instance_uid, trust_env=False).json()
-    (instance,) = httpx.get(f"{orthanc.url}/series/{found[0]['ID']}/instances", trust_env=False).json()
-    content = httpx.get(f"{orthanc.url}/instances/{instance['ID']}/file", trust_env=False).content
+    found = httpx.post(f"{orthanc.url}/tools/lookup", content=series_instance_uid, trust_env=False, timeout=60).json()
+    (instance,) = httpx.get(f"{orthanc.url}/series/{found[0]['ID']}/instances", trust_env=False, timeout=60).json()
+    content = httpx.get(f"{orthanc.url}/instances/{instance['ID']}/file", trust_env=False, timeout=60).content
     return dcmread(io.BytesIO(content), stop_before_pixels=True)
 
 

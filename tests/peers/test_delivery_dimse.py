@@ -180,7 +180,7 @@ def test_a_peer_that_falls_silent_is_given_up_in_time_and_tried_again(rows: int)
         began = time.monotonic()
         outcomes = deliver(peer, objects, calling_ae_title="NODE", timeout_s=1.0)
         elapsed = time.monotonic() - began
-    assert elapsed < 10
+    assert elapsed < 25
     assert {kind for kind, _ in kinds(outcomes)} == {ErrorKind.TRANSIENT}
 
 

@@ -89,7 +89,7 @@ def test_orthanc_gets_the_bytes_of_what_is_sent(tmp_path: Path) -> None:
         again = deliver(peer, to_send(series[:2]), calling_ae_title="NODE")
         assert check_peer(peer, calling_ae_title="NODE") is None
         files = {}
-        with httpx.Client(base_url=orthanc.url) as client:
+        with httpx.Client(base_url=orthanc.url, timeout=60) as client:
             for instance in client.get("/instances?expand").json():
                 part10 = client.get(f"/instances/{instance['ID']}/file").content
                 files[instance["MainDicomTags"]["SOPInstanceUID"]] = part10

@@ -93,8 +93,8 @@ def segmentations_in(orthanc: OrthancServer, study_instance_uid: str, modality: 
 
 def stored_bytes(orthanc: OrthancServer, sop_instance_uid: str) -> bytes:
     """The file that Orthanc keeps of an instance."""
-    found = httpx.post(f"{orthanc.url}/tools/lookup", content=sop_instance_uid, trust_env=False).json()
-    return httpx.get(f"{orthanc.url}/instances/{found[0]['ID']}/file", trust_env=False).content
+    found = httpx.post(f"{orthanc.url}/tools/lookup", content=sop_instance_uid, trust_env=False, timeout=240).json()
+    return httpx.get(f"{orthanc.url}/instances/{found[0]['ID']}/file", trust_env=False, timeout=240).content
 
 
 def read_by_dcmqi(part10: bytes) -> dict[int, sitk.Image]:
@@ -108,7 +108,7 @@ def read_by_dcmqi(part10: bytes) -> dict[int, sitk.Image]:
             cwd=folder,
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=240,
         )
         return {int(path.stem.split("-")[1]): sitk.ReadImage(str(path)) for path in sorted(folder.glob("s-*.nrrd"))}
 
@@ -207,12 +207,14 @@ def test_a_whole_study_sent_back_does_not_make_results_of_results(node: RunningN
     send_to_node(pacs, upload(pacs, [instance.part10 for instance in series]))
     wait_for("a SEG", lambda: segmentations_in(pacs, study_instance_uid))
     wait_for("an SR", lambda: segmentations_in(pacs, study_instance_uid, "SR"))
-    study = httpx.post(f"{pacs.url}/tools/lookup", content=study_instance_uid, trust_env=False).json()[0]["ID"]
+    study = httpx.post(f"{pacs.url}/tools/lookup", content=study_instance_uid, trust_env=False, timeout=240).json()[0][
+        "ID"
+    ]
     before = node_status(node)
     send_to_node(pacs, study)  # images, SEG and SR, the latter two as the PACS keeps them
     wait_for("the series to be quiet", lambda: node_status(node)["series"].get("receiving", 0) == 0)
     assert node_status(node)["jobs"] == before["jobs"]
-    archive = httpx.get(f"{pacs.url}/studies/{study}/archive", timeout=60.0, trust_env=False).content
+    archive = httpx.get(f"{pacs.url}/studies/{study}/archive", timeout=240.0, trust_env=False).content
     with zipfile.ZipFile(io.BytesIO(archive)) as entries:
         assert len(entries.namelist()) == 22 + 2
 
@@ -221,6 +223,6 @@ def node_status(node: RunningNode) -> dict[str, dict[str, int]]:
     """What ``dicom-node status --json`` says."""
     answer = subprocess.run(
         [sys.executable, "-m", "dicom_node.cli", "status", "-c", str(node.settings_path), "--json"],
-        capture_output=True, check=True, timeout=60,
+        capture_output=True, check=True, timeout=240,
     )  # fmt: skip
     return dict(json.loads(answer.stdout))

@@ -60,7 +60,7 @@ def masks_of(segs: list[Dataset]) -> dict[MaskKey, tuple[bytes, tuple[str, ...],
 
 def status(node: RunningNode) -> dict[str, dict[str, int]]:
     command = [sys.executable, "-m", "dicom_node.cli", "status", "-c", str(node.settings_path), "--json"]
-    return dict(json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout))
+    return dict(json.loads(subprocess.run(command, capture_output=True, check=True, timeout=240).stdout))
 
 
 def is_idle(node: RunningNode) -> bool:

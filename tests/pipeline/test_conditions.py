@@ -64,6 +64,6 @@ def test_a_condition_that_cannot_be_meant_is_refused(asked: dict[str, Any], mess
 
 
 def test_a_pattern_takes_no_longer_for_values_that_a_sender_makes_up() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert not condition(matches="*a*a*a*a*a*a*a*a*a*a*b").holds(("a" * 10_000,))
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0

@@ -100,7 +100,7 @@ def test_a_peer_that_hangs_does_not_keep_another_waiting(store: Store) -> None:
     boxes = [outbox(store, nowhere("hangs"), send=hang), outbox(store, nowhere("answers"), send=answer)]
     with Clock([Tick(box.peer.name, partial(box.deliver_due, must_stop=never), 0.1) for box in boxes]):
         assert answered.wait(10.0)
-        end = time.monotonic() + 10.0
+        end = time.monotonic() + 60.0
         while len(store.deliveries.list(states=[JobState.SUCCEEDED])) < 2:
             assert time.monotonic() < end
             time.sleep(0.05)

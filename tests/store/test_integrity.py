@@ -194,7 +194,7 @@ def test_reading_is_held_to_a_rate() -> None:
     began = time.monotonic()
     for _ in range(10):
         pace.spend(20)
-    assert 0.19 < time.monotonic() - began < 2
+    assert 0.19 < time.monotonic() - began < 20
     free = Pace()
     free.spend(10**12)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20

@@ -134,7 +134,7 @@ def test_the_configuration_is_checked_with_its_database(postgresql: PostgresqlSe
     def check(database_url: str) -> subprocess.CompletedProcess[str]:
         path = write_settings(tmp_path, {"node": {"database_url": database_url}}, port=11112, web_port=8080)
         command = [sys.executable, "-m", "dicom_node.cli", "check-config", "-c", str(path)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
 
     assert check(url).returncode == 0
     wrong = check(postgresql.url("nowhere"))
@@ -189,7 +189,7 @@ def test_a_sender_is_told_to_come_back_while_another_writes(url: str, tmp_path: 
             began = time.monotonic()
             with pytest.raises(IndexUnavailableError, match="lock timeout"):
                 keep(store, instance(2))
-            assert time.monotonic() - began < 6.5
+            assert time.monotonic() - began < 20
         assert keep(store, instance(2)) is Kept.STORED
 
 
@@ -206,7 +206,7 @@ def test_a_sender_is_told_to_come_back_when_the_server_falls_silent(
         began = time.monotonic()
         with pytest.raises(IndexUnavailableError):
             keep(store, instance(2))
-        assert time.monotonic() - began < 7
+        assert time.monotonic() - began < 20
     gc.collect()  # here, where the warning is expected
 
 

