@@ -7,10 +7,14 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.datadict import dictionary_VR
+from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from typer.testing import CliRunner
 
+from dicom_node.cli import app
+from dicom_node.export import cleaner as cleaner_module
 from dicom_node.export import copying, rules
 from dicom_node.export.cleaner import Cleaner
 from dicom_node.export.copying import write_copy
@@ -41,6 +45,9 @@ def planted(name: str, seed: int = 7) -> tuple[Dataset, Planter]:
     ds.ReferencedSeriesSequence = [nested]
     planter.beyond_the_table(ds)
     ds.preamble = planter.marker("preamble").encode().ljust(128, b"\0")
+    ds.file_meta.SourceApplicationEntityTitle = planter.marker("sender's AE title")
+    ds.file_meta.PrivateInformationCreatorUID = "1.2.3.4"
+    ds.file_meta.PrivateInformation = planter.marker("private information").encode() + b"\0"
     return ds, planter
 
 
@@ -66,8 +73,6 @@ def test_no_marker_is_left_in_other_encodings(syntax: str, tmp_path: Path) -> No
     for element in again.iterall():
         element.value  # noqa: B018 - decoded, so that it is encoded in the other syntax
     again.PixelData = again.pixel_array.astype("<u2" if syntax == ImplicitVRLittleEndian else ">u2").tobytes()
-    from pydicom import dcmwrite
-
     buffer = BytesIO()
     dcmwrite(
         buffer,
@@ -81,16 +86,17 @@ def test_no_marker_is_left_in_other_encodings(syntax: str, tmp_path: Path) -> No
     assert planter.found_in((tmp_path / result.relative_path).read_bytes()) == []
 
 
-@pytest.mark.parametrize(
-    "broken",
-    ["recursion", "table", "unlisted text", "code strings"],
-)
+@pytest.mark.parametrize("broken", ["recursion", "table", "unlisted text", "code strings", "unknown", "overlays"])
 def test_without_any_one_rule_markers_are_left(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The detector finds what a missing rule leaves; otherwise the tests above would prove nothing."""
     decide = Rules.rule
 
     def rule(self: Rules, parent: str, tag: int) -> Rule:
         decided = decide(self, parent, tag)
+        is_overlay = tag >> 24 in (0x50, 0x60)
+        if not decided.keyword and broken in ("unknown", "overlays"):
+            is_broken = is_overlay == (broken == "overlays") and tag >> 16 > 0x0007 and tag >> 16 < 0xFFFA
+            return Rule(Do.KEEP, Do.DROP, "LO", f"{tag:08X}") if is_broken else decided
         if not decided.keyword or decided.keyword in ("PatientName", "PatientID"):
             return decided
         in_table = tag in rules.read_table()
@@ -99,7 +105,7 @@ def test_without_any_one_rule_markers_are_left(broken: str, tmp_path: Path, monk
             "table": in_table and not parent and decided.vr != "UI",
             "unlisted text": not in_table and decided.vr in ("LO", "SH", "UT", "AE", "UR"),
             "code strings": decided.vr == "CS" and not in_table,
-        }[broken]
+        }.get(broken, False)
         kept = Rule(Do.KEEP if decided.vr != "SQ" else Do.RECURSE, Do.DROP, decided.vr, decided.keyword)
         return kept if is_broken else decided
 
@@ -108,6 +114,29 @@ def test_without_any_one_rule_markers_are_left(broken: str, tmp_path: Path, monk
     monkeypatch.setattr(Rules, "rule", rule)
     monkeypatch.setattr(copying, "find_residue", lambda *_: None)  # the second look finds some of them too
     assert planter.found_in(copied(ds, tmp_path))
+
+
+def test_without_the_rule_on_private_elements_markers_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keep(_: object, source: Dataset, copy: Dataset, tag: BaseTag) -> None:
+        copy[tag] = source[tag]
+
+    monkeypatch.setattr(cleaner_module._Run, "_private", keep)
+    monkeypatch.setattr(copying, "find_residue", lambda *_: None)
+    ds, planter = planted("ct")
+    left = planter.found_in(copied(ds, tmp_path))
+    assert {"private without creator", "vendor blob", "name in a private sequence"} <= set(left)
+
+
+def test_without_a_file_meta_of_our_own_markers_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode_with_its_meta(source: Dataset, copy: Dataset) -> bytes:
+        copy.file_meta, copy.preamble = source.file_meta, source.preamble
+        buffer = BytesIO()
+        dcmwrite(buffer, copy, enforce_file_format=True)
+        return buffer.getvalue()
+
+    monkeypatch.setattr(copying, "_encode", encode_with_its_meta)
+    ds, planter = planted("ct")
+    assert set(planter.found_in(copied(ds, tmp_path))) == {"preamble", "sender's AE title", "private information"}
 
 
 def test_what_must_survive_survives(tmp_path: Path) -> None:
@@ -196,3 +225,27 @@ def _even(value: str) -> bytes:
 
 def test_explicit_little_endian_is_what_the_tests_above_use() -> None:
     assert hosts()["ct"].file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+
+
+def test_no_marker_is_in_manifest_messages_logs_or_file_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    planters = []
+    for number, name in enumerate(("ct", "mr", "enhanced")):
+        ds, planter = planted(name, seed=number)
+        planters.append(planter)
+        (tmp_path / "in" / f"{planter.marker('file name')}.dcm").write_bytes(encoded(ds))
+    damaged = bytearray(encoded(planted("ct", seed=9)[0]))
+    (tmp_path / "in" / "damaged.dcm").write_bytes(damaged[: len(damaged) // 3])
+    key = tmp_path / "study.key"
+    key.write_bytes(KEY)
+    key.chmod(0o600)
+    out = tmp_path / "out"
+    arguments = ["deidentify", str(tmp_path / "in"), "-o", str(out), "--project", "P", "--key-file", str(key)]
+    result = CliRunner().invoke(app, [*arguments, "--workers", "1"])
+    said = "\n".join([result.output, caplog.text, *capfd.readouterr(), (out / "manifest.json").read_text()])
+    said += "\n".join(str(path.relative_to(out)) for path in out.rglob("*"))
+    assert "copied" in said
+    for planter in planters:
+        assert planter.found_in(said.encode()) == []

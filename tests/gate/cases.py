@@ -14,7 +14,7 @@ from dicom_node.export.profile import read_profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.export.selection import GateTerms
 from dicom_node.export.studies import export_studies
-from dicom_node.export.targets import FolderTarget
+from dicom_node.export.targets import FolderTarget, Target
 from dicom_node.gate.decisions import Standpoint, decide, standpoints
 from dicom_node.gate.judging import study_decision
 from dicom_node.gate.rules import StudyRules, gate_digest
@@ -128,10 +128,23 @@ def export(
     **options: Any,
 ) -> dict[str, Any]:
     """Export to a folder; return the manifest."""
+    return export_to(store, output, FolderTarget(store, output, lambda: at(200)), rules, digest, names, **options)
+
+
+def export_to(
+    store: Store,
+    work: Path,
+    target: Target,
+    rules: StudyRules = RULES,
+    digest: str = DIGEST,
+    names: Pseudonyms = NAMES,
+    **options: Any,
+) -> dict[str, Any]:
+    """Export to a target; return the manifest."""
     manifest = export_studies(
         store,
-        output,
-        FolderTarget(store, output, lambda: at(200)),
+        work,
+        target,
         GateTerms(rules, digest, gate_digest(rules, digest)),
         profile=read_profile(None),
         pseudonyms=names,
