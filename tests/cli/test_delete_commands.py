@@ -53,3 +53,14 @@ def test_a_deletion_needs_a_reason_and_a_name(run: Run, config: Path) -> None:
     assert run("studies", "delete", "1.2.1", "--reason", " ", "--by", "Ann", "-c", config).exit_code == 2
     assert run("studies", "delete", "1.2.1", "--reason", "why", "-c", config).exit_code == 2
     assert n_studies(run, config) == 2
+
+
+def test_who_has_looked_at_an_exported_study_is_recorded(run: Run, config: Path) -> None:
+    fill(config)
+    who = ("--by", "Ann", "--note", "no face, no text", "-c", config)
+    assert run("exports", "seen", "2.25.77", *who).stdout == "1 recorded as seen by Ann\n"
+    assert run("exports", "seen", "2.25.78", *who).exit_code == 2
+    with Store.open(config.parent / "data") as store:
+        (entry,) = store.audit.list()
+    assert (entry.action, entry.actor, entry.subject) == ("export-seen", "Ann", "1.2.1")
+    assert entry.detail == {"copy": "2.25.77", "project": "HEADS", "found": "no face, no text"}
