@@ -63,6 +63,7 @@ class Manifest:
                 "refused": len(refused),
                 "duplicates": n_duplicates,
                 "not_used": n_not_used,
+                "held_back": n_in - len(copied) - len(refused) - n_duplicates - n_not_used,  # with the whole study
                 "refused_by_code": dict(sorted(Counter(one.code for one in refused).items())),
             },
             "attributes": [

@@ -15,16 +15,17 @@ _MAY_NOT_LEAVE = frozenset({GateState.BLOCKED, GateState.REVIEW, GateState.HELD}
 
 
 def withdraw_exports(store: Store, gate_digest: str, rules: StudyRules, now: datetime) -> tuple[ExportRow, ...]:
-    """Mark published exports as withdrawn if their study is blocked, in review, held or deleted; return them.
+    """Mark exports as withdrawn if their study is blocked, in review or held; return them.
 
-    A study that is open again is not judged yet, so its export stays published until it is. Nothing is recalled.
+    Studies of which only a part may have left count too. A study that is open again is not judged yet, so its export
+    stays what it is until then. Nothing is recalled.
 
     Parameters
     ----------
     gate_digest
         Digest of the node's current rules and pipeline.
     """
-    published = store.exports.list(state=ExportState.PUBLISHED)
+    published = [row for row in store.exports.list() if row.state is not ExportState.WITHDRAWN]
     studies: dict[str, StudyRow] = {}
     for uid in {row.study_instance_uid for row in published}:
         try:

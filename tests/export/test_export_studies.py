@@ -224,6 +224,7 @@ def test_a_full_disk_keeps_one_study_in_and_the_others_go(
     monkeypatch.setattr(workers, "write_copy", full_once)
     content = export(store, tmp_path / "out")
     assert sorted(outcomes(content).values()) == ["exported", "no-space"]
+    assert content["counts"]["in"] == content["counts"]["copied"] + content["counts"]["held_back"]
     assert len(copies(tmp_path / "out")) == 4
     assert not (tmp_path / "out" / ".staging").exists()
 

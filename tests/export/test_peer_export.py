@@ -178,6 +178,17 @@ def test_an_exported_study_that_may_no_longer_leave_is_withdrawn_and_nothing_is_
     assert "Ann" not in str(content)
 
 
+def test_a_study_of_which_a_part_may_have_left_is_withdrawn_too(store: Store, tmp_path: Path) -> None:
+    series = looked_at(store, "defaced")
+    with archive() as (found, peer):
+        found.answer = lambda number: 0 if number == 1 else 0xC000
+        export(store, tmp_path / "work", target=target(store, peer))
+    say(store, series, DecisionKind.HOLD)
+    (row,) = withdraw_exports(store, TERMS.digest, RULES, NOW)
+    assert row.copy_study_instance_uid == NAMES.mapped_uid(series.study_instance_uid)
+    assert withdraw_exports(store, TERMS.digest, RULES, NOW) == ()
+
+
 def test_nothing_is_sent_of_a_study_that_changes_while_it_is_de_identified(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

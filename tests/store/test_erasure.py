@@ -160,3 +160,13 @@ def test_a_crash_between_rows_and_files_leaves_no_bytes_after_the_next_start(
 
 def killed(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.peers
+def test_on_postgresql_too(url: str, tmp_path: Path) -> None:
+    with Store.open(tmp_path, url=url) as store:
+        worked_on(store)
+        store.conflicts.adopt([store.series.conflicts()[0].id], reason="why", decided_by="Ann", now=T0)
+        delete(store)
+        assert objects(store) == set()
+        assert store.erasure.studies_of("P1") == ()
