@@ -20,6 +20,7 @@ from dicom_node.cli.models_commands import models_app
 from dicom_node.cli.notices_commands import notices_app
 from dicom_node.cli.peers_commands import peers_app
 from dicom_node.cli.process_commands import receive, schedule, serve, web, work
+from dicom_node.cli.retention_command import retention
 from dicom_node.cli.segment_command import segment
 from dicom_node.cli.series_commands import series_app
 from dicom_node.cli.status_command import status
@@ -72,6 +73,7 @@ app.command(short_help="Run the scheduler alone.")(schedule)
 app.command(short_help="Run the worker alone.")(work)
 app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
 app.command(short_help="Show what runs, waits and has failed.")(status)
+app.command(short_help="Show which sources would be deleted, and why the others stay.")(retention)
 app.add_typer(studies_app, name="studies", short_help="Show which studies may leave; release or hold them.")
 app.add_typer(patients_app, name="patients", short_help="Delete what the node has of a patient.")
 app.add_typer(exports_app, name="exports", short_help="List what was exported, and what may no longer be used.")

@@ -42,7 +42,7 @@ from dicom_node.pipeline.notices import (
     announce_states,
     mark_outdated_states,
 )
-from dicom_node.pipeline.retention import delete_old_sources
+from dicom_node.pipeline.retention import delete_sources, relieve_disk
 from dicom_node.pipeline.retry import MAX_BACKOFF_S, RetryPolicy
 from dicom_node.pipeline.rules import Rules
 from dicom_node.settings import DimsePeer, Peer, Settings, Target
@@ -51,6 +51,7 @@ from dicom_node.store import Store
 MAX_TICK_S = 5.0
 STUDY_TICK_S = 30.0
 RETENTION_TICK_S = 3600.0
+DISK_TICK_S = 15.0
 DELIVERY_TICK_S = 2.0
 COMMITMENT_TICK_S = 5.0
 NOTICE_TICK_S = 1.0
@@ -86,7 +87,8 @@ class Schedule:
             Tick("conflicts", partial(compare_due, self.store, self.clock), STUDY_TICK_S),
             Tick("due-studies", self._judge_due_studies, STUDY_TICK_S),
             Tick("leases", self._lease_tick(), _tick_s(settings.work.lease_s)),
-            Tick("retention", self._delete_old_sources, RETENTION_TICK_S),
+            Tick("retention", partial(self._delete, delete_sources), RETENTION_TICK_S),
+            Tick("disk-space", partial(self._delete, relieve_disk), DISK_TICK_S),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
             *(self._commitment_tick(peer, must_stop) for peer in settings.peers if asks_for_commitment(peer)),
             *self._notice_ticks(must_stop),
@@ -151,13 +153,9 @@ class Schedule:
 
         return look
 
-    def _delete_old_sources(self) -> None:
-        delete_old_sources(
-            self.store,
-            sources_days=self.settings.retention.sources_days,
-            now=self.clock(),
-            committing_peers=[peer.name for peer in self.settings.peers if asks_for_commitment(peer)],
-        )
+    def _delete(self, delete: Callable[..., int]) -> None:
+        policy, now = self.settings.retention, self.clock()
+        delete(self.store, policy, now=now, committing_peers=committing_peers(self.settings))
 
     def _delivery_tick(self, peer: Peer, must_stop: Callable[[], bool]) -> Tick:
         settings = self.settings
@@ -219,6 +217,11 @@ class Schedule:
 def asks_for_commitment(peer: Peer) -> TypeGuard[DimsePeer]:
     """Return whether the settings ask this peer for storage commitment."""
     return isinstance(peer, DimsePeer) and peer.commitment
+
+
+def committing_peers(settings: Settings) -> list[str]:
+    """Return the names of the peers for whose storage commitment retention waits."""
+    return [peer.name for peer in settings.peers if asks_for_commitment(peer)]
 
 
 def _tick_s(period_s: float) -> float:

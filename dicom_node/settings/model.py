@@ -174,6 +174,20 @@ class RetentionSettings(Section):
     sources_days: float | None = Field(
         default=None, gt=0, description="days until received instances of finished, delivered series are deleted"
     )
+    max_source_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="while received instances take more, those of the oldest such series are deleted",
+    )
+    wait_for_export: bool = Field(
+        default=False, description="keep the instances of a study until it is exported, unless it is blocked"
+    )
+    emergency_free_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description="while less disk space is free, those of the oldest such series are deleted whatever their age; "
+        "more than dimse.min_free_bytes",
+    )
 
 
 class LogSettings(Section):
@@ -213,6 +227,12 @@ class Settings(Section):
         repeated = sorted({name for name in targets if targets.count(name) > 1})
         if repeated:
             raise ValueError(f"notify: the name {repeated[0]!r} is used twice; names of targets are unique")
+        emergency, refused = self.retention.emergency_free_bytes, self.dimse.min_free_bytes
+        if emergency is not None and emergency <= refused:
+            raise ValueError(
+                f"retention.emergency_free_bytes: {emergency} is not more than dimse.min_free_bytes ({refused}), "
+                "below which nothing is received; set it higher"
+            )
         for key, wanted in (("deliver_to", self.deliver_to), ("series.ask_peers", self.series.ask_peers)):
             for name in wanted:
                 if name not in names:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0011"
+HEAD_REVISION = "0012"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -134,6 +134,14 @@ instances = sa.Table(
     sa.Index(None, "study_instance_uid"),
     sa.Index(None, "digest"),
     sa.Index(None, "patient_id"),
+)
+
+deleted_sources = sa.Table(
+    "deleted_sources",  # what retention deleted: it still belongs to the evidence on the study
+    metadata,
+    sa.Column("series_instance_uid", sa.ForeignKey("series.series_instance_uid"), primary_key=True),
+    sa.Column("instances", sa.Text, nullable=False),  # a line each: SOP Instance UID, space, digest
+    sa.Column("patient_ids", sa.Text, nullable=False),  # JSON list
 )
 
 conflicts = sa.Table(

@@ -24,6 +24,7 @@ COMMANDS = (
     ("segment",),
     ("demo",),
     ("status",),
+    ("retention",),
     ("check-config",),
     ("jobs", "list"),
     ("jobs", "show"),

@@ -16,9 +16,9 @@ from dicom_node.dimse import DimseServer
 from dicom_node.peers import ObjectToSend, SendOutcome, deliver, request_commitment
 from dicom_node.pipeline.commitment import CommitmentDesk
 from dicom_node.pipeline.delivery import Outbox
-from dicom_node.pipeline.retention import delete_old_sources
+from dicom_node.pipeline.retention import delete_sources, plan_deletions
 from dicom_node.pipeline.retry import RetryPolicy
-from dicom_node.settings import CommitmentSettings, DimsePeer, DimseSettings
+from dicom_node.settings import CommitmentSettings, DimsePeer, DimseSettings, RetentionSettings
 from dicom_node.store import CommitmentState, DeliveryRow, Store
 from tests.arrivals import NOON, leave_results
 from tests.commitment_scp import (
@@ -86,7 +86,10 @@ def states(store: Store) -> dict[str, CommitmentState | None]:
 
 def would_be_deleted(store: Store) -> int:
     """Number of series whose sources retention would delete if it waits for the archive."""
-    return len(store.retention.due(LATER + timedelta(days=99), committing_peers=["archive"]))
+    sources = store.retention.survey(committing_peers=["archive"])
+    policy = RetentionSettings(sources_days=1.0)
+    planned = plan_deletions(sources, policy, now=LATER + timedelta(days=99), free_bytes=0)
+    return sum(one.because is not None for one in planned)
 
 
 @pytest.mark.parametrize("behaviour", [Behaviour.AFTER, Behaviour.BEFORE])
@@ -299,8 +302,9 @@ def test_what_was_delivered_before_the_setting_is_asked_for_too(store: Store) ->
 def test_only_peers_that_are_set_to_commit_are_waited_for(store: Store) -> None:
     peer = peer_at(free_port())
     deliver_results(store, peer)
-    assert delete_old_sources(store, sources_days=1.0, now=LATER + 48 * HOUR, committing_peers=["archive"]) == 0
-    assert delete_old_sources(store, sources_days=1.0, now=LATER + 48 * HOUR) == 1
+    policy = RetentionSettings(sources_days=1.0)
+    assert delete_sources(store, policy, now=LATER + 48 * HOUR, committing_peers=["archive"]) == 0
+    assert delete_sources(store, policy, now=LATER + 48 * HOUR) == 1
 
 
 def committed_rows(store: Store) -> list[DeliveryRow]:

@@ -91,6 +91,20 @@ def test_long_texts_of_earlier_versions_are_cut(tmp_path: Path) -> None:
         assert connection.execute(sa.select(instances.c.attributes).order_by(instances.c.id)).scalars().all() == kept
 
 
+def test_studies_with_deleted_sources_are_judged_again_by_what_counts_now(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        keep(store, instance(1))
+        keep(store, instance(1, study="1.2.9", series="1.2.9.1"))
+        with store._database.write() as connection:
+            connection.execute(sa.update(studies).values(state="cleared", gate_digest="g"))
+            connection.execute(sa.text("UPDATE series SET state = 'deleted' WHERE study_instance_uid = '1.2.9'"))
+            connection.execute(sa.text("DROP TABLE deleted_sources"))
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = '0011'"))
+            _upgrade(connection, "0012")
+            connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{HEAD_REVISION}'"))
+        assert [study.study_instance_uid for study in store.studies.due("g")] == ["1.2.9"]
+
+
 def _upgrade(connection: sa.Connection, revision: str) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS))

@@ -14,13 +14,24 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.index.rows import SeriesRow
-from dicom_node.store.index.series import series_row_of
 from dicom_node.store.objects.files import ObjectStore
-from dicom_node.store.schema import audit, commitments, conflicts, deliveries, instances, jobs, results, series
-from dicom_node.store.states import CommitmentState, JobState, Origin, SeriesState
+from dicom_node.store.schema import (
+    commitments,
+    conflicts,
+    deleted_sources,
+    deliveries,
+    exports,
+    instances,
+    jobs,
+    results,
+    series,
+    studies,
+)
+from dicom_node.store.states import CommitmentState, ExportState, JobState, Origin, SeriesState, StudyState
+from dicom_node.store.work.audit import add_audit
+from dicom_node.store.work.rows import SourceState
 
 BATCH = 500  # objects looked up and removed at a time; receiving waits meanwhile
-_SERIES_COLUMNS = [series.c[name] for name in SeriesRow.__dataclass_fields__]
 _CLOSED = (SeriesState.COMPLETE.value, SeriesState.SKIPPED.value)
 _FINISHED_JOBS = (JobState.SUCCEEDED.value, JobState.SUPERSEDED.value)
 _FINISHED_DELIVERIES = (JobState.SUCCEEDED.value, JobState.CANCELLED.value, JobState.SUPERSEDED.value)
@@ -33,41 +44,67 @@ class Retention:
         self._database = database
         self._objects = objects
 
-    def due(
-        self, before: datetime, *, committing_peers: Collection[str] = (), limit: int = 100
-    ) -> tuple[SeriesRow, ...]:
-        """Return received series closed before a moment whose jobs and deliveries are all finished; the oldest first.
-
-        A dead or cancelled job and a dead delivery still wait for a person; their series stays. So does one of which
-        a peer has not committed to everything that it accepted.
+    def survey(self, committing_peers: Collection[str] = ()) -> tuple[SourceState, ...]:
+        """Return every series with sources; those that were closed first in front, receiving ones at the end.
 
         Parameters
         ----------
         committing_peers
             Names of the peers whose storage commitment is awaited.
         """
+        uncommitted = [~condition for condition in _is_committed(committing_peers)]
         statement = (
-            sa.select(*_SERIES_COLUMNS)
-            .where(*_IS_FINISHED, *_is_committed(committing_peers), series.c.completed_at < before)
-            .order_by(series.c.completed_at)
-            .limit(limit)
+            sa.select(
+                series.c.series_instance_uid,
+                series.c.study_instance_uid,
+                studies.c.state.label("study_state"),
+                series.c.generation,
+                series.c.completed_at,
+                series.c.n_instances,
+                series.c.n_dataset_bytes,
+                _HAS_OPEN_JOBS.label("has_open_jobs"),
+                sa.or_(*_open_deliveries()).label("has_open_deliveries"),
+                sa.or_(sa.false(), *uncommitted).label("is_uncommitted"),
+                _IS_EXPORTED.label("is_exported"),
+            )
+            .join(studies, studies.c.study_instance_uid == series.c.study_instance_uid)
+            .where(
+                series.c.origin == Origin.RECEIVED.value,
+                series.c.state != SeriesState.DELETED.value,
+                series.c.n_instances > 0,
+            )
+            .order_by(series.c.completed_at.is_(None), series.c.completed_at, series.c.series_instance_uid)
         )
         with self._database.read() as connection:
-            return tuple(series_row_of(row) for row in connection.execute(statement))
+            rows = [row._asdict() for row in connection.execute(statement)]
+        return tuple(SourceState(**row | {"study_state": StudyState(row["study_state"])}) for row in rows)
 
-    def delete_sources(self, of: SeriesRow, now: datetime, *, committing_peers: Collection[str] = ()) -> bool:
-        """Delete the received instances of a series; return False, with nothing deleted, if it is not finished.
+    def delete_sources(
+        self,
+        of: SourceState | SeriesRow,
+        now: datetime,
+        *,
+        because: str = "age",
+        committing_peers: Collection[str] = (),
+        wait_for_export: bool = False,
+    ) -> bool:
+        """Delete the received instances of a series; return False, with nothing deleted, if something needs them.
 
         The rows of the series, its jobs, verdicts and results stay, and the audit trail says what was deleted. The
         number of processed instances stays in the row, so that instances that arrive later do not pass for the whole.
+        Which instances there were stays too, because they belong to the evidence on the study.
         """
         uid = of.series_instance_uid
         of_series = (instances.c.series_instance_uid == uid) & (instances.c.origin == Origin.RECEIVED.value)
         mark = (
             sa.update(series)
             .where(
-                *_IS_FINISHED,
+                series.c.origin == Origin.RECEIVED.value,
+                series.c.state.in_(_CLOSED),
+                ~_HAS_OPEN_JOBS,
+                *(~condition for condition in _open_deliveries()),
                 *_is_committed(committing_peers),
+                *([_IS_EXPORTED | _IS_BLOCKED] if wait_for_export else []),
                 series.c.series_instance_uid == uid,
                 series.c.generation == of.generation,
             )
@@ -84,17 +121,15 @@ class Retention:
             with self._database.write() as connection:
                 if connection.execute(mark).rowcount != 1:
                     return False
+                _remember_instances(connection, uid, of_series)
                 n_deleted = connection.execute(sa.delete(instances).where(of_series)).rowcount
-                detail = {"n_instances": n_deleted, "n_dataset_bytes": of.n_dataset_bytes, "generation": of.generation}
-                connection.execute(
-                    sa.insert(audit).values(
-                        actor="node",
-                        action="sources-deleted",
-                        subject=uid,
-                        detail=json.dumps(detail),
-                        occurred_at=now,
-                    )
-                )
+                detail = {
+                    "because": because,
+                    "n_instances": n_deleted,
+                    "n_dataset_bytes": of.n_dataset_bytes,
+                    "generation": of.generation,
+                }
+                add_audit(connection, "sources-deleted", actor="node", subject=uid, now=now, detail=detail)
             remove_unnamed(self._database, self._objects, digests)
         return True
 
@@ -120,6 +155,24 @@ _MOST_PROCESSED = sa.case(
     else_=series.c.n_sources_deleted,
 )
 _OF_SERIES = jobs.c.series_instance_uid == series.c.series_instance_uid
+_HAS_OPEN_JOBS = sa.select(jobs.c.id).where(_OF_SERIES, jobs.c.state.not_in(_FINISHED_JOBS)).exists()
+_IS_EXPORTED = (
+    sa.select(exports.c.id)
+    .join_from(exports, studies, studies.c.study_instance_uid == exports.c.study_instance_uid)
+    .where(
+        exports.c.study_instance_uid == series.c.study_instance_uid,
+        exports.c.state == ExportState.PUBLISHED.value,
+        exports.c.evidence_fingerprint == studies.c.evidence_fingerprint,
+    )
+    .correlate(series)
+    .exists()
+)
+_IS_BLOCKED = (
+    sa.select(studies.c.study_instance_uid)
+    .where(studies.c.study_instance_uid == series.c.study_instance_uid, studies.c.state == StudyState.BLOCKED.value)
+    .correlate(series)
+    .exists()
+)
 
 
 def _results_of_series() -> sa.Select[tuple[int]]:
@@ -139,13 +192,20 @@ def _sources_of_series() -> sa.Select[tuple[int]]:
     )
 
 
-_IS_FINISHED = (
-    series.c.origin == Origin.RECEIVED.value,
-    series.c.state.in_(_CLOSED),
-    ~sa.select(jobs.c.id).where(_OF_SERIES, jobs.c.state.not_in(_FINISHED_JOBS)).exists(),
-    ~_results_of_series().where(deliveries.c.state.not_in(_FINISHED_DELIVERIES)).exists(),
-    ~_sources_of_series().where(deliveries.c.state.not_in(_FINISHED_DELIVERIES)).exists(),
-)
+def _open_deliveries() -> list[sa.ColumnElement[bool]]:
+    """Return conditions on a series, one of which holds if something of it is not delivered."""
+    is_open = deliveries.c.state.not_in(_FINISHED_DELIVERIES)
+    return [_results_of_series().where(is_open).exists(), _sources_of_series().where(is_open).exists()]
+
+
+def _remember_instances(connection: sa.Connection, uid: str, of_series: sa.ColumnElement[bool]) -> None:
+    columns = (instances.c.sop_instance_uid, instances.c.digest, instances.c.patient_id)
+    rows = connection.execute(sa.select(*columns).where(of_series)).all()
+    lines = [f"{row.sop_instance_uid} {row.digest}" for row in rows]
+    patient_ids = sorted({row.patient_id for row in rows}, key=str)
+    values = {"instances": "\n".join(lines), "patient_ids": json.dumps(patient_ids, ensure_ascii=False)}
+    connection.execute(sa.delete(deleted_sources).where(deleted_sources.c.series_instance_uid == uid))
+    connection.execute(sa.insert(deleted_sources).values(series_instance_uid=uid, **values))
 
 
 def _is_committed(peers: Collection[str]) -> list[sa.ColumnElement[bool]]:

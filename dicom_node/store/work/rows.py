@@ -157,6 +157,23 @@ class DeliveryRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceState:
+    """A received series with its sources, and what still needs them."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    study_state: StudyState
+    generation: int
+    completed_at: datetime | None  # None: still receiving
+    n_instances: int
+    n_dataset_bytes: int
+    has_open_jobs: bool  # unfinished, or waiting for a person
+    has_open_deliveries: bool
+    is_uncommitted: bool  # a peer has not committed to all that it accepted of the series and of its results
+    is_exported: bool  # the study, with the evidence of now
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictRow:
     """The verdict on one stack of a series, with the generation and the pipeline that it is from."""
 

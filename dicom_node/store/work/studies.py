@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
 from dicom_node.store.index.rows import StudyRow
-from dicom_node.store.schema import conflicts, instances, jobs, series, studies, tags, verdicts
+from dicom_node.store.schema import conflicts, deleted_sources, instances, jobs, series, studies, tags, verdicts
 from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
 from dicom_node.store.work.rows import DecideStudy, SeriesEvidence, StudyEvidence, TagRow, VerdictRow
 
@@ -224,7 +224,7 @@ def study_evidence(connection: sa.Connection, study_instance_uid: str) -> StudyE
         )
         for uid, modality, state, skip_reason, generation in connection.execute(its_series)
     )
-    said += [[one.series_instance_uid, one.generation, one.state.value, one.skip_reason] for one in known]
+    said += [[one.series_instance_uid, one.generation, _state_before_deletion(one), one.skip_reason] for one in known]
     fingerprint, n_patients = _received(connection, study_instance_uid, said)
     return StudyEvidence(known, fingerprint, n_patients)
 
@@ -243,8 +243,18 @@ def _conflicts_of(study_instance_uid: str) -> sa.Select[Any]:
     )
 
 
+def _state_before_deletion(evidence: SeriesEvidence) -> str:
+    """Return the state of a series for the fingerprint: that sources were deleted is no new evidence."""
+    if evidence.state is not SeriesState.DELETED:
+        return evidence.state.value
+    return (SeriesState.COMPLETE if evidence.skip_reason is None else SeriesState.SKIPPED).value
+
+
 def _received(connection: sa.Connection, study_instance_uid: str, said: Sequence[object]) -> tuple[str, int]:
-    """Return the SHA-256 over all evidence on a study, including the bytes of its instances, and how many patients."""
+    """Return the SHA-256 over all evidence on a study, including the bytes of its instances, and how many patients.
+
+    Instances that retention deleted count as before, so that decisions and doubts outlive the deletion.
+    """
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     patients: set[str | None] = set()
     received = (
@@ -252,9 +262,20 @@ def _received(connection: sa.Connection, study_instance_uid: str, said: Sequence
         .where(instances.c.study_instance_uid == study_instance_uid, instances.c.origin == Origin.RECEIVED.value)
         .order_by(instances.c.sop_instance_uid)
     )
+    deleted = (
+        sa.select(deleted_sources.c.instances, deleted_sources.c.patient_ids)
+        .join(series, series.c.series_instance_uid == deleted_sources.c.series_instance_uid)
+        .where(series.c.study_instance_uid == study_instance_uid, series.c.state == SeriesState.DELETED.value)
+    )
+    lines = []
     for uid, content, patient_id in connection.execute(received):
-        digest.update(f"{uid} {content}\n".encode())
+        lines.append(f"{uid} {content}")
         patients.add(patient_id)
+    for of_series, patient_ids in connection.execute(deleted):
+        lines += of_series.splitlines()
+        patients |= set(json.loads(patient_ids))
+    for line in sorted(lines, key=lambda one: one.partition(" ")[0]):
+        digest.update(f"{line}\n".encode())
     return digest.hexdigest(), len(patients)
 
 
