@@ -79,7 +79,7 @@ app.add_typer(patients_app, name="patients", short_help="Delete what the node ha
 app.add_typer(exports_app, name="exports", short_help="List what was exported, and what may no longer be used.")
 app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel jobs.")
 app.add_typer(series_app, name="series", short_help="List, complete and reprocess series.")
-app.add_typer(deliveries_app, name="deliveries", short_help="List, retry and cancel deliveries.")
+app.add_typer(deliveries_app, name="deliveries", short_help="List, retry, repeat and cancel deliveries.")
 app.add_typer(notices_app, name="notices", short_help="List and retry notices of states to other systems.")
 app.add_typer(peers_app, name="peers", short_help="Check whether peers answer.")
 app.add_typer(store_app, name="store", short_help="Check the objects on disk.")

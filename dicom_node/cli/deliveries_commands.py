@@ -1,4 +1,4 @@
-"""The commands ``deliveries``: results to be sent to peers."""
+"""The commands ``deliveries``: objects to be sent to peers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 deliveries_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List, retry and cancel deliveries: results to be sent to peers.",
+    help="List, retry, repeat and cancel deliveries: results and forwarded instances on their way to peers.",
 )
 
 DeliveryIds = Annotated[
@@ -48,13 +48,25 @@ def list_deliveries(
         write_json(deliveries)
         return
     write_table(
-        ("DELIVERY", "JOB", "PEER", "STATE", "COMMITMENT", "ATTEMPTS", "TRIED AGAIN AT", "SOP INSTANCE UID", "WHY"),
+        (
+            "DELIVERY",
+            "WHAT",
+            "JOB",
+            "PEER",
+            "STATE",
+            "COMMITMENT",
+            "ATTEMPTS",
+            "TRIED AGAIN AT",
+            "SOP INSTANCE UID",
+            "WHY",
+        ),
         [
             (
                 delivery.id,
+                "source" if delivery.result_id is None else "result",
                 delivery.job_id,
                 delivery.peer,
-                delivery.state,
+                _state(delivery),
                 delivery.commitment,
                 delivery.attempt_number,
                 delivery.retry_at,
@@ -65,6 +77,10 @@ def list_deliveries(
         ],
         when_empty="no deliveries",
     )
+
+
+def _state(delivery: DeliveryRow) -> str:
+    return delivery.state if delivery.replaced_by_id is None else f"{delivery.state}, again: {delivery.replaced_by_id}"
 
 
 def _why(delivery: DeliveryRow) -> str | None:
@@ -85,6 +101,45 @@ def retry_deliveries(delivery_ids: DeliveryIds, config: ConfigOption = None) -> 
         for delivery_id in delivery_ids:
             delivery = store.deliveries.retry(delivery_id)
             typer.echo(f"delivery {delivery.id} to {delivery.peer} is {delivery.state}")
+
+
+@deliveries_app.command("send-again")
+def send_again(
+    delivery_ids: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="DELIVERY", help="Numbers of deliveries, as `deliveries list` shows them."),
+    ] = None,
+    job: Annotated[int | None, typer.Option("--job", metavar="JOB", help="All results of this job.")] = None,
+    series: Annotated[
+        str | None, typer.Option("--series", metavar="UID", help="All of this series, and the results made of it.")
+    ] = None,
+    study: Annotated[str | None, typer.Option("--study", metavar="UID", help="All of this study.")] = None,
+    peer: Annotated[str | None, typer.Option("--peer", metavar="NAME", help="Only to this peer.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Send again what a peer has accepted, because it was lost or deleted there.
+
+    Each object goes out unchanged, under the same SOP Instance UID, as a new delivery; the audit trail says so.
+
+    \b
+    Examples:
+      dicom-node deliveries send-again 5 -c config/node.yaml
+      dicom-node deliveries send-again --study 1.2.3 --peer pacs -c config/node.yaml
+    """
+    if not delivery_ids and job is None and series is None and study is None:
+        raise typer.BadParameter("name deliveries, or choose them with --job, --series or --study")
+    with open_existing_store(read_settings(config)) as store:
+        chosen = list(delivery_ids or ())
+        if job is not None or series is not None or study is not None:
+            found = store.deliveries.sendable_again(
+                job_id=job, series_instance_uid=series, study_instance_uid=study, peer=peer
+            )
+            chosen += [delivery.id for delivery in found if delivery.id not in chosen]
+        for delivery_id in chosen:
+            again = store.deliveries.send_again(delivery_id, by="command line", now=datetime.now(UTC))
+            typer.echo(f"delivery {delivery_id} to {again.peer} is sent again as delivery {again.id}")
+        if not chosen:
+            typer.echo("nothing that was delivered matches")
 
 
 @deliveries_app.command("cancel")

@@ -34,11 +34,14 @@ class RoutingPolicy:
         Peers that get every result, unless a rule says otherwise.
     pipeline_digest
         Digest of the models and rules that the job is for.
+    forward_to
+        Peers that get all received series, unless a rule says otherwise.
     """
 
     rules: Rules
     deliver_to: tuple[str, ...]
     pipeline_digest: str
+    forward_to: tuple[str, ...] = ()
 
 
 def complete_quiet_series(
@@ -121,8 +124,10 @@ def _with_clock_step(completeness: Completeness, series: SeriesRow) -> Completen
 
 
 def _close(store: Store, series: SeriesRow, policy: RoutingPolicy, now: datetime, completeness: Completeness) -> bool:
-    decision = _decide(_route(store, series, policy.rules), policy)
-    closing = Closing(completeness.reason, completeness.is_doubted, policy.pipeline_digest, decision)
+    routed = _route(store, series, policy.rules)
+    decision = _decide(routed, policy)
+    forward_to = policy.forward_to if routed.forward_to is None else routed.forward_to
+    closing = Closing(completeness.reason, completeness.is_doubted, policy.pipeline_digest, decision, forward_to)
     is_closed = store.closing.complete(series, closing, now)
     if is_closed:
         decide = study_decision(policy.rules.study, policy.pipeline_digest)

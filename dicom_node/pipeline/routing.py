@@ -55,6 +55,7 @@ class Process:
     rule_name: str
     deliver_to: tuple[str, ...] | None  # None: the peers that get every result
     stacks: StackPolicy = DEFAULT_POLICY
+    forward_to: tuple[str, ...] | None = None  # None: the peers that get all sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Skip:
 
     code: str
     reason: str
+    forward_to: tuple[str, ...] | None = None  # None: the peers that get all sources
 
 
 def route(instances: Sequence[InstanceFacts], rules: Rules) -> Process | Skip:
@@ -72,15 +74,15 @@ def route(instances: Sequence[InstanceFacts], rules: Rules) -> Process | Skip:
     with a named reason, where volumes are built, and not by leaving instances out here.
     """
     if any(instance.is_own for instance in instances):
-        return Skip(OWN_RESULT, "this node wrote it")
+        return Skip(OWN_RESULT, "this node wrote it", forward_to=())
     if not any(instance.sop_class_uid in SEGMENTED_SOP_CLASSES for instance in instances):
         found = ", ".join(sorted({shown_uid(instance.sop_class_uid) for instance in instances})) or "nothing"
         return Skip(NOT_AN_IMAGE, f"no CT or MR image storage SOP class in it, but {found}")
     for rule in rules.series:
         if all(_takes(rule, instance) for instance in instances):
             if rule.action is Action.PROCESS:
-                return Process(rule.name, rule.deliver_to, rule.stacks)
-            return Skip(f"{RULE_PREFIX}{rule.name}", rule.reason or rule.name)
+                return Process(rule.name, rule.deliver_to, rule.stacks, rule.forward_to)
+            return Skip(f"{RULE_PREFIX}{rule.name}", rule.reason or rule.name, rule.forward_to)
     return Skip(NO_RULE, "no rule takes it")
 
 

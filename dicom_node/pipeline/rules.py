@@ -46,6 +46,7 @@ class SeriesRule(BaseModel):
     action: Action
     reason: str | None = Field(default=None, max_length=500)
     deliver_to: tuple[str, ...] | None = None
+    forward_to: tuple[str, ...] | None = None
     stacks: Stacks = DEFAULT_POLICY
 
     @model_validator(mode="after")
@@ -84,9 +85,12 @@ class Rules(BaseModel):
     def digest(self) -> str:
         """SHA-256 of the contents of the series rules; comments and layout do not count.
 
-        The study rules are left out: they judge findings and do not change them.
+        The study rules are left out: they judge findings and do not change them. So is where sources are forwarded.
         """
-        said = [rule.model_dump(mode="json", by_alias=True, exclude_defaults=True) for rule in self.series]
+        said = [
+            rule.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"forward_to"})
+            for rule in self.series
+        ]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -112,10 +116,11 @@ def load_rules(path: Path | None, *, peer_names: Collection[str]) -> Rules:
     except ValidationError as error:
         raise RulesError(origin, tuple(_problem(item) for item in error.errors())) from error
     unknown = tuple(
-        f"series.{index}.deliver_to: no peer is named {name!r}; known peers: "
+        f"series.{index}.{key}: no peer is named {name!r}; known peers: "
         f"{', '.join(sorted(peer_names)) or 'none is configured'}"
         for index, rule in enumerate(rules.series)
-        for name in rule.deliver_to or ()
+        for key, names in (("deliver_to", rule.deliver_to), ("forward_to", rule.forward_to))
+        for name in names or ()
         if name not in peer_names
     )
     if unknown:

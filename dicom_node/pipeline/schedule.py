@@ -103,6 +103,7 @@ class Schedule:
             partial(count_instances, calling_ae_title=settings.node.ae_title),
         )
         witnesses = Witnesses(self.store, peers, quiet_s=patience.quiet_s)
+        forward_to = tuple(peer.name for peer in settings.peers if peer.forward_sources)
         steps = ClockSteps(self.clock, self.monotonic)
         pipeline_digest = functools.cache(self.pipeline_digest)  # exceptions are not cached
 
@@ -120,7 +121,7 @@ class Schedule:
                 hold_quiet_series(self.store, reason, quiet_s=patience.quiet_s, now=now)
                 return
             start_over_jobs(self.store, pipeline_digest=digest, now=now)
-            policy = RoutingPolicy(self.rules, settings.deliver_to, digest)
+            policy = RoutingPolicy(self.rules, settings.deliver_to, digest, forward_to)
             complete_quiet_series(self.store, policy, witnesses, patience=patience, now=now)
 
         return look

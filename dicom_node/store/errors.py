@@ -45,6 +45,18 @@ class MismatchedInstanceError(UnreadableInstanceError):
     code = "mismatched-instance"
 
 
+class NotSendableError(StoreError, Refused):
+    """A delivery cannot be repeated."""
+
+    code = "not-sendable"
+
+    def __init__(self, delivery_id: int, reason: str) -> None:
+        super().__init__(delivery_id, reason)
+
+    def __str__(self) -> str:
+        return f"delivery {self.args[0]}: not sent again: {self.args[1]}"
+
+
 class LeaseLostError(StoreError, Refused):
     """The job or delivery no longer belongs to the owner that reports on it, so the report is ignored."""
 

@@ -33,6 +33,7 @@ COMMANDS = (
     ("deliveries", "list"),
     ("deliveries", "retry"),
     ("deliveries", "cancel"),
+    ("deliveries", "send-again"),
     ("deliveries", "ask-again"),
     ("series", "list"),
     ("series", "complete"),

@@ -235,3 +235,19 @@ def test_no_command_shows_patient_names(run: Run, config: Path, dead_job: JobRow
 
     for arguments in (("jobs", "list"), ("jobs", "show", dead_job.id, "--json"), ("status", "--json")):
         assert name not in run(*arguments, "-c", config).stdout
+
+
+def test_a_delivered_result_is_sent_again(run: Run, config: Path, queued_job: JobRow) -> None:
+    delivery_id = delivery_of_a_result(config)
+    assert run("deliveries", "send-again", delivery_id, "-c", config).stderr.startswith(
+        "error: delivery 1: not sent again: it is queued"
+    )
+    with Store.open(config.parent / "data") as store:
+        store.deliveries.claim_due("w", NOON, 60.0)
+        store.deliveries.succeed(delivery_id, "w", NOON)
+    again = "delivery 1 to pacs is sent again as delivery 2\n"
+    assert run("deliveries", "send-again", "--job", queued_job.id, "-c", config).stdout == again
+    assert run("deliveries", "send-again", "--job", queued_job.id, "-c", config).stdout.startswith("nothing that was")
+    assert run("deliveries", "send-again", "-c", config).exit_code == 2
+    listed = run("deliveries", "list", "-c", config).stdout
+    assert "succeeded, again: 2" in listed

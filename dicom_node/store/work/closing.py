@@ -10,6 +10,7 @@ from dicom_node.store.database import Database
 from dicom_node.store.index.rows import SeriesRow
 from dicom_node.store.schema import series, studies
 from dicom_node.store.states import Origin, SeriesState
+from dicom_node.store.work.deliveries import queue_sources
 from dicom_node.store.work.rows import Closing, Route, Skip
 from dicom_node.store.work.transitions import REOPENED, STUDY_REOPENED, queue_job, supersede_work
 
@@ -21,7 +22,7 @@ class SeriesClosing:
         self._database = database
 
     def complete(self, series_row: SeriesRow, closing: Closing, now: datetime) -> bool:
-        """Close a generation and queue its job, unless it is skipped.
+        """Close a generation, queue its job, unless it is skipped, and forward its instances where that is wanted.
 
         Parameters
         ----------
@@ -58,6 +59,8 @@ class SeriesClosing:
                 return False
             if isinstance(closing.decision, Route):
                 queue_job(connection, series_row, closing, closing.decision, now)
+            for peer in dict.fromkeys(closing.forward_to):
+                queue_sources(connection, series_row.series_instance_uid, peer, now)
         return True
 
     def reopen(self, series_instance_uid: str, now: datetime) -> bool:

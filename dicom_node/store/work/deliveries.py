@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.errors import IllegalTransitionError, LeaseLostError, NotFoundError
+from dicom_node.store.errors import IllegalTransitionError, LeaseLostError, NotFoundError, NotSendableError
 from dicom_node.store.index.filing import Filed
-from dicom_node.store.schema import commitments, deliveries, results
-from dicom_node.store.states import CommitmentState, JobState, check_transition
+from dicom_node.store.schema import commitments, deliveries, instances, jobs, results
+from dicom_node.store.states import CommitmentState, JobState, Origin, check_transition
+from dicom_node.store.work.audit import add_audit
 from dicom_node.store.work.rows import DeliveryRow
 
 SELECT_DELIVERIES: sa.Select[Any] = (
@@ -25,6 +26,16 @@ SELECT_DELIVERIES: sa.Select[Any] = (
     .select_from(deliveries)
     .outerjoin(results, deliveries.c.result_id == results.c.id)
     .outerjoin(commitments, commitments.c.delivery_id == deliveries.c.id)
+)
+
+
+_OF_OBJECT = (
+    "study_instance_uid",
+    "series_instance_uid",
+    "sop_class_uid",
+    "sop_instance_uid",
+    "transfer_syntax_uid",
+    "digest",
 )
 
 
@@ -50,6 +61,37 @@ def queue_delivery(
     )
 
 
+def queue_sources(connection: sa.Connection, series_instance_uid: str, peer: str, now: datetime) -> None:
+    """Queue the received instances of a series for a peer within the caller's write transaction.
+
+    Whatever was queued for this peer before, with the same bytes, is left out, whatever became of it.
+    """
+    known = sa.select(deliveries.c.id).where(
+        deliveries.c.result_id.is_(None),
+        deliveries.c.series_instance_uid == series_instance_uid,
+        deliveries.c.peer == peer,
+        deliveries.c.sop_instance_uid == instances.c.sop_instance_uid,
+        deliveries.c.digest == instances.c.digest,
+    )
+    copied = [deliveries.c[name].name for name in _OF_OBJECT]
+    constants = {
+        "peer": sa.literal(peer),
+        "state": sa.literal(JobState.QUEUED.value),
+        "attempt_number": sa.literal(0),
+        "created_at": sa.literal(now, type_=deliveries.c.created_at.type),
+    }
+    statement = (
+        sa.select(*(instances.c[name] for name in copied), *constants.values())
+        .where(
+            instances.c.series_instance_uid == series_instance_uid,
+            instances.c.origin == Origin.RECEIVED.value,
+            ~known.exists(),
+        )
+        .order_by(instances.c.instance_number, instances.c.id)
+    )
+    connection.execute(sa.insert(deliveries).from_select([*copied, *constants], statement))
+
+
 class Deliveries:
     """Deliveries: one for each result and each of its peers."""
 
@@ -71,7 +113,9 @@ class Deliveries:
                 return ()
         with self._database.write() as connection:
             chosen = connection.execute(first).scalar_one_or_none()
-            due = SELECT_DELIVERIES.where(is_due, deliveries.c.peer == chosen).order_by(deliveries.c.id).limit(limit)
+            # Results first: a person waits for them, and forwarded series are large.
+            order = (deliveries.c.result_id.is_(None), deliveries.c.id)
+            due = SELECT_DELIVERIES.where(is_due, deliveries.c.peer == chosen).order_by(*order).limit(limit)
             return tuple(
                 _move(
                     connection,
@@ -147,6 +191,71 @@ class Deliveries:
                 raise IllegalTransitionError("delivery", delivery_id, delivery.state, JobState.QUEUED, ("cancelled",))
             return _move(connection, delivery, JobState.QUEUED, attempt_number=0, ended_at=None)
 
+    def send_again(self, delivery_id: int, *, by: str, now: datetime) -> DeliveryRow:
+        """Queue the object of a successful delivery for the same peer again, and return the new delivery.
+
+        The object goes out under the same SOP Instance UID, and a commitment has to be asked for anew. The audit trail
+        says who wanted it.
+
+        Raises
+        ------
+        NotSendableError
+            The delivery has not succeeded, was sent again already, or its object is replaced or deleted.
+        """
+        with self._database.write() as connection:
+            delivery = _delivery(connection, delivery_id)
+            reason = _why_not_again(connection, delivery)
+            if reason is not None:
+                raise NotSendableError(delivery_id, reason)
+            values = {name: getattr(delivery, name) for name in ("result_id", "peer", *_OF_OBJECT)}
+            new_id = connection.execute(
+                sa.insert(deliveries)
+                .values(**values, state=JobState.QUEUED.value, attempt_number=0, created_at=now)
+                .returning(deliveries.c.id)
+            ).scalar_one()
+            replaced = sa.update(deliveries).where(deliveries.c.id == delivery_id)
+            connection.execute(replaced.values(replaced_by_id=new_id))
+            detail = {"peer": delivery.peer, "delivery": new_id, "replaces": delivery_id}
+            add_audit(connection, "sent-again", actor=by, subject=delivery.sop_instance_uid, now=now, detail=detail)
+            return _delivery(connection, new_id)
+
+    def sendable_again(
+        self,
+        *,
+        job_id: int | None = None,
+        series_instance_uid: str | None = None,
+        study_instance_uid: str | None = None,
+        peer: str | None = None,
+    ) -> tuple[DeliveryRow, ...]:
+        """Return the deliveries that `send_again` takes, the oldest first.
+
+        Parameters
+        ----------
+        series_instance_uid
+            Of the objects themselves, or of the series that results were made of.
+        """
+        statement = (
+            SELECT_DELIVERIES.outerjoin(jobs, jobs.c.id == results.c.job_id)
+            .where(
+                deliveries.c.state == JobState.SUCCEEDED.value,
+                deliveries.c.replaced_by_id.is_(None),
+                results.c.superseded_by_job_id.is_(None),
+                sa.select(instances.c.id).where(instances.c.digest == deliveries.c.digest).exists(),
+            )
+            .order_by(deliveries.c.id)
+        )
+        if job_id is not None:
+            statement = statement.where(results.c.job_id == job_id)
+        if series_instance_uid is not None:
+            of_series = (deliveries.c.series_instance_uid, jobs.c.series_instance_uid)
+            statement = statement.where(sa.or_(*(column == series_instance_uid for column in of_series)))
+        if study_instance_uid is not None:
+            statement = statement.where(deliveries.c.study_instance_uid == study_instance_uid)
+        if peer is not None:
+            statement = statement.where(deliveries.c.peer == peer)
+        with self._database.read() as connection:
+            return tuple(delivery_row_of(row) for row in connection.execute(statement))
+
     def cancel(self, delivery_id: int, now: datetime) -> DeliveryRow:
         """Cancel a queued, waiting or running delivery."""
         with self._database.write() as connection:
@@ -198,6 +307,19 @@ def _delivery(connection: sa.Connection, delivery_id: int) -> DeliveryRow:
     if row is None:
         raise NotFoundError("delivery", str(delivery_id))
     return delivery_row_of(row)
+
+
+def _why_not_again(connection: sa.Connection, delivery: DeliveryRow) -> str | None:
+    """Return why the object of a delivery cannot be sent again, or None."""
+    if delivery.state is not JobState.SUCCEEDED:
+        return f"it is {delivery.state.value}, only what succeeded is sent again; see `deliveries retry`"
+    if delivery.replaced_by_id is not None:
+        return f"it was sent again already, as delivery {delivery.replaced_by_id}"
+    replaced_by = sa.select(results.c.superseded_by_job_id).where(results.c.id == delivery.result_id)
+    if connection.execute(replaced_by).scalar() is not None:
+        return "a later result has replaced its object; send that one"
+    named = sa.select(instances.c.id).where(instances.c.digest == delivery.digest)
+    return "its object was deleted" if connection.execute(named).first() is None else None
 
 
 def _held_delivery(connection: sa.Connection, delivery_id: int, owner: str) -> DeliveryRow:

@@ -35,6 +35,7 @@ class Closing:
     is_doubted: bool  # nothing shows that the series is complete, or something shows that it is not
     pipeline_digest: str  # of the models and rules by which it was decided
     decision: Route | Skip
+    forward_to: tuple[str, ...] = ()  # peer names; each received instance goes to each, once
 
 
 @dataclass(frozen=True, slots=True)
