@@ -53,8 +53,9 @@ def segment(
     """Segment DICOM folders, zips and NIfTI files without a server.
 
     For every volume OUT/<name>/ holds foreground.nii.gz and anonymized.nii.gz on the source's grid, seg.dcm and
-    sr.dcm (for DICOM), report.json and overlay.png; OUT/summary.json describes the whole run. <name> is the Series
-    Instance UID or the NIfTI file's stem. Run the same command again to resume. Nothing is sent anywhere.
+    sr.dcm (for DICOM), report.json and overlay.png; OUT/summary.json describes the whole run, and OUT/index.html
+    shows it in a browser. <name> is the Series Instance UID or the NIfTI file's stem. Run the same command again to
+    resume. Nothing is sent anywhere.
 
     Files are recognised by their content, not by their names. Folders are searched with subfolders and links, except
     hidden folders. Files that are not CT or MR images (reports, system files, other formats) are counted but not used.
@@ -71,6 +72,7 @@ def segment(
     let_threads_sleep()  # before torch is imported below
     from dicom_node.cli.progress import make_progress, rejected_lines
     from dicom_node.offline.output import OutputFolder
+    from dicom_node.offline.page import render_page
     from dicom_node.offline.run import Failure, run_items, summarise
     from dicom_node.offline.survey import survey_inputs
 
@@ -97,6 +99,7 @@ def segment(
         typer.echo(f"not used: {number} × {code}, listed in summary.json", err=True)
     summary = summarise(result, survey.not_used, models, started_at=started_at, ended_at=datetime.now(UTC))
     folder.write_summary(summary)
+    folder.write_page(render_page(summary))
     typer.echo(f"{summary['n_volumes']} volumes in {output}, {summary['n_failed']} failed")
     if result.failures:
         raise typer.Exit(EXIT_FAILED)

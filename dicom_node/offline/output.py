@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from inference.series.nifti_masks import write_nifti_mask
 
 REPORT = "report.json"
 SUMMARY = "summary.json"
+PAGE = "index.html"
 _OBJECT_FILES: Mapping[str, str] = {SegmentationStorage: "seg.dcm", ComprehensiveSRStorage: "sr.dcm"}
 _PARTIAL_PREFIX = ".partial-"
 _OLD_PREFIX = ".old-"
 
 
 class OutputFolder:
-    """``OUT/<name>/`` for every volume and ``OUT/summary.json``."""
+    """``OUT/<name>/`` for every volume, ``OUT/summary.json`` and ``OUT/index.html``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -82,9 +83,17 @@ class OutputFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> Path:
         """Write ``summary.json``, completely or not at all."""
-        path = self.root / SUMMARY
-        partial = self.root / f"{_PARTIAL_PREFIX}{SUMMARY}"
-        partial.write_bytes(encode_report(summary))
+        return self._write_file(SUMMARY, [encode_report(summary)])
+
+    def write_page(self, pieces: Iterable[str]) -> Path:
+        """Write ``index.html``, completely or not at all."""
+        return self._write_file(PAGE, (piece.encode() for piece in pieces))
+
+    def _write_file(self, name: str, pieces: Iterable[bytes]) -> Path:
+        path = self.root / name
+        partial = self.root / f"{_PARTIAL_PREFIX}{name}"
+        with partial.open("wb") as file:
+            file.writelines(pieces)
         _sync(partial)
         partial.replace(path)
         return path

@@ -95,7 +95,8 @@ def test_a_series_gets_masks_seg_sr_report_and_overlay(segment: Run, tmp_path: P
         "seg.dcm",
         "sr.dcm",
     ]
-    assert sorted(path.name for path in out.iterdir()) == [ct.series_instance_uid, "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == [ct.series_instance_uid, "index.html", "summary.json"]
+    assert f'src="{ct.series_instance_uid}/overlay.png"' in (out / "index.html").read_text()
     mask = mask_in_lps(folder / "foreground.nii.gz")
     assert mask.dtype == np.uint8
     found = mask.match_geometry(ct.truth).array.astype(bool)
@@ -316,7 +317,11 @@ def test_a_stopped_run_leaves_whole_volumes_and_goes_on(
     assert all((path / "report.json").is_file() and (path / "overlay.png").is_file() for path in finished)
     again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     assert again.stderr.count("finished earlier") == len(finished)
-    assert sorted(path.name for path in out.iterdir()) == [*(f"subject{n}" for n in range(6)), "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "index.html",
+        *(f"subject{n}" for n in range(6)),
+        "summary.json",
+    ]
 
 
 def test_many_objects_of_a_kind_are_counted_not_listed(segment: Run, tmp_path: Path, out: Path) -> None:
