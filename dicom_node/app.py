@@ -27,6 +27,7 @@ from dicom_node.store import PARTS, IndexUnavailableError, Part, Store, Trouble,
 from dicom_node.store.permissions import UMASK, mode_open_to_others
 
 if TYPE_CHECKING:
+    from dicom_node.gate.documents import Terms
     from inference.models import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -174,7 +175,9 @@ def run_web(settings: Settings) -> int:
         if store is None:
             return 0
         public_url = None if settings.web.public_url is None else str(settings.web.public_url)
-        web_app = build_app(store, decoding_bytes=settings.web.decoding_bytes, public_url=public_url)
+        web_app = build_app(
+            store, terms=_study_terms(settings), decoding_bytes=settings.web.decoding_bytes, public_url=public_url
+        )
         server = BoundedServer(web_app, settings.web)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.
         stop_on_signals(lambda: setattr(server, "should_exit", True))
@@ -184,6 +187,19 @@ def run_web(settings: Settings) -> int:
         log.info("ready", extra={"host": settings.web.host, "port": listener.getsockname()[1]})
         server.run(sockets=[listener])
     return 0
+
+
+def _study_terms(settings: Settings) -> Terms:
+    """Return the rules and the pipeline for states of studies; without models every study that is not held is open."""
+    from dicom_node.gate.documents import Terms
+    from inference.errors import InferenceError
+
+    rules = read_rules(settings)
+    try:
+        return Terms(rules.study, current_pipeline_digest(settings))
+    except InferenceError as error:
+        log_failure(log, "models cannot be described; studies are shown as open", error)
+        return Terms(rules.study, None)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -20,9 +20,13 @@ import dicom_node
 import inference
 from dicom_node.dimse import status
 from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
+from dicom_node.gate import severity
+from dicom_node.gate.decisions import GateState
 from dicom_node.offline.survey import NOT_MEANT_CODES
 from dicom_node.pipeline.rules import Action, load_rules
 from dicom_node.settings import CommitmentSettings
+from dicom_node.store.index.gate_state import PRIVATE_CREATOR, PRIVATE_CREATOR_TAG, STATE_TAG, VERDICTS_TAG
+from dicom_node.store.index.search import SEARCHABLE
 from dicom_node.upper_layer.commitment import STORAGE_COMMITMENT, ReportStatus
 from inference.input_checks import LARGEST_VIEW_MM, LARGEST_WIDTH_MM, SMALLEST_VIEW_MM
 from inference.series import (
@@ -124,7 +128,7 @@ def conformance() -> str:
     """The whole page."""
     sections = (
         _head(), _received(), _transfer_syntaxes(), _commitment(), _run(), _stacks(), _geometry(), _nifti(),
-        _refusals(), _remarks(), _written(),
+        _refusals(), _remarks(), _written(), _searched(),
     )  # fmt: skip
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -584,6 +588,32 @@ def _written() -> Iterator[str]:
 
 def _coded(concept: Any) -> str:  # noqa: ANN401  # highdicom's CodedConcept
     return f"{concept.scheme_designator} {concept.value} *{concept.meaning}*"
+
+
+def _searched() -> Iterator[str]:
+    yield "## What can be searched\n"
+    yield "QIDO-RS matches these attributes; any other one is answered with 400 (`unsupported-filter`), because"
+    yield "leaving a filter out would return other patients' studies. A level has those of the levels above it too.\n"
+    above: frozenset[str] = frozenset()
+    rows = []
+    for level in ("study", "series", "instance"):
+        rows.append((level, ", ".join(sorted(SEARCHABLE[level] - above))))
+        above = SEARCHABLE[level]
+    yield from _table(("level", "attributes"), rows)
+    yield f"\nStudies and series are returned with a private block, creator `{PRIVATE_CREATOR}` in"
+    yield f"{_shown_tag(PRIVATE_CREATOR_TAG)}. Both attributes can be searched by their tag (`?{STATE_TAG}=REVIEW`),"
+    yield "with one value or several with commas between; [studies.md](studies.md) says what the states mean. They"
+    yield "are in answers only, never in objects.\n"
+    states, words = (", ".join(values).upper() for values in (list(GateState), sorted(severity.VERDICTS)))
+    found = f"{_shown_tag(VERDICTS_TAG)} verdicts of the series, or of all series of the study; none before processing"
+    yield from _table(
+        ("attribute", "VR", "values"),
+        ((f"{_shown_tag(STATE_TAG)} state of the study", "CS", states), (found, "CS", words)),
+    )
+
+
+def _shown_tag(tag: str) -> str:
+    return f"({tag[:4]},{tag[4:]})"
 
 
 def _table(head: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> Iterator[str]:

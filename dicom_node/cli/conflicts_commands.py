@@ -9,7 +9,8 @@ import typer
 
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
 from dicom_node.cli.people import NameOption, ReasonOption, said
-from dicom_node.cli.tables import plain, write_json, write_table
+from dicom_node.cli.tables import write_json, write_table
+from dicom_node.json_values import plain
 
 if TYPE_CHECKING:
     from dicom_node.store import ConflictRow, Store

@@ -13,7 +13,8 @@ import typer
 
 from dicom_node.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, fail
 from dicom_node.cli.options import ConfigOption, JsonOption, open_existing_store, read_settings
-from dicom_node.cli.tables import plain, shown, write_json
+from dicom_node.cli.tables import shown, write_json
+from dicom_node.json_values import plain
 
 if TYPE_CHECKING:
     from dicom_node.store.integrity import Finding

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,10 +12,8 @@ from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_e
 from dicom_node.cli.tables import write_fields, write_json, write_table
 
 if TYPE_CHECKING:
-    from dicom_node.gate.decisions import Standpoint
-    from dicom_node.gate.rules import StudyRules
+    from dicom_node.gate.documents import Terms
     from dicom_node.settings import Settings
-    from dicom_node.store import Store
 
 studies_app = typer.Typer(
     no_args_is_help=True,
@@ -46,14 +44,15 @@ def list_studies(
     """
     from dicom_node.cli.state_words import gate_state
     from dicom_node.gate.decisions import list_standpoints
+    from dicom_node.gate.documents import documents
 
     settings = read_settings(config)
     wanted = gate_state(state)
-    digest, rules = _gate(settings)
+    terms = _terms(settings)
     with open_existing_store(settings) as store:
-        found = list_standpoints(store, digest, rules, state=wanted, limit=limit)
+        found = list_standpoints(store, terms.digest, terms.rules, state=wanted, limit=limit)
         if as_json:
-            write_json([_document(store, one, digest_of_pipeline=_pipeline(settings, rules)) for one in found])
+            write_json(documents(store, terms, found))
             return
     write_table(
         ("STUDY", "STATE", "LAST ARRIVAL", "WHY"),
@@ -70,19 +69,19 @@ def show_study(study_instance_uid: StudyUid, config: ConfigOption = None, as_jso
     Example:
       dicom-node studies show 1.2.840.1 -c config/node.yaml
     """
-    from dicom_node.gate.decisions import standpoints
+    from dicom_node.gate.documents import study_document
 
     settings = read_settings(config)
-    digest, rules = _gate(settings)
+    terms = _terms(settings)
     with open_existing_store(settings) as store:
-        (found,) = standpoints(store, [store.studies.get(study_instance_uid)], digest, rules)
-        document = _document(store, found, digest_of_pipeline=_pipeline(settings, rules))
+        document = study_document(store, terms, study_instance_uid)
     if as_json:
         write_json(document)
         return
     write_fields({name: value for name, value in document.items() if name not in ("series", "decision")})
-    if found.decision is not None:
-        write_fields({"decision": f"{found.decision.kind} by {found.decision.decided_by}: {found.decision.reason}"})
+    decision = document["decision"]
+    if decision is not None:
+        write_fields({"decision": f"{decision.kind} by {decision.decided_by}: {decision.reason}"})
     typer.echo("")
     write_table(
         ("SERIES", "MODALITY", "STANDING", "VERDICTS"),
@@ -118,7 +117,7 @@ def decide_study(
     if release == hold:
         raise typer.BadParameter("say one of the two", param_hint="--release or --hold")
     settings = read_settings(config)
-    digest, rules = _gate(settings)
+    terms = _terms(settings)
     with open_existing_store(settings) as store:
         decision = decide(
             store,
@@ -127,8 +126,8 @@ def decide_study(
             reason=reason,
             decided_by=name,
             now=datetime.now(UTC),
-            gate_digest=digest,
-            rules=rules,
+            gate_digest=terms.digest,
+            rules=terms.rules,
         )
     typer.echo(f"study {study_instance_uid}: {decision.kind} by {decision.decided_by}, kept as decision {decision.id}")
 
@@ -141,9 +140,10 @@ def show_history(study_instance_uid: StudyUid, config: ConfigOption = None, as_j
     Example:
       dicom-node studies history 1.2.840.1 -c config/node.yaml
     """
+    from dicom_node.gate.documents import study_history
+
     with open_existing_store(read_settings(config)) as store:
-        store.studies.get(study_instance_uid)
-        rows = store.decisions.of(study_instance_uid)
+        rows = study_history(store, study_instance_uid)
     if as_json:
         write_json(rows)
         return
@@ -157,45 +157,9 @@ def show_history(study_instance_uid: StudyUid, config: ConfigOption = None, as_j
 studies_app.command("delete")(delete_study)
 
 
-def _gate(settings: Settings) -> tuple[str, StudyRules]:
-    """Return the digest of the rules and pipeline by which studies must have been judged, and the rules."""
+def _terms(settings: Settings) -> Terms:
+    """Return the rules and the pipeline by which studies must have been judged."""
     from dicom_node import app
-    from dicom_node.gate.rules import gate_digest
+    from dicom_node.gate.documents import Terms
 
-    rules = app.read_rules(settings).study
-    return gate_digest(rules, app.current_pipeline_digest(settings)), rules
-
-
-def _pipeline(settings: Settings, rules: StudyRules) -> str | None:
-    from dicom_node import app
-
-    return None if rules.earlier_pipeline == "accepted" else app.current_pipeline_digest(settings)
-
-
-def _document(store: Store, found: Standpoint, *, digest_of_pipeline: str | None) -> dict[str, Any]:
-    """Return a study as a JSON document, for every command that writes one."""
-    from dicom_node.gate.judging import standing_of
-
-    study = found.study
-    return {
-        "study_instance_uid": study.study_instance_uid,
-        "state": found.state.value,
-        "reason": found.reason,
-        "is_released": found.is_released,
-        "last_arrival_at": study.last_arrival_at,
-        "judged_at": study.judged_at,
-        "evidence_fingerprint": study.evidence_fingerprint,
-        "decision": found.decision,
-        "series": [
-            {
-                "series_instance_uid": series.series_instance_uid,
-                "modality": series.modality,
-                "state": series.state.value,
-                "standing": standing_of(series, digest_of_pipeline).value,
-                "verdicts": list(series.verdicts),
-                "skip_reason": series.skip_reason,
-                "n_conflicts": series.n_conflicts,
-            }
-            for series in store.studies.evidence(study.study_instance_uid).series
-        ],
-    }
+    return Terms(app.read_rules(settings).study, app.current_pipeline_digest(settings))

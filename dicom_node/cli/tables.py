@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
 import typer
+
+from dicom_node.json_values import plain
 
 
 def write_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, when_empty: str) -> None:
@@ -33,21 +33,6 @@ def write_fields(fields: Mapping[str, object]) -> None:
 def write_json(value: object) -> None:
     """Write indented JSON, with dataclasses, dates and enums in their plain forms."""
     typer.echo(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
-
-
-def plain(value: object) -> Any:  # noqa: ANN401 - any JSON type
-    """Return a JSON type for a value that JSON has no type for."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, tuple | set | frozenset):
-        return list(value)
-    return str(value)
 
 
 def shown(value: object) -> str:

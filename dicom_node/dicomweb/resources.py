@@ -43,12 +43,16 @@ def resource_name(uids: Mapping[str, str]) -> str:
 def resource_url(request: Request, uids: Mapping[str, str]) -> str:
     """Return the absolute URL of a study, a series or an instance."""
     path = "".join(f"/{segment}/{uids[keyword]}" for _, segment, keyword in _LEVELS if keyword in uids)
+    return f"{base_url(request)}{ROOT}{path}"
+
+
+def base_url(request: Request) -> str:
+    """Return the URL of this server for the client, without a slash at its end."""
     public_url: str | None = request.app.state.public_url
-    base_url = str(_base_url(request)) if public_url is None else public_url
-    return f"{base_url.rstrip('/')}{ROOT}{path}"
+    return (str(_client_url(request)) if public_url is None else public_url).rstrip("/")
 
 
-def _base_url(request: Request) -> URL:
+def _client_url(request: Request) -> URL:
     """Return the base URL that the client used, from its Host header; with a proxy, ``web.public_url`` is needed.
 
     dicomweb-client 0.61 omits the port from that header (RFC 9110 7.2 requires it). If the host is the address of the

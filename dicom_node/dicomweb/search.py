@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from dicom_node.dicomweb.errors import BadRequestError
 from dicom_node.dicomweb.json_stream import json_array, stream_json
 from dicom_node.dicomweb.media_types import json_media_type
 from dicom_node.dicomweb.resources import path_uids, resource_url
+from dicom_node.store import GateTerms
+from dicom_node.store.index.gate_state import STATE_TAG, VERDICTS_TAG
 from dicom_node.store.index.search import Matches, Search
 
 # More results are sent in pages; the longest series and busiest days fit into one.
@@ -29,6 +32,7 @@ MAX_WILDCARDS: Final = 16
 
 _PAGING: Final = ("limit", "offset")
 _NOT_FILTERS: Final = frozenset({"accept", "includefield", "fuzzymatching", *_PAGING})
+_PRIVATE_FILTERS: Final = frozenset({STATE_TAG, VERDICTS_TAG})
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _KEYWORD: Final = re.compile(r"[A-Z][A-Za-z0-9]{1,63}")
 _SEPARATOR: Final = re.compile(r"[,\\]")
@@ -53,18 +57,26 @@ class Query:
 
 
 class SearchService:
-    """QIDO-RS on the index, at three levels."""
+    """QIDO-RS on the index, at three levels.
 
-    def __init__(self, search: Search) -> None:
+    Parameters
+    ----------
+    terms
+        The present rules, by which studies have a state.
+    """
+
+    def __init__(self, search: Search, terms: GateTerms) -> None:
         self._search = search
+        self._terms = terms
 
     def studies(self, request: Request) -> Response:
         """``GET /studies``."""
-        return _answer(request, self._search.search_studies, ("StudyInstanceUID",))
+        return _answer(request, partial(self._search.search_studies, terms=self._terms), ("StudyInstanceUID",))
 
     def series(self, request: Request) -> Response:
         """``GET /series`` and ``GET /studies/{study}/series``."""
-        return _answer(request, self._search.search_series, ("StudyInstanceUID", "SeriesInstanceUID"))
+        levels = ("StudyInstanceUID", "SeriesInstanceUID")
+        return _answer(request, partial(self._search.search_series, terms=self._terms), levels)
 
     def instances(self, request: Request) -> Response:
         """``GET /instances``, of all studies, one study or one series."""
@@ -79,7 +91,7 @@ def parse_query(request: Request) -> Query:
     is_fuzzy = False
     for name, value in request.query_params.multi_items():
         if name in _PAGING:
-            paging[name] = _whole_number(name, value)
+            paging[name] = whole_number(name, value)
         elif name == "fuzzymatching":
             is_fuzzy = value.lower() == "true"
         elif name not in _NOT_FILTERS:
@@ -92,7 +104,9 @@ def parse_query(request: Request) -> Query:
 
 
 def _keyword(name: str) -> str:
-    """Return the DICOM keyword of a parameter that is a keyword or eight hexadecimal digits."""
+    """Return the DICOM keyword of a parameter that is a keyword or eight hexadecimal digits; our own tags stay tags."""
+    if name in _PRIVATE_FILTERS:
+        return name
     keyword = keyword_for_tag(int(name, 16)) if _TAG.fullmatch(name) else name
     if not _KEYWORD.fullmatch(keyword):
         raise BadRequestError("query parameter", name, "a DICOM keyword or a tag of eight hexadecimal digits")
@@ -114,7 +128,8 @@ def _checked_value(keyword: str, value: str) -> str:
     return value
 
 
-def _whole_number(name: str, value: str) -> int:
+def whole_number(name: str, value: str) -> int:
+    """Return the value of a paging parameter."""
     if not re.fullmatch(r"[0-9]{1,9}", value):
         raise BadRequestError(f"parameter {name}", value, "a whole number from 0 to 999999999")
     return int(value)

@@ -21,7 +21,9 @@ from dicom_node.dicomweb.problems import answer_error, answer_http_exception
 from dicom_node.dicomweb.resources import ROOT
 from dicom_node.dicomweb.retrieve import RetrieveService
 from dicom_node.dicomweb.search import SearchService
+from dicom_node.dicomweb.studies_api import API_ROOT, StudiesApi
 from dicom_node.errors import NodeError
+from dicom_node.gate.documents import Terms
 from dicom_node.store import Store
 
 _HEALTH, _METRICS = "/health", "/metrics"
@@ -30,18 +32,21 @@ _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
 
 
-def build_app(store: Store, *, decoding_bytes: int, public_url: str | None = None) -> ASGIApp:
-    """Build the application: DICOMweb under ``/dicom-web``, health under ``/health``, and ``/metrics``.
+def build_app(store: Store, *, terms: Terms, decoding_bytes: int, public_url: str | None = None) -> ASGIApp:
+    """Build the application: DICOMweb under ``/dicom-web``, studies under ``/api``, ``/health`` and ``/metrics``.
 
     Parameters
     ----------
+    terms
+        The rules for studies and the pipeline that the node has now.
     decoding_bytes
         Memory for decoding pixels, for all requests together.
     public_url
         Addresses in answers begin with it; if it is None, with what the client called.
     """
     budget = DecodingBudget(decoding_bytes)
-    search, health = SearchService(store.search), HealthService(store)
+    search, health = SearchService(store.search, terms.for_index), HealthService(store)
+    studies = StudiesApi(store, terms)
     retrieve = RetrieveService(store.search, store.objects, budget)
     metadata = MetadataService(store.search, store.objects)
     frames = FrameService(store.search, store.objects, budget)
@@ -60,6 +65,10 @@ def build_app(store: Store, *, decoding_bytes: int, public_url: str | None = Non
         _get(_INSTANCE + "/metadata", metadata.retrieve),
         _get(_INSTANCE + "/frames/{frames}", frames.retrieve),
         _get(_INSTANCE + "/bulkdata/{path:path}", retrieve.bulk_data),
+        _get("/studies", studies.studies, root=API_ROOT),
+        _get(_STUDY, studies.study, root=API_ROOT),
+        _get(_STUDY + "/history", studies.history, root=API_ROOT),
+        _get("/series/{series}/report", studies.report, root=API_ROOT),
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
         Route(_METRICS, MetricsService(store).metrics),
@@ -74,11 +83,11 @@ def build_app(store: Store, *, decoding_bytes: int, public_url: str | None = Non
     )
     app.router.redirect_slashes = False
     app.state.public_url = public_url
-    return Guard(app, roots=(ROOT, _HEALTH, _METRICS), public_url=public_url)
+    return Guard(app, roots=(ROOT, API_ROOT, _HEALTH, _METRICS), public_url=public_url)
 
 
-def _get(path: str, endpoint: Callable[[Request], Response]) -> Route:
-    """A DICOMweb resource. HEAD would read or decode all of it, only to throw it away."""
-    route = Route(ROOT + path, endpoint)
+def _get(path: str, endpoint: Callable[[Request], Response], *, root: str = ROOT) -> Route:
+    """Return the route of a resource. HEAD would read or decode all of it, only to throw it away."""
+    route = Route(root + path, endpoint)
     route.methods = {"GET"}
     return route

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from dicom_node.gate.errors import DecisionRefusedError
 from dicom_node.gate.rules import StudyRules
-from dicom_node.store import DecisionKind, DecisionRow, Store, StudyRow, StudyState
+from dicom_node.store import DecisionKind, DecisionRow, GateTerms, Store, StudyRow, StudyState
 
 MAX_REASON = 1000  # characters
 MAX_NAME = 100
@@ -83,22 +83,23 @@ def standpoints(
     return tuple(standpoint_of(row, newest.get(row.study_instance_uid), gate_digest, rules) for row in rows)
 
 
-_PAGE = 1000
-
-
 def list_standpoints(
-    store: Store, gate_digest: str, rules: StudyRules, *, state: GateState | None = None, limit: int = 1000
+    store: Store,
+    gate_digest: str,
+    rules: StudyRules,
+    *,
+    state: GateState | None = None,
+    limit: int = 1000,
+    offset: int = 0,
 ) -> tuple[Standpoint, ...]:
-    """Return the latest studies in a state, or in any state, at most ``limit``."""
-    found: list[Standpoint] = []
-    offset = 0
-    while len(found) < limit:
-        page = store.studies.list(limit=_PAGE if state is not None else min(limit, _PAGE), offset=offset)
-        found += [one for one in standpoints(store, page, gate_digest, rules) if state in (None, one.state)]
-        offset += len(page)
-        if len(page) < _PAGE:
-            break
-    return tuple(found[:limit])
+    """Return the latest studies in a state, or in any state, at most ``limit``; the index selects and counts them."""
+    if state is None:
+        page = store.studies.list(limit=limit, offset=offset)
+    else:
+        terms = GateTerms(gate_digest, may_release_blocked=rules.release_of_blocked == "allowed")
+        page = store.studies.in_gate_state(state.value, terms, limit=limit, offset=offset)
+    # A study may have changed since it was selected.
+    return tuple(one for one in standpoints(store, page, gate_digest, rules) if state in (None, one.state))
 
 
 def decide(

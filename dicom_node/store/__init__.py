@@ -23,6 +23,7 @@ from dicom_node.store.errors import (
     UnsupportedFilterError,
 )
 from dicom_node.store.health import intake_trouble, part_troubles
+from dicom_node.store.index.gate_state import GateTerms
 from dicom_node.store.index.rows import Arrival, ConflictRow, InstanceRow, SeriesRow, StudyRow
 from dicom_node.store.objects.files import ObjectStore, Spool
 from dicom_node.store.parts import PARTS, Part, PartState, Trouble
@@ -88,6 +89,7 @@ __all__ = [
     "ExportRow",
     "ExportState",
     "Figures",
+    "GateTerms",
     "IllegalTransitionError",
     "IndexUnavailableError",
     "InstanceRow",

@@ -8,18 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dicom_node.dicomweb import BoundedServer, build_app
+from dicom_node.gate.documents import Terms
+from dicom_node.gate.rules import StudyRules
 from dicom_node.settings import WebSettings
 from dicom_node.store import Store
 
 START_TIMEOUT_S = 60.0
+UNKNOWN = Terms(StudyRules(), None)  # without models every study is open
 
 
 @contextmanager
-def serve(store: Store, *, public_url: str | None = None, **settings: object) -> Iterator[str]:
+def serve(store: Store, *, public_url: str | None = None, terms: Terms = UNKNOWN, **settings: object) -> Iterator[str]:
     """Serve a store with settings of ``web``; yields the server's URL without a path."""
     listener = socket.create_server(("127.0.0.1", 0))
     web = WebSettings.model_validate(settings)
-    server = BoundedServer(build_app(store, decoding_bytes=web.decoding_bytes, public_url=public_url), web)
+    app = build_app(store, terms=terms, decoding_bytes=web.decoding_bytes, public_url=public_url)
+    server = BoundedServer(app, web)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -6,12 +6,22 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
+from dicom_node.store.index.gate_state import (
+    STATE_TAG,
+    VERDICTS_TAG,
+    GateTerms,
+    gate_state,
+    has_verdict,
+    private_members,
+    verdicts_of,
+)
+from dicom_node.store.index.headers import Level
 from dicom_node.store.index.matching import SEARCHABLE, conditions
 from dicom_node.store.index.rows import InstanceRow
 from dicom_node.store.index.series import find_instances
@@ -77,14 +87,19 @@ class Search:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def search_studies(self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0) -> Matches:
+    def search_studies(
+        self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0, terms: GateTerms | None = None
+    ) -> Matches:
         """Search for studies and return the latest study date first.
 
         Parameters
         ----------
         filters
             DICOM keyword → value as in the URL: exact, ``*`` and ``?``, ``from-to`` for dates and times, several UIDs
-            separated by commas or backslashes. An empty value matches all.
+            separated by commas or backslashes. An empty value matches all. With ``terms`` also `STATE_TAG` and
+            `VERDICTS_TAG`, with any of several words.
+        terms
+            If given, state and verdicts are returned as private attributes.
 
         Raises
         ------
@@ -93,20 +108,22 @@ class Search:
         """
         matching = (
             sa.select(studies.c.study_instance_uid, _characters(studies))
-            .where(*conditions("study", filters), _has_instances())
+            .where(*_conditions("study", filters, terms), _has_instances())
             .order_by(studies.c.study_date.desc(), studies.c.study_instance_uid.desc())
         )
-        return self._matches(matching, self._read_studies, limit=limit, offset=offset)
+        return self._matches(matching, partial(self._read_studies, terms=terms), limit=limit, offset=offset)
 
-    def search_series(self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0) -> Matches:
-        """Search for series and include the attributes of their studies; filters as in `search_studies`."""
+    def search_series(
+        self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0, terms: GateTerms | None = None
+    ) -> Matches:
+        """Search for series and include the attributes of their studies; parameters as in `search_studies`."""
         matching = (
             sa.select(series.c.series_instance_uid, _characters(series, studies))
             .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(*conditions("series", filters), series.c.n_instances > 0)
+            .where(*_conditions("series", filters, terms), series.c.n_instances > 0)
             .order_by(series.c.series_instance_uid)
         )
-        return self._matches(matching, self._read_series, limit=limit, offset=offset)
+        return self._matches(matching, partial(self._read_series, terms=terms), limit=limit, offset=offset)
 
     def search_instances(self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0) -> Matches:
         """Search for instances, with the attributes of series and study; filters as in `search_studies`."""
@@ -138,25 +155,40 @@ class Search:
                 page.append(Match(key, size))
         return Matches(read, page, has_more=False)
 
-    def _read_studies(self, batch: Sequence[Match]) -> Iterator[JsonObject]:
+    def _read_studies(self, batch: Sequence[Match], *, terms: GateTerms | None) -> Iterator[JsonObject]:
         uids = [str(match.key) for match in batch]
-        wanted = sa.select(studies.c.study_instance_uid, studies.c.attributes)
+        wanted = sa.select(studies.c.study_instance_uid, studies.c.attributes, _state(terms))
         with self._database.read() as connection:
             rows = connection.execute(wanted.where(studies.c.study_instance_uid.in_(uids)))
-            found = {row.study_instance_uid: row.attributes for row in rows}
+            found = {uid: (attributes, state) for uid, attributes, state in rows}
             totals = _study_totals(connection, list(found))
+            words = {} if terms is None else verdicts_of(connection, list(found), "study")
         for uid in uids:
             if uid in found:
-                yield _COMMON | json.loads(found[uid]) | totals[uid]
+                attributes, state = found[uid]
+                yield _COMMON | json.loads(attributes) | totals[uid] | _private(state, words.get(uid, ()))
 
-    def _read_series(self, batch: Sequence[Match]) -> Iterator[JsonObject]:
+    def _read_series(self, batch: Sequence[Match], *, terms: GateTerms | None) -> Iterator[JsonObject]:
         wanted = (
-            sa.select(series.c.series_instance_uid, series.c.attributes, studies.c.attributes, series.c.n_instances)
+            sa.select(
+                series.c.series_instance_uid,
+                series.c.attributes,
+                studies.c.attributes,
+                series.c.n_instances,
+                _state(terms),
+            )
             .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
             .where(series.c.series_instance_uid.in_([match.key for match in batch]))
         )
-        for own, study, n_instances in self._in_order(wanted, batch):
-            yield _COMMON | json.loads(study) | json.loads(own) | {_SERIES_RELATED_INSTANCES: _integer(n_instances)}
+        uids = [str(match.key) for match in batch]
+        with self._database.read() as connection:
+            words = {} if terms is None else verdicts_of(connection, uids, "series")
+            found = {uid: tuple(rest) for uid, *rest in connection.execute(wanted)}
+        for uid in uids:
+            if uid in found:
+                own, study, n_instances, state = found[uid]
+                counted = {_SERIES_RELATED_INSTANCES: _integer(n_instances)}
+                yield _COMMON | json.loads(study) | json.loads(own) | counted | _private(state, words.get(uid, ()))
 
     def _read_instances(self, batch: Sequence[Match]) -> Iterator[JsonObject]:
         wanted = (
@@ -200,6 +232,27 @@ class Search:
             series_instance_uid=series_instance_uid,
             sop_instance_uid=sop_instance_uid,
         )
+
+
+def _conditions(level: Level, filters: Mapping[str, str], terms: GateTerms | None) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of a query, with those on state and verdicts, which only ``terms`` make possible."""
+    private = {} if terms is None else {tag: filters[tag] for tag in (STATE_TAG, VERDICTS_TAG) if filters.get(tag)}
+    found = conditions(level, {keyword: value for keyword, value in filters.items() if keyword not in private})
+    for tag, value in private.items():
+        words = value.lower().replace("\\", ",").split(",")
+        if tag == STATE_TAG and terms is not None:
+            found.append(gate_state(terms).in_(words))
+        else:
+            found.append(has_verdict(words, level))
+    return found
+
+
+def _state(terms: GateTerms | None) -> sa.ColumnElement[Any]:
+    return sa.null() if terms is None else gate_state(terms)
+
+
+def _private(state: str | None, words: Sequence[str]) -> Mapping[str, Any]:
+    return {} if state is None else private_members(state, words)
 
 
 def _characters(*tables: sa.Table) -> sa.ColumnElement[int]:

@@ -18,8 +18,9 @@ from dicom_node.store.database import Database
 from dicom_node.store.schema import announcements, notices, studies
 from dicom_node.store.states import JobState, StudyState
 from dicom_node.store.work.decisions import newest_decision
+from dicom_node.store.work.evidence import study_evidence
 from dicom_node.store.work.notice_rows import AnnouncementRow, DescribeStudy, StudyStanding
-from dicom_node.store.work.studies import STUDY_COLUMNS, study_evidence, study_row_of
+from dicom_node.store.work.studies import STUDY_COLUMNS, study_row_of
 
 _COLUMNS = [announcements.c[name] for name in AnnouncementRow.__dataclass_fields__]
 _STUDIES_AT_ONCE = 20  # in one transaction, for which receivers wait

@@ -9,14 +9,14 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
+from dicom_node.store.index.gate_state import NEWEST_FIRST
 from dicom_node.store.index.rows import StudyRow
 from dicom_node.store.schema import decisions, studies
+from dicom_node.store.work.evidence import study_evidence
 from dicom_node.store.work.rows import DecisionKind, DecisionRow
-from dicom_node.store.work.studies import STUDY_COLUMNS, study_evidence, study_row_of
+from dicom_node.store.work.studies import STUDY_COLUMNS, study_row_of
 
 _COLUMNS = [decisions.c[name] for name in DecisionRow.__dataclass_fields__]
-# Of two decisions at the same moment, the one that keeps the study from leaving counts.
-_NEWEST_FIRST = (decisions.c.decided_at.desc(), decisions.c.kind == DecisionKind.RELEASE.value, decisions.c.id.desc())
 
 
 class Decisions:
@@ -74,14 +74,14 @@ class Decisions:
     def of(self, study_instance_uid: str) -> tuple[DecisionRow, ...]:
         """Return the decisions on a study, the newest first."""
         statement = (
-            sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*_NEWEST_FIRST)
+            sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*NEWEST_FIRST)
         )
         with self._database.read() as connection:
             return tuple(map(_decision_row, connection.execute(statement)))
 
     def newest(self, study_instance_uids: Sequence[str]) -> Mapping[str, DecisionRow]:
         """Return the newest decision on each of the studies that have one."""
-        statement = sa.select(*_COLUMNS).order_by(*(column for column in _NEWEST_FIRST))
+        statement = sa.select(*_COLUMNS).order_by(*(column for column in NEWEST_FIRST))
         found: dict[str, DecisionRow] = {}
         with self._database.read() as connection:
             for start in range(0, len(study_instance_uids), _UIDS_AT_ONCE):
@@ -113,7 +113,7 @@ def read_study(connection: sa.Connection, study_instance_uid: str) -> tuple[Stud
 
 def newest_decision(connection: sa.Connection, study_instance_uid: str) -> DecisionRow | None:
     """Return the newest decision on a study, or None."""
-    newest = sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*_NEWEST_FIRST)
+    newest = sa.select(*_COLUMNS).where(decisions.c.study_instance_uid == study_instance_uid).order_by(*NEWEST_FIRST)
     row = connection.execute(newest.limit(1)).one_or_none()
     return None if row is None else _decision_row(row)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,9 +11,11 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
+from dicom_node.store.index.gate_state import GateTerms, gate_state
 from dicom_node.store.index.rows import StudyRow
-from dicom_node.store.schema import conflicts, deleted_sources, instances, jobs, series, studies, tags, verdicts
-from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
+from dicom_node.store.schema import jobs, series, studies, tags, verdicts
+from dicom_node.store.states import SeriesState, StudyState
+from dicom_node.store.work.evidence import series_evidence, study_evidence
 from dicom_node.store.work.rows import DecideStudy, SeriesEvidence, StudyEvidence, TagRow, VerdictRow
 
 STUDY_COLUMNS = [studies.c[name] for name in StudyRow.__dataclass_fields__]
@@ -45,6 +45,16 @@ class Studies:
         with self._database.read() as connection:
             rows = connection.execute(statement.limit(limit).offset(offset))
             return tuple(map(study_row_of, rows))
+
+    def in_gate_state(self, state: str, terms: GateTerms, *, limit: int = 100, offset: int = 0) -> tuple[StudyRow, ...]:
+        """Return studies that are in a state after rules and decisions, the latest arrival first."""
+        statement = (
+            sa.select(*STUDY_COLUMNS)
+            .where(gate_state(terms) == state)
+            .order_by(studies.c.last_arrival_at.desc(), studies.c.study_instance_uid)
+        )
+        with self._database.read() as connection:
+            return tuple(map(study_row_of, connection.execute(statement.limit(limit).offset(offset))))
 
     def due(self, gate_digest: str, *, limit: int = 100) -> tuple[StudyRow, ...]:
         """Return studies to be judged, the oldest first.
@@ -76,6 +86,11 @@ class Studies:
         """Return the evidence that a `DecideStudy` rule gets."""
         with self._database.read() as connection:
             return study_evidence(connection, study_instance_uid)
+
+    def series_evidence(self, study_instance_uids: Sequence[str]) -> dict[str, tuple[SeriesEvidence, ...]]:
+        """Return the evidence on the received series of studies, without the fingerprint, which takes long."""
+        with self._database.read() as connection:
+            return {uid: known for uid, (known, _) in series_evidence(connection, study_instance_uids).items()}
 
     def decide(self, study_instance_uid: str, decide_study: DecideStudy, now: datetime) -> StudyState:
         """Apply a rule to the current evidence, in one transaction."""
@@ -162,121 +177,6 @@ def study_row_of(row: sa.Row[Any]) -> StudyRow:
     values = row._asdict()
     values["state"] = StudyState(values["state"])
     return StudyRow(**values)
-
-
-def study_evidence(connection: sa.Connection, study_instance_uid: str) -> StudyEvidence:
-    """Return state, jobs, verdicts and conflicts of a study's received series, each in its current generation."""
-    of_current_generation = jobs.c.generation == series.c.generation
-    its_jobs = (
-        sa.select(jobs.c.series_instance_uid, jobs.c.state)
-        .join(series, series.c.series_instance_uid == jobs.c.series_instance_uid)
-        .where(jobs.c.study_instance_uid == study_instance_uid, of_current_generation)
-        .order_by(jobs.c.id)
-    )
-    its_verdicts = (
-        sa.select(
-            jobs.c.series_instance_uid,
-            verdicts.c.verdict,
-            verdicts.c.remark_codes,
-            jobs.c.pipeline_digest,
-            verdicts.c.stack_number,
-        )
-        .join_from(verdicts, jobs, verdicts.c.job_id == jobs.c.id)
-        .join(series, series.c.series_instance_uid == jobs.c.series_instance_uid)
-        .where(jobs.c.study_instance_uid == study_instance_uid, of_current_generation)
-        .order_by(verdicts.c.id)
-    )
-    its_series = (
-        sa.select(
-            series.c.series_instance_uid, series.c.modality, series.c.state, series.c.skip_reason, series.c.generation
-        )
-        .where(series.c.study_instance_uid == study_instance_uid, series.c.origin == Origin.RECEIVED.value)
-        .order_by(series.c.series_instance_uid)
-    )
-    job_states: defaultdict[str, list[JobState]] = defaultdict(list)
-    for uid, state in connection.execute(its_jobs):
-        job_states[uid].append(JobState(state))
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    codes: defaultdict[str, set[str]] = defaultdict(set)
-    digests: defaultdict[str, set[str]] = defaultdict(set)
-    said: list[object] = []
-    for uid, verdict, remark_codes, pipeline_digest, stack_number in connection.execute(its_verdicts):
-        found[uid].append(verdict)
-        codes[uid] |= set(json.loads(remark_codes))
-        digests[uid].add(pipeline_digest)
-        said.append([uid, stack_number, verdict, pipeline_digest, sorted(codes[uid])])
-    set_aside: Counter[str] = Counter()
-    for uid, digest in connection.execute(_conflicts_of(study_instance_uid)):
-        set_aside[uid] += 1
-        said.append([uid, "conflict", digest])
-    known = tuple(
-        SeriesEvidence(
-            uid,
-            modality,
-            SeriesState(state),
-            skip_reason,
-            tuple(job_states[uid]),
-            tuple(found[uid]),
-            frozenset(codes[uid]),
-            generation,
-            frozenset(digests[uid]),
-            set_aside[uid],
-        )
-        for uid, modality, state, skip_reason, generation in connection.execute(its_series)
-    )
-    said += [[one.series_instance_uid, one.generation, _state_before_deletion(one), one.skip_reason] for one in known]
-    fingerprint, n_patients = _received(connection, study_instance_uid, said)
-    return StudyEvidence(known, fingerprint, n_patients)
-
-
-def _conflicts_of(study_instance_uid: str) -> sa.Select[Any]:
-    """Return unsettled conflicts of the study's received series: contents between which nobody has chosen yet."""
-    return (
-        sa.select(conflicts.c.series_instance_uid, conflicts.c.digest)
-        .join(series, series.c.series_instance_uid == conflicts.c.series_instance_uid)
-        .where(
-            series.c.study_instance_uid == study_instance_uid,
-            series.c.origin == Origin.RECEIVED.value,
-            conflicts.c.settled_at.is_(None),
-        )
-        .order_by(conflicts.c.id)
-    )
-
-
-def _state_before_deletion(evidence: SeriesEvidence) -> str:
-    """Return the state of a series for the fingerprint: that sources were deleted is no new evidence."""
-    if evidence.state is not SeriesState.DELETED:
-        return evidence.state.value
-    return (SeriesState.COMPLETE if evidence.skip_reason is None else SeriesState.SKIPPED).value
-
-
-def _received(connection: sa.Connection, study_instance_uid: str, said: Sequence[object]) -> tuple[str, int]:
-    """Return the SHA-256 over all evidence on a study, including the bytes of its instances, and how many patients.
-
-    Instances that retention deleted count as before, so that decisions and doubts outlive the deletion.
-    """
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    patients: set[str | None] = set()
-    received = (
-        sa.select(instances.c.sop_instance_uid, instances.c.digest, instances.c.patient_id)
-        .where(instances.c.study_instance_uid == study_instance_uid, instances.c.origin == Origin.RECEIVED.value)
-        .order_by(instances.c.sop_instance_uid)
-    )
-    deleted = (
-        sa.select(deleted_sources.c.instances, deleted_sources.c.patient_ids)
-        .join(series, series.c.series_instance_uid == deleted_sources.c.series_instance_uid)
-        .where(series.c.study_instance_uid == study_instance_uid, series.c.state == SeriesState.DELETED.value)
-    )
-    lines = []
-    for uid, content, patient_id in connection.execute(received):
-        lines.append(f"{uid} {content}")
-        patients.add(patient_id)
-    for of_series, patient_ids in connection.execute(deleted):
-        lines += of_series.splitlines()
-        patients |= set(json.loads(patient_ids))
-    for line in sorted(lines, key=lambda one: one.partition(" ")[0]):
-        digest.update(f"{line}\n".encode())
-    return digest.hexdigest(), len(patients)
 
 
 def decide_study_state(
