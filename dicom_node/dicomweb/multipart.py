@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from dicom_node.dicomweb.media_types import MULTIPART
+from dicom_node.errors import NodeError
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES: Final = 256 * 1024
 
@@ -25,18 +29,14 @@ class Part:
     chunks: Iterator[bytes]
 
 
-def read_chunks(file: BinaryIO, n_bytes: int | None = None) -> Iterator[bytes]:
-    """Yield the rest of a file, or ``n_bytes`` of it; raise `EOFError` if it ends before."""
-    left = n_bytes
-    while left is None or left > 0:
-        chunk = file.read(CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
+def read_chunks(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
+    """Yield the next ``n_bytes`` of a file; raise `EOFError` if it ends before."""
+    while n_bytes > 0:
+        chunk = file.read(min(n_bytes, CHUNK_BYTES))
         if not chunk:
-            if left is None:
-                return
-            raise EOFError(f"the file ends {left} bytes too early")
+            raise EOFError(f"the file ends {n_bytes} bytes too early")
         yield chunk
-        if left is not None:
-            left -= len(chunk)
+        n_bytes -= len(chunk)
 
 
 def in_chunks(content: bytes) -> Iterator[bytes]:
@@ -47,7 +47,10 @@ def in_chunks(content: bytes) -> Iterator[bytes]:
 
 
 class ClosingResponse(StreamingResponse):
-    """Response that closes its chunks when the client has left, so that what they hold is free for others at once."""
+    """Response that closes its chunks when the client has left, so that what they hold is free for others at once.
+
+    An error after its first byte cuts the answer off, so that no client takes half of it for the whole, and is logged.
+    """
 
     def __init__(self, first: bytes, chunks: Iterator[bytes], media_type: str) -> None:
         super().__init__(chain((first,), chunks), media_type=media_type)
@@ -57,6 +60,9 @@ class ClosingResponse(StreamingResponse):
         """Send the answer."""
         try:
             await super().__call__(scope, receive, send)
+        except NodeError as error:
+            fields = {"path": scope["path"], "code": error.code}
+            log.error("answer cut off: %s", error, extra=fields)  # noqa: TRY400 - a traceback would say no more
         finally:
             if isinstance(self._chunks, Generator):
                 self._chunks.close()

@@ -24,11 +24,11 @@ from dicom_node.dicomweb.media_types import (
     accepted_ranges,
 )
 from dicom_node.dicomweb.metadata import find_rows, uids_of
-from dicom_node.dicomweb.multipart import Part, in_chunks, multipart_response, read_chunks, stream
+from dicom_node.dicomweb.multipart import CHUNK_BYTES, Part, in_chunks, multipart_response, read_chunks, stream
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.dicomweb.transcoding import explicit_little_endian
-from dicom_node.store import InstanceRow, ObjectStore
+from dicom_node.store import InstanceRow, ObjectStore, read_checked
 from dicom_node.store.index.search import Search
 from part10.pixel_data import PIXEL_DATA_TAGS
 
@@ -90,8 +90,7 @@ class RetrieveService:
         if not wanted.sends_as_stored(row.transfer_syntax_uid):
             yield from explicit_little_endian(self._objects, row, self._budget, is_first=is_first)
             return
-        with self._objects.open(row.digest, dataset_bytes=row.dataset_bytes) as file:
-            yield from read_chunks(file)
+        yield from read_checked(self._objects, row.digest, dataset_bytes=row.dataset_bytes, chunk_bytes=CHUNK_BYTES)
 
     def _bulk_chunks(self, row: InstanceRow, path: str, resource: str) -> Iterator[bytes]:
         tag, *steps = _tag_path(path)

@@ -26,6 +26,7 @@ from dicom_node.store.health import intake_trouble, part_troubles
 from dicom_node.store.index.gate_state import GateTerms
 from dicom_node.store.index.rows import Arrival, ConflictRow, InstanceRow, SeriesRow, StudyRow
 from dicom_node.store.objects.files import ObjectStore, Spool
+from dicom_node.store.objects.reading import read_checked
 from dicom_node.store.parts import PARTS, Part, PartState, Trouble
 from dicom_node.store.states import (
     CommitmentState,
@@ -137,4 +138,5 @@ __all__ = [
     "VerdictRow",
     "intake_trouble",
     "part_troubles",
+    "read_checked",
 ]

@@ -121,6 +121,48 @@ def test_a_file_of_another_length_is_an_error_of_the_archive_and_an_alarm(
     assert [record.levelname for record in caplog.records if "object-damaged" in str(vars(record))] == ["ERROR"]
 
 
+def rot(store: Store, ds: Dataset) -> None:
+    """Change one bit near the end of an instance's file."""
+    (row,) = store.search.find_instances(sop_instance_uid=ds.SOPInstanceUID)
+    path = store.objects.path(row.digest)
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+
+
+def alarms(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if getattr(record, "code", "") == "object-damaged"]
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/dicom; transfer-syntax=*"])
+def test_a_changed_bit_is_an_error_of_the_archive_and_an_alarm(
+    small: tuple[Store, SyntheticSeries], caplog: pytest.LogCaptureFixture, accept: str
+) -> None:
+    store, series = small
+    ds = series[0].dataset()
+    rot(store, ds)
+    with serve(store) as url:
+        answer = get(url_of(url, ds), accept)
+        assert get(url_of(url, series[1].dataset()), accept).status_code == 200
+    assert (answer.status_code, answer.json()["code"]) == (500, "object-damaged")
+    assert [record.levelname for record in caplog.records if getattr(record, "code", "") == "object-damaged"] == [
+        "ERROR"
+    ]
+
+
+def test_the_end_of_a_long_instance_that_has_changed_is_not_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (instance,) = ct_series(1, rows=400, columns=500)
+    with Store.open(tmp_path) as store, serve(store) as url:
+        receive(store, [instance])
+        rot(store, instance.dataset())
+        with pytest.raises(httpx.RemoteProtocolError):
+            get(url_of(url, instance.dataset()))
+    (alarm,) = alarms(caplog)
+    assert alarm.startswith("answer cut off: object ")
+    assert str(tmp_path) not in caplog.text
+
+
 def test_an_answer_that_cannot_be_finished_is_cut_off_not_ended(tmp_path: Path) -> None:
     series = ct_series(3, rows=400, columns=500)
     with Store.open(tmp_path) as store, serve(store) as url:
