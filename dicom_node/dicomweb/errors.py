@@ -1,4 +1,4 @@
-"""What a request can get wrong, or ask for in vain, and what keeps the server from listening."""
+"""Errors of requests, and of the address that the server listens on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class DicomwebError(NodeError):
 
 
 class ListenError(DicomwebError, Transient):
-    """The address for HTTP cannot be listened on."""
+    """The server cannot listen on its address."""
 
     code = "web-listen"
 
@@ -21,7 +21,9 @@ class ListenError(DicomwebError, Transient):
 
     def __str__(self) -> str:
         host, port, reason = self.args
-        return f"cannot listen on {host}:{port}: {reason}; stop what uses it, or change web.host or web.port"
+        return (
+            f"cannot listen on {host}:{port}: {reason}; stop the program that uses it, or change web.host or web.port"
+        )
 
 
 class BadRequestError(DicomwebError, Refused):
@@ -38,7 +40,7 @@ class BadRequestError(DicomwebError, Refused):
 
 
 class NotAcceptableError(DicomwebError, Refused):
-    """Nothing that we can send is what the client accepts."""
+    """The client accepts none of the available representations."""
 
     code = "not-acceptable"
 
@@ -63,7 +65,7 @@ class NoSuchResourceError(DicomwebError, Refused):
 
 
 class UnreadableObjectError(DicomwebError, Refused):
-    """A stored object does not decode far enough for what was asked; its bytes can still be retrieved."""
+    """A stored object cannot be decoded as far as the request needs; its bytes can still be retrieved."""
 
     code = "unreadable-object"
 
@@ -76,7 +78,7 @@ class UnreadableObjectError(DicomwebError, Refused):
 
 
 class BusyError(DicomwebError, Transient):
-    """Pixels that are decoded for other requests take all the memory that there is for that."""
+    """Other requests use all of the memory for decoding pixels."""
 
     code = "decoding-busy"
 

@@ -1,4 +1,4 @@
-"""Single frames of an instance (PS3.18 10.4.1.1.4): as they are stored, or decoded for clients that ask for that."""
+"""Retrieve frames of an instance, as stored or decoded (PS3.18 10.4.1.1.4)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class FrameService:
         self._budget = budget
 
     def retrieve(self, request: Request) -> Response:
-        """The named frames, in the order in which they are named."""
+        """Return the requested frames, in the order of the request."""
         uids = path_uids(request)
         (row,) = find_rows(self._search, uids)
         resource = f"frames of {resource_name(uids)}"
@@ -99,9 +99,9 @@ def _parts(frames: Frames, numbers: Sequence[int], url: str, content_type: str) 
 
 
 def parse_frame_numbers(text: str) -> tuple[int, ...]:
-    """Frame numbers from 1, as the path lists them."""
+    """Return the frame numbers in the path; they count from 1."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*", text):
-        raise BadRequestError("frame list", text, "numbers from 1 with commas between")
+        raise BadRequestError("frame list", text, "numbers from 1, separated by commas")
     numbers = tuple(int(number) for number in text.split(","))
     if len(numbers) > MAX_FRAMES:
         raise BadRequestError("frame list", f"{len(numbers)} numbers", f"at most {MAX_FRAMES} in one request")
@@ -109,12 +109,12 @@ def parse_frame_numbers(text: str) -> tuple[int, ...]:
 
 
 def choose_frames(ranges: Sequence[MediaRange], resource: str, syntax: UID, stored_type: str) -> tuple[str, bool]:
-    """Media type of the parts, and whether the stored bytes go out undecoded.
+    """Return the media type of the parts, and whether the stored bytes are sent undecoded.
 
-    A range that names no transfer syntax takes the default of its media type: explicit VR little endian for bytes,
-    whatever is stored for an image type.
+    A range without a transfer syntax means the default of its media type: explicit VR little endian for bytes, the
+    stored transfer syntax for an image type.
     """
-    if not syntax.is_transfer_syntax:  # private: nobody here knows what its pixels mean
+    if not syntax.is_transfer_syntax:  # private: how its pixels are encoded is unknown
         raise NotAcceptableError(resource, f"the instance itself, with transfer-syntax={syntax}")
     is_native = syntax.is_little_endian and not syntax.is_encapsulated and not syntax.is_deflated
     is_sendable = is_native or syntax.is_encapsulated

@@ -1,7 +1,7 @@
-"""uvicorn with bounds on connections: how many, how long they may be silent, and how slowly they may read.
+"""Limit the number of connections, how long they may be idle, and how slowly clients may read.
 
-uvicorn itself bounds the requests that run at once and the time between two requests. It waits for ever for the first
-request, for the rest of a header, and for a client that does not read its answer.
+uvicorn itself limits the number of concurrent requests and the time between two requests. It has no time limit for the
+first request, for the rest of a header, and for a client that does not read its answer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TURNED_AWAY: Final = (
 
 
 class BoundedServer(uvicorn.Server):
-    """A server that closes connections which take time and give nothing.
+    """Server that closes connections whose clients send no request or do not read the answer.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class BoundedServer(uvicorn.Server):
         await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
-        """Look at all connections now and then."""
+        """Check all connections every half second."""
         if counter % _TICKS_PER_LOOK == 0:
             now_s = time.monotonic()
             for connection in list(self.server_state.connections):
@@ -89,12 +89,12 @@ class BoundedServer(uvicorn.Server):
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection, which knows since when it is idle, does not read, or is being closed."""
+    """One connection, with the times since which it is idle, not read, or being closed."""
 
     server_state: _State
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, closing another one if there are too many, or turn it away."""
+        """Accept the connection; if there are too many, close an idle one, or refuse this one with 503."""
         self.logger = self.server_state.connection_logger
         # asyncio does so only for sockets that name their protocol. Otherwise an answer waits 40 ms: its body for the
         # client to acknowledge the header, and the acknowledgement for something to send with it.
@@ -110,31 +110,31 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being answered."""
+        """Whether no request is in progress."""
         return self.cycle is None or self.cycle.response_complete
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next request."""
+        """Note the time from which the connection is idle."""
         self.idle_since_s = time.monotonic()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """Remember since when the client does not read."""
+        """Note the time from which the client does not read."""
         self._unread_since_s = time.monotonic()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Go on: the client has read what was buffered."""
+        """Continue: the client has read what was buffered."""
         self._unread_since_s = None
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Count instead of logging each one."""
+        """Count invalid requests instead of logging each one."""
         self.server_state.count("no HTTP")
         super().send_400_response(msg)
 
     def close_if_overdue(self, now_s: float) -> None:
-        """Close the connection if its client has used up the time for what it should do next."""
+        """Close the connection if the time for the client's next step is over."""
         settings = self.server_state.settings
         if self.transport.is_closing():
             self._closing_since_s = self._closing_since_s or now_s
@@ -147,12 +147,12 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def _patience_s(self) -> float:
-        """Seconds for the next request: with ``keep_alive_s`` until it begins, if it is not the first one."""
+        """Time for the next request in seconds; after the first one, ``keep_alive_s`` until it begins is added."""
         settings = self.server_state.settings
         return settings.header_timeout_s if self.cycle is None else settings.header_timeout_s + settings.keep_alive_s
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle for the longest time, one without any request first."""
+        """Close the longest idle connection, preferably one without any request; return False if none is idle."""
         idle = [other for other in self.connections if isinstance(other, BoundedProtocol) and other.is_idle]
         victims = [other for other in idle if other is not self and not other.transport.is_closing()]
         if not victims:
@@ -162,25 +162,25 @@ class BoundedProtocol(H11Protocol):
         return True
 
     def abort(self, why: str) -> None:
-        """Close the connection at once, with what is still buffered for it."""
+        """Close the connection at once and discard its buffered data."""
         self.server_state.count(why)
         self.transport.abort()
 
 
 class _State(uvicorn.server.ServerState):
-    """What all connections share: limits, and how many were closed and why since the last line in the log."""
+    """State of all connections: their limits, and how many were closed for which reason since the last log line."""
 
     def __init__(self, settings: WebSettings, *, max_connections: int) -> None:
         super().__init__()
         self.settings = settings
         self.max_connections = max_connections
         self.connection_logger = logging.getLogger("uvicorn.error.connection")
-        self.connection_logger.setLevel(logging.ERROR)  # what a client can cause at will is counted here instead
+        self.connection_logger.setLevel(logging.ERROR)  # what any client can cause is counted instead
         self._counts: dict[str, int] = {}
         self._next_summary_s = 0.0
 
     def count(self, why: str) -> None:
-        """Count a connection that was not served, or not to its end."""
+        """Count a connection that was closed before its request was answered."""
         self._counts[why] = self._counts.get(why, 0) + 1
 
     def sum_up(self, now_s: float) -> None:
@@ -193,7 +193,7 @@ class _State(uvicorn.server.ServerState):
 
 
 def _affordable_connections(wanted: int) -> int:
-    """As many connections as wanted, or as the process may have descriptors for; raises its soft limit if needed."""
+    """Return the wanted number of connections, or as many as the limit of open files allows; raise the soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = OTHER_DESCRIPTORS + wanted * DESCRIPTORS_PER_CONNECTION
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -203,7 +203,7 @@ def _affordable_connections(wanted: int) -> int:
     affordable = max(1, min(wanted, (soft - OTHER_DESCRIPTORS) // DESCRIPTORS_PER_CONNECTION))
     if affordable < wanted:
         log.warning(
-            "web.max_connections is %d, but the limit of open files (ulimit -n) is %d: %d connections are taken",
+            "web.max_connections is %d, but the limit of open files (ulimit -n) is %d: %d connections are accepted",
             wanted,
             soft,
             affordable,

@@ -1,4 +1,4 @@
-"""JSON answers of any length, written in pieces and compressed for clients that take that."""
+"""Send JSON answers of any length in pieces, compressed if the client accepts gzip."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from starlette.responses import Response
 
 from dicom_node.dicomweb.multipart import CHUNK_BYTES, stream
 
-_GZIP_LEVEL: Final = 1  # a fifth of the size already; the highest level takes ten times as long for a tenth less
+_GZIP_LEVEL: Final = 1  # a fifth of the size; the highest level takes ten times as long to save another tenth
 _GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS
 _MAX_CODINGS: Final = 16
 
 
 def json_array(objects: Iterable[bytes]) -> Iterator[bytes]:
-    """Encoded objects as an array, in pieces of about `CHUNK_BYTES`."""
+    """Yield encoded objects as a JSON array, in pieces of about `CHUNK_BYTES`."""
     piece, separator = bytearray(b"["), b""
     for encoded in objects:
         piece += separator
@@ -32,7 +32,7 @@ def json_array(objects: Iterable[bytes]) -> Iterator[bytes]:
 def stream_json(
     request: Request, pieces: Iterator[bytes], media_type: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Response that sends pieces as they come, with gzip where the client takes it."""
+    """Return a response that sends pieces as they are produced, compressed if the client accepts gzip."""
     all_headers = {"Vary": "Accept-Encoding", **(headers or {})}
     if takes_gzip(request):
         pieces = _gzipped(pieces)
@@ -43,7 +43,7 @@ def stream_json(
 
 
 def takes_gzip(request: Request) -> bool:
-    """Whether Accept-Encoding names gzip, and not with a weight of zero (RFC 9110 12.5.3)."""
+    """Whether Accept-Encoding has gzip with a weight other than zero (RFC 9110 12.5.3)."""
     for coding in request.headers.get("accept-encoding", "").split(",", _MAX_CODINGS)[:_MAX_CODINGS]:
         name, _, weight = coding.partition(";")
         if name.strip().lower() in {"gzip", "x-gzip"}:

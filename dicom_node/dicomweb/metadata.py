@@ -34,14 +34,14 @@ class MetadataService:
         self._objects = objects
 
     def retrieve(self, request: Request) -> Response:
-        """One JSON array, an object per instance, sent as the instances are read."""
+        """Return a JSON array with an object for each instance, sent as the instances are read."""
         uids = path_uids(request)
         media_type = json_media_type(request, f"metadata of {resource_name(uids)}")
         rows = find_rows(self._search, uids)
         return stream_json(request, json_array(self._objects_of(rows, request)), media_type)
 
     def _objects_of(self, rows: Sequence[InstanceRow], request: Request) -> Iterator[bytes]:
-        """Metadata of each instance; of one that does not decode, what the index knows."""
+        """Yield the metadata of each instance, or the attributes in the index if it cannot be decoded."""
         memo = Memo()
         for row in rows:
             try:
@@ -54,7 +54,7 @@ class MetadataService:
                 yield with_bulk_data_url(encoded, f"{resource_url(request, uids_of(row))}/bulkdata")
 
     def _encoded(self, row: InstanceRow, memo: Memo) -> bytes:
-        """Metadata with relative references to bulk data: as kept, or computed and kept now."""
+        """Return the kept metadata, with relative references to bulk data; compute and keep it if there is none."""
         kept = self._objects.read_derived(row.digest, FORM, dataset_bytes=row.dataset_bytes)
         if kept is not None:
             return kept
@@ -66,7 +66,7 @@ class MetadataService:
 
 
 def find_rows(search: Search, uids: dict[str, str]) -> tuple[InstanceRow, ...]:
-    """Instances below a path; `NoSuchResourceError` when there is none."""
+    """Return the instances below a path; raise `NoSuchResourceError` if there are none."""
     rows = search.find_instances(
         study_instance_uid=uids.get("StudyInstanceUID"),
         series_instance_uid=uids.get("SeriesInstanceUID"),
@@ -78,7 +78,7 @@ def find_rows(search: Search, uids: dict[str, str]) -> tuple[InstanceRow, ...]:
 
 
 def uids_of(row: InstanceRow) -> dict[str, str]:
-    """UIDs of an instance and of what it belongs to, by keyword."""
+    """Return the UIDs of an instance, its series and its study, by keyword."""
     return {
         "StudyInstanceUID": row.study_instance_uid,
         "SeriesInstanceUID": row.series_instance_uid,

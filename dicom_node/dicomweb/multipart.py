@@ -1,4 +1,4 @@
-"""A multipart/related body (RFC 2387) written part by part, so that a study of any size needs little memory."""
+"""Write multipart/related bodies (RFC 2387) part by part, so that a study of any size needs little memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNK_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: its Content-Type, where it is found, and its bytes in chunks."""
+    """One part: its Content-Type, its Content-Location, and its bytes in chunks."""
 
     content_type: str
     location: str
@@ -69,7 +69,7 @@ class ClosingResponse(StreamingResponse):
 
 
 def stream(chunks: Iterator[bytes], media_type: str) -> Response:
-    """Return a response that sends chunks as they come; an error before the first is still an answer of its own."""
+    """Return a response that sends chunks as they are produced; an error in the first one is raised here."""
     first = next(chunks, b"")
     if len(first) < CHUNK_BYTES:
         second = next(chunks, None)

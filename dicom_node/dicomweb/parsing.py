@@ -1,4 +1,4 @@
-"""Stored objects as datasets without their pixels; what a hostile one makes the parser raise is one error here."""
+"""Read headers of stored objects; whatever the parser raises on a hostile one becomes one error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PIXEL_DATA: Final = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x
 
 @contextmanager
 def parsing(sop_instance_uid: str) -> Iterator[None]:
-    """Turn what the parser raises into `UnreadableObjectError`."""
+    """Raise `UnreadableObjectError` for any error of the parser."""
     try:
         yield
     except Part10Error as error:
@@ -43,9 +43,9 @@ def parsing(sop_instance_uid: str) -> Iterator[None]:
 
 
 def read_without_pixels(objects: ObjectStore, row: InstanceRow) -> tuple[Dataset, PixelDataLocation | None]:
-    """The dataset up to the pixel data, and where that is.
+    """Return the dataset up to the pixel data, and the location of the pixel data.
 
-    There is no place where it is deflated, or where the transfer syntax is private and does not say what pixels mean.
+    There is no location if the instance is deflated or its transfer syntax is private.
     """
     syntax = UID(row.transfer_syntax_uid)
     has_place = syntax.is_transfer_syntax and not syntax.is_deflated

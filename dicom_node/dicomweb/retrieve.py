@@ -1,4 +1,4 @@
-"""WADO-RS: instances of a study, a series or alone, and their bulk data (PS3.18 10.4)."""
+"""WADO-RS: retrieve instances of studies and series, single instances, and bulk data (PS3.18 10.4)."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _ANY_TYPES: Final = frozenset({"*/*", "application/*"})
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How the client takes instances: in one body or in parts, and in which transfer syntaxes."""
+    """How the client accepts instances: as one body or in parts, and in which transfer syntaxes."""
 
     is_multipart: bool
     transfer_syntax_uids: frozenset[str]
 
     def sends_as_stored(self, transfer_syntax_uid: str) -> bool:
-        """Whether the stored bytes may go out as they are."""
+        """Whether the stored bytes may be sent unchanged."""
         return bool(self.transfer_syntax_uids & {ANY_TRANSFER_SYNTAX, transfer_syntax_uid})
 
 
 class RetrieveService:
-    """Instances and bulk data over index and objects."""
+    """Retrieve instances and bulk data."""
 
     def __init__(self, search: Search, objects: ObjectStore, budget: DecodingBudget) -> None:
         self._search = search
@@ -56,7 +56,7 @@ class RetrieveService:
         self._budget = budget
 
     def instances(self, request: Request) -> Response:
-        """All instances below the path, as stored wherever the client takes that."""
+        """Return all instances below the path, as stored if the client accepts that."""
         uids = path_uids(request)
         rows = find_rows(self._search, uids)
         wanted = choose_instances(accepted_ranges(request), resource_name(uids), rows)
@@ -66,7 +66,7 @@ class RetrieveService:
         return multipart_response(self._parts(request, rows, wanted), DICOM)
 
     def bulk_data(self, request: Request) -> Response:
-        """One value: ``/bulkdata/7FE00010``, or through sequences ``/bulkdata/54000100/1/54001010``."""
+        """Return one value: ``/bulkdata/7FE00010``, or within sequences ``/bulkdata/54000100/1/54001010``."""
         uids = path_uids(request)
         (row,) = find_rows(self._search, uids)
         path = request.path_params["path"]
@@ -120,15 +120,15 @@ class RetrieveService:
 
 
 def choose_instances(ranges: Sequence[MediaRange], resource: str, rows: Sequence[InstanceRow]) -> Wanted:
-    """Find a representation that the client takes of every instance.
+    """Choose a representation of every instance that the client accepts.
 
-    A range that names no transfer syntax stands for explicit VR little endian (PS3.18 8.7.3.5); one that names no
-    media type takes what is stored.
+    A range without a transfer syntax means explicit VR little endian (PS3.18 8.7.3.5); one without a media type accepts
+    the stored transfer syntax.
 
     Raises
     ------
     NotAcceptableError
-        The client takes another media type, or none of the transfer syntaxes of an instance.
+        The client accepts neither the media type nor, for some instance, any available transfer syntax.
     """
     single, multipart = set[str](), set[str]()
     for accepted in ranges:
@@ -150,12 +150,14 @@ def choose_instances(ranges: Sequence[MediaRange], resource: str, rows: Sequence
 
 def _is_transcodable(row: InstanceRow, wanted: Wanted) -> bool:
     syntax = UID(row.transfer_syntax_uid)
-    can_decode = syntax.is_transfer_syntax and syntax.is_little_endian  # a private one says nothing of its pixels
+    can_decode = (
+        syntax.is_transfer_syntax and syntax.is_little_endian
+    )  # a private one does not say how pixels are encoded
     return can_decode and ExplicitVRLittleEndian in wanted.transfer_syntax_uids
 
 
 def _choose_bytes(ranges: Sequence[MediaRange], resource: str) -> bool:
-    """Whether bytes go out in a multipart body."""
+    """Whether the bytes are sent in a multipart body."""
     for accepted in ranges:
         if accepted.media_type == MULTIPART and accepted.part_type in {OCTET_STREAM, *_ANY_TYPES}:
             return True
@@ -165,14 +167,16 @@ def _choose_bytes(ranges: Sequence[MediaRange], resource: str) -> bool:
 
 
 def _tag_path(path: str) -> list[int]:
-    """Tags and item numbers in turn."""
+    """Return the path as alternating tags and item numbers."""
     steps = path.split("/")
     try:
         numbers = [int(step, 10 if index % 2 else 16) for index, step in enumerate(steps)]
     except ValueError:
         numbers = []
     if len(numbers) % 2 == 0 or any(len(step) != 8 for step in steps[::2]):
-        raise BadRequestError("bulk data path", path, "tags of eight hexadecimal digits, item numbers between them")
+        raise BadRequestError(
+            "bulk data path", path, "tags of eight hexadecimal digits, with item numbers between them"
+        )
     return numbers
 
 

@@ -1,4 +1,4 @@
-"""The web application: which path leads to which service."""
+"""The web application: which service answers which path."""
 
 from __future__ import annotations
 

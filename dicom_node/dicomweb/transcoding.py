@@ -1,4 +1,4 @@
-"""Explicit VR little endian for clients that take nothing else; it is the default of PS3.18 8.7.3.5.
+"""Convert instances to explicit VR little endian, the default transfer syntax of PS3.18 8.7.3.5.
 
 The header is written anew. Pixels follow it as they are read, or one decoded frame after the other, so that an instance
 of any size takes little memory. Before the first byte is sent, the first frame is decoded, and the rest is looked for.
