@@ -20,7 +20,8 @@ from dicom_node.dicomweb.media_types import json_media_type
 from dicom_node.dicomweb.resources import path_uids, resource_url
 from dicom_node.store import GateTerms
 from dicom_node.store.index.gate_state import STATE_TAG, VERDICTS_TAG
-from dicom_node.store.index.search import Matches, Search
+from dicom_node.store.index.matches import Matches
+from dicom_node.store.index.search import Search
 
 # More results are sent in pages; the longest series and busiest days fit into one.
 MAX_RESULTS: Final = 20_000

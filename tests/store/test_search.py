@@ -6,8 +6,9 @@ import pytest
 import sqlalchemy as sa
 
 from dicom_node.store import Store, UnsupportedFilterError
+from dicom_node.store.index import matches as matches_module
 from dicom_node.store.index import search as search_module
-from dicom_node.store.index.search import Matches
+from dicom_node.store.index.matches import Matches
 from dicom_node.store.schema import instances
 from tests.store.sending import instance, keep
 
@@ -114,8 +115,8 @@ def test_batches_of_any_size_give_the_same_results_in_the_same_order(
         return [list(level({})) for level in levels]
 
     expected = everything()
-    monkeypatch.setattr(search_module, "BATCH_ROWS", batch_rows)
-    monkeypatch.setattr(search_module, "BATCH_CHARACTERS", batch_characters)
+    monkeypatch.setattr(matches_module, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(matches_module, "BATCH_CHARACTERS", batch_characters)
     assert everything() == expected
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -40,6 +41,7 @@ class GateTerms:
     may_release_blocked: bool
 
 
+@lru_cache(maxsize=16)
 def gate_state(terms: GateTerms) -> sa.ColumnElement[str]:
     """Return an expression for the state of a row of ``studies``."""
     state = studies.c.state
@@ -88,19 +90,27 @@ def has_verdict(words: Sequence[str], level: str) -> sa.ColumnElement[bool]:
 
 def verdicts_of(connection: sa.Connection, uids: Sequence[str], level: str) -> dict[str, list[str]]:
     """Return the verdicts of the current generations of series, or of all series of studies, by UID."""
-    key = jobs.c.study_instance_uid if level == "study" else jobs.c.series_instance_uid
-    found = (
+    by_uid: dict[str, list[str]] = {}
+    for uid, verdict in connection.execute(_VERDICTS_BY[level], {"uids": uids}):
+        by_uid.setdefault(uid, []).append(verdict)
+    return by_uid
+
+
+def _verdicts_by(key: sa.Column[str]) -> sa.Select[Any]:
+    return (
         sa.select(key, verdicts.c.verdict)
         .join_from(verdicts, jobs, verdicts.c.job_id == jobs.c.id)
         .join(series, series.c.series_instance_uid == jobs.c.series_instance_uid)
-        .where(key.in_(uids), jobs.c.generation == series.c.generation)
+        .where(key.in_(sa.bindparam("uids", expanding=True)), jobs.c.generation == series.c.generation)
         .distinct()
         .order_by(verdicts.c.verdict)
     )
-    by_uid: dict[str, list[str]] = {}
-    for uid, verdict in connection.execute(found):
-        by_uid.setdefault(uid, []).append(verdict)
-    return by_uid
+
+
+_VERDICTS_BY: Final = {
+    "study": _verdicts_by(jobs.c.study_instance_uid),
+    "series": _verdicts_by(jobs.c.series_instance_uid),
+}
 
 
 def private_members(state: str, found: Sequence[str]) -> Mapping[str, Any]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -22,6 +21,7 @@ from dicom_node.store.index.gate_state import (
     verdicts_of,
 )
 from dicom_node.store.index.headers import Level
+from dicom_node.store.index.matches import JsonObject, Match, Matches
 from dicom_node.store.index.matching import SEARCHABLE, conditions
 from dicom_node.store.index.rows import InstanceRow
 from dicom_node.store.index.series import find_instances
@@ -29,54 +29,12 @@ from dicom_node.store.schema import instances, series, studies
 
 # A page ends here whatever limit the query sets; the busiest days of real archives need a third of it.
 MAX_ANSWER_CHARACTERS: Final = 64 * 2**20
-BATCH_CHARACTERS: Final = 2**19
-BATCH_ROWS: Final = 500
-
-JsonObject = dict[str, Any]
 _COMMON: JsonObject = {
     "00080005": {"vr": "CS", "Value": ["ISO_IR 192"]},  # the answer is UTF-8, whatever character set the instances use
     "00080056": {"vr": "CS", "Value": ["ONLINE"]},  # Instance Availability
 }
 _MODALITIES_IN_STUDY = "00080061"
 _STUDY_RELATED_SERIES, _STUDY_RELATED_INSTANCES, _SERIES_RELATED_INSTANCES = "00201206", "00201208", "00201209"
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A row that matches a query, not yet read."""
-
-    key: str | int
-    n_characters: int  # of the DICOM JSON that is returned for it
-
-
-class Matches:
-    """Rows that match a query, read in small batches while they are iterated, as DICOM JSON objects.
-
-    The query decides which rows match; a row that is deleted before its batch is read is left out.
-    ``has_more`` says whether rows were left out because of the limit or the size of the answer.
-    """
-
-    def __init__(
-        self, read: Callable[[Sequence[Match]], Iterable[JsonObject]], matches: Sequence[Match], *, has_more: bool
-    ) -> None:
-        self._read = read
-        self._matches = matches
-        self.has_more = has_more
-
-    def __len__(self) -> int:
-        return len(self._matches)
-
-    def __iter__(self) -> Iterator[JsonObject]:
-        batch: list[Match] = []
-        n_characters = 0
-        for match in self._matches:
-            batch.append(match)
-            n_characters += match.n_characters
-            if n_characters >= BATCH_CHARACTERS or len(batch) == BATCH_ROWS:
-                yield from self._read(batch)
-                batch, n_characters = [], 0
-        if batch:
-            yield from self._read(batch)
 
 
 class Search:
@@ -108,7 +66,7 @@ class Search:
         """
         matching = (
             sa.select(studies.c.study_instance_uid, _characters(studies))
-            .where(*_conditions("study", filters, terms), _has_instances())
+            .where(*_conditions("study", filters, terms), _HAS_INSTANCES)
             .order_by(studies.c.study_date.desc(), studies.c.study_instance_uid.desc())
         )
         return self._matches(matching, partial(self._read_studies, terms=terms), limit=limit, offset=offset)
@@ -157,9 +115,8 @@ class Search:
 
     def _read_studies(self, batch: Sequence[Match], *, terms: GateTerms | None) -> Iterator[JsonObject]:
         uids = [str(match.key) for match in batch]
-        wanted = sa.select(studies.c.study_instance_uid, studies.c.attributes, _state(terms))
         with self._database.read() as connection:
-            rows = connection.execute(wanted.where(studies.c.study_instance_uid.in_(uids)))
+            rows = connection.execute(_studies_with_state(terms), {"keys": uids})
             found = {uid: (attributes, state) for uid, attributes, state in rows}
             totals = _study_totals(connection, list(found))
             words = {} if terms is None else verdicts_of(connection, list(found), "study")
@@ -169,21 +126,11 @@ class Search:
                 yield _COMMON | json.loads(attributes) | totals[uid] | _private(state, words.get(uid, ()))
 
     def _read_series(self, batch: Sequence[Match], *, terms: GateTerms | None) -> Iterator[JsonObject]:
-        wanted = (
-            sa.select(
-                series.c.series_instance_uid,
-                series.c.attributes,
-                studies.c.attributes,
-                series.c.n_instances,
-                _state(terms),
-            )
-            .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(series.c.series_instance_uid.in_([match.key for match in batch]))
-        )
         uids = [str(match.key) for match in batch]
         with self._database.read() as connection:
             words = {} if terms is None else verdicts_of(connection, uids, "series")
-            found = {uid: tuple(rest) for uid, *rest in connection.execute(wanted)}
+            rows = connection.execute(_series_with_state(terms), {"keys": uids})
+            found = {uid: tuple(rest) for uid, *rest in rows}
         for uid in uids:
             if uid in found:
                 own, study, n_instances, state = found[uid]
@@ -191,16 +138,8 @@ class Search:
                 yield _COMMON | json.loads(study) | json.loads(own) | counted | _private(state, words.get(uid, ()))
 
     def _read_instances(self, batch: Sequence[Match]) -> Iterator[JsonObject]:
-        wanted = (
-            sa.select(
-                instances.c.id, instances.c.attributes, series.c.attributes, studies.c.attributes, series.c.n_instances
-            )
-            .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
-            .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(instances.c.id.in_([match.key for match in batch]))
-        )
         parsed = cache(json.loads)  # of a batch; most of its instances are of one series
-        for own, of_series, study, n_instances in self._in_order(wanted, batch):
+        for own, of_series, study, n_instances in self._in_order(_INSTANCES, batch):
             yield (
                 _COMMON
                 | parsed(study)
@@ -212,7 +151,8 @@ class Search:
     def _in_order(self, wanted: sa.Select[Any], batch: Sequence[Match]) -> Iterator[tuple[Any, ...]]:
         """Yield the columns after the key, in the order of ``batch``."""
         with self._database.read() as connection:
-            found = {key: tuple(rest) for key, *rest in connection.execute(wanted)}
+            rows = connection.execute(wanted, {"keys": [match.key for match in batch]})
+            found = {key: tuple(rest) for key, *rest in rows}
         return (found[match.key] for match in batch if match.key in found)
 
     def find_instances(
@@ -261,24 +201,55 @@ def _characters(*tables: sa.Table) -> sa.ColumnElement[int]:
     return sum(lengths[1:], start=lengths[0])
 
 
-def _has_instances() -> sa.ColumnElement[bool]:
-    its_series = sa.select(series.c.series_instance_uid).where(
-        series.c.study_instance_uid == studies.c.study_instance_uid, series.c.n_instances > 0
+# Statements are built once: to build one takes SQLAlchemy longer than SQLite takes to answer it.
+_KEYS: Final[sa.BindParameter[Any]] = sa.bindparam("keys", expanding=True)
+_HAS_INSTANCES: Final = (
+    sa.select(series.c.series_instance_uid)
+    .where(series.c.study_instance_uid == studies.c.study_instance_uid, series.c.n_instances > 0)
+    .exists()
+)
+_INSTANCES: Final = (
+    sa.select(instances.c.id, instances.c.attributes, series.c.attributes, studies.c.attributes, series.c.n_instances)
+    .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
+    .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
+    .where(instances.c.id.in_(_KEYS))
+)
+_TOTALS: Final = (
+    sa.select(series.c.study_instance_uid, series.c.modality, sa.func.count(), sa.func.sum(series.c.n_instances))
+    .where(series.c.study_instance_uid.in_(_KEYS), series.c.n_instances > 0)
+    .group_by(series.c.study_instance_uid, series.c.modality)
+    .order_by(series.c.modality)
+)
+
+
+@lru_cache(maxsize=16)
+def _studies_with_state(terms: GateTerms | None) -> sa.Select[Any]:
+    wanted = sa.select(studies.c.study_instance_uid, studies.c.attributes, _state(terms))
+    return wanted.where(studies.c.study_instance_uid.in_(_KEYS))
+
+
+@lru_cache(maxsize=16)
+def _series_with_state(terms: GateTerms | None) -> sa.Select[Any]:
+    return (
+        sa.select(
+            series.c.series_instance_uid,
+            series.c.attributes,
+            studies.c.attributes,
+            series.c.n_instances,
+            _state(terms),
+        )
+        .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
+        .where(series.c.series_instance_uid.in_(_KEYS))
     )
-    return its_series.exists()
 
 
 def _study_totals(connection: sa.Connection, study_instance_uids: Sequence[str]) -> dict[str, JsonObject]:
-    by_modality = (
-        sa.select(series.c.study_instance_uid, series.c.modality, sa.func.count(), sa.func.sum(series.c.n_instances))
-        .where(series.c.study_instance_uid.in_(study_instance_uids), series.c.n_instances > 0)
-        .group_by(series.c.study_instance_uid, series.c.modality)
-        .order_by(series.c.modality)
-    )
     modalities: defaultdict[str, list[str]] = defaultdict(list)
     n_series: defaultdict[str, int] = defaultdict(int)
     n_instances: defaultdict[str, int] = defaultdict(int)
-    for uid, modality, series_of_modality, instances_of_modality in connection.execute(by_modality):
+    for uid, modality, series_of_modality, instances_of_modality in connection.execute(
+        _TOTALS, {"keys": study_instance_uids}
+    ):
         if modality:
             modalities[uid].append(modality)
         n_series[uid] += series_of_modality
