@@ -1,6 +1,7 @@
 """The volumes that samples are drawn from, with their bodies, their registrations and the brain atlas.
 
 Derived data is computed once from the data folder and stored in a work folder: labels as bits, registrations as JSON.
+Registrations of the shared volumes come with the code, because they take 15 s of processor time each.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ NO_FOREGROUND_LABEL = frozenset(
         "nih_epi",
     }
 )
+KNOWN_REGISTRATIONS = Path(__file__).parent / "registrations.json"  # as `register_to_template` returned them
 # Values of the inventory's column ``face`` for heads with a face, whole or in part; tools are simulated on these.
 REGISTERED_FACES = ("intact", "see image")
 
@@ -94,7 +96,7 @@ def load_cohort(data: Path, work: Path, splits: frozenset[str]) -> Cohort:
     """Read the volumes of ``splits``; compute derived data that is not in ``work`` yet."""
     work.mkdir(parents=True, exist_ok=True)
     entries = read_inventory(data)
-    registrations = read_registrations(work / "registrations.json")
+    registrations = read_registrations(KNOWN_REGISTRATIONS) | read_registrations(work / "registrations.json")
     atlas = _load_atlas(entries, work, registrations)
     members = [_load_member(entry, work, registrations) for entry in entries if entry.split in splits]
     return Cohort(tuple(members), atlas)

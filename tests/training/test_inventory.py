@@ -1,4 +1,4 @@
-"""Volumes are read into network orientation: indices grow towards Head, Posterior, Left."""
+"""Volumes are read into network orientation (head, posterior, left), and registrations come with the code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
+from training.atlas import read_registrations
+from training.cohort import KNOWN_REGISTRATIONS
 from training.inventory import read_scan
 
 
@@ -35,3 +37,12 @@ def test_any_orientation_is_read_as_simpleitk_reorients_it(
     for index in [(0, 0, 0), (3, 2, 1)]:
         place = turned.TransformIndexToPhysicalPoint([int(i) for i in index[::-1]])
         np.testing.assert_allclose((scan.affine @ [*index, 1.0])[:3], place, atol=1e-3)
+
+
+def test_shipped_registrations_are_affine_maps_that_keep_the_size_of_a_head() -> None:
+    known = read_registrations(KNOWN_REGISTRATIONS)
+    assert len(known) > 80
+    for matrix in known.values():
+        assert matrix.shape == (4, 4)
+        assert matrix[3].tolist() == [0, 0, 0, 1]
+        assert 0.5 < np.linalg.det(matrix[:3, :3]) < 2.0  # a head is neither half nor twice as large as the template
