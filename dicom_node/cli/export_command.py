@@ -55,7 +55,7 @@ def export(
     ] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but publish.")] = False,
 ) -> None:
-    """Export de-identified copies of the studies that may leave, with the node's SEG objects.
+    """Export de-identified copies of the studies that may leave, with the node's findings (SEG and SR).
 
     Only studies that `studies list` shows as cleared are exported, each completely or not at all, and only if nothing
     arrives and nobody decides otherwise before the copy is published. At a peer a study counts as published once every

@@ -134,7 +134,7 @@ def test_a_study_whose_sources_retention_deleted_is_named(store: Store, tmp_path
     assert list(outcomes(export(store, tmp_path / "out")).values()) == ["sources-deleted"]
 
 
-def test_a_study_whose_copy_still_holds_something_of_the_patient_is_quarantined_and_the_others_go(
+def test_37_a_study_whose_copy_still_holds_something_of_the_patient_is_quarantined_and_the_others_go(
     store: Store, tmp_path: Path
 ) -> None:
     looked_at(store, "defaced", "good")
@@ -207,7 +207,7 @@ def test_what_left_is_remembered_with_the_evidence_and_the_name_of_the_copy(stor
     assert [entry.action for entry in store.audit.list()] == ["exported"]
 
 
-def test_a_full_disk_keeps_one_study_in_and_the_others_go(
+def test_36_a_full_disk_keeps_one_study_in_and_the_others_go(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at(store, "defaced", "a")

@@ -90,7 +90,7 @@ def test_a_cleared_study_reaches_a_dimse_peer_whole_and_once(store: Store, tmp_p
 
 
 @pytest.mark.parametrize("status", [0xB000, 0xA700, 0x0111, 0xC000])
-def test_99_of_100_or_a_warning_is_not_published_and_the_same_command_sends_the_rest(
+def test_35_99_of_100_or_a_warning_is_not_published_and_the_same_command_sends_the_rest(
     status: int, store: Store, tmp_path: Path
 ) -> None:
     series = looked_at(store, "defaced")
