@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import datetime
 
 from dicom_node.gate.decisions import GateState, standpoints
 from dicom_node.gate.rules import StudyRules
-from dicom_node.store import ExportRow, ExportState, NotFoundError, Store, StudyRow
+from dicom_node.store import ExportRow, NotFoundError, Store, StudyRow
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +26,14 @@ def withdraw_exports(store: Store, gate_digest: str, rules: StudyRules, now: dat
     gate_digest
         Digest of the node's current rules and pipeline.
     """
-    published = [row for row in store.exports.list() if row.state is not ExportState.WITHDRAWN]
+    doubtful = store.exports.in_doubt()
     studies: dict[str, StudyRow] = {}
-    for uid in {row.study_instance_uid for row in published}:
-        try:
+    for uid in {row.study_instance_uid for row in doubtful}:
+        with suppress(NotFoundError):  # deleted meanwhile, which has withdrawn its exports
             studies[uid] = store.studies.get(uid)
-        except NotFoundError:  # deleted; deleting it has withdrawn its exports, or another process does so now
-            continue
     standing = {one.study.study_instance_uid: one for one in standpoints(store, studies.values(), gate_digest, rules)}
     withdrawn: list[ExportRow] = []
-    for row in published:
+    for row in doubtful:
         found = standing.get(row.study_instance_uid)
         if found is None or found.state not in _MAY_NOT_LEAVE:
             continue

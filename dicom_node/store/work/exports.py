@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
 from dicom_node.store.index.rows import StudyRow
-from dicom_node.store.schema import export_copies, exports
-from dicom_node.store.states import ExportState
+from dicom_node.store.schema import decisions, export_copies, exports, studies
+from dicom_node.store.states import ExportState, StudyState
 from dicom_node.store.work.audit import add_audit
 from dicom_node.store.work.decisions import read_study
-from dicom_node.store.work.rows import DecisionRow, ExportRow, NewExport
+from dicom_node.store.work.rows import DecisionKind, DecisionRow, ExportRow, NewExport
 
 MayLeave = Callable[[StudyRow, str, DecisionRow | None], bool]
 """Whether a study may leave, given its row, the fingerprint of its evidence and its newest decision."""
@@ -111,6 +111,23 @@ class Exports:
             statement = statement.where(exports.c.key_fingerprint == key_fingerprint)
         if state is not None:
             statement = statement.where(exports.c.state == state.value)
+        with self._database.read() as connection:
+            return tuple(_row(row) for row in connection.execute(statement))
+
+    def in_doubt(self) -> tuple[ExportRow, ...]:
+        """Return exports, not withdrawn yet, of studies that are blocked, in review, or were ever put on hold."""
+        held = sa.select(decisions.c.id).where(
+            decisions.c.study_instance_uid == exports.c.study_instance_uid, decisions.c.kind == DecisionKind.HOLD.value
+        )
+        statement = (
+            sa.select(*_COLUMNS)
+            .join(studies, studies.c.study_instance_uid == exports.c.study_instance_uid)
+            .where(
+                exports.c.state != ExportState.WITHDRAWN.value,
+                studies.c.state.in_((StudyState.BLOCKED.value, StudyState.REVIEW.value)) | held.exists(),
+            )
+            .order_by(exports.c.id)
+        )
         with self._database.read() as connection:
             return tuple(_row(row) for row in connection.execute(statement))
 
