@@ -75,6 +75,14 @@ def work(store: Store, step: int, notes: int, death: Death) -> None:
     os.write(notes, f"{step} {job.id} succeeded\n".encode())
 
 
+def erase(store: Store, step: int, notes: int, death: Death) -> None:
+    """Delete the round's study."""
+    death.arm()
+    store.erasure.delete(f"1.2.{step}", reason="consent withdrawn", decided_by="Ann", now=T0)
+    death.disarm()
+    os.write(notes, f"{step} erased\n".encode())
+
+
 def outcome(step: int) -> Outcome:
     """One SEG-like result with a verdict, for two peers."""
     sent = instance(1, study=f"1.2.{step}", series=f"1.2.{step}.900", Modality="SEG")
@@ -99,7 +107,7 @@ def outcome(step: int) -> Outcome:
 
 def main(function: str, data_dir: str, notes_file: str, first: str, last: str, stride: str) -> None:
     """Fork a process for each step, one after the other, on one data directory."""
-    body: Callable[[Store, int, int, Death], None] = {"receive": receive, "work": work}[function]
+    body: Callable[[Store, int, int, Death], None] = {"receive": receive, "work": work, "erase": erase}[function]
     notes = os.open(notes_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for step in range(int(first), int(last) + 1, int(stride)):
         pid = os.fork()

@@ -160,3 +160,32 @@ def test_a_leftover_whose_bytes_a_power_failure_took_keeps_no_store_closed(tmp_p
     with Store.open(tmp_path) as store:
         assert list(store.objects.spool_folder.iterdir()) == []
         keep(store, instance(1))
+
+
+def test_a_study_that_is_being_deleted_is_whole_or_has_neither_rows_nor_bytes(store: Store) -> None:
+    def send(step: int) -> None:
+        for sent in sent_in_round(step):
+            keep(store, sent)
+
+    data_dir = store.data_dir
+    send(0)
+    n_steps = n_steps_of_a_whole_run("erase", data_dir)
+    rounds = range(1, n_steps + 1, max(3, n_steps // 15))
+    for step in rounds:
+        send(step)
+    store.close()
+    run_and_kill("erase", data_dir, last_step=n_steps, stride=rounds.step)
+    with Store.open(data_dir) as again:
+        check_rows_and_objects_belong_together(again)
+        left = [step for step in rounds if is_there(again, step)]
+        assert 0 < len(left) < len(rounds)  # deaths before and after the rows were deleted
+        for step in left:
+            assert again.erasure.preview(f"1.2.{step}").n_received == 3
+            again.erasure.delete(f"1.2.{step}", reason="consent withdrawn", decided_by="Ann", now=T0)
+        check_rows_and_objects_belong_together(again)
+        assert again.erasure.studies_of("P1") == ()
+        assert len(again.audit.list(limit=1000)) == len(rounds) + 1
+
+
+def is_there(store: Store, step: int) -> bool:
+    return f"1.2.{step}" in store.erasure.studies_of("P1")
