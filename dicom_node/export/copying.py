@@ -134,7 +134,8 @@ def _verify(source: Dataset, encoded: bytes, pattern: re.Pattern[bytes], cleaner
         if (was is None) != (is_now is None) or (was is not None and is_now is not None and was.value != is_now.value):
             raise NotExportableError("not-verified", "the pixel data of the copy differ from the source's")
         if is_now is not None and isinstance(is_now.value, bytes):
-            begin = encoded.rfind(is_now.value)
+            is_last = encoded.endswith(is_now.value)  # as good as always, and found at once
+            begin = len(encoded) - len(is_now.value) if is_last else encoded.rfind(is_now.value)
             header = [encoded[:begin], encoded[begin + len(is_now.value) :]] if begin >= 0 else header
             header += bytes_that_are_no_pixels(again, is_now.value)
     residue = find_residue(again, header, pattern, cleaner.public_tags)
