@@ -75,6 +75,7 @@ def copying_processes(workers: int, profile: Profile, pseudonyms: Pseudonyms) ->
         yield lambda function, items: map(function, items)
         return
     context = get_context("forkserver")
+    context.set_forkserver_preload(["dicom_node.export.preloaded"])
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(profile, pseudonyms)) as pool:
 
         def apply(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterable[Result]:
