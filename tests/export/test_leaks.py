@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from datetime import date
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +30,10 @@ PATIENT_ID = "MRN-48151623"
 
 
 def planted(name: str, seed: int = 7) -> tuple[Dataset, Planter]:
-    ds = hosts()[name]
+    return planted_in(hosts()[name], seed)
+
+
+def planted_in(ds: Dataset, seed: int = 7) -> tuple[Dataset, Planter]:
     planter = Planter(seed)
     ds.PatientID = PATIENT_ID
     planter.everything(ds, "top")
@@ -62,6 +67,18 @@ def test_no_marker_is_left_and_an_untouched_copy_holds_all_of_them(name: str, tm
     ds, planter = planted(name)
     assert len(planter.planted) > 1000
     assert len(planter.found_in(encoded(ds))) >= len(planter.planted) - 10  # some are planted over
+    assert planter.found_in(copied(ds, tmp_path)) == []
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("group", ["ct_head_siemens_tilt4", "mr_enh_xa30_t1", "mr_philips_dualecho_magphase"])
+def test_no_marker_is_left_in_an_object_of_a_real_scanner_with_plants_of_a_new_seed(
+    group: str, real_series: Callable[[str], Path], tmp_path: Path
+) -> None:
+    ds = dcmread(min(real_series(group).rglob("*.dcm")))
+    ds.ImageType = ["ORIGINAL", "PRIMARY", *list(ds.ImageType)[2:]]
+    ds, planter = planted_in(ds, seed=int(os.environ.get("DICOM_NODE_SEED", "20261129")))
+    assert len(planter.found_in(encoded(ds))) >= len(planter.planted) - 10
     assert planter.found_in(copied(ds, tmp_path)) == []
 
 
