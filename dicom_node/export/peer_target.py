@@ -64,7 +64,7 @@ class PeerTarget:
             if is_fine:
                 return Publication("exported", n_arrived=n_arrived)
         if not self.store.exports.copies(begun.id):
-            self.store.exports.withdraw(begun, "it changed before anything was sent", self.now())
+            self.store.exports.forget(begun)
             return Publication("changed-meanwhile", "something arrived or was decided just before it was sent")
         because = "something arrived or was decided while it was being sent"
         self.store.exports.withdraw(begun, because, self.now())

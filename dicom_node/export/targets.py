@@ -78,5 +78,6 @@ class FolderTarget:
                 for folder in folders:
                     publish(staged.folder / folder, self.folder / folder)
         if not is_fine:
+            self.store.exports.forget(begun)
             return Publication("changed-meanwhile", "something arrived or was decided just before it was published")
         return Publication("exported", n_arrived=len(staged.copied))

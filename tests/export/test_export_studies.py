@@ -244,3 +244,24 @@ def test_two_processes_make_the_same_files_as_one(store: Store, tmp_path: Path) 
     one = export(store, tmp_path / "one")
     two = export(store, tmp_path / "two", workers=2)
     assert one["instances"] == two["instances"]
+
+
+def test_a_study_that_changes_at_the_last_moment_leaves_no_trace_of_an_export(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = looked_at(store, "defaced")
+    begin = store.exports.begin
+
+    def begin_and_hold(*arguments: object) -> object:
+        begun = begin(*arguments)  # type: ignore[arg-type]
+        say(store, series, DecisionKind.HOLD)
+        return begun
+
+    monkeypatch.setattr(store.exports, "begin", begin_and_hold)
+    content = export(store, tmp_path / "out")
+    (study,) = content["studies"]
+    assert (study["outcome"], study["reason"]) == (
+        "changed-meanwhile",
+        "something arrived or was decided just before it was published",
+    )
+    assert (copies(tmp_path / "out"), store.exports.list(), store.audit.list()) == ([], (), ())

@@ -78,6 +78,13 @@ class Exports:
                     connection, "exported", actor="export", subject=row.study_instance_uid, now=now, detail=detail
                 )
 
+    def forget(self, row: ExportRow) -> None:
+        """Remove an export that was begun, if nothing of it was ever published or sent."""
+        sent = sa.select(export_copies.c.id).where(export_copies.c.export_id == exports.c.id)
+        begun = exports.c.published_at.is_(None) & ~sent.exists()
+        with self._database.write() as connection:
+            connection.execute(sa.delete(exports).where(exports.c.id == row.id, begun))
+
     def may_leave(self, study_instance_uid: str, may_leave: MayLeave) -> bool:
         """Return whether a study may leave at this moment."""
         with self._database.read() as connection:
