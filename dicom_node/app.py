@@ -276,6 +276,7 @@ def _work(settings: Settings, part: Part, stopping: threading.Event) -> None:
                 pipeline_digest=digest,
                 retry=RetryPolicy(settings.work.max_attempts, settings.work.backoff_s),
                 lease_s=settings.work.lease_s,
+                kinds_by_peer={peer.name: frozenset(peer.results) for peer in settings.peers},
             ),
             clock=utc_now,
         )

@@ -54,6 +54,7 @@ from part10.limits import MAX_SEQUENCE_DEPTH
 from sr_writer.codes import (
     COMMENT,
     FACE_VERDICT,
+    FOR_RESEARCH_COLLECTION_EXPORT,
     SEGMENT_TERMS,
     SHARE_OF_BODY,
     VERDICT_PROBABILITY,
@@ -579,6 +580,11 @@ def _written() -> Iterator[str]:
     yield "identification (TID 4019); the anonymized area also states the digest of the calibration and the thresholds"
     yield "of the verdict. Tracking Identifier and Tracking UID are those of the segment, and stay the same when the"
     yield "series is done again."
+    yield "\nFor each study that may leave, one Key Object Selection Document (PS3.16 TID 2010), title"
+    yield f"{_coded(FOR_RESEARCH_COLLECTION_EXPORT)}, in a series of its own: the source instances of the series that a"
+    yield "model has looked at, and their SEG and SR. It lists no scouts. A study that may not leave has none, and no"
+    yield "rejection note is ever written; a document that no longer holds is hidden. Peers get it if `kos` is among"
+    yield "their `results`."
     yield "\nThe node sends results by C-STORE or STOW-RS, offers everything by QIDO-RS and WADO-RS, and asks peers"
     yield "how many instances a series has by C-FIND (Study Root) or QIDO-RS where `series.ask_peers` says so. Of a"
     yield "series that is done again, because slices came late or the models were changed, the newer SEG says which"

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from dicom_node.gate import leaving
 from dicom_node.gate.decisions import Standpoint, list_standpoints, standpoints
-from dicom_node.gate.judging import standing_of
+from dicom_node.gate.leaving import compared_standing, results_of
 from dicom_node.gate.rules import StudyRules
 from dicom_node.gate.severity import Standing
-from dicom_node.store import InstanceRow, JobState, NotFoundError, ObjectStore, SeriesEvidence, Store
+from dicom_node.store import InstanceRow, NotFoundError, ObjectStore, SeriesEvidence, Store
 
-_SEEN: Final = frozenset(
-    {Standing.DEFACED, Standing.NOT_APPLICABLE, Standing.PARTLY_SEEN, Standing.INDETERMINATE, Standing.FACE_PRESENT}
-)
 _MAX_STUDIES: Final = 10**7
 
 
@@ -66,7 +64,7 @@ def select_studies(store: Store, terms: GateTerms, cohort: Sequence[str] | None)
 
 def seen_series(series: Sequence[SeriesEvidence], terms: GateTerms) -> list[SeriesEvidence]:
     """Return the series that a model has looked at; no others leave."""
-    return [one for one in series if _standing(one, terms) in _SEEN]
+    return leaving.seen_series(series, terms.rules, terms.pipeline_digest)
 
 
 def objects_of(
@@ -76,25 +74,6 @@ def objects_of(
     for series in seen:
         yield SeriesToCopy(
             store.series.instances(series.series_instance_uid, generation=series.generation),
-            _results(store, series),
-            is_released or _standing(series, terms) is Standing.DEFACED,
+            results_of(store, series),
+            is_released or compared_standing(series, terms.rules, terms.pipeline_digest) is Standing.DEFACED,
         )
-
-
-def _standing(series: SeriesEvidence, terms: GateTerms) -> Standing:
-    return standing_of(series, None if terms.rules.earlier_pipeline == "accepted" else terms.pipeline_digest)
-
-
-def _results(store: Store, series: SeriesEvidence) -> tuple[InstanceRow, ...]:
-    """Return the results of the current generation that no later one replaced."""
-    jobs = [
-        job
-        for job in store.jobs.list(series_instance_uid=series.series_instance_uid, states=(JobState.SUCCEEDED,))
-        if job.generation == series.generation
-    ]
-    rows: list[InstanceRow] = []
-    for job in jobs:
-        for result in store.jobs.results(job.id):
-            if result.superseded_by_job_id is None:
-                rows += store.search.find_instances(sop_instance_uid=result.sop_instance_uid)
-    return tuple(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pydicom.uid import (
@@ -29,8 +29,14 @@ KINDS = {
 }
 
 
-def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...], *, series: SeriesRow) -> Outcome:
-    """Return the outcome for the volumes of one series, with each result to be delivered to each peer.
+def outcome_of(
+    volumes: Sequence[ProcessedVolume],
+    deliver_to: tuple[str, ...],
+    *,
+    series: SeriesRow,
+    kinds_by_peer: Mapping[str, frozenset[str]],
+) -> Outcome:
+    """Return the outcome for the volumes of one series; each result goes to each peer that takes its kind.
 
     The reports say why the series counted as complete, with a remark if that is in doubt.
     """
@@ -62,6 +68,7 @@ def outcome_of(volumes: Sequence[ProcessedVolume], deliver_to: tuple[str, ...], 
         ),
         tags={"verdict": most_severe(standings).value},
         deliver_to=deliver_to,
+        kinds_by_peer=kinds_by_peer,
     )
 
 

@@ -33,6 +33,7 @@ from dicom_node.pipeline.intake import (
     judge_due_studies,
     start_over_jobs,
 )
+from dicom_node.pipeline.key_objects import KeyObjectPolicy, settle_key_objects
 from dicom_node.pipeline.leases import LeasePolicy, correct_times, expire_leases
 from dicom_node.pipeline.likeness import compare_due
 from dicom_node.pipeline.notices import (
@@ -127,7 +128,7 @@ class Schedule:
         return look
 
     def _judge_due_studies(self) -> None:
-        """Judge due studies, and withdraw exports of those that may no longer leave.
+        """Judge due studies, withdraw exports of those that may no longer leave, and settle key object documents.
 
         They wait if the models cannot be described, because a verdict may be outdated.
         """
@@ -140,6 +141,8 @@ class Schedule:
         judge_due_studies(self.store, self.rules, pipeline_digest=digest, now=self.clock())
         rules = self.rules.study
         withdraw_exports(self.store, gate_digest(rules, digest), rules, self.clock())
+        takers = [peer.name for peer in self.settings.peers if "kos" in peer.results]
+        settle_key_objects(self.store, KeyObjectPolicy(rules, digest, takers), now=self.clock())
 
     def _lease_tick(self) -> Callable[[], None]:
         work, delivery = self.settings.work, self.settings.delivery

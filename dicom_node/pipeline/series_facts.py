@@ -76,10 +76,21 @@ def is_signed_by_us(header: Dataset) -> bool:
     return all(_texts(header, keyword) == (value,) for keyword, value in OWN_SIGNATURE.items())
 
 
+def header_of(store: Store, row: InstanceRow) -> Dataset:
+    """Read the header of a stored instance, without its pixels.
+
+    Raises
+    ------
+    UnsuitableObjectError
+        It is damaged or hostile.
+    """
+    opened = partial(store.objects.open, row.digest, dataset_bytes=row.dataset_bytes)
+    return read_header(_StoredInstance(row.sop_instance_uid, opened))
+
+
 def _facts_of_instance(store: Store, row: InstanceRow, keywords: Collection[str]) -> InstanceFacts:
     try:
-        opened = partial(store.objects.open, row.digest, dataset_bytes=row.dataset_bytes)
-        header = read_header(_StoredInstance(row.sop_instance_uid, opened))
+        header = header_of(store, row)
     except UnsuitableObjectError:
         if row.sop_class_uid in SEGMENTED_SOP_CLASSES:
             raise  # reported where the volume is built

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import BinaryIO, Protocol
@@ -65,6 +65,7 @@ class WorkerSettings:
     study_rules: StudyRules
     retry: RetryPolicy
     lease_s: float
+    kinds_by_peer: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a peer without an entry takes all
 
 
 class Worker:
@@ -175,7 +176,7 @@ class Worker:
             ],
             stacks=tuple(StackChoice(step) for step in job.route.stacks),
         )
-        return outcome_of(volumes, job.route.deliver_to, series=series)
+        return outcome_of(volumes, job.route.deliver_to, series=series, kinds_by_peer=self._settings.kinds_by_peer)
 
     def _fail(self, job: JobRow, error: Exception) -> None:
         kind = classify(error)

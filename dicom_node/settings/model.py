@@ -134,6 +134,10 @@ class CommitmentSettings(Section):
     )
 
 
+ResultKind = Literal["seg", "sr", "kos"]
+_RESULTS = "kinds of results that it gets: seg and sr of each series, kos of each study that may leave"
+
+
 class DimsePeer(Section):
     """A peer that receives results by C-STORE."""
 
@@ -150,6 +154,7 @@ class DimsePeer(Section):
         default=False,
         description="ask the peer for storage commitment of all that it accepted; retention waits for it",
     )
+    results: tuple[ResultKind, ...] = Field(default=("seg", "sr"), description=_RESULTS)
 
 
 class DicomwebPeer(Section):
@@ -164,6 +169,7 @@ class DicomwebPeer(Section):
         default=False,
         description="send every complete series that was received to this peer, unless a rule says otherwise",
     )
+    results: tuple[ResultKind, ...] = Field(default=("seg", "sr"), description=_RESULTS)
 
 
 Peer = Annotated[DimsePeer | DicomwebPeer, Field(discriminator="kind")]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0012"
+HEAD_REVISION = "0013"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -221,14 +221,18 @@ results = sa.Table(
     "results",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("job_id", sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("job_id", sa.ForeignKey("jobs.id"), nullable=True),  # NULL for a result of a study
     sa.Column("kind", WORD, nullable=False),
     sa.Column("stack_number", sa.Integer, nullable=False),
     sa.Column("sop_instance_uid", UID, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("superseded_by_job_id", sa.Integer, nullable=True),
+    # Of a result of a study only: the study, and the evidence for which it counts.
+    sa.Column("study_instance_uid", UID, sa.ForeignKey("studies.study_instance_uid"), nullable=True),
+    sa.Column("evidence_fingerprint", sa.String(64), nullable=True),
     sa.UniqueConstraint("job_id", "sop_instance_uid"),
     sa.Index(None, "sop_instance_uid"),
+    sa.Index(None, "study_instance_uid"),
 )
 
 deliveries = sa.Table(

@@ -37,6 +37,7 @@ from dicom_node.store.work.erasure import Erasure
 from dicom_node.store.work.exports import Exports
 from dicom_node.store.work.figures import Figures, read_figures
 from dicom_node.store.work.jobs import Jobs
+from dicom_node.store.work.key_objects import KeyObjects
 from dicom_node.store.work.notices import Notices
 from dicom_node.store.work.retention import Retention
 from dicom_node.store.work.studies import Studies
@@ -52,7 +53,7 @@ class Store:
     Attributes
     ----------
     objects, inbox, integrity, series, closing, jobs, deliveries, commitments, studies, decisions, announcements,
-    notices, exports, erasure, times, audit, search, retention, associations
+    notices, conflicts, exports, erasure, key_objects, times, audit, search, retention, associations
         Its parts, each a class of its own.
     """
 
@@ -74,6 +75,7 @@ class Store:
         self.conflicts = Conflicts(database, self.objects)
         self.exports = Exports(database)
         self.erasure = Erasure(database, self.objects)
+        self.key_objects = KeyObjects(database, self.objects)
         self.times = WorkTimes(database)
         self.audit = Audit(database)
         self.search = Search(database)

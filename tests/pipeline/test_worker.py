@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 from pydicom import dcmread
+from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from dicom_node import processing
 from dicom_node.errors import Transient
@@ -383,6 +384,20 @@ def test_a_rule_can_send_results_elsewhere(store: Store, clock: StubbornClock, s
     wanted = {(peer, result.id) for peer in ("a", "b") for result in store.jobs.results(job.id)}
     assert len(wanted) == 4
     assert {(delivery.peer, delivery.result_id) for delivery in store.deliveries.list()} == wanted
+
+
+def test_a_peer_gets_only_the_kinds_of_results_that_it_takes(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    rules = Rules.model_validate({"series": [{"name": "all", "action": "process", "deliver_to": ["old", "new"]}]})
+    queue(store, clock, series, rules=rules)
+    work(worker(store, clock, kinds_by_peer={"old": frozenset({"seg"})}))
+    sent = {(delivery.peer, delivery.sop_class_uid) for delivery in store.deliveries.list()}
+    assert sent == {
+        ("old", SegmentationStorage),
+        ("new", SegmentationStorage),
+        ("new", ComprehensiveSRStorage),
+    }
 
 
 def test_a_series_of_which_an_object_is_lost_is_refused_by_name(

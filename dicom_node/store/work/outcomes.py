@@ -69,7 +69,7 @@ def record_outcome(
     """
     _supersede_results(connection, job, now)
     for result, one in zip(outcome.results, filed, strict=True):
-        _add_instance(connection, one, now)
+        add_instance(connection, one, now)
         result_id = connection.execute(
             sa.insert(results)
             .values(
@@ -81,7 +81,7 @@ def record_outcome(
             )
             .returning(results.c.id)
         ).scalar_one()
-        for peer in dict.fromkeys(outcome.deliver_to):
+        for peer in outcome.peers_of(result):
             queue_delivery(connection, one, peer, now, result_id=result_id)
     for verdict in outcome.verdicts:
         connection.execute(
@@ -161,28 +161,47 @@ def _supersede_results(connection: sa.Connection, job: JobRow, now: datetime) ->
         .returning(results.c.sop_instance_uid)
     ).scalars()
     for sop_instance_uid in replaced.all():
-        row = connection.execute(
-            sa.update(instances)
-            .where(
-                instances.c.sop_instance_uid == sop_instance_uid,
-                instances.c.origin == Origin.NODE.value,
-                instances.c.superseded_at.is_(None),
-            )
-            .values(superseded_at=now)
-            .returning(instances.c.series_instance_uid, instances.c.dataset_bytes)
-        ).one_or_none()
-        if row is not None:
-            connection.execute(
-                sa.update(series)
-                .where(series.c.series_instance_uid == row.series_instance_uid)
-                .values(
-                    n_instances=series.c.n_instances - 1,
-                    n_dataset_bytes=series.c.n_dataset_bytes - row.dataset_bytes,
-                )
-            )
+        hide_result(connection, sop_instance_uid, now)
 
 
-def _add_instance(connection: sa.Connection, filed: Filed, now: datetime) -> None:
+def hide_result(connection: sa.Connection, sop_instance_uid: str, now: datetime) -> None:
+    """Take the instance of a result out of what queries find; by its own UID it can still be retrieved."""
+    _mark_result(connection, sop_instance_uid, instances.c.superseded_at.is_(None), superseded_at=now)
+
+
+def show_result(connection: sa.Connection, sop_instance_uid: str) -> None:
+    """Undo `hide_result`."""
+    _mark_result(connection, sop_instance_uid, instances.c.superseded_at.is_not(None), superseded_at=None)
+
+
+def _mark_result(
+    connection: sa.Connection,
+    sop_instance_uid: str,
+    condition: sa.ColumnElement[bool],
+    *,
+    superseded_at: datetime | None,
+) -> None:
+    row = connection.execute(
+        sa.update(instances)
+        .where(instances.c.sop_instance_uid == sop_instance_uid, instances.c.origin == Origin.NODE.value, condition)
+        .values(superseded_at=superseded_at)
+        .returning(instances.c.series_instance_uid, instances.c.dataset_bytes)
+    ).one_or_none()
+    if row is None:
+        return
+    sign = 1 if superseded_at is None else -1
+    connection.execute(
+        sa.update(series)
+        .where(series.c.series_instance_uid == row.series_instance_uid)
+        .values(
+            n_instances=series.c.n_instances + sign,
+            n_dataset_bytes=series.c.n_dataset_bytes + sign * row.dataset_bytes,
+        )
+    )
+
+
+def add_instance(connection: sa.Connection, filed: Filed, now: datetime) -> None:
+    """Add the instance of a result, unless the index has it; raise `ResultConflictError` if its UID is taken."""
     header = filed.header
     stored = sa.select(instances.c.digest).where(instances.c.sop_instance_uid == header.sop_instance_uid)
     stored_digest = connection.execute(stored).scalar_one_or_none()

@@ -78,7 +78,7 @@ class JobEventRow:
 
 @dataclass(frozen=True, slots=True)
 class NewResult:
-    """An object that a job wrote and that is not stored yet."""
+    """An object that the node wrote and that is not stored yet."""
 
     kind: str  # "seg", "sr", "kos"
     stack_number: int
@@ -107,7 +107,16 @@ class Outcome:
     results: tuple[NewResult, ...] = ()
     verdicts: tuple[NewVerdict, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)  # of the series
-    deliver_to: tuple[str, ...] = ()  # peer names; each result goes to each
+    deliver_to: tuple[str, ...] = ()  # peer names
+    kinds_by_peer: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a peer without an entry takes all
+
+    def peers_of(self, result: NewResult) -> tuple[str, ...]:
+        """Return the names of the peers to which a result is sent, each once."""
+        return tuple(
+            peer
+            for peer in dict.fromkeys(self.deliver_to)
+            if peer not in self.kinds_by_peer or result.kind in self.kinds_by_peer[peer]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +140,10 @@ class ResultRow:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """The delivery of one object to one peer: of a result, or of a received instance that is forwarded."""
+    """The delivery of one object to one peer: of a result, or of a received instance that is forwarded.
+
+    The result of a study has no job.
+    """
 
     id: int
     result_id: int | None  # None: a received instance
