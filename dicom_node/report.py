@@ -21,6 +21,7 @@ from inference.segment import Segmentation
 from inference.series.remarks import Remark, RemarkCode
 from inference.series.volume import SourceVolume
 from inference.verdict.verdict import SeriesVerdict, Verdict
+from sr_writer.identity import InvalidValue, invalid_identity
 from sr_writer.objects import ROLES, Role, WrittenObject
 
 ML_DIGITS = 3
@@ -188,8 +189,15 @@ def build_report(
 
 
 def remarks_on(source: SourceVolume, segmentation: Segmentation) -> tuple[Remark, ...]:
-    """Return what was noticed while reading and segmenting, each remark once."""
-    return tuple(dict.fromkeys((*source.remarks, *segmentation.remarks)))
+    """Return what was noticed on the source's identity, while reading and while segmenting, each remark once."""
+    invalid = invalid_identity(source.headers[0]) if source.headers else ()
+    return tuple(dict.fromkeys((*source.remarks, *segmentation.remarks, *map(_remark_on_identity, invalid))))
+
+
+def _remark_on_identity(invalid: InvalidValue) -> Remark:
+    outcome = "kept as received" if invalid.is_kept else "left out"
+    text = f"{invalid.attribute} of the source is not valid as {invalid.vr}; in SEG and SR it is {outcome}"
+    return Remark(RemarkCode.IDENTITY_NOT_VALID, text)
 
 
 def mask_ml(mask: NDArray[np.bool_], source: SourceVolume) -> float:

@@ -18,6 +18,7 @@ class RemarkCode(StrEnum):
     COSINES_ROUNDED = "cosines-rounded"
     DUPLICATE_INSTANCES = "duplicate-instances"
     FRAME_OF_REFERENCE_MISSING = "frame-of-reference-missing"
+    IDENTITY_NOT_VALID = "identity-not-valid"
     INTERCEPT_NOT_USED = "intercept-not-used"
     INVERTED = "inverted"
     MISSING_SLICES = "missing-slices"

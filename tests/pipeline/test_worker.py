@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
-from pydicom import dcmread
+from pydicom import config, dcmread
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from dicom_node import processing
@@ -398,6 +400,36 @@ def test_a_peer_gets_only_the_kinds_of_results_that_it_takes(
         ("new", SegmentationStorage),
         ("new", ComprehensiveSRStorage),
     }
+
+
+def test_a_long_accession_number_is_the_same_in_queries_seg_and_sr_and_is_remarked_on(
+    store: Store, clock: StubbornClock
+) -> None:
+    number = "RIS-2026-0123456789-A"  # 21 characters, SH has 16
+
+    def numbered(ds: Dataset, _index: int) -> None:
+        ds[0x00080050] = DataElement(0x00080050, "SH", number, validation_mode=config.IGNORE)
+
+    series = ct_series(n_slices=6, rows=24, columns=20, edit=numbered)
+    queue(store, clock, series)
+    work(worker(store, clock))
+    (study,) = store.search.search_studies({"AccessionNumber": number})
+    assert study["00080050"]["Value"] == [number]
+    (job,) = store.jobs.list()
+    for result in store.jobs.results(job.id):
+        with store.objects.open(result.digest) as stream:
+            ds = dcmread(stream)
+        assert ds.get_item("AccessionNumber").value.rstrip() == number.encode()
+    sentence = "Accession Number of the source is not valid as SH; in SEG and SR it is kept as received"
+    (verdict,) = store.studies.verdicts(series.study_instance_uid)
+    assert {"code": "identity-not-valid", "text": sentence} in verdict.report["remarks"]
+    comments = [
+        str(item.TextValue)
+        for item in ds.ContentSequence[-1].ContentSequence[-1].ContentSequence
+        if item.ValueType == "TEXT"
+    ]
+    assert sentence in comments
+    assert store.studies.get(series.study_instance_uid).state is StudyState.CLEARED
 
 
 def test_a_series_of_which_an_object_is_lost_is_refused_by_name(

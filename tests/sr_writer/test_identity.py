@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from io import BytesIO
 
 import pytest
@@ -12,7 +11,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from sr_writer.encoding import encode_dataset, encoded_element
-from sr_writer.identity import copy_identity
+from sr_writer.identity import InvalidValue, copy_identity, invalid_identity
 from sr_writer.values import is_valid_value
 from tests.factories import ct_series
 from tests.sr_writer.writing import headers_of, masks_on, write
@@ -69,19 +68,58 @@ def test_a_name_keeps_its_bytes_and_its_character_set(
     assert ds.SegmentSequence[1].SegmentLabel == "Anonymized area"
 
 
-def test_what_cannot_be_written_is_emptied_and_logged_by_tag_only(caplog: pytest.LogCaptureFixture) -> None:
-    header = source_header(
-        b"ISO_IR 192", PatientID=b"secret\xff\xfe", StudyID=b"far too long for a study", StudyDescription=b"a\x07bell"
-    )
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("AccessionNumber", b"RIS-2026-0123456789-A"),  # 21 characters, SH has 16
+        ("PatientID", b"P" * 80),
+        ("PatientID", b"secret\xff\xfe"),  # not UTF-8
+        ("StudyID", b"far too long for a study"),
+        ("PatientName", b"A^B^C^D^E^F"),
+        ("PatientName", b"L" * 70 + b"^Long"),
+    ],
+)
+def test_a_name_or_identifier_keeps_its_bytes_although_it_is_not_valid(keyword: str, value: bytes) -> None:
+    """An archive that took the images under it finds the result under it, and under nothing else."""
+    header = source_header(b"ISO_IR 192", **{keyword: value})
+    kept = dcmread(BytesIO(written_from(header))).get_item(keyword).value
+    assert kept in (value, value + b" ")
+    (invalid,) = invalid_identity(header)
+    assert invalid.is_kept
+    assert "secret" not in str(invalid)
+
+
+def test_an_invalid_value_is_named_by_attribute_and_representation() -> None:
+    header = source_header(b"ISO_IR 192", AccessionNumber=b"RIS-2026-0123456789-A")
+    assert invalid_identity(header) == (InvalidValue("Accession Number", "SH", is_kept=True),)
+
+
+def test_any_other_value_that_is_not_valid_is_emptied_or_left_out_and_named() -> None:
+    header = source_header(b"ISO_IR 192", StudyDescription=b"a\x07bell")
     header[Tag("PatientBirthDate")] = encoded_element(Tag("PatientBirthDate"), "DA", b"1970-01-01")
     target = Dataset()
-    with caplog.at_level(logging.WARNING):
-        emptied = copy_identity(header, target)
-    assert set(emptied) == {Tag(k) for k in ("PatientID", "StudyID", "StudyDescription", "PatientBirthDate")}
-    assert target.PatientID == target.StudyID == target.PatientBirthDate == ""
+    copied = copy_identity(header, target)
+    assert set(copied.emptied) == {Tag("StudyDescription"), Tag("PatientBirthDate")}
+    assert copied.kept == []
+    assert target.PatientBirthDate == ""
     assert "StudyDescription" not in target
-    assert {record.tag for record in caplog.records} == {str(tag) for tag in emptied}
-    assert not any("secret" in str(vars(record)) for record in caplog.records)
+    assert set(invalid_identity(header)) == {
+        InvalidValue("Study Description", "LO", is_kept=False),
+        InvalidValue("Patient's Birth Date", "DA", is_kept=False),
+    }
+
+
+def test_an_identifier_that_explicit_vr_cannot_hold_is_left_out_and_named() -> None:
+    header = headers_of(ct_series(3))[0]
+    header[Tag("PatientID")] = encoded_element(Tag("PatientID"), "LO", b"x" * 0x10000)
+    target = Dataset()
+    assert copy_identity(header, target).emptied == [Tag("PatientID")]
+    assert target.PatientID == ""
+    assert len(invalid_identity(header)) == 1
+
+
+def test_a_valid_source_has_no_remark() -> None:
+    assert invalid_identity(headers_of(ct_series(3))[0]) == ()
 
 
 def test_required_attributes_are_there_when_the_source_has_none() -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import highdicom as hd
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
+from pydicom.tag import Tag
+from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, SegmentationStorage
 
 from sr_writer import codes
+from sr_writer.encoding import encode_dataset, encoded_element
 from sr_writer.objects import Predecessor, WrittenObject
 from sr_writer.report import Findings, write_report
 from sr_writer.sources import SourceFrame
@@ -209,6 +211,45 @@ def test_dciodvfy_finds_no_error_and_dsrdump_reads_it(case: str, modality: str, 
     assert "Anonymized area covers the face" in dump
     (volume, *_) = re.findall(r'"Volume"\)="([0-9.]+)"', dump)
     assert float(volume) == pytest.approx(1234.568 * CASES[case][0])
+
+
+@pytest.mark.peers
+def test_an_invalid_accession_number_is_no_more_wrong_than_in_the_source(tmp_path: Path) -> None:
+    series = ct_series(5, rows=11, columns=13)
+    headers = headers_of(series)
+    for ds in headers:
+        tag = Tag("AccessionNumber")
+        ds[tag] = encoded_element(tag, "SH", b"RIS-2026-0123456789-A")
+    segmentation = write(headers, series.truth.get_geometry(), *masks_on(series.voxels.shape))
+    report = write_report(
+        headers,
+        segmentation,
+        Findings({"foreground": 1.0, "anonymized": 1.0}, "defaced", 0.9),
+        segment_numbers=numbers_of(segmentation),
+        algorithms=ALGORITHMS,
+        lineage=lineage_of(series.series_instance_uid),
+        written_at=NOON,
+        plane_sources=[SourceFrame(str(ds.SOPClassUID), str(ds.SOPInstanceUID), None) for ds in headers],
+    )
+    source = WrittenObject(
+        str(headers[0].SOPClassUID),
+        str(headers[0].SOPInstanceUID),
+        series.series_instance_uid,
+        series.study_instance_uid,
+        ExplicitVRLittleEndian,
+        encode_dataset(headers[0]),
+    )
+    errors = errors_of_dciodvfy(source, tmp_path)
+    assert any("Accession" in line for line in errors)
+    for one in (segmentation, report):
+        assert errors_of_dciodvfy(one, tmp_path) <= errors
+
+
+def errors_of_dciodvfy(written_object: WrittenObject, folder: Path) -> set[str]:
+    path = folder / "object.dcm"
+    path.write_bytes(written_object.part10())
+    told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False).stderr
+    return {line for line in told.splitlines() if line.startswith("Error")}
 
 
 def test_every_code_fits_into_code_value() -> None:
