@@ -19,6 +19,7 @@ from inference.models import ModelIdentity
 from inference.segment import Models, Segmentation, segment
 from inference.series.assemble import assemble_volumes
 from inference.series.files import InstanceSource
+from inference.series.remarks import Remark
 from inference.series.stack_choice import DEFAULT_POLICY, StackPolicy
 from inference.series.volume import SourceVolume
 from inference.verdict.calibration import verdict_parameters
@@ -52,6 +53,7 @@ def process_series(
     written_at: datetime,
     on_stage: OnStage | None = None,
     predecessors: Sequence[Predecessor] = (),
+    remarks: Sequence[Remark] = (),
     stacks: StackPolicy = DEFAULT_POLICY,
 ) -> tuple[ProcessedVolume, ...]:
     """Process every volume of a series.
@@ -66,6 +68,8 @@ def process_series(
         Called with the name of each step.
     predecessors
         Results of earlier generations, named in each object of the same kind as replaced by it.
+    remarks
+        What the caller has noticed on the series; report and SR say it.
     stacks
         Which stacks to process if the series has several.
 
@@ -92,6 +96,7 @@ def process_series(
             reading_s=reading_s,
             on_stage=on_stage,
             predecessors=predecessors,
+            remarks=remarks,
         )
         for volume in volumes
     )
@@ -109,6 +114,7 @@ def process_volume(
     reading_s: float,
     on_stage: OnStage | None = None,
     predecessors: Sequence[Predecessor] = (),
+    remarks: Sequence[Remark] = (),
 ) -> ProcessedVolume:
     """Segment one volume that was read already, and encode its results.
 
@@ -117,16 +123,18 @@ def process_volume(
     segmentation = segment(source, models, on_stage=on_stage)
     started = perf_counter()
     segments = found_segments(source, segmentation)
+    all_remarks = tuple(dict.fromkeys((*remarks_on(source, segmentation), *remarks)))
     objects: tuple[WrittenObject, ...] = ()
     if source.headers and written_at is not None:
         _tell(on_stage, "writing")
         lineage = Lineage(str(source.series_instance_uid), generation, source.stack_number, pipeline_digest)
-        objects = _write_objects(source, segmentation, segments, lineage, written_at, predecessors)
+        objects = _write_objects(source, segmentation, segments, all_remarks, lineage, written_at, predecessors)
     writing_s = perf_counter() - started
     report = build_report(
         source,
         segmentation,
         segments,
+        all_remarks,
         objects,
         name=name,
         generation=generation,
@@ -166,6 +174,7 @@ def _write_objects(
     source: SourceVolume,
     segmentation: Segmentation,
     segments: tuple[FoundSegment, ...],
+    remarks: tuple[Remark, ...],
     lineage: Lineage,
     written_at: datetime,
     predecessors: Sequence[Predecessor],
@@ -192,7 +201,7 @@ def _write_objects(
     report = write_report(
         source.headers,
         written,
-        _findings(source, segmentation, segments),
+        _findings(source, segmentation, segments, remarks),
         segment_numbers={one.role: one.segment_number for one in segments if one.segment_number is not None},
         algorithms=algorithms,
         lineage=lineage,
@@ -203,7 +212,9 @@ def _write_objects(
     return (report,) if written is None else (written, report)
 
 
-def _findings(source: SourceVolume, segmentation: Segmentation, segments: Iterable[FoundSegment]) -> Findings:
+def _findings(
+    source: SourceVolume, segmentation: Segmentation, segments: Iterable[FoundSegment], remarks: Iterable[Remark]
+) -> Findings:
     verdict = segmentation.verdict
     stack = (f"stack {source.stack_number} of the series: {source.stack_name}",) if source.stack_name else ()
     return Findings(
@@ -211,7 +222,7 @@ def _findings(source: SourceVolume, segmentation: Segmentation, segments: Iterab
         verdict=verdict.verdict.value,
         probability=float(verdict.probability),
         verdict_parameters=verdict_parameters(),
-        comments=(*stack, *verdict.reasons, *(remark.text for remark in remarks_on(source, segmentation))),
+        comments=(*stack, *verdict.reasons, *(remark.text for remark in remarks)),
     )
 
 

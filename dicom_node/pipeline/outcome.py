@@ -16,7 +16,6 @@ from pydicom.uid import (
 
 from dicom_node.gate.severity import Standing, most_severe
 from dicom_node.processing import ProcessedVolume
-from dicom_node.report import Report
 from dicom_node.store import NewResult, NewVerdict, Outcome, SeriesRow
 from inference.series.remarks import Remark, RemarkCode
 
@@ -38,9 +37,9 @@ def outcome_of(
 ) -> Outcome:
     """Return the outcome for the volumes of one series; each result goes to each peer that takes its kind.
 
-    The reports say why the series counted as complete, with a remark if that is in doubt.
+    The reports say why the series counted as complete.
     """
-    reports = [_with_completeness(volume.report, series) for volume in volumes]
+    reports = [replace(volume.report, complete_because=series.complete_because) for volume in volumes]
     standings = {Standing(report.verdict.verdict.value) for report in reports}
     return Outcome(
         results=tuple(
@@ -72,7 +71,6 @@ def outcome_of(
     )
 
 
-def _with_completeness(report: Report, series: SeriesRow) -> Report:
-    """Add to the report why the series counted as complete, and a remark if that is in doubt."""
-    doubt = (Remark(RemarkCode.COMPLETENESS_DOUBTED, str(series.complete_because)),) if series.is_doubted else ()
-    return replace(report, complete_because=series.complete_because, remarks=(*report.remarks, *doubt))
+def remarks_on_completeness(series: SeriesRow) -> tuple[Remark, ...]:
+    """Return a remark if it is in doubt whether the series is complete."""
+    return (Remark(RemarkCode.COMPLETENESS_DOUBTED, str(series.complete_because)),) if series.is_doubted else ()

@@ -17,10 +17,11 @@ from dicom_node.gate.rules import StudyRules
 from dicom_node.logs import RepeatedFailure
 from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, SourcesDeletedError
 from dicom_node.pipeline.heartbeat import Heartbeat
-from dicom_node.pipeline.outcome import outcome_of
+from dicom_node.pipeline.outcome import outcome_of, remarks_on_completeness
 from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.processing import ProcessedVolume
 from dicom_node.store import JobRow, LeaseLostError, Outcome, Store
+from inference.series.remarks import Remark
 from inference.series.stack_choice import StackChoice, StackPolicy
 from sr_writer.objects import Predecessor
 
@@ -50,6 +51,7 @@ class Processor(Protocol):
         written_at: datetime,
         on_stage: Callable[[str], None],
         predecessors: Sequence[Predecessor],
+        remarks: Sequence[Remark],
         stacks: StackPolicy,
     ) -> tuple[ProcessedVolume, ...]:
         """Process the selected stacks of one series; ``predecessors`` are the results that the new ones replace."""
@@ -174,6 +176,7 @@ class Worker:
                 Predecessor(row.sop_class_uid, row.sop_instance_uid, row.result_series_instance_uid)
                 for row in self._store.jobs.predecessors(job)
             ],
+            remarks=remarks_on_completeness(series),
             stacks=tuple(StackChoice(step) for step in job.route.stacks),
         )
         return outcome_of(volumes, job.route.deliver_to, series=series, kinds_by_peer=self._settings.kinds_by_peer)

@@ -352,6 +352,12 @@ def test_a_retry_of_a_later_generation_writes_the_same_bytes(
     assert b"REPLACED-RESULT" in segmentation
 
 
+def comments_of(report: Dataset) -> list[str]:
+    """The sentences in the last measurement group of an SR."""
+    group = report.ContentSequence[-1].ContentSequence[-1]
+    return [str(item.TextValue) for item in group.ContentSequence if item.ValueType == "TEXT"]
+
+
 def test_the_report_says_why_the_series_counted_as_complete_and_what_spoke_against_it(
     store: Store, clock: StubbornClock, series: SyntheticSeries
 ) -> None:
@@ -361,6 +367,9 @@ def test_the_report_says_why_the_series_counted_as_complete_and_what_spoke_again
     said = "no instance for 60 s, although its instances say that it has 8, 6 are here"
     assert verdict.report["complete_because"] == said
     assert {"code": "completeness-doubted", "text": said} in verdict.report["remarks"]
+    (job,) = store.jobs.list()
+    with store.objects.open(store.jobs.results(job.id)[1].digest) as stream:
+        assert said in comments_of(dcmread(stream))
     assert store.studies.get(series.study_instance_uid).state is StudyState.REVIEW
 
 
@@ -423,12 +432,7 @@ def test_a_long_accession_number_is_the_same_in_queries_seg_and_sr_and_is_remark
     sentence = "Accession Number of the source is not valid as SH; in SEG and SR it is kept as received"
     (verdict,) = store.studies.verdicts(series.study_instance_uid)
     assert {"code": "identity-not-valid", "text": sentence} in verdict.report["remarks"]
-    comments = [
-        str(item.TextValue)
-        for item in ds.ContentSequence[-1].ContentSequence[-1].ContentSequence
-        if item.ValueType == "TEXT"
-    ]
-    assert sentence in comments
+    assert sentence in comments_of(ds)
     assert store.studies.get(series.study_instance_uid).state is StudyState.CLEARED
 
 
