@@ -13,6 +13,7 @@ from typing import Final
 
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     Comprehensive3DSRStorage,
@@ -29,7 +30,7 @@ from sr_writer.codes import (
     OBSERVER_TYPE,
 )
 from sr_writer.objects import WrittenObject
-from sr_writer.references import Reference, hierarchical_references
+from sr_writer.references import Reference, hierarchical_references, referenced_sop_sequence
 from sr_writer.result_header import check_source_header, describe_result, encode_result
 from sr_writer.uids import derive_uid
 
@@ -131,8 +132,5 @@ def _text(description: str) -> Dataset:
 def _item(instance: Reference) -> Dataset:
     """Return the content item of an instance; TID 2010 gives it no concept name."""
     item = _content("CONTAINS", "COMPOSITE" if instance.sop_class_uid in _DOCUMENTS else "IMAGE")
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = instance.sop_class_uid
-    reference.ReferencedSOPInstanceUID = instance.sop_instance_uid
-    item.ReferencedSOPSequence = [reference]
+    item[Tag("ReferencedSOPSequence")] = referenced_sop_sequence([instance])
     return item

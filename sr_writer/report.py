@@ -216,11 +216,13 @@ def _group_of_images(
 
 
 def _add_comments(group: _Group, comments: Iterable[str]) -> None:
-    """Append sentences to a measurement group, whose templates are extensible."""
-    for comment in comments:
+    """Add sentences to a measurement group, whose templates are extensible, before the images: there may be many."""
+    items = group[0].ContentSequence
+    first_image = next(index for index, item in enumerate(items) if item.ValueType == "IMAGE")
+    for index, comment in enumerate(comments, start=first_image):
         text = comment.encode("ascii", "replace").decode("ascii")
-        group[0].ContentSequence.append(
-            sr.TextContentItem(name=COMMENT, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS)
+        items.insert(
+            index, sr.TextContentItem(name=COMMENT, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS)
         )
 
 

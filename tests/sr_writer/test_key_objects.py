@@ -10,11 +10,13 @@ from pathlib import Path
 import highdicom as hd
 import pytest
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 import sr_writer
+from sr_writer.encoding import encode_dataset
 from sr_writer.key_objects import write_key_objects
 from sr_writer.objects import WrittenObject
-from sr_writer.references import Reference
+from sr_writer.references import Reference, hierarchical_references
 from tests.factories import ct_series
 from tests.peer_servers import tool
 from tests.sr_writer.test_report_validators import told_by_pixelmed
@@ -81,3 +83,21 @@ def test_pixelmed_finds_no_error(tmp_path: Path) -> None:
     told = told_by_pixelmed(path)
     # The validator of 2022 does not know the title 128713, and then calls everything "not in template".
     assert [line for line in told if "Content Item not in template" not in line] == []
+
+
+def test_references_that_are_encoded_here_are_those_that_pydicom_would_write() -> None:
+    instances = [*SOURCES, *RESULTS, Reference("2.25.6", "1.2.3", "1.2.3.45")]  # odd and even lengths
+    (study,) = hierarchical_references("1.2.3", instances)
+    by_hand = Dataset()
+    by_hand.StudyInstanceUID = "1.2.3"
+    by_hand.ReferencedSeriesSequence = []
+    for series_uid in dict.fromkeys(one.series_instance_uid for one in instances):
+        series = Dataset()
+        series.SeriesInstanceUID = series_uid
+        series.ReferencedSOPSequence = []
+        for one in (one for one in instances if one.series_instance_uid == series_uid):
+            item = Dataset()
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = one.sop_class_uid, one.sop_instance_uid
+            series.ReferencedSOPSequence.append(item)
+        by_hand.ReferencedSeriesSequence.append(series)
+    assert encode_dataset(study) == encode_dataset(by_hand)
