@@ -586,8 +586,9 @@ def _written() -> Iterator[str]:
     yield "rejection note is ever written; a document that no longer holds is hidden. Peers get it if `kos` is among"
     yield "their `results`."
     yield "\nThe node sends results by C-STORE or STOW-RS, offers everything by QIDO-RS and WADO-RS, and asks peers"
-    yield "how many instances a series has by C-FIND (Study Root) or QIDO-RS where `series.ask_peers` says so. Of a"
-    yield "series that is done again, because slices came late or the models were changed, the newer SEG says which"
+    yield "how many instances a series has by C-FIND (Study Root) or QIDO-RS where `series.ask_peers` or"
+    yield "`verify_counts` say so. Of a series that is done again, because slices came late or the models were changed,"
+    yield "the newer SEG says which"
     yield "object it replaces (Referenced Image Sequence, purpose *Replaced result*), and the newer SR names the"
     yield "earlier ones as Predecessor Documents."
 

@@ -81,7 +81,7 @@ app.add_typer(jobs_app, name="jobs", short_help="List, explain, retry and cancel
 app.add_typer(series_app, name="series", short_help="List, complete and reprocess series.")
 app.add_typer(deliveries_app, name="deliveries", short_help="List, retry, repeat and cancel deliveries.")
 app.add_typer(notices_app, name="notices", short_help="List and retry notices of states to other systems.")
-app.add_typer(peers_app, name="peers", short_help="Check whether peers answer.")
+app.add_typer(peers_app, name="peers", short_help="Check whether peers answer, and see what they accept.")
 app.add_typer(store_app, name="store", short_help="Check the objects on disk.")
 app.add_typer(models_app, name="models", short_help="List, add and verify models.")
 

@@ -70,6 +70,7 @@ def _counts_of(store: Store) -> dict[str, Any]:
             for peer, of_peer in store.commitments.counts().items()
         },
         "notices": {state.value: n_notices for state, n_notices in notices.items()},
+        "delivered_series": store.delivery_checks.counts(),
         "instances": {"conflicts": store.series.n_conflicts()},
         "dead_jobs": [
             {

@@ -1,4 +1,4 @@
-"""The command ``peers``: check whether peers answer."""
+"""The commands ``peers``: check whether peers answer, and what they accept."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from dicom_node.cli.tables import write_json, write_table
 if TYPE_CHECKING:
     from dicom_node.settings import Peer, Settings
 
-peers_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check whether peers answer.")
-
-
-@peers_app.callback()
-def _group() -> None:
-    """Keep the name of the one command."""
+peers_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Check whether peers answer, and see what they accept."
+)
 
 
 @peers_app.command("check")
@@ -60,6 +57,39 @@ def check_peers(
         write_table(("PEER", "STATE", "WHERE", "WHY"), rows, when_empty="no peers are configured")
     if any(each["code"] for each in checked):
         raise typer.Exit(EXIT_FAILED)
+
+
+@peers_app.command("encodings")
+def list_encodings(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show which SOP classes DIMSE peers accepted or refused, in which transfer syntax, the last time it was proposed.
+
+    The node sends every object in its own transfer syntax, so a refused one never arrives there. Storage commitment is
+    listed where a peer was asked for it.
+
+    \b
+    Example:
+      dicom-node peers encodings -c config/node.yaml
+    """
+    from pydicom.uid import UID
+
+    from dicom_node.cli.options import open_existing_store
+
+    with open_existing_store(read_settings(config)) as store:
+        contexts = store.peer_contexts.list()
+    if as_json:
+        write_json(contexts)
+        return
+    rows = [
+        (
+            one.peer,
+            "accepted" if one.is_accepted else "refused",
+            UID(one.sop_class_uid).name,
+            UID(one.transfer_syntax_uid).name,
+            one.noted_at,
+        )
+        for one in contexts
+    ]
+    write_table(("PEER", "ANSWER", "SOP CLASS", "TRANSFER SYNTAX", "SINCE"), rows, when_empty="nothing was sent yet")
 
 
 def _named(settings: Settings, names: list[str] | tuple[str, ...]) -> list[Peer]:

@@ -45,6 +45,7 @@ def _show(state: Mapping[str, Any], option: str) -> None:
     if "series" in state:
         fields |= {kind: _counts(state[kind]) for kind in ("series", "jobs", "deliveries", "notices")}
         fields |= {f"commitment by {peer}": _counts(counts) for peer, counts in state["commitments"].items()}
+        fields |= {f"series at {peer}": _counts(counts) for peer, counts in state["delivered_series"].items()}
         fields["conflicts"] = state["instances"]["conflicts"]
     write_fields(fields)
     for trouble in state["troubles"]:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from pydicom.uid import UID
+
 from dicom_node.errors import NodeError, Refused, Transient
+
+
+def _named(uid: str) -> str:
+    """Return a UID with its name in the standard, if it has one."""
+    name = UID(uid).name
+    return uid if name == uid else f"{uid} ({name})"
 
 
 class DeliveryError(NodeError):
@@ -99,8 +107,8 @@ class ContextRefusedError(DeliveryError, Refused):
     def __str__(self) -> str:
         peer, sop_class_uid, transfer_syntax_uid = self.args
         return (
-            f"peer {peer}: does not accept SOP class {sop_class_uid} in transfer syntax {transfer_syntax_uid}; "
-            "allow both there, then retry"
+            f"peer {peer}: does not accept SOP class {_named(sop_class_uid)} in transfer syntax "
+            f"{_named(transfer_syntax_uid)}; objects are sent in their own, so allow both there, then retry"
         )
 
 

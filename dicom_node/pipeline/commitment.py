@@ -13,7 +13,7 @@ from dicom_node.peers import Refusal, RequestLog
 from dicom_node.peers.errors import CommitmentNotOfferedError, DeliveryError
 from dicom_node.settings import CommitmentSettings, DimsePeer
 from dicom_node.store import CommitmentState, DeliveryRow, Store
-from dicom_node.upper_layer.commitment import CommitmentReport
+from dicom_node.upper_layer.commitment import STORAGE_COMMITMENT, TRANSFER_SYNTAXES, CommitmentReport
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class CommitmentDesk:
         try:
             refusal = self.request(self.peer, transaction_uid, instances, request_log, must_stop=must_stop)
         except CommitmentNotOfferedError as error:
+            self._note_offer(is_offered=False)
             again_at = self._after(self.settings.ask_again_s)
             commitments.postpone(asked, state=CommitmentState.NOT_OFFERED, reason=str(error), ask_again_at=again_at)
             log.warning("storage commitment not offered: %s", error, extra=self._fields(n_instances=len(asked)))
@@ -81,6 +82,7 @@ class CommitmentDesk:
                 commitments.postpone(asked, state=CommitmentState.DUE, reason=str(error), ask_again_at=again_at)
             log.warning("storage commitment not requested: %s", error, extra=self._fields(n_instances=len(asked)))
             return False
+        self._note_offer(is_offered=True)
         commitments.note_answer(
             transaction_uid,
             refusal=None if refusal is None else str(refusal),
@@ -92,6 +94,11 @@ class CommitmentDesk:
             return False
         log.info("storage commitment requested", extra=fields)
         return True
+
+    def _note_offer(self, *, is_offered: bool) -> None:
+        self.store.peer_contexts.note(
+            self.peer.name, {(STORAGE_COMMITMENT, TRANSFER_SYNTAXES[0]): is_offered}, self.clock()
+        )
 
     def _after(self, wait_s: float) -> datetime:
         return self.clock() + timedelta(seconds=wait_s)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 from dicom_node.failures import classify, error_code
 from dicom_node.peers import ObjectToSend, SendOutcome
+from dicom_node.peers.errors import ContextRefusedError, StoreFailedForNowError, StoreRefusedError
 from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.settings import DicomwebPeer, DimsePeer
@@ -25,6 +26,9 @@ from dicom_node.store import DeliveryRow, JobState, LeaseLostError, Store, Store
 log = logging.getLogger(__name__)
 
 MAX_STRAYS = 10_000  # at most so many are checked when the node starts
+
+
+_ANSWERS = (ContextRefusedError, StoreRefusedError, StoreFailedForNowError)  # from a peer that was asked
 
 
 class Send(Protocol):
@@ -46,6 +50,7 @@ class Outbox:
     lease_s: float
     owner: str
     clock: Callable[[], datetime]
+    known_contexts: dict[tuple[str, str], bool] = field(default_factory=dict)  # answers that are recorded already
 
     def deliver_due(self, *, must_stop: Callable[[], bool]) -> int:
         """Send due deliveries in batches until none is left or ``must_stop``; return how many arrived."""
@@ -80,7 +85,24 @@ class Outbox:
                 return 0
             for delivery, outcome in zip(ready, outcomes, strict=True):
                 self._note(delivery, outcome)
+            self._note_contexts(ready, outcomes)
         return sum(outcome.is_delivered for outcome in outcomes)
+
+    def _note_contexts(self, sent: Sequence[DeliveryRow], outcomes: Sequence[SendOutcome]) -> None:
+        """Remember which encodings a DIMSE peer accepts, as far as that has changed."""
+        if not isinstance(self.peer, DimsePeer):
+            return
+        answers = {}
+        for delivery, outcome in zip(sent, outcomes, strict=True):
+            if outcome.error is None or isinstance(outcome.error, _ANSWERS):
+                is_accepted = not isinstance(outcome.error, ContextRefusedError)
+                answers[delivery.sop_class_uid, delivery.transfer_syntax_uid] = is_accepted
+        news = {
+            context: accepted for context, accepted in answers.items() if self.known_contexts.get(context) != accepted
+        }
+        if news:
+            self.store.peer_contexts.note(self.peer.name, news, self.clock())
+            self.known_contexts.update(news)
 
     def _is_sound(self, delivery: DeliveryRow) -> bool:
         try:
@@ -101,7 +123,13 @@ class Outbox:
             return
         try:
             is_to_be_committed = isinstance(self.peer, DimsePeer) and self.peer.commitment
-            self.store.deliveries.succeed(delivery.id, self.owner, self.clock(), is_to_be_committed=is_to_be_committed)
+            self.store.deliveries.succeed(
+                delivery.id,
+                self.owner,
+                self.clock(),
+                is_to_be_committed=is_to_be_committed,
+                is_to_be_counted=self.peer.verify_counts,
+            )
         except LeaseLostError:
             log.warning("lease of the delivery lost, although the peer has the object", extra=_fields(delivery))
             return

@@ -46,6 +46,7 @@ from dicom_node.pipeline.notices import (
 from dicom_node.pipeline.retention import delete_sources, relieve_disk
 from dicom_node.pipeline.retry import MAX_BACKOFF_S, RetryPolicy
 from dicom_node.pipeline.rules import Rules
+from dicom_node.pipeline.verification import DeliveryCheck
 from dicom_node.settings import DimsePeer, Peer, Settings, Target
 from dicom_node.store import Store
 
@@ -55,6 +56,7 @@ RETENTION_TICK_S = 3600.0
 DISK_TICK_S = 15.0
 DELIVERY_TICK_S = 2.0
 COMMITMENT_TICK_S = 5.0
+CHECK_TICK_S = 10.0
 NOTICE_TICK_S = 1.0
 OUTDATED_TICK_S = 60.0
 TICKS_PER_PERIOD = 4  # how many times to look within a period of the settings
@@ -91,6 +93,7 @@ class Schedule:
             Tick("retention", partial(self._delete, delete_sources), RETENTION_TICK_S),
             Tick("disk-space", partial(self._delete, relieve_disk), DISK_TICK_S),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
+            *(self._check_tick(peer, must_stop) for peer in settings.peers if peer.verify_counts),
             *(self._commitment_tick(peer, must_stop) for peer in settings.peers if asks_for_commitment(peer)),
             *self._notice_ticks(must_stop),
         ]
@@ -173,6 +176,11 @@ class Schedule:
             clock=self.clock,
         )
         return Tick(f"deliver-{peer.name}", partial(outbox.deliver_due, must_stop=must_stop), DELIVERY_TICK_S)
+
+    def _check_tick(self, peer: Peer, must_stop: Callable[[], bool]) -> Tick:
+        count = partial(count_instances, calling_ae_title=self.settings.node.ae_title)
+        check = DeliveryCheck(self.store, peer, count, self.clock)
+        return Tick(f"count-{peer.name}", partial(check.check_due, must_stop=must_stop), CHECK_TICK_S)
 
     def _commitment_tick(self, peer: DimsePeer, must_stop: Callable[[], bool]) -> Tick:
         settings = self.settings

@@ -146,6 +146,9 @@ class DimsePeer(Section):
     ae_title: AeTitle = Field(description="the peer's own AE title")
     host: str = Field(description="host name or IP address")
     port: int = Field(ge=1, le=65535, description="TCP port")
+    verify_counts: bool = Field(
+        default=False, description="ask the peer after each delivery how many instances of the series it has"
+    )
     forward_sources: bool = Field(
         default=False,
         description="send every complete series that was received to this peer, unless a rule says otherwise",
@@ -165,6 +168,9 @@ class DicomwebPeer(Section):
     url: HttpUrl = Field(description="the DICOMweb root, without /studies")
     token_env: str | None = Field(default=None, description="environment variable that holds a bearer token")
     ca_file: Path | None = Field(default=None, description="certificates to trust instead of the system's")
+    verify_counts: bool = Field(
+        default=False, description="ask the peer after each delivery how many instances of the series it has"
+    )
     forward_sources: bool = Field(
         default=False,
         description="send every complete series that was received to this peer, unless a rule says otherwise",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0013"
+HEAD_REVISION = "0014"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -294,6 +294,31 @@ commitment_items = sa.Table(
     sa.Column("delivery_id", sa.ForeignKey("deliveries.id"), primary_key=True),
     sa.Column("outcome", WORD, nullable=True),  # "committed" or "failed"; NULL: not reported
     sa.Column("failure_reason", sa.Integer, nullable=True),
+)
+
+delivery_checks = sa.Table(
+    "delivery_checks",  # whether a peer lists as many instances of a series as it accepted
+    metadata,
+    sa.Column("peer", sa.Text, primary_key=True),
+    sa.Column("series_instance_uid", UID, primary_key=True),
+    sa.Column("study_instance_uid", UID, nullable=False),
+    sa.Column("n_sent", sa.Integer, nullable=True),
+    sa.Column("n_found", sa.Integer, nullable=True),
+    sa.Column("n_checks", sa.Integer, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),  # why there is no answer
+    sa.Column("checked_at", UtcDateTime, nullable=True),
+    sa.Column("due_at", UtcDateTime, nullable=True),  # when to ask (again); NULL: no more
+    sa.Index(None, "peer", "due_at"),
+)
+
+peer_contexts = sa.Table(
+    "peer_contexts",  # what a peer accepted and refused the last time that it was proposed
+    metadata,
+    sa.Column("peer", sa.Text, primary_key=True),
+    sa.Column("sop_class_uid", UID, primary_key=True),
+    sa.Column("transfer_syntax_uid", UID, primary_key=True),
+    sa.Column("is_accepted", sa.Boolean, nullable=False),
+    sa.Column("noted_at", UtcDateTime, nullable=False),
 )
 
 verdicts = sa.Table(

@@ -33,12 +33,14 @@ from dicom_node.store.work.commitments import Commitments
 from dicom_node.store.work.conflicts import Conflicts
 from dicom_node.store.work.decisions import Decisions
 from dicom_node.store.work.deliveries import Deliveries
+from dicom_node.store.work.delivery_checks import DeliveryChecks
 from dicom_node.store.work.erasure import Erasure
 from dicom_node.store.work.exports import Exports
 from dicom_node.store.work.figures import Figures, read_figures
 from dicom_node.store.work.jobs import Jobs
 from dicom_node.store.work.key_objects import KeyObjects
 from dicom_node.store.work.notices import Notices
+from dicom_node.store.work.peer_contexts import PeerContexts
 from dicom_node.store.work.retention import Retention
 from dicom_node.store.work.studies import Studies
 from dicom_node.store.work.times import WorkTimes
@@ -52,8 +54,9 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, integrity, series, closing, jobs, deliveries, commitments, studies, decisions, announcements,
-    notices, conflicts, exports, erasure, key_objects, times, audit, search, retention, associations
+    objects, inbox, integrity, series, closing, jobs, deliveries, commitments, delivery_checks, peer_contexts,
+    studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit, search,
+    retention, associations
         Its parts, each a class of its own.
     """
 
@@ -68,6 +71,8 @@ class Store:
         self.jobs = Jobs(database, self.objects)
         self.deliveries = Deliveries(database)
         self.commitments = Commitments(database)
+        self.delivery_checks = DeliveryChecks(database)
+        self.peer_contexts = PeerContexts(database)
         self.studies = Studies(database)
         self.decisions = Decisions(database)
         self.announcements = Announcements(database)

@@ -39,6 +39,7 @@ COMMANDS = (
     ("series", "complete"),
     ("series", "reprocess"),
     ("peers", "check"),
+    ("peers", "encodings"),
     ("models", "list"),
     ("models", "add"),
     ("models", "verify"),

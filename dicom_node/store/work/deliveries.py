@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.errors import IllegalTransitionError, LeaseLostError, NotFoundError, NotSendableError
 from dicom_node.store.index.filing import Filed
-from dicom_node.store.schema import commitments, deliveries, instances, jobs, results
+from dicom_node.store.schema import commitments, deliveries, delivery_checks, instances, jobs, results
 from dicom_node.store.states import CommitmentState, JobState, Origin, check_transition
 from dicom_node.store.work.audit import add_audit
+from dicom_node.store.work.delivery_checks import await_check
 from dicom_node.store.work.rows import DeliveryRow
 
 SELECT_DELIVERIES: sa.Select[Any] = (
@@ -22,10 +23,17 @@ SELECT_DELIVERIES: sa.Select[Any] = (
         results.c.job_id,
         commitments.c.state.label("commitment"),
         commitments.c.reason.label("commitment_reason"),
+        delivery_checks.c.n_sent,
+        delivery_checks.c.n_found,
     )
     .select_from(deliveries)
     .outerjoin(results, deliveries.c.result_id == results.c.id)
     .outerjoin(commitments, commitments.c.delivery_id == deliveries.c.id)
+    .outerjoin(
+        delivery_checks,
+        (delivery_checks.c.peer == deliveries.c.peer)
+        & (delivery_checks.c.series_instance_uid == deliveries.c.series_instance_uid),
+    )
 )
 
 
@@ -142,19 +150,37 @@ class Deliveries:
         with self._database.write() as connection:
             return connection.execute(extend).rowcount == 1
 
-    def succeed(self, delivery_id: int, owner: str, now: datetime, *, is_to_be_committed: bool = False) -> None:
+    def succeed(
+        self,
+        delivery_id: int,
+        owner: str,
+        now: datetime,
+        *,
+        is_to_be_committed: bool = False,
+        is_to_be_counted: bool = False,
+    ) -> None:
         """Record that the peer has the object; raise `LeaseLostError` if the delivery is no longer the owner's.
 
         Parameters
         ----------
         is_to_be_committed
             Ask the peer for storage commitment next; until it commits, retention keeps the sources.
+        is_to_be_counted
+            Ask the peer soon how many instances of the series it has.
         """
         with self._database.write() as connection:
             held = _held_delivery(connection, delivery_id, owner)
             _move(connection, held, JobState.SUCCEEDED, ended_at=now, error_code=None, error_message=None)
             if is_to_be_committed:
                 await_commitment(connection, [delivery_id], held.peer, now)
+            if is_to_be_counted:
+                await_check(
+                    connection,
+                    peer=held.peer,
+                    study_instance_uid=held.study_instance_uid,
+                    series_instance_uid=held.series_instance_uid,
+                    now=now,
+                )
 
     def fail(
         self, delivery_id: int, owner: str, *, code: str, message: str, retry_at: datetime | None, now: datetime

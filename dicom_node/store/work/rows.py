@@ -167,6 +167,34 @@ class DeliveryRow:
     replaced_by_id: int | None  # the delivery that sends the same object again
     commitment: CommitmentState | None  # None: the peer is not asked for storage commitment
     commitment_reason: str | None
+    n_sent: int | None  # of its series, when the peer was asked how many it has
+    n_found: int | None  # what the peer said
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryCheckRow:
+    """How many instances of a series a peer has accepted, and how many it lists."""
+
+    peer: str
+    study_instance_uid: str
+    series_instance_uid: str
+    n_sent: int | None
+    n_found: int | None  # None: not counted, ``reason`` says why
+    n_checks: int
+    reason: str
+    checked_at: datetime | None
+    due_at: datetime | None  # None: not counted again
+
+
+@dataclass(frozen=True, slots=True)
+class PeerContextRow:
+    """Whether a peer accepts a SOP class in a transfer syntax."""
+
+    peer: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    is_accepted: bool
+    noted_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
