@@ -58,8 +58,15 @@ def node(folder: Path, pacs: OrthancServer, archive: OrthancServer, node_port: i
     """A node whose models mark what lies above a threshold, at 1 mm: a body with a truth that is known."""
     settings = {
         "peers": [
-            {"name": "pacs", "kind": "dimse", "ae_title": pacs.ae_title, "host": pacs.host, "port": pacs.port},
-            {"name": "archive", "kind": "dicomweb", "url": archive.dicomweb_url},
+            {
+                "name": "pacs",
+                "kind": "dimse",
+                "ae_title": pacs.ae_title,
+                "host": pacs.host,
+                "port": pacs.port,
+                "commitment": True,
+            },
+            {"name": "archive", "kind": "dicomweb", "url": archive.dicomweb_url, "forward_sources": True},
         ],
         "deliver_to": ["pacs", "archive"],
         "models": {
@@ -186,6 +193,24 @@ def test_a_series_sent_from_orthanc_comes_back_as_a_seg_in_both_archives(
 
 def stored_pixels(part10: bytes) -> bytes:
     return bytes(dcmread(io.BytesIO(part10)).PixelData)
+
+
+def test_results_are_committed_to_and_sources_are_forwarded(
+    node: RunningNode, pacs: OrthancServer, archive: OrthancServer
+) -> None:
+    """The PACS reports on an association of its own, to the process that receives."""
+    series = ct_body(16, (3.0, 2.0, 2.0), "committed")
+    headers = series.datasets()
+    uid = str(headers[0].StudyInstanceUID)
+    send_to_node(pacs, upload(pacs, [instance.part10 for instance in series]))
+    wait_for("a SEG", lambda: segmentations_in(pacs, uid))
+
+    def found() -> list[dict[str, object]]:
+        filters = {"SeriesInstanceUID": str(headers[0].SeriesInstanceUID)}
+        return list(DICOMwebClient(archive.dicomweb_url).search_for_instances(uid, search_filters=filters))
+
+    wait_for("the sources in the archive", lambda: len(found()) == len(series))
+    wait_for("the commitment", lambda: set(node_status(node)["commitments"].get("pacs", {"none": 0})) == {"committed"})
 
 
 def test_sending_the_same_series_again_changes_nothing(node: RunningNode, pacs: OrthancServer) -> None:
