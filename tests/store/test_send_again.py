@@ -94,5 +94,5 @@ def test_a_result_that_was_replaced_is_not_sent_again(store: Store, delivered: D
     assert job is not None
     store.jobs.succeed(job.id, "w", outcome(4), LATER)
     assert store.deliveries.sendable_again(study_instance_uid=STUDY) == ()
-    with pytest.raises(NotSendableError, match="a later result has replaced"):
+    with pytest.raises(NotSendableError, match="a later result has replaced its object, or it was withdrawn"):
         store.deliveries.send_again(delivered.id, by="op", now=LATER)

@@ -226,7 +226,7 @@ class Deliveries:
         Raises
         ------
         NotSendableError
-            The delivery has not succeeded, was sent again already, or its object is replaced or deleted.
+            The delivery has not succeeded, was sent again already, or its object is replaced, withdrawn or deleted.
         """
         with self._database.write() as connection:
             delivery = _delivery(connection, delivery_id)
@@ -265,8 +265,9 @@ class Deliveries:
             .where(
                 deliveries.c.state == JobState.SUCCEEDED.value,
                 deliveries.c.replaced_by_id.is_(None),
-                results.c.superseded_by_job_id.is_(None),
-                sa.select(instances.c.id).where(instances.c.digest == deliveries.c.digest).exists(),
+                sa.select(instances.c.id)
+                .where(instances.c.digest == deliveries.c.digest, instances.c.superseded_at.is_(None))
+                .exists(),
             )
             .order_by(deliveries.c.id)
         )
@@ -341,11 +342,12 @@ def _why_not_again(connection: sa.Connection, delivery: DeliveryRow) -> str | No
         return f"it is {delivery.state.value}, only what succeeded is sent again; see `deliveries retry`"
     if delivery.replaced_by_id is not None:
         return f"it was sent again already, as delivery {delivery.replaced_by_id}"
-    replaced_by = sa.select(results.c.superseded_by_job_id).where(results.c.id == delivery.result_id)
-    if connection.execute(replaced_by).scalar() is not None:
-        return "a later result has replaced its object; send that one"
-    named = sa.select(instances.c.id).where(instances.c.digest == delivery.digest)
-    return "its object was deleted" if connection.execute(named).first() is None else None
+    named = sa.select(instances.c.superseded_at).where(instances.c.digest == delivery.digest)
+    superseded_at = connection.execute(named).scalars().all()
+    if not superseded_at:
+        return "its object was deleted"
+    is_current = any(moment is None for moment in superseded_at)
+    return None if is_current else "a later result has replaced its object, or it was withdrawn; send what counts now"
 
 
 def _held_delivery(connection: sa.Connection, delivery_id: int, owner: str) -> DeliveryRow:
