@@ -134,7 +134,7 @@ def test_a_conflict_a_settlement_and_a_series_that_starts_over_take_the_clearanc
     judge()
     tell(store, receiver)
     (conflict,) = store.series.conflicts()
-    store.conflicts.settle(conflict.id, reason="corrected", decided_by="Ann", now=at(30))
+    store.conflicts.keep(conflict.id, reason="corrected", decided_by="Ann", now=at(30))
     tell(store, receiver)
     judge()
     tell(store, receiver)
