@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.store import Store
+from tests.new_store import NewStore
+
 ROOT = Path(__file__).resolve().parents[1]
 NEVER_SKIPPED_IN_CI = ("peers", "data", "crash")
 SHARED_DATA = Path(os.environ.get("DICOM_NODE_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -35,6 +38,14 @@ def real_series(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         return target
 
     return unpack
+
+
+@pytest.fixture(scope="session")
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> NewStore:
+    """Function that opens an empty store below a folder."""
+    template = tmp_path_factory.mktemp("new-store") / "data"
+    Store.open(template).close()
+    return NewStore(template)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from dicom_node.cli import app
 from dicom_node.store import Arrival, JobRow, Store
 from tests.factories import SyntheticSeries, ct_series
+from tests.new_store import NewStore
 from tests.store.sending import closing
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
@@ -52,9 +53,9 @@ def series() -> SyntheticSeries:
 
 
 @pytest.fixture
-def queued_job(config: Path, series: SyntheticSeries) -> JobRow:
+def queued_job(new_store: NewStore, config: Path, series: SyntheticSeries) -> JobRow:
     """A series was received and is complete; its job waits for a worker. The store is closed again."""
-    with Store.open(config.parent / "data") as store:
+    with new_store(config.parent / "data") as store:
         for instance in series:
             ds = instance.dataset()
             spool = store.objects.spool(

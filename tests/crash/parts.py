@@ -84,6 +84,7 @@ class Node:
         self.port = free_port()
         self.web_port = free_port()
         self.ae_title = "NODE"
+        self.host = "127.0.0.1"
         self._n_parts = 0
         self.configure()
 

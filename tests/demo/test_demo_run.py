@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import highdicom as hd
+import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from dicom_node.cli import app
 from dicom_node.demo.errors import DemoError
 from dicom_node.demo.run import run_demo
+from dicom_node.demo.series import DemoSeries
 from inference.nnunet.errors import ModelFileMissingError
 from tests.tiny_models import write_tiny_model
 
@@ -22,6 +25,19 @@ def tiny_models(folder: Path) -> dict[str, Path]:
         role: write_tiny_model(folder / role, role, above=above, spacing_mm=(8.0, 8.0, 8.0))
         for role, above in (("foreground", 60.0), ("anonymized", 650.0))
     }
+
+
+@pytest.fixture
+def _one_small_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the three, which take seconds to render and to write."""
+    volume = hd.Volume(
+        np.full((4, 16, 16), -1000, dtype=np.int16),
+        np.diag([4.0, 4.0, 4.0, 1.0]),
+        coordinate_system="PATIENT",
+        frame_of_reference_uid="1.2.3",
+    )
+    series = DemoSeries("body", "CT chest and abdomen", "CT", volume)
+    monkeypatch.setattr("dicom_node.demo.run.render_demo_series", lambda: iter([series]))
 
 
 @pytest.mark.slow
@@ -68,6 +84,7 @@ def test_a_folder_that_is_no_model_ends_the_demo_before_a_node_is_started(tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("_one_small_series")
 def test_a_worker_that_cannot_load_its_models_ends_the_demo_with_the_reason(tmp_path: Path) -> None:
     models = tiny_models(tmp_path / "models")
     plans = models["foreground"] / "plans.json"
@@ -78,6 +95,7 @@ def test_a_worker_that_cannot_load_its_models_ends_the_demo_with_the_reason(tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("_one_small_series")
 def test_results_that_do_not_come_in_time_are_exit_code_3(tmp_path: Path) -> None:
     models = tiny_models(tmp_path / "models")
 

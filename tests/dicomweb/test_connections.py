@@ -21,14 +21,15 @@ from dicom_node.store import Store
 from tests.arrivals import receive
 from tests.dicomweb.serving import serve
 from tests.factories import ct_series
+from tests.new_store import NewStore
 from tests.node_process import wait_for
 
 MIB = 2**20
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path) as store:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path) as store:
         yield store
 
 

@@ -34,6 +34,7 @@ from dicom_node.store import Store
 from tests.arrivals import receive
 from tests.dicomweb.serving import serve
 from tests.factories import EncodedInstance, ct_series, encode
+from tests.new_store import NewStore
 from tests.node_process import wait_for, write_settings
 from tests.peer_servers import free_port, run_tool
 
@@ -79,8 +80,8 @@ def get(url: str, headers: dict[str, str]) -> httpx.Response:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "data") as store:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path / "data") as store:
         yield store
 
 

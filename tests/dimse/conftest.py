@@ -11,14 +11,14 @@ import pytest
 
 from dicom_node.dimse import DimseServer
 from dicom_node.settings import DimseSettings
-from dicom_node.store import Store
 from tests.dimse.listening_node import ListeningNode, StartNode
+from tests.new_store import NewStore
 
 AE_TITLE = "NODE"
 
 
 @pytest.fixture
-def start_node(tmp_path: Path) -> StartNode:
+def start_node(new_store: NewStore, tmp_path: Path) -> StartNode:
     """Function that starts a node with an empty store of its own; keywords are those of ``DimseSettings``."""
 
     @contextmanager
@@ -27,7 +27,7 @@ def start_node(tmp_path: Path) -> StartNode:
     ) -> Iterator[ListeningNode]:
         chosen = DimseSettings(host="127.0.0.1", port=0, **settings)
         with (
-            Store.open(tmp_path / name, min_free_bytes=min_free_bytes) as store,
+            new_store(tmp_path / name, min_free_bytes=min_free_bytes) as store,
             DimseServer(store, chosen, ae_title=AE_TITLE, artim_timeout_s=artim_timeout_s) as server,
         ):
             yield ListeningNode(server, store)

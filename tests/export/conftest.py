@@ -1,5 +1,5 @@
-"""The store that the cases of what may leave share."""
+"""The store that the tests of what may leave share."""
 
-from tests.gate.conftest import template
+from tests.gate.conftest import store, template
 
-__all__ = ["template"]
+__all__ = ["store", "template"]

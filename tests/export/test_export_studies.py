@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from tests.arrivals import receive
 from tests.export.clearing import DIGEST, NAMES, NOW, RULES, copies, export, looked_at, outcomes, patient, say
 from tests.factories import ct_series
 from tests.store.sending import closing
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "node") as opened:
-        yield opened
 
 
 def test_exactly_the_cleared_studies_leave_with_their_seg_and_the_others_have_a_reason(

@@ -26,12 +26,6 @@ from tests.factories import SyntheticSeries, ct_series
 from tests.peer_servers import start_orthanc
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "node") as opened:
-        yield opened
-
-
 class Archive:
     """A pynetdicom C-STORE SCP; ``answer`` gives the status for the n-th object, counted from 1."""
 

@@ -9,13 +9,13 @@ import pytest
 
 from dicom_node.store import Store
 from tests.gate.cases import copy_of_template
+from tests.new_store import NewStore
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("template") / "node"
-    Store.open(folder).close()
-    return folder
+def template(new_store: NewStore) -> Path:
+    """Data directory to be copied where a test opens the store more than once."""
+    return new_store.template
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -22,12 +20,6 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "node") as opened:
-        yield opened
 
 
 def found(

@@ -1,4 +1,4 @@
-"""A real node asks real archives whether a series is complete, and replaces its results when more comes."""
+"""The parts of a node ask real archives whether a series is complete, and replace its results when more comes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from pydicom.dataset import Dataset
 
 from dicom_node.peers import deliver
 from dicom_node.settings import DimsePeer
+from dicom_node.store import JobState, SeriesState
+from tests.crash.parts import Node
 from tests.factories import EncodedInstance, SyntheticSeries, ct_series
-from tests.node_process import RunningNode, start_node, wait_for
+from tests.node_process import wait_for
 from tests.peer_servers import OrthancServer, free_port, start_dcmqrscp, start_orthanc
 from tests.peers.objects import to_send
 from tests.tiny_models import write_tiny_model
@@ -58,7 +60,19 @@ def send(place: dict[str, Any], instances: Sequence[EncodedInstance]) -> None:
     assert all(outcome.is_delivered for outcome in outcomes)
 
 
-def listed(node: RunningNode, *arguments: str) -> list[dict[str, Any]]:
+@contextmanager
+def started(folder: Path, settings: dict[str, Any], *parts: str) -> Iterator[Node]:
+    """A node of which these parts run."""
+    folder.mkdir()
+    node = Node(folder)
+    node.configure(**settings)
+    with ExitStack() as running:
+        for name in parts:
+            running.enter_context(node.part(name)).wait_until_ready()
+        yield node
+
+
+def listed(node: Node, *arguments: str) -> list[dict[str, Any]]:
     """What a ``list`` command of the node says as JSON."""
     answer = subprocess.run(
         [sys.executable, "-m", "dicom_node.cli", *arguments, "-c", str(node.settings_path), "--json"],
@@ -67,16 +81,13 @@ def listed(node: RunningNode, *arguments: str) -> list[dict[str, Any]]:
     return list(json.loads(answer.stdout))
 
 
-def closed(node: RunningNode, series: SyntheticSeries) -> dict[str, Any] | None:
-    """The series as the node has it, once it is closed."""
-    return next(
-        (
-            row
-            for row in listed(node, "series", "list", "--state", "complete")
-            if row["series_instance_uid"] == series.series_instance_uid
-        ),
-        None,
-    )
+def once_closed(node: Node, series: SyntheticSeries) -> dict[str, Any]:
+    """The series as the node lists it, once it is closed."""
+    uid = series.series_instance_uid
+    with node.store() as store:
+        wait_for("the series to be closed", lambda: store.series.get(uid).state is SeriesState.COMPLETE)
+    (row,) = (row for row in listed(node, "series", "list", "--state", "complete") if row["series_instance_uid"] == uid)
+    return row
 
 
 @pytest.mark.parametrize("kind", ["orthanc-find", "orthanc-qido", "dcmqrscp"])
@@ -95,12 +106,13 @@ def test_a_series_waits_for_what_the_archive_has_and_is_closed_when_all_is_here(
             "peers": [peer],
             "models": models,
         }
-        node = servers.enter_context(start_node(tmp_path / "node", settings))
+        node = servers.enter_context(started(tmp_path / "node", settings, "receive", "schedule"))
         send(dimse("node", node), series[:15])  # without the end: no gap tells
         time.sleep(5 * QUIET_S)  # the clock looks four times in each
-        assert closed(node, series) is None
+        (row,) = listed(node, "series", "list")
+        assert (row["series_instance_uid"], row["state"]) == (series.series_instance_uid, "receiving")
         send(dimse("node", node), series[15:])
-        row = wait_for("the series to be closed", lambda: closed(node, series))
+        row = once_closed(node, series)
         assert (row["generation"], row["n_instances"], row["is_doubted"]) == (1, N_SLICES, False)
         assert row["complete_because"].endswith(f"archive has {N_SLICES} instances, as many as are here")
 
@@ -114,12 +126,13 @@ def test_a_peer_that_is_down_holds_a_series_up_for_no_longer_than_the_longest_wa
         "peers": [{"name": "gone", "kind": "dimse", "ae_title": "GONE", "host": "127.0.0.1", "port": free_port()}],
         "models": models,
     }
-    with start_node(tmp_path / "node", settings) as node:
+    with started(tmp_path / "node", settings, "receive", "schedule", "work") as node:
         send(dimse("node", node), series)
-        row = wait_for("the series to be closed", lambda: closed(node, series))
+        row = once_closed(node, series)
         assert row["is_doubted"]
         assert "although gone does not say how many it has (peer-unreachable)" in row["complete_because"]
-        wait_for("the job", lambda: listed(node, "jobs", "list", "--state", "succeeded"))
+        with node.store() as store:
+            wait_for("the job", lambda: [job.state for job in store.jobs.list()] == [JobState.SUCCEEDED])
 
 
 def segs(url: str, study_instance_uid: str) -> list[str]:
@@ -146,22 +159,23 @@ def test_late_slices_replace_the_result_at_the_node_and_say_so_at_the_peer(
         "models": models,
     }
     study = series.study_instance_uid
-    with start_node(tmp_path / "node", settings) as node:
+    with started(tmp_path / "node", settings, "receive", "web", "schedule", "work") as node:
+        url = f"http://127.0.0.1:{node.web_port}/dicom-web"
 
         def at_peer() -> list[str]:
             return segs(orthanc.dicomweb_url, study)
 
         send(dimse("node", node), series[:15])
         (first,) = wait_for("the first SEG", at_peer)
-        assert segs(node.dicomweb_url, study) == [first]
+        assert segs(url, study) == [first]
         send(dimse("node", node), series[15:])
         wait_for("the second SEG", lambda: len(at_peer()) == 2)
         (second,) = set(at_peer()) - {first}
-        assert segs(node.dicomweb_url, study) == [second]
+        assert segs(url, study) == [second]
         replaced = stored(orthanc, second).ReferencedImageSequence[0]
         assert replaced.ReferencedSOPInstanceUID == stored(orthanc, first).SOPInstanceUID
         assert replaced.PurposeOfReferenceCodeSequence[0].CodeMeaning == "Replaced result"
-        client = DICOMwebClient(node.dicomweb_url)
+        client = DICOMwebClient(url)
         assert client.retrieve_instance(study, first, replaced.ReferencedSOPInstanceUID).SOPInstanceUID == (
             replaced.ReferencedSOPInstanceUID
         )
@@ -178,4 +192,4 @@ def test_late_slices_replace_the_result_at_the_node_and_say_so_at_the_peer(
         (third,) = set(at_peer()) - {first, second}
         named = {item.ReferencedSOPInstanceUID for item in stored(orthanc, third).ReferencedImageSequence}
         assert named == {stored(orthanc, earlier).SOPInstanceUID for earlier in (first, second)}
-        assert segs(node.dicomweb_url, study) == [third]
+        assert segs(url, study) == [third]

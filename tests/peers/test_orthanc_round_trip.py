@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
+from dicom_node.store import SeriesState, Store
 from tests.factories import AIR_HU, SyntheticSeries, ct_series, mr_series, phantom_hu, series_affine
 from tests.node_process import RunningNode, start_node, wait_for
 from tests.peer_servers import OrthancServer, free_port, start_orthanc
@@ -221,7 +222,7 @@ def test_sending_the_same_series_again_changes_nothing(node: RunningNode, pacs: 
     wait_for("a SEG", lambda: segmentations_in(pacs, study_instance_uid))
     before = node_status(node)
     send_to_node(pacs, series_id)
-    wait_for("the series to be quiet", lambda: node_status(node)["series"].get("receiving", 0) == 0)
+    wait_until_quiet(node)
     assert node_status(node)["jobs"] == before["jobs"]
     assert len(segmentations_in(pacs, study_instance_uid)) == 1
 
@@ -237,11 +238,17 @@ def test_a_whole_study_sent_back_does_not_make_results_of_results(node: RunningN
     ]
     before = node_status(node)
     send_to_node(pacs, study)  # images, SEG and SR, the latter two as the PACS keeps them
-    wait_for("the series to be quiet", lambda: node_status(node)["series"].get("receiving", 0) == 0)
+    wait_until_quiet(node)
     assert node_status(node)["jobs"] == before["jobs"]
     archive = httpx.get(f"{pacs.url}/studies/{study}/archive", timeout=240.0, trust_env=False).content
     with zipfile.ZipFile(io.BytesIO(archive)) as entries:
         assert len(entries.namelist()) == 22 + 2
+
+
+def wait_until_quiet(node: RunningNode) -> None:
+    """Wait until the node waits for no more of any series."""
+    with Store.open(node.data_dir) as store:
+        wait_for("the series to be quiet", lambda: not store.series.list(state=SeriesState.RECEIVING))
 
 
 def node_status(node: RunningNode) -> dict[str, dict[str, int]]:

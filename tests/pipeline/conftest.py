@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from dicom_node.store import Store
+from tests.new_store import NewStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
     """An empty store."""
-    with Store.open(tmp_path / "data") as opened:
+    with new_store(tmp_path / "data") as opened:
         yield opened

@@ -7,12 +7,13 @@ from uuid import uuid4
 import pytest
 
 from dicom_node.store import Store
+from tests.new_store import NewStore
 from tests.postgresql_server import PostgresqlServer, start_postgresql
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "node") as opened:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path / "node") as opened:
         yield opened
 
 
