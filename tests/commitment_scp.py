@@ -116,7 +116,7 @@ def start_commitment_scp(behaviour: Behaviour, *, offers: bool = True, port: int
         yield archive
     finally:
         for thread in reporting:
-            thread.join(10.0)
+            thread.join(60.0)
         server.shutdown()
 
 

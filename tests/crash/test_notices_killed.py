@@ -116,16 +116,16 @@ def test_a_clearance_is_taken_back_after_both_sides_were_away(node: Node, site: 
     with node.part("schedule") as scheduler:
         with site.running() as (_, receiver):
             site.upload()
-            wait_for("both to know", lambda: all_told(node), timeout_s=60)
+            wait_for("both to know", lambda: all_told(node))
             assert (site.shown(), receiver.new_states(STUDY)[-1]) == ("cleared", "cleared")
         late_slice(node)  # both are away now
         judged(node, "defaced")  # and it is cleared again, on other evidence
         with node.store() as store:
             hold(store, node)
-        wait_for("both to be missed", lambda: _n_waiting(node) == 2, timeout_s=60)
+        wait_for("both to be missed", lambda: _n_waiting(node) == 2)
         scheduler.kill()
     with site.running() as (_, receiver), node.part("schedule"):
-        wait_for("both to know", lambda: all_told(node), timeout_s=60)
+        wait_for("both to know", lambda: all_told(node))
         assert site.shown() is None
         told = receiver.new_states(STUDY)
         assert told[-1] == "held"
@@ -144,7 +144,7 @@ def test_both_know_what_holds_whenever_the_scheduler_is_killed(node: Node, site:
         assert site.shown() in (None, "cleared")
         judged(node, "face_present", series="1.2.3.5")
         with node.part("schedule"):
-            wait_for("both to know", lambda: all_told(node), timeout_s=60)
+            wait_for("both to know", lambda: all_told(node))
         assert site.shown() == "blocked"
         told = receiver.new_states(STUDY)
         assert told[-1] == "blocked"

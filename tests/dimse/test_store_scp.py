@@ -279,7 +279,7 @@ def test_a_stop_finishes_what_is_on_its_way_and_turns_the_rest_away(
         idle.associate()
         uid, data_set = instances[0]
         busy.send(p_data((3, 3, store_command(uid)), (3, 0, data_set[:100])))
-        time.sleep(0.2)  # the node has read that
+        time.sleep(1.0)  # the node has read that
         stopper = threading.Thread(target=node.server.stop)
         stopper.start()
         assert idle.receive()[0] == PduType.ABORT

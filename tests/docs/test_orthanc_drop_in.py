@@ -109,7 +109,7 @@ def test_a_stable_series_is_sent_and_what_comes_from_the_node_is_not(tmp_path: P
         server = DroppedIn(tmp_path, node.port)
         with server.running():
             sent = server.upload("first")
-            wait_for("the series", lambda: arrived(node) == sent, timeout_s=60)
+            wait_for("the series", lambda: arrived(node) == sent)
             assert server.get("/modalities/node/configuration")
             # A result of the node, as a delivery brings it; then a series that is sent after it.
             result = ct_series(1, rows=16, columns=16, seed="result")
@@ -117,7 +117,7 @@ def test_a_stable_series_is_sent_and_what_comes_from_the_node_is_not(tmp_path: P
             (outcome,) = deliver(peer, to_send(result), calling_ae_title="DICOMNODE")
             assert outcome.is_delivered
             later = server.upload("later")
-            wait_for("the later series", lambda: arrived(node) == sent | later, timeout_s=60)
+            wait_for("the later series", lambda: arrived(node) == sent | later)
             assert len(server.get("/series")) == 3
 
 
@@ -127,9 +127,9 @@ def test_what_could_not_be_sent_is_sent_when_both_are_back(tmp_path: Path) -> No
     with server.running():
         sent = server.upload("away")
         log = tmp_path / "orthanc.log"
-        wait_for("an attempt", lambda: "is not sent yet" in log.read_text(errors="replace"), timeout_s=60)
+        wait_for("an attempt", lambda: "is not sent yet" in log.read_text(errors="replace"))
     with listening(settings_of("Orthanc"), tmp_path / "node", node_port) as node, server.running():
-        wait_for("the series", lambda: arrived(node) == sent, timeout_s=60)
+        wait_for("the series", lambda: arrived(node) == sent)
 
 
 def test_a_series_that_the_node_refuses_holds_no_other_up(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_series_that_the_node_refuses_holds_no_other_up(tmp_path: Path) -> Non
             for instance in large:
                 httpx.post(f"{server.url}/instances", content=instance.part10, trust_env=False).raise_for_status()
             log = tmp_path / "orthanc.log"
-            wait_for("a refusal", lambda: "is not sent yet" in log.read_text(errors="replace"), timeout_s=60)
+            wait_for("a refusal", lambda: "is not sent yet" in log.read_text(errors="replace"))
             sent = server.upload("small")
-            wait_for("the small series", lambda: arrived(node) == sent, timeout_s=60)
-            wait_for("the end", lambda: "is left out" in log.read_text(errors="replace"), timeout_s=60)
+            wait_for("the small series", lambda: arrived(node) == sent)
+            wait_for("the end", lambda: "is left out" in log.read_text(errors="replace"))
