@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from typing import Any
@@ -24,6 +23,20 @@ from pydicom.uid import (
 )
 
 from tests.factories import EncodedInstance, SyntheticSeries, ct_series, drop_slice, enhanced_mr, mr_series, uid_of
+from tests.soak.edits import (
+    deep_sequence,
+    frame_of_reference_by_slice,
+    many_items,
+    moved,
+    setting,
+    setting_now,
+    text,
+    with_edit,
+    with_one,
+    without,
+    without_now,
+    wrong_vr,
+)
 
 N_SLICES, ROWS, COLUMNS = 9, 36, 32
 N_REPEATED_SLICES = 5
@@ -89,8 +102,8 @@ def _leaning() -> Made:
     for degrees in (-30, -18, -7, -1, 1, 7, 18, 30, 44):
         yield f"tilt{degrees}", ct(f"tilt{degrees}", tilt_deg=degrees), 1
     yield "tilt60", ct("tilt60", tilt_deg=60), "gantry-tilt"
-    yield "shifted", ct("shifted", edit=_moved({4: (10.0, 0.0, 0.0)})), 1
-    yield "shifted-far", ct("shifted-far", edit=_moved({4: (60.0, 0.0, 0.0)})), "slices-not-aligned"
+    yield "shifted", ct("shifted", edit=moved({4: (10.0, 0.0, 0.0)})), 1
+    yield "shifted-far", ct("shifted-far", edit=moved({4: (60.0, 0.0, 0.0)})), "slices-not-aligned"
 
 
 def _gaps() -> Made:
@@ -100,16 +113,16 @@ def _gaps() -> Made:
     yield "gap-every-second", ct("gap-every-second")[::2], 1
     yield "gap-3-of-20", [*ct("gap-3", 20)[:8], *ct("gap-3", 20)[11:]], 1
     yield "gap-half", [*ct("gap-half", 20)[:4], *ct("gap-half", 20)[-4:]], "slice-gap"
-    yield "changing-distances", ct("changing", edit=_moved({n: (0, 0, 2.5 * (n - 4)) for n in range(5, N_SLICES)})), 1
-    yield "jitter", ct("jitter", edit=_moved({n: (0, 0, 0.04 * (-1) ** n) for n in range(N_SLICES)})), 1
-    yield "contradicting", ct("contradicting", edit=_with(SpacingBetweenSlices=1.0, SliceThickness=99.0)), 1
+    yield "changing-distances", ct("changing", edit=moved({n: (0, 0, 2.5 * (n - 4)) for n in range(5, N_SLICES)})), 1
+    yield "jitter", ct("jitter", edit=moved({n: (0, 0, 0.04 * (-1) ** n) for n in range(N_SLICES)})), 1
+    yield "contradicting", ct("contradicting", edit=setting(SpacingBetweenSlices=1.0, SliceThickness=99.0)), 1
     yield "very-thick", ct("very-thick", 4, spacing_mm=(40.0, 4.0, 3.5)), 1
     yield "not-square", ct("not-square", spacing_mm=(5.0, 8.0, 2.0)), 1
     for n_slices in (1, 2):
         yield f"slices-{n_slices}", ct(f"slices-{n_slices}", n_slices), "too-few-slices"
     yield "slices-3", ct("slices-3", 3), 1
     for position in ("FFS", "HFP", "HFDL", "FFDR"):
-        yield f"position-{position}", mr(f"position-{position}", edit=_with(PatientPosition=position)), 1
+        yield f"position-{position}", mr(f"position-{position}", edit=setting(PatientPosition=position)), 1
 
 
 def _stacks() -> Made:
@@ -129,7 +142,7 @@ def _stacks() -> Made:
     parts = [{"ImageType": ["ORIGINAL", "PRIMARY", part]} for part in ("M", "P")]
     yield "magnitude-phase", _repeated("magnitude-phase", parts), 1
     yield "by-order-only", _repeated("by-order-only", [{}, {}, {}]), 1
-    yield "energies", [*ct("energies"), *_other_uids(ct("energies", edit=_with(KVP=140)))], 2
+    yield "energies", [*ct("energies"), *_other_uids(ct("energies", edit=setting(KVP=140)))], 2
     yield (
         "orientations-2",
         [*mr("orientations-2"), *_of_series("orientations-2", mr("o2", orientation=(1, 0, 0, 0, 1, 0)))],
@@ -146,7 +159,7 @@ def _stacks() -> Made:
     yield "positions-twice", [*ct("positions-twice"), *_other_uids(changed)[2:4]], "duplicate-positions"
     yield (
         "frames-of-reference",
-        ct("frames-of-reference", edit=_frame_of_reference_by_slice),
+        ct("frames-of-reference", edit=frame_of_reference_by_slice),
         "mixed-frames-of-reference",
     )
 
@@ -172,7 +185,7 @@ def _encodings() -> Made:
             enhanced_mr(
                 mr(name),
                 frame_order=order,
-                edit=_with_now(
+                edit=setting_now(
                     ConcatenationUID=uid_of(name), InConcatenationNumber=number, InConcatenationTotalNumber=2
                 ),
             )
@@ -181,12 +194,12 @@ def _encodings() -> Made:
         yield name, instances, missing
     yield (
         "enhanced-no-groups",
-        [enhanced_mr(mr("no-groups"), edit=_without_now("PerFrameFunctionalGroupsSequence"))],
+        [enhanced_mr(mr("no-groups"), edit=without_now("PerFrameFunctionalGroupsSequence"))],
         "geometry-missing",
     )
     yield (
         "enhanced-frames-lied",
-        [enhanced_mr(mr("frames-lied"), edit=_with_now(NumberOfFrames=90))],
+        [enhanced_mr(mr("frames-lied"), edit=setting_now(NumberOfFrames=90))],
         "geometry-missing",
     )
 
@@ -200,21 +213,21 @@ def _wrong_rescale(ds: Dataset, index: int) -> None:
 
 
 def _pixels() -> Made:
-    yield "monochrome1", ct("monochrome1", edit=_with(PhotometricInterpretation="MONOCHROME1")), 1
-    yield "monochrome1-mr", mr("monochrome1-mr", edit=_with(PhotometricInterpretation="MONOCHROME1")), 1
-    yield "padding", ct("padding", edit=_with(PixelPaddingValue=24)), 1
+    yield "monochrome1", ct("monochrome1", edit=setting(PhotometricInterpretation="MONOCHROME1")), 1
+    yield "monochrome1-mr", mr("monochrome1-mr", edit=setting(PhotometricInterpretation="MONOCHROME1")), 1
+    yield "padding", ct("padding", edit=setting(PixelPaddingValue=24)), 1
     yield "rescale-lost", ct("rescale-lost", edit=lambda ds, n: _lose_rescale(ds) if n == 4 else None), 1
     yield "rescale-wrong", ct("rescale-wrong", edit=_wrong_rescale), "rescale-differs"
     yield "slope-by-slice", ct("slope-by-slice", edit=lambda ds, n: ds.update({"RescaleSlope": n + 1})), 1
-    yield "no-rescale", ct("no-rescale", edit=_without("RescaleSlope", "RescaleIntercept")), 1
-    yield "bits-12", ct("bits-12", edit=_with(BitsStored=12, HighBit=11)), 1
-    yield "bits-none", ct("bits-none", edit=_with(BitsStored=0)), "pixel-format"
-    yield "bits-high", ct("bits-high", edit=_with(HighBit=3)), "pixel-format"
-    yield "rows-huge", ct("rows-huge", edit=_with(Rows=65535, Columns=65535)), "pixel-format"
-    yield "rows-zero", ct("rows-zero", edit=_with(Rows=0)), "pixel-format"
-    yield "pixels-short", ct("pixels-short", edit=_with(Rows=ROWS + 6)), "pixel-data-truncated"
-    yield "slope-zero", ct("slope-zero", edit=_with(RescaleSlope=0)), "rescale"
-    yield "colour", ct("colour", edit=_with(SamplesPerPixel=3, PhotometricInterpretation="RGB")), "colour-image"
+    yield "no-rescale", ct("no-rescale", edit=without("RescaleSlope", "RescaleIntercept")), 1
+    yield "bits-12", ct("bits-12", edit=setting(BitsStored=12, HighBit=11)), 1
+    yield "bits-none", ct("bits-none", edit=setting(BitsStored=0)), "pixel-format"
+    yield "bits-high", ct("bits-high", edit=setting(HighBit=3)), "pixel-format"
+    yield "rows-huge", ct("rows-huge", edit=setting(Rows=65535, Columns=65535)), "pixel-format"
+    yield "rows-zero", ct("rows-zero", edit=setting(Rows=0)), "pixel-format"
+    yield "pixels-short", ct("pixels-short", edit=setting(Rows=ROWS + 6)), "pixel-data-truncated"
+    yield "slope-zero", ct("slope-zero", edit=setting(RescaleSlope=0)), "rescale"
+    yield "colour", ct("colour", edit=setting(SamplesPerPixel=3, PhotometricInterpretation="RGB")), "colour-image"
 
 
 def _damaged() -> Made:
@@ -222,71 +235,71 @@ def _damaged() -> Made:
         name = f"cut-{share:.0%}"
         yield (
             name,
-            _with_one(ct(name), lambda part10, share=share: part10[: int(len(part10) * share)]),
+            with_one(ct(name), lambda part10, share=share: part10[: int(len(part10) * share)]),
             "pixel-data-truncated",
         )
     for word in ("rle", "jpeg-2000", "jpeg-ls"):
         name = f"cut-{word}"
-        yield name, _with_one(ct(name, transfer_syntax_uid=SYNTAXES[word]), lambda p: p[:-80]), "pixel-data-"
-    yield "deep", _with_one(ct("deep"), _deep_sequence), "nested-too-deeply"
-    yield "many-items", _with_one(ct("many-items"), _many_items), 1
+        yield name, with_one(ct(name, transfer_syntax_uid=SYNTAXES[word]), lambda p: p[:-80]), "pixel-data-"
+    yield "deep", with_one(ct("deep"), deep_sequence), "nested-too-deeply"
+    yield "many-items", with_one(ct("many-items"), many_items), 1
 
 
 def _attributes() -> Made:
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        yield f"without-{keyword}", ct(f"without-{keyword}", edit=_without(keyword)), "geometry-missing"
+        yield f"without-{keyword}", ct(f"without-{keyword}", edit=without(keyword)), "geometry-missing"
     for keyword in ("Rows", "Columns", "BitsAllocated"):
-        yield f"without-{keyword}", ct(f"without-{keyword}", edit=_without(keyword)), "pixel-format"
-    yield "without-PixelData", ct("without-PixelData", edit=_without("PixelData")), "no-pixel-data"
+        yield f"without-{keyword}", ct(f"without-{keyword}", edit=without(keyword)), "pixel-format"
+    yield "without-PixelData", ct("without-PixelData", edit=without("PixelData")), "no-pixel-data"
     for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         name = f"without-{keyword}"
-        yield name, [one.edited(_without_now(keyword)) for one in ct(name)], "uid-missing"
+        yield name, [one.edited(without_now(keyword)) for one in ct(name)], "uid-missing"
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
         yield (
             f"empty-{keyword}",
-            [one.edited(_with_now(**{keyword: ""})) for one in ct(f"empty-{keyword}")],
+            [one.edited(setting_now(**{keyword: ""})) for one in ct(f"empty-{keyword}")],
             "uid-missing",
         )
     yield (
         "without-one-position",
-        _with_edit(ct("without-one-position"), _without_now("ImagePositionPatient")),
+        with_edit(ct("without-one-position"), without_now("ImagePositionPatient")),
         "geometry-missing",
     )
     for value in ([float("nan"), 0, 0], [1e300, 0, 0], [0, 0]):
         name = f"position-{value[0]:g}-{len(value)}"
-        yield name, ct(name, edit=_text("ImagePositionPatient", "\\".join(map(str, value)))), "geometry-missing"
-    yield "orientation-zero", ct("orientation-zero", edit=_with(ImageOrientationPatient=[0] * 6)), "geometry-missing"
+        yield name, ct(name, edit=text("ImagePositionPatient", "\\".join(map(str, value)))), "geometry-missing"
+    yield "orientation-zero", ct("orientation-zero", edit=setting(ImageOrientationPatient=[0] * 6)), "geometry-missing"
     yield (
         "orientation-skewed",
-        ct("orientation-skewed", edit=_with(ImageOrientationPatient=[1, 0, 0, 0.7, 0.7, 0])),
+        ct("orientation-skewed", edit=setting(ImageOrientationPatient=[1, 0, 0, 0.7, 0.7, 0])),
         "geometry-missing",
     )
-    yield "spacing-zero", ct("spacing-zero", edit=_with(PixelSpacing=[0, 1])), "geometry-missing"
-    yield "spacing-negative", ct("spacing-negative", edit=_with(PixelSpacing=[-1, 1])), "geometry-missing"
+    yield "spacing-zero", ct("spacing-zero", edit=setting(PixelSpacing=[0, 1])), "geometry-missing"
+    yield "spacing-negative", ct("spacing-negative", edit=setting(PixelSpacing=[-1, 1])), "geometry-missing"
     yield (
         "position-no-number",
-        ct("position-no-number", edit=_text("ImagePositionPatient", "left\\of\\here")),
+        ct("position-no-number", edit=text("ImagePositionPatient", "left\\of\\here")),
         "geometry-missing",
     )
-    yield "numbers-no-numbers", ct("numbers-no-numbers", edit=_text("InstanceNumber", "first")), 1
-    yield "rows-in-words", ct("rows-in-words", edit=_wrong_vr("Rows", "LO", "many")), "pixel-format"
+    yield "numbers-no-numbers", ct("numbers-no-numbers", edit=text("InstanceNumber", "first")), 1
+    yield "rows-in-words", ct("rows-in-words", edit=wrong_vr("Rows", "LO", "many")), "pixel-format"
     yield (
         "spacing-in-words",
-        ct("spacing-in-words", edit=_wrong_vr("PixelSpacing", "LO", "wide\\high")),
+        ct("spacing-in-words", edit=wrong_vr("PixelSpacing", "LO", "wide\\high")),
         "geometry-missing",
     )
-    yield "no-frame-of-reference", ct("no-frame-of-reference", edit=_without("FrameOfReferenceUID")), 1
-    yield "names", ct("names", edit=_with(PatientName="<script>'\"\\^%00;--", SeriesDescription="../../etc")), 1
+    yield "no-frame-of-reference", ct("no-frame-of-reference", edit=without("FrameOfReferenceUID")), 1
+    yield "names", ct("names", edit=setting(PatientName="<script>'\"\\^%00;--", SeriesDescription="../../etc")), 1
 
 
 def _other_objects() -> Made:
-    yield "localizer", ct("localizer", 2, edit=_with(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])), "localizer"
-    yield "mosaic", mr("mosaic", edit=_with(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])), "mosaic"
+    yield "localizer", ct("localizer", 2, edit=setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])), "localizer"
+    yield "mosaic", mr("mosaic", edit=setting(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])), "mosaic"
     yield (
         "with-a-localizer",
         [
             *ct("with-a-localizer"),
-            *_of_series("with-a-localizer", ct("l", 1, edit=_with(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))),
+            *_of_series("with-a-localizer", ct("l", 1, edit=setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))),
         ],
         1,
     )
@@ -296,8 +309,8 @@ def _other_objects() -> Made:
         ("spectra", MRSpectroscopyStorage, "spectroscopy"),
         ("private-class", "1.2.276.0.99.1", "not-ct-or-mr"),
     ):
-        yield word, ct(word, 3, edit=_with(SOPClassUID=uid)), expected
-    conflict = _with_now(PixelData=b"\x01\x00" * ROWS * COLUMNS)
+        yield word, ct(word, 3, edit=setting(SOPClassUID=uid)), expected
+    conflict = setting_now(PixelData=b"\x01\x00" * ROWS * COLUMNS)
     yield "conflict", [*ct("conflict"), ct("conflict")[3].edited(conflict)], "conflicting-instance"
     for word, content in (
         ("empty", b""), ("text", b"This is no DICOM file.\n" * 40), ("noise", np.random.default_rng(1).bytes(4000)),
@@ -334,87 +347,3 @@ def _of_series(name: str, instances: Instances) -> list[EncodedInstance]:
     uids = {f"{level}InstanceUID": uid_of(name, level.lower()) for level in ("Study", "Series")}
     uids["FrameOfReferenceUID"] = uid_of(name, "frame of reference")
     return [one.edited(lambda ds: ds.update(uids)) for one in instances]
-
-
-def _with_one(series: SyntheticSeries, change: Callable[[bytes], bytes]) -> list[EncodedInstance]:
-    """The series with the bytes of one instance in the middle changed."""
-    middle = len(series) // 2
-    changed = EncodedInstance(series[middle].name, change(series[middle].part10))
-    return [*series[:middle], changed, *series[middle + 1 :]]
-
-
-def _with_edit(series: SyntheticSeries, edit: Callable[[Dataset], None]) -> list[EncodedInstance]:
-    middle = len(series) // 2
-    return [*series[:middle], series[middle].edited(edit), *series[middle + 1 :]]
-
-
-def _moved(by_mm: dict[int, Sequence[float]]) -> Callable[[Dataset, int], None]:
-    def edit(ds: Dataset, index: int) -> None:
-        position = np.array(ds.ImagePositionPatient, dtype=float) + by_mm.get(index, (0.0, 0.0, 0.0))
-        ds.ImagePositionPatient = [f"{value:.6g}" for value in position]
-
-    return edit
-
-
-def _with(**values: Any) -> Callable[[Dataset, int], None]:
-    return lambda ds, _: ds.update(values)
-
-
-def _with_now(**values: Any) -> Callable[[Dataset], None]:
-    return lambda ds: ds.update(values)
-
-
-def _without(*keywords: str) -> Callable[[Dataset, int], None]:
-    def edit(ds: Dataset, _: int) -> None:
-        for keyword in keywords:
-            delattr(ds, keyword)
-
-    return edit
-
-
-def _without_now(keyword: str) -> Callable[[Dataset], None]:
-    return lambda ds: delattr(ds, keyword)
-
-
-def _text(keyword: str, value: str) -> Callable[[Dataset, int], None]:
-    """A value of the right VR that is no such value."""
-
-    def edit(ds: Dataset, _: int) -> None:
-        ds[keyword]._value = value  # pydicom would refuse to set it
-
-    return edit
-
-
-def _wrong_vr(keyword: str, vr: str, value: str) -> Callable[[Dataset, int], None]:
-    """Another VR than the standard's, with text in it."""
-
-    def edit(ds: Dataset, _: int) -> None:
-        tag = ds[keyword].tag
-        del ds[tag]
-        ds.add_new(tag, vr, value.split("\\"))
-
-    return edit
-
-
-def _frame_of_reference_by_slice(ds: Dataset, index: int) -> None:
-    ds.FrameOfReferenceUID = uid_of("of slice", index % 2)
-
-
-def _deep_sequence(part10: bytes) -> bytes:
-    """Sequences in sequences, before everything else but the UIDs that an index needs."""
-    opened = struct.pack("<HH2sHI", 0x0041, 0x1010, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
-        "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
-    )
-    closed = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-    return _before_pixels(part10, opened * 500 + closed * 500)
-
-
-def _many_items(part10: bytes) -> bytes:
-    """A private sequence of a hundred thousand empty items."""
-    items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 100_000
-    return _before_pixels(part10, struct.pack("<HH2sHI", 0x0041, 0x1010, b"SQ", 0, len(items)) + items)
-
-
-def _before_pixels(part10: bytes, element: bytes) -> bytes:
-    at = part10.index(b"\xe0\x7f\x10\x00OW")
-    return part10[:at] + element + part10[at:]
