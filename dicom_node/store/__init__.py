@@ -40,6 +40,7 @@ from dicom_node.store.states import (
 )
 from dicom_node.store.store import Store
 from dicom_node.store.work.commitments import ReportTaken
+from dicom_node.store.work.delivery_rows import DeliveryCheckRow, DeliveryRow, PeerContextRow, SourceState
 from dicom_node.store.work.erasure import ErasedStudy
 from dicom_node.store.work.figures import Figures
 from dicom_node.store.work.notice_rows import AnnouncementRow, DescribeStudy, NoticeRow, StudyStanding
@@ -49,8 +50,6 @@ from dicom_node.store.work.rows import (
     DecideStudy,
     DecisionKind,
     DecisionRow,
-    DeliveryCheckRow,
-    DeliveryRow,
     ExportRow,
     JobEventRow,
     JobRow,
@@ -62,7 +61,6 @@ from dicom_node.store.work.rows import (
     Route,
     SeriesEvidence,
     Skip,
-    SourceState,
     StudyEvidence,
     StudyJudgement,
     TagRow,
@@ -115,6 +113,7 @@ __all__ = [
     "Outcome",
     "Part",
     "PartState",
+    "PeerContextRow",
     "ReportTaken",
     "ResultConflictError",
     "ResultRow",

@@ -10,7 +10,7 @@ from dicom_node.store.database import Database
 from dicom_node.store.index.rows import SeriesRow
 from dicom_node.store.schema import series, studies
 from dicom_node.store.states import Origin, SeriesState
-from dicom_node.store.work.deliveries import queue_sources
+from dicom_node.store.work.delivery_queries import queue_sources
 from dicom_node.store.work.rows import Closing, Route, Skip
 from dicom_node.store.work.transitions import REOPENED, STUDY_REOPENED, queue_job, supersede_work
 

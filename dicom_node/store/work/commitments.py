@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.schema import commitment_items, commitment_requests, commitments, deliveries
 from dicom_node.store.states import CommitmentState, JobState
-from dicom_node.store.work.deliveries import SELECT_DELIVERIES, delivery_row_of
-from dicom_node.store.work.rows import DeliveryRow
+from dicom_node.store.work.delivery_queries import SELECT_DELIVERIES, delivery_row_of
+from dicom_node.store.work.delivery_rows import DeliveryRow
 
 COMMITTED, FAILED = "committed", "failed"  # outcomes of an item
 PREPARED, SENT, REFUSED, REPORTED = "prepared", "sent", "refused", "reported"  # states of a request

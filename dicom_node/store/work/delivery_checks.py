@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.schema import deliveries, delivery_checks
 from dicom_node.store.states import JobState
-from dicom_node.store.work.rows import DeliveryCheckRow
+from dicom_node.store.work.delivery_rows import DeliveryCheckRow
 
 SETTLE_S = 20.0  # after the last instance that a peer accepted: some index what they got a moment later
 _COLUMNS = [delivery_checks.c[name] for name in DeliveryCheckRow.__dataclass_fields__]

@@ -16,7 +16,7 @@ from dicom_node.store.objects.files import ObjectStore
 from dicom_node.store.schema import decisions, deliveries, instances, results, series, studies
 from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
 from dicom_node.store.work.decisions import read_study
-from dicom_node.store.work.deliveries import queue_delivery
+from dicom_node.store.work.delivery_queries import queue_delivery
 from dicom_node.store.work.outcomes import add_instance, file_results, hide_result, show_result
 from dicom_node.store.work.rows import DecisionKind, DecisionRow, NewResult
 from dicom_node.store.work.studies import STUDY_COLUMNS, study_row_of

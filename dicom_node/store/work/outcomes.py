@@ -16,7 +16,7 @@ from dicom_node.store.index.rows import Arrival
 from dicom_node.store.objects.files import ObjectStore, Spool, sync_folder
 from dicom_node.store.schema import instances, jobs, results, series, studies, verdicts
 from dicom_node.store.states import Origin, SeriesState
-from dicom_node.store.work.deliveries import queue_delivery
+from dicom_node.store.work.delivery_queries import queue_delivery
 from dicom_node.store.work.rows import JobRow, NewResult, Outcome, ResultRow
 from dicom_node.store.work.studies import set_tag
 

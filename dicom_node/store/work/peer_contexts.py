@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.schema import peer_contexts
-from dicom_node.store.work.rows import PeerContextRow
+from dicom_node.store.work.delivery_rows import PeerContextRow
 
 _COLUMNS = [peer_contexts.c[name] for name in PeerContextRow.__dataclass_fields__]
 

@@ -29,7 +29,7 @@ from dicom_node.store.schema import (
 )
 from dicom_node.store.states import CommitmentState, ExportState, JobState, Origin, SeriesState, StudyState
 from dicom_node.store.work.audit import add_audit
-from dicom_node.store.work.rows import SourceState
+from dicom_node.store.work.delivery_rows import SourceState
 
 BATCH = 500  # objects looked up and removed at a time; receiving waits meanwhile
 _CLOSED = (SeriesState.COMPLETE.value, SeriesState.SKIPPED.value)
