@@ -17,7 +17,7 @@ from dicom_node.errors import NodeError
 
 log = logging.getLogger(__name__)
 
-CHUNK_BYTES: Final = 256 * 1024
+CHUNK_BYTES: Final = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
