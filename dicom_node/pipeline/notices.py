@@ -72,10 +72,12 @@ def announce_states(store: Store, standings: Standings, targets: Sequence[str], 
         log.info("states of studies announced", extra={"n_changed": n_changed})
 
 
-def mark_outdated_states(store: Store, standings: Standings) -> None:
-    """Let studies be announced again that were announced for other rules or models."""
+def mark_outdated_states(store: Store, standings: Standings, targets: Sequence[str]) -> None:
+    """Let studies be announced again that were announced for other rules or models, and tell new targets all."""
     digest = standings.current_digest()
     store.announcements.mark_outdated(None if digest is None else gate_digest(standings.rules, digest))
+    for target in targets:
+        store.notices.add_target(target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,6 @@ class NoticeOutbox:
 
     def tell_due(self, *, must_stop: Callable[[], bool]) -> int:
         """Tell what is due until nothing is left, ``must_stop``, or the target is away; return how many were told."""
-        self.store.notices.add_target(self.target.name)
         n_told = 0
         describe = self.standings.describe()
         while not must_stop():

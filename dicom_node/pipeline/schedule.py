@@ -203,7 +203,7 @@ class Schedule:
             announce_states(self.store, standings, names, now=self.clock())
 
         return [
-            Tick("outdated-states", partial(mark_outdated_states, self.store, standings), OUTDATED_TICK_S),
+            Tick("outdated-states", partial(mark_outdated_states, self.store, standings, names), OUTDATED_TICK_S),
             Tick("announcements", announce, NOTICE_TICK_S),
             *(self._notice_tick(target, standings, names, must_stop) for target in self.settings.notify),
         ]

@@ -167,9 +167,9 @@ def test_other_rules_or_models_take_every_clearance_back_until_studies_are_judge
     stricter = StudyRules(indeterminate="blocked")
     found(store, "defaced")
     tell(store, receiver)
-    mark_outdated_states(store, Standings(RULES, lambda: DIGEST))
+    mark_outdated_states(store, Standings(RULES, lambda: DIGEST), [])
     assert tell(store, receiver) == 0
-    mark_outdated_states(store, Standings(stricter, lambda: DIGEST))
+    mark_outdated_states(store, Standings(stricter, lambda: DIGEST), [])
     tell(store, receiver, rules=stricter)
     store.studies.decide(STUDY, study_decision(stricter, DIGEST), at(30))
     tell(store, receiver, rules=stricter)
@@ -182,11 +182,11 @@ def test_while_the_models_cannot_be_described_what_changes_is_open(store: Store,
 
     found(store, "defaced")
     tell(store, receiver)
-    mark_outdated_states(store, Standings(RULES, unusable))
+    mark_outdated_states(store, Standings(RULES, unusable), [])
     assert tell(store, receiver, digest=unusable) == 0
     found(store, "defaced", series="1.2.3.5")
     tell(store, receiver, digest=unusable)
-    mark_outdated_states(store, Standings(RULES, lambda: DIGEST))
+    mark_outdated_states(store, Standings(RULES, lambda: DIGEST), [])
     tell(store, receiver)
     assert receiver.states == ["cleared", "open", "cleared"]
 
@@ -196,7 +196,7 @@ def test_a_state_that_somebody_changed_without_a_mark_is_found(store: Store, rec
     tell(store, receiver)
     with store._database.write() as connection:
         connection.exec_driver_sql("UPDATE studies SET state = 'open'")
-    mark_outdated_states(store, Standings(RULES, lambda: DIGEST))
+    mark_outdated_states(store, Standings(RULES, lambda: DIGEST), [])
     tell(store, receiver)
     assert receiver.states == ["cleared", "open"]
 
@@ -285,6 +285,7 @@ def test_a_target_that_is_added_later_is_told_every_study(store: Store, receiver
     keep(store, instance(1, study="1.2.9", series="1.2.9.1"))
     tell(store, receiver)
     later = Receiver()
+    mark_outdated_states(store, Standings(RULES, lambda: DIGEST), ["hook", "other"])
     tell(store, later, target=OTHER)
     assert sorted(later.states) == ["cleared", "open"]
     assert len(store.notices.list()) == 4
@@ -295,6 +296,7 @@ def test_one_target_that_refuses_holds_no_other_up(store: Store, receiver: Recei
     broken = Receiver()
     broken.error = PeerUnreachableError("other", "made up")
     tell(store, broken, target=OTHER)
+    mark_outdated_states(store, Standings(RULES, lambda: DIGEST), ["hook", "other"])
     tell(store, receiver)
     assert receiver.states == ["cleared"]
     assert store.notices.counts() == {JobState.SUCCEEDED: 1, JobState.WAITING: 1}
@@ -329,3 +331,12 @@ def test_a_wait_from_before_the_clock_was_set_back_is_cut(store: Store, receiver
     assert store.times.bound(at(100), lease_s=60, longest_wait_s=3600) >= 1
     receiver.error = None
     assert tell(store, receiver, now=at(100)) == 1
+
+
+def test_a_deleted_study_is_taken_back_where_it_was_shown(store: Store, receiver: Receiver) -> None:
+    found(store, "defaced")
+    tell(store, receiver)
+    store.erasure.delete(STUDY, reason="consent withdrawn", decided_by="Ann", now=at(150))
+    tell(store, receiver, now=at(200))
+    assert receiver.states == ["cleared", "open"]
+    assert "consent" not in str(receiver.told)

@@ -102,6 +102,26 @@ def announce_study(
     last = connection.execute(_newest_first(study_instance_uid).limit(1)).one_or_none()
     if last is not None and _says(announcement_row(last), found):
         return False
+    _add(connection, study_instance_uid, found, last, targets, now)
+    return True
+
+
+def announce_deletion(connection: sa.Connection, study_instance_uid: str, now: datetime) -> None:
+    """Tell every target that was told of a study that it is open, so that no earlier clearance stays there."""
+    last = connection.execute(_newest_first(study_instance_uid).limit(1)).one_or_none()
+    if last is not None:
+        gone = StudyStanding(StudyState.OPEN.value, None, {}, None, last.gate_digest)
+        _add(connection, study_instance_uid, gone, last, (), now)
+
+
+def _add(
+    connection: sa.Connection,
+    study_instance_uid: str,
+    found: StudyStanding,
+    last: sa.Row[Any] | None,
+    targets: Sequence[str],
+    now: datetime,
+) -> None:
     # Milliseconds since 1970, so that versions also grow if the database is lost and a target keeps the last one.
     version = max(0 if last is None else last.version + 1, int(now.timestamp() * 1000))
     connection.execute(
@@ -117,29 +137,6 @@ def announce_study(
         )
     )
     _queue_notices(connection, study_instance_uid, version, targets)
-    return True
-
-
-def announce_deletion(connection: sa.Connection, study_instance_uid: str, now: datetime) -> None:
-    """Tell every target that was told of a study that it is open, so that no earlier clearance stays there."""
-    last = connection.execute(_newest_first(study_instance_uid).limit(1)).one_or_none()
-    if last is None:
-        return
-    version = max(last.version + 1, int(now.timestamp() * 1000))
-    connection.execute(
-        sa.insert(announcements).values(
-            study_instance_uid=study_instance_uid,
-            version=version,
-            state=StudyState.OPEN.value,
-            decided_by=None,
-            standings="{}",
-            evidence_fingerprint=None,
-            gate_digest=last.gate_digest,
-            since=now,
-        )
-    )
-    told = sa.select(notices.c.target).where(notices.c.study_instance_uid == study_instance_uid)
-    _queue_notices(connection, study_instance_uid, version, connection.execute(told).scalars().all())
 
 
 def announcement_row(row: sa.Row[Any]) -> AnnouncementRow:

@@ -66,32 +66,22 @@ class Notices:
 
         A study that is marked is announced first, in the same transaction: what is sent is what holds now.
         """
-        is_due = (
-            (notices.c.state == JobState.QUEUED.value)
-            | ((notices.c.state == JobState.WAITING.value) & (notices.c.retry_at <= now))
-            | ((notices.c.state == JobState.RUNNING.value) & (notices.c.lease_expires_at < now))
-        )
-        first = (
-            sa.select(notices.c.id, notices.c.study_instance_uid)
-            .where(notices.c.target == target, is_due)
-            .order_by(notices.c.id)
-            .limit(1)
-        )
         with self._database.read() as connection:  # most calls find nothing and need no write lock
-            if connection.execute(first).first() is None:
+            if _first_due(connection, target, now) is None:
                 return None
         with self._database.write() as connection:
-            due = connection.execute(first).one_or_none()
+            due = _first_due(connection, target, now)
             if due is None:
                 return None
+            notice_id, study_instance_uid = due
             marked = sa.select(studies.c.study_instance_uid).where(
-                studies.c.study_instance_uid == due.study_instance_uid, studies.c.announced_for.is_(None)
+                studies.c.study_instance_uid == study_instance_uid, studies.c.announced_for.is_(None)
             )
             if connection.execute(marked).first() is not None:
-                announce_study(connection, due.study_instance_uid, describe, targets, now)
+                announce_study(connection, study_instance_uid, describe, targets, now)
             claimed = connection.execute(
                 sa.update(notices)
-                .where(notices.c.id == due.id)
+                .where(notices.c.id == notice_id)
                 .values(
                     state=JobState.RUNNING.value,
                     owner=owner,
@@ -207,6 +197,25 @@ class Notices:
         with self._database.read() as connection:
             rows = connection.execute(sa.select(notices.c.state, sa.func.count()).group_by(notices.c.state))
             return {JobState(state): n for state, n in rows}
+
+
+def _first_due(connection: sa.Connection, target: str, now: datetime) -> tuple[int, str] | None:
+    """Return number and study of the first notice that is due; each question is answered by one place in the index."""
+    for state, is_due in (
+        (JobState.RUNNING, notices.c.lease_expires_at < now),
+        (JobState.WAITING, notices.c.retry_at <= now),
+        (JobState.QUEUED, sa.true()),
+    ):
+        first = (
+            sa.select(notices.c.id, notices.c.study_instance_uid)
+            .where(notices.c.target == target, notices.c.state == state.value, is_due)
+            .order_by(notices.c.id)
+            .limit(1)
+        )
+        row = connection.execute(first).one_or_none()
+        if row is not None:
+            return row.id, row.study_instance_uid
+    return None
 
 
 def _notice_row(row: sa.Row[Any]) -> NoticeRow:
