@@ -9,7 +9,7 @@ import typer
 
 from dicom_node.cli.delete_commands import delete_study
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
-from dicom_node.cli.tables import write_fields, write_json, write_table
+from dicom_node.cli.tables import write_csv, write_fields, write_json, write_table
 
 if TYPE_CHECKING:
     from dicom_node.gate.documents import Terms
@@ -21,6 +21,15 @@ studies_app = typer.Typer(
     help="Show which studies may leave and why others may not; release or hold them.",
 )
 
+_CSV_COLUMNS = (
+    "study_instance_uid",
+    "state",
+    "reason",
+    "is_released",
+    "last_arrival_at",
+    "judged_at",
+    "evidence_fingerprint",
+)
 StudyUid = Annotated[str, typer.Argument(metavar="UID", help="Study Instance UID.")]
 
 
@@ -33,19 +42,23 @@ def list_studies(
     ] = None,
     limit: LimitOption = 1000,
     as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV for spreadsheets, without the series.")] = False,
 ) -> None:
     """List studies, the latest arrival first, with their state and the reason for it.
 
     Only a study that is cleared may leave. One that a person released is cleared, and the reason names the person.
 
     \b
-    Example:
+    Examples:
       dicom-node studies list -c config/node.yaml --state review
+      dicom-node studies list -c config/node.yaml --limit 100000 --csv > states.csv
     """
     from dicom_node.cli.state_words import gate_state
     from dicom_node.gate.decisions import list_standpoints
     from dicom_node.gate.documents import documents
 
+    if as_json and as_csv:
+        raise typer.BadParameter("say one of the two", param_hint="--json or --csv")
     settings = read_settings(config)
     wanted = gate_state(state)
     terms = _terms(settings)
@@ -54,6 +67,23 @@ def list_studies(
         if as_json:
             write_json(documents(store, terms, found))
             return
+    if as_csv:
+        write_csv(
+            _CSV_COLUMNS,
+            [
+                (
+                    one.study.study_instance_uid,
+                    one.state,
+                    one.reason,
+                    one.is_released,
+                    one.study.last_arrival_at,
+                    one.study.judged_at,
+                    one.study.evidence_fingerprint,
+                )
+                for one in found
+            ],
+        )
+        return
     write_table(
         ("STUDY", "STATE", "LAST ARRIVAL", "WHY"),
         [(one.study.study_instance_uid, one.state, one.study.last_arrival_at, one.reason) for one in found],

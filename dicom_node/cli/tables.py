@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 
@@ -21,6 +23,18 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, whe
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in (columns, *cells):
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write RFC 4180 CSV with the columns' names, UTC times and empty cells for None."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(
+            "" if value is None else value if isinstance(value, str | bool | int) else plain(value) for value in row
+        )
+    typer.echo(text.getvalue(), nl=False)
 
 
 def write_fields(fields: Mapping[str, object]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from dicom_node.store import JobRow
@@ -30,3 +33,15 @@ def test_a_decision_is_one_of_two_and_a_state_one_of_five(run: Run, config: Path
     assert "say one of the two" in both.stderr
     assert "open, blocked, review, cleared, held" in run("studies", "list", "--state", "fine", "-c", config).stderr
     assert "study 1.2: not in the index" in run("studies", "show", "1.2", "-c", config).stderr
+
+
+def test_the_states_are_written_as_csv(run: Run, config: Path, queued_job: JobRow) -> None:
+    uid = queued_job.study_instance_uid
+    why = 'consent "withdrawn", see file'
+    assert run("studies", "decide", uid, "--hold", "--reason", why, "--by", "Ann", "-c", config).exit_code == 0
+    text = run("studies", "list", "--csv", "-c", config).stdout
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert (row["study_instance_uid"], row["state"], row["reason"]) == (uid, "held", f"held by Ann: {why}")
+    assert (row["is_released"], row["judged_at"]) == ("False", "")
+    assert datetime.fromisoformat(row["last_arrival_at"]).utcoffset() == timedelta(0)
+    assert "say one of the two" in run("studies", "list", "--csv", "--json", "-c", config).stderr

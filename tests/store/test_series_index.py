@@ -144,12 +144,18 @@ def test_lists_filter_and_page(store: Store) -> None:
     assert store.studies.list(state=StudyState.CLEARED) == ()
 
 
-def test_tags_are_replaced_and_audit_rows_are_added(store: Store) -> None:
+def test_a_tag_that_is_replaced_is_in_the_audit_trail_with_what_it_said_before(store: Store) -> None:
     received_series(store, n_instances=1)
-    store.studies.tag(STUDY, "note", "first", set_by="ann", now=at(1))
-    store.studies.tag(STUDY, "note", "second", set_by="ben", now=at(2))
+    for value, by, seconds in (("first", "ann", 1), ("first", "ben", 2), ("second", "ben", 3)):
+        store.studies.tag(STUDY, "note", value, set_by=by, now=at(seconds))
     (tag,) = store.studies.tags(STUDY)
-    assert (tag.value, tag.set_by, tag.set_at, tag.series_instance_uid) == ("second", "ben", at(2), None)
+    assert (tag.value, tag.set_by, tag.set_at, tag.series_instance_uid) == ("second", "ben", at(3), None)
+    (entry,) = store.audit.list()
+    assert (entry.action, entry.actor, entry.subject, entry.occurred_at) == ("tag-replaced", "ben", STUDY, at(3))
+    assert entry.detail == {"name": "note", "before": "first", "before_set_by": "ben", "after": "second"}
+
+
+def test_audit_rows_are_added(store: Store) -> None:
     store.audit.record("tag", actor="ann", subject=STUDY, now=at(1), detail={"name": "note"})
     store.audit.record("tag", actor="ben", subject=STUDY, now=at(2))
     assert [(row.actor, row.detail) for row in store.audit.list()] == [("ben", {}), ("ann", {"name": "note"})]

@@ -18,7 +18,7 @@ from dicom_node.store.schema import instances, jobs, results, series, studies, v
 from dicom_node.store.states import Origin, SeriesState
 from dicom_node.store.work.delivery_queries import queue_delivery
 from dicom_node.store.work.rows import JobRow, NewResult, Outcome, ResultRow
-from dicom_node.store.work.studies import set_tag
+from dicom_node.store.work.tags import set_tag
 
 SET_BY_JOB = "node"
 

@@ -17,6 +17,7 @@ from dicom_node.store.schema import jobs, series, studies, tags, verdicts
 from dicom_node.store.states import SeriesState, StudyState
 from dicom_node.store.work.evidence import series_evidence, study_evidence
 from dicom_node.store.work.rows import DecideStudy, SeriesEvidence, StudyEvidence, TagRow, VerdictRow
+from dicom_node.store.work.tags import set_tag
 
 STUDY_COLUMNS = [studies.c[name] for name in StudyRow.__dataclass_fields__]
 _TAG_COLUMNS = [tags.c[name] for name in TagRow.__dataclass_fields__]
@@ -198,20 +199,3 @@ def decide_study_state(
         )
     )
     return judgement.state
-
-
-def set_tag(
-    connection: sa.Connection,
-    *,
-    study_instance_uid: str,
-    series_instance_uid: str,
-    name: str,
-    value: str,
-    set_by: str,
-    now: datetime,
-) -> None:
-    """Set a tag within the caller's write transaction; ``series_instance_uid`` is empty for the study itself."""
-    key = {"study_instance_uid": study_instance_uid, "series_instance_uid": series_instance_uid, "name": name}
-    values = {"value": value, "set_by": set_by, "set_at": now}
-    if connection.execute(sa.update(tags).filter_by(**key).values(**values)).rowcount == 0:
-        connection.execute(sa.insert(tags).values(**key, **values))
