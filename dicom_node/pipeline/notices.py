@@ -38,31 +38,33 @@ class Tell(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class Standings:
     """How studies are described, with the node's current rules and models.
 
-    Attributes
+    Parameters
     ----------
     pipeline_digest
-        Returns the digest of models and rules; called again while it raises.
+        Returns the digest of models and rules, which takes too long for every tick.
     """
 
-    rules: StudyRules
-    pipeline_digest: Callable[[], str]
+    def __init__(self, rules: StudyRules, pipeline_digest: Callable[[], str]) -> None:
+        self.rules = rules
+        self._pipeline_digest = pipeline_digest
+        self._digest: str | None = None
 
-    def current_digest(self) -> str | None:
-        """Return the digest of the pipeline, or None if the models cannot be described."""
+    def refresh(self) -> str | None:
+        """Look at the models again, and return the digest, or None if they cannot be described."""
         try:
-            return self.pipeline_digest()
+            self._digest = self._pipeline_digest()
         except Exception as error:
             if classify(error) is not ErrorKind.REFUSED:
                 raise
-            return None
+            self._digest = None
+        return self._digest
 
     def describe(self) -> DescribeStudy:
         """Return the function that describes a study."""
-        return study_standing(self.rules, self.current_digest())
+        return study_standing(self.rules, self._digest or self.refresh())
 
 
 def announce_states(store: Store, standings: Standings, targets: Sequence[str], *, now: datetime) -> None:
@@ -74,7 +76,7 @@ def announce_states(store: Store, standings: Standings, targets: Sequence[str], 
 
 def mark_outdated_states(store: Store, standings: Standings, targets: Sequence[str]) -> None:
     """Let studies be announced again that were announced for other rules or models, and tell new targets all."""
-    digest = standings.current_digest()
+    digest = standings.refresh()
     store.announcements.mark_outdated(None if digest is None else gate_digest(standings.rules, digest))
     for target in targets:
         store.notices.add_target(target)

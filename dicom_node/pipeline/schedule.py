@@ -196,7 +196,7 @@ class Schedule:
 
     def _notice_ticks(self, must_stop: Callable[[], bool]) -> list[Tick]:
         """Return the ticks that announce states of studies and tell them; a target that is away delays no other."""
-        standings = Standings(self.rules.study, functools.cache(self.pipeline_digest))
+        standings = Standings(self.rules.study, self.pipeline_digest)
         names = [target.name for target in self.settings.notify]
 
         def announce() -> None:

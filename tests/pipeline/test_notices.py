@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -189,6 +190,25 @@ def test_while_the_models_cannot_be_described_what_changes_is_open(store: Store,
     mark_outdated_states(store, Standings(RULES, lambda: DIGEST), [])
     tell(store, receiver)
     assert receiver.states == ["cleared", "open", "cleared"]
+
+
+def test_other_models_take_every_clearance_back_without_a_restart(store: Store, receiver: Receiver) -> None:
+    digest = [DIGEST]
+    standings = Standings(RULES, lambda: digest[0])
+    box = replace(outbox(store, receiver), standings=standings)
+
+    def tick() -> None:
+        announce_states(store, standings, ["hook"], now=at(100))
+        box.tell_due(must_stop=lambda: False)
+
+    found(store, "defaced")
+    tick()
+    digest[0] = "e" * 64
+    tick()
+    assert receiver.states == ["cleared"]
+    mark_outdated_states(store, standings, ["hook"])
+    tick()
+    assert receiver.states == ["cleared", "open"]
 
 
 def test_a_state_that_somebody_changed_without_a_mark_is_found(store: Store, receiver: Receiver) -> None:
