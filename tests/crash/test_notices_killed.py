@@ -114,10 +114,12 @@ def hold(store: Store, node: Node) -> None:
 def test_a_clearance_is_taken_back_after_both_sides_were_away(node: Node, site: Site) -> None:
     judged(node, "defaced")
     with node.part("schedule") as scheduler:
-        with site.running() as (_, receiver):
+        with site.running() as (orthanc, receiver):
             site.upload()
             wait_for("both to know", lambda: all_told(node))
             assert (site.shown(), receiver.new_states(STUDY)[-1]) == ("cleared", "cleared")
+            for target in (orthanc, receiver):
+                target.process.kill()
         late_slice(node)  # both are away now
         judged(node, "defaced")  # and it is cleared again, on other evidence
         with node.store() as store:
