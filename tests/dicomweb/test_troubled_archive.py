@@ -152,7 +152,7 @@ def test_a_changed_bit_is_an_error_of_the_archive_and_an_alarm(
 def test_the_end_of_a_long_instance_that_has_changed_is_not_sent(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (instance,) = ct_series(1, rows=400, columns=500)
+    (instance,) = ct_series(1, rows=800, columns=500)
     with Store.open(tmp_path) as store, serve(store) as url:
         receive(store, [instance])
         rot(store, instance.dataset())
