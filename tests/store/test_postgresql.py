@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
-from dicom_node.store import DatabaseUrlError, IndexUnavailableError, Kept, Store
+from dicom_node.store import Closing, DatabaseUrlError, IndexUnavailableError, Kept, Skip, Store
 from tests.factories import ct_series
 from tests.node_process import RunningNode, start_node, wait_for, write_settings
 from tests.peer_servers import run_tool
@@ -35,6 +36,38 @@ def test_an_index_written_by_one_process_is_read_by_another(url: str, tmp_path: 
     with Store.open(tmp_path, url=url) as store:
         (row,) = store.series.instances(SERIES)
         assert store.objects.read_dataset_bytes(row.digest) == instance(1).encoded
+
+
+def test_what_peers_say_of_deliveries_is_kept_and_retention_asks_it(url: str, tmp_path: Path) -> None:
+    later = T0 + timedelta(hours=1)
+    with Store.open(tmp_path, url=url) as store:
+        row = received_series(store, n_instances=2)
+        skipped = Closing("quiet", False, "d1", Skip("rule-scout: one"), forward_to=("pacs",))
+        store.closing.complete(row, skipped, T0)
+        for delivery in store.deliveries.claim_due("w", T0, 60):
+            store.deliveries.succeed(delivery.id, "w", T0, is_to_be_counted=True)
+        assert store.commitments.enroll("pacs", T0) == 2
+        due = store.commitments.due("pacs", T0, limit=9)
+        store.commitments.prepare("1.2.3", "pacs", due, now=T0, ask_again_at=later)
+        store.commitments.note_answer("1.2.3", refusal=None, ask_again_at=later)
+        bad, good = ((one.sop_class_uid, one.sop_instance_uid) for one in due)
+        taken = store.commitments.take_report("1.2.3", ["pacs"], committed=[good], failed={bad: 0x0112}, now=T0)
+        assert taken is not None
+        assert (taken.n_committed, taken.n_failed) == (1, 1)
+        assert store.commitments.give_up("pacs", later, max_requests=1) == 1
+        (check,) = store.delivery_checks.due("pacs", later)
+        store.delivery_checks.note(check, n_sent=2, n_found=1, reason="", now=later, again_at=None)
+        assert store.delivery_checks.counts() == {"pacs": {"short": 1}}
+        store.peer_contexts.note("pacs", {bad: True}, T0)
+        store.peer_contexts.note("pacs", {bad: False}, later)
+        assert [one.is_accepted for one in store.peer_contexts.list()] == [False]
+        (source,) = store.retention.survey(["pacs"])
+        assert source.is_uncommitted
+        assert not store.retention.delete_sources(source, later, committing_peers=["pacs"])
+        assert len(store.deliveries.sendable_again(series_instance_uid=SERIES, peer="pacs")) == 2
+        before = store.studies.evidence(source.study_instance_uid).fingerprint
+        assert store.retention.delete_sources(source, later)
+        assert store.studies.evidence(source.study_instance_uid).fingerprint == before
 
 
 def test_claims_at_once_get_each_job_once(url: str, tmp_path: Path) -> None:

@@ -91,10 +91,11 @@ class DeliveryChecks:
             (delivery_checks.c.n_found < delivery_checks.c.n_sent, "short"),
             else_="complete",
         )
+        series = sa.select(delivery_checks.c.peer, kind.label("kind")).subquery()  # PostgreSQL groups by columns only
         statement = (
-            sa.select(delivery_checks.c.peer, kind, sa.func.count())
-            .group_by(delivery_checks.c.peer, kind)
-            .order_by(delivery_checks.c.peer, kind)
+            sa.select(series.c.peer, series.c.kind, sa.func.count())
+            .group_by(series.c.peer, series.c.kind)
+            .order_by(series.c.peer, series.c.kind)
         )
         found: dict[str, dict[str, int]] = {}
         with self._database.read() as connection:
