@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-with-labels demo serve test check format reference agreements soak bench-ingest bench-retrieve bench-segment bench-volume bench-deidentify fuzz clean
+.PHONY: help install dev peers peers-labels demo serve test check format reference agreements soak bench-ingest bench-retrieve bench-segment bench-volume bench-deidentify fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,7 +41,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt $(VENV)/.torch
 peers:  ## the real DICOM peers that tests talk to (Debian and Ubuntu)
 	@sh tests/install_peers.sh
 
-peers-with-labels:  ## an Orthanc that has labels, in a folder (as root, 420 MB); without it, its tests are skipped
+peers-labels:  ## an Orthanc that has labels, in a folder (as root, 420 MB); without it, its tests are skipped
 	@sh tests/install_labelled_orthanc.sh
 
 demo: install  ## the main job: start a node, send it three series, fetch the results
