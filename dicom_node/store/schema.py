@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0014"
+HEAD_REVISION = "0015"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -72,6 +72,7 @@ studies = sa.Table(
     sa.Index(None, "study_date", "study_instance_uid"),
     sa.Index(None, "patient_id"),
     sa.Index(None, "patient_name_key"),
+    sa.Index(None, "patient_name_groups_key"),
     sa.Index(None, "accession_number"),
     sa.Index(None, "last_arrival_at"),
     sa.Index(None, "announced_for"),

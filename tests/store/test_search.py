@@ -67,6 +67,12 @@ def test_studies_come_with_their_counts_latest_first(archive: Store) -> None:
         ({"PatientName": "山田^太郎"}, ["1.3"]),
         ({"PatientName": "やまだ*"}, ["1.3"]),
         ({"PatientName": "yamada*"}, ["1.3"]),
+        ({"PatientName": "Te*"}, ["1.2", "1.1"]),  # as short a beginning is looked for in another way
+        ({"PatientName": "TES?^p*n"}, ["1.2", "1.1"]),
+        ({"PatientName": "*person"}, ["1.2", "1.1"]),
+        ({"PatientName": "tes%*"}, []),
+        ({"PatientName": "山*"}, ["1.3"]),
+        ({"PatientName": "山田^?郎*"}, ["1.3"]),
         ({"ModalitiesInStudy": "MR"}, ["1.1", "1.3"]),
         ({"ModalitiesInStudy": "MR,CT"}, ["1.2", "1.1", "1.3"]),
         ({"ModalitiesInStudy": "PT"}, []),

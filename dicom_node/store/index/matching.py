@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from dicom_node.store.errors import UnsupportedFilterError
 from dicom_node.store.index.filing import name_key
@@ -14,6 +17,7 @@ from dicom_node.store.index.headers import Level, integer
 from dicom_node.store.schema import instances, series, studies
 
 Condition = sa.ColumnElement[bool]
+SELECTIVE_CHARACTERS = 3  # of a name, from which on it is looked up before studies are
 _ESCAPE = "/"
 
 
@@ -58,14 +62,51 @@ def _number(column: sa.Column[int | None]) -> Callable[[str], Condition]:
 
 
 def _patient_name(value: str) -> Condition:
-    """Match a person name without regard to case, in any of its three component groups (PS3.4 C.2.2.2.1.1)."""
+    """Match a person name without regard to case, in any of its three component groups (PS3.4 C.2.2.2.1.1).
+
+    Of a name with a selective beginning the studies are found by two indices; joined by OR, all studies would be looked
+    at. Of any other one most studies may match, so they are looked at in the order of the answer until it is full.
+    """
     key = name_key(value)
-    if "*" not in key and "?" not in key:
-        in_other_group = studies.c.patient_name_groups_key.like(f"%={_like_pattern(key)}%", escape=_ESCAPE)
-        return sa.or_(studies.c.patient_name_key == key, in_other_group)
-    pattern = _like_pattern(key)
-    in_other_group = studies.c.patient_name_groups_key.like(f"%={pattern}", escape=_ESCAPE)
-    return sa.or_(studies.c.patient_name_key.like(pattern, escape=_ESCAPE), in_other_group)
+    beginning = re.split(r"[*?]", key)[0]
+    is_selective = len(beginning) >= SELECTIVE_CHARACTERS
+    named = studies.alias("studies_of_name") if is_selective else studies
+    first, groups = named.c.patient_name_key, named.c.patient_name_groups_key
+    if beginning != key:
+        pattern = _like_pattern(key)
+        in_first = sa.and_(_BeginsWith(first, beginning), first.like(pattern, escape=_ESCAPE))
+        in_others = groups.like(f"%={pattern}", escape=_ESCAPE)
+    else:
+        in_first = first == key
+        in_others = groups.like(f"%={_like_pattern(key)}%", escape=_ESCAPE)
+    if not is_selective:
+        return sa.or_(in_first, in_others)
+    uid = sa.select(named.c.study_instance_uid)
+    return studies.c.study_instance_uid.in_(sa.union_all(uid.where(in_first), uid.where(groups > "", in_others)))
+
+
+class _BeginsWith(sa.sql.functions.FunctionElement[bool]):
+    """A range of texts that SQLite finds in an index, where it does not use one for LIKE; true on other databases.
+
+    Texts are compared by their bytes on SQLite only, and the LIKE that comes with it decides on all of them.
+    """
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+    def __init__(self, column: sa.ColumnElement[str], prefix: str) -> None:
+        super().__init__(column, prefix, f"{prefix}\U0010ffff")
+
+
+@compiles(_BeginsWith)
+def _as_truth(element: _BeginsWith, compiler: SQLCompiler, **_: Any) -> str:  # noqa: ARG001, ANN401
+    return "1 = 1"
+
+
+@compiles(_BeginsWith, "sqlite")
+def _as_range(element: _BeginsWith, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    column, begin, end = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"({column} >= {begin} AND {column} < {end})"
 
 
 def _referring_physician_name(value: str) -> Condition:
