@@ -62,6 +62,7 @@ def test_the_reason_counts_series() -> None:
     [
         (evidence(), Standing.DEFACED),
         (evidence(verdicts=("defaced", "face_present")), Standing.FACE_PRESENT),
+        (evidence(verdicts=("defaced", "face_present", "indeterminate", "not_applicable")), Standing.FACE_PRESENT),
         (evidence(verdicts=("defaced", "indeterminate")), Standing.INDETERMINATE),
         (evidence(verdicts=("defaced", "not_applicable")), Standing.DEFACED),
         (evidence(remark_codes=frozenset({"stacks-not-run"})), Standing.PARTLY_SEEN),
@@ -139,3 +140,17 @@ def test_the_order_of_the_series_does_not_matter() -> None:
     decide = study_decision(DEFAULT)
     judged = {decide(StudyEvidence(order, "f")).state for order in itertools.permutations(entries)}
     assert judged == {StudyState.REVIEW}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [
+        ("defaced", StudyState.REVIEW),  # the clearance may be the other patient's
+        ("face_present", StudyState.BLOCKED),
+        ("indeterminate", StudyState.REVIEW),
+    ],
+)
+def test_two_patients_in_a_study_clear_nothing_and_loosen_nothing(verdict: str, state: StudyState) -> None:
+    judgement = study_decision(DEFAULT)(StudyEvidence((evidence(verdicts=(verdict,)),), "f" * 64, n_patients=2))
+    assert judgement.state is state
+    assert judgement.reason.startswith("2 different Patient IDs in it; ")
