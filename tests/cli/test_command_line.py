@@ -122,7 +122,8 @@ def test_a_web_port_that_another_has_is_named(config: Path) -> None:
         )
 
     assert web.returncode == 2
-    assert f"error: cannot listen on 127.0.0.1:{port}: Address already in use; stop what uses it" in web.stderr
+    told = f"error: cannot listen on 127.0.0.1:{port}: Address already in use; stop the program that uses it"
+    assert told in web.stderr
 
 
 def test_no_arguments_show_the_help(run: Run) -> None:
