@@ -34,6 +34,8 @@ from inference.series.errors import UnsuitableObjectError
 from inference.series.files import PathSource
 from inference.series.instances import without_pydicom_warnings
 from inference.series.volume import SourceVolume
+from part10.inflate import bounded_for_pydicom
+from part10.limits import MAX_INFLATED_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +116,9 @@ def _draw_series(store: Store, copied: Sequence[tuple[Copied, str]], staging: Pa
             continue
         shown.add(one.series_instance_uid)
         with without_pydicom_warnings():
-            before = dcmread(store.objects.path(digest))
-            after = dcmread(staging / one.relative_path)
+            with store.objects.open(digest) as original, (staging / one.relative_path).open("rb") as copy:
+                before = dcmread(bounded_for_pydicom(original, max_inflated_bytes=MAX_INFLATED_BYTES))
+                after = dcmread(bounded_for_pydicom(copy, max_inflated_bytes=MAX_INFLATED_BYTES))
             _write_differences(folder / f"{one.series_instance_uid}.csv", before, after)
     images = [one for one, _ in copied if one.sop_class_uid != SegmentationStorage]
     segs = [staging / one.relative_path for one, _ in copied if one.sop_class_uid == SegmentationStorage]

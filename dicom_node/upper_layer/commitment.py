@@ -14,13 +14,17 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from part10.damage import PYDICOM_ERRORS
+from part10.errors import Part10Error
+from part10.walk import UNDEFINED_LENGTH, Walker
 
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"  # the well-known SOP Instance
 REQUEST_COMMITMENT = 1  # action type
 EVENT_TYPES = (1, 2)  # all committed; some failed
+_SEQUENCES = (0x00081198, 0x00081199)  # failed, referenced
 TRANSFER_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 MAX_REPORT_BYTES = 4 * 2**20  # about 25 000 instances
+MAX_REPORT_ELEMENTS = 150_000  # with items and their ends; 25 000 instances have 125 000
 MAX_UID_CHARACTERS = 64
 
 SopInstance = tuple[str, str]
@@ -75,8 +79,10 @@ def decode_commitment_report(encoded: bytes, transfer_syntax_uid: str) -> Commit
     ReportUnreadableError
         It cannot be decoded, or has no Transaction UID.
     """
+    is_implicit_vr = transfer_syntax_uid == ImplicitVRLittleEndian
     try:
-        ds = read_dataset(BytesIO(encoded), transfer_syntax_uid == ImplicitVRLittleEndian, is_little_endian=True)
+        _check_extent(encoded, is_implicit_vr)
+        ds = read_dataset(BytesIO(encoded), is_implicit_vr, is_little_endian=True)
         transaction_uid = str(ds.get("TransactionUID") or "")
         committed = frozenset(_sop_instance(item) for item in ds.get("ReferencedSOPSequence") or ())
         failed = {_sop_instance(item): _reason(item) for item in ds.get("FailedSOPSequence") or ()}
@@ -106,6 +112,23 @@ def answer_report(
     if not take(report):
         return ReportStatus.NO_SUCH_INSTANCE, "no request with this Transaction UID was sent to you"
     return ReportStatus.SUCCESS, ""
+
+
+def _check_extent(encoded: bytes, is_implicit_vr: bool) -> None:
+    """Raise if a report has more elements or levels than one can have: pydicom takes a kilobyte for an empty item."""
+    walker = Walker(encoded, "<")
+    at = n_elements = 0
+    while at < len(encoded):
+        tag, _, begin, n_bytes = walker.element(at, is_implicit_vr)
+        if n_bytes == UNDEFINED_LENGTH:
+            at = walker.sequence_end(begin, None, is_implicit_vr)
+        else:
+            at = begin + n_bytes
+            if tag in _SEQUENCES:
+                walker.sequence_end(begin, at, is_implicit_vr)
+        n_elements += 1
+        if n_elements + walker.n_nested > MAX_REPORT_ELEMENTS:
+            raise Part10Error(f"more than {MAX_REPORT_ELEMENTS} elements")
 
 
 def _sop_instance(item: Dataset) -> SopInstance:

@@ -19,8 +19,6 @@ from tests.arrivals import receive
 from tests.dicomweb.serving import serve
 from tests.factories import ct_series
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
@@ -59,10 +57,11 @@ def test_counts_of_the_store_are_what_prometheus_reads(store: Store) -> None:
 def test_an_unfinished_job_shows_its_age_and_a_parts_trouble_its_code(store: Store) -> None:
     series = ct_series(2, seed="metrics-job")
     receive(store, series)
-    queued_at = NOW - timedelta(hours=2)
+    now = datetime.now(UTC)
+    queued_at = now - timedelta(hours=2)
     closing = Closing("quiet", False, "d" * 64, Route("all", ("largest",), ()))
     store.closing.complete(store.series.get(series.series_instance_uid), closing, queued_at)
-    part = Store.announce(store.data_dir, "work", NOW)
+    part = Store.announce(store.data_dir, "work", now)
     part.ready(pipeline_digest="d" * 64)
     with serve(store) as url:
         found = samples(get(url).text)

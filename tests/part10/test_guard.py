@@ -14,6 +14,8 @@ READERS = frozenset({"dcmread", "read_partial", "read_file", "read_dataset"})
 GUARD = "bounded_for_pydicom"
 # They read what this process has written just before.
 OF_OWN_BYTES = frozenset({"dicom_node/export/copying.py:_verify", "sr_writer/proof.py:prove_segmentation"})
+# No Part 10 files, but datasets of messages: bounded in size, and walked through before pydicom reads them.
+OF_WALKED_BYTES = frozenset({"dicom_node/upper_layer/commitment.py:decode_commitment_report"})
 
 
 def unguarded(source: str, name: str) -> Iterator[str]:
@@ -50,7 +52,7 @@ def test_pydicom_reads_guarded_files_only() -> None:
         for path in (ROOT / package).rglob("*.py")
         for place in unguarded(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
     }
-    assert found == OF_OWN_BYTES
+    assert found == OF_OWN_BYTES | OF_WALKED_BYTES
 
 
 @pytest.mark.parametrize(
