@@ -145,5 +145,5 @@ def _verify(source: Dataset, encoded: bytes, pattern: re.Pattern[bytes], cleaner
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:  # synced when its study is published, all files of which share the disk's commits
+    with path.open("xb") as file:  # synced with the other files of its study, when that is published
         file.write(content)
