@@ -208,7 +208,8 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_network")
 def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(tmp_path: Path) -> None:
-    settings = Settings(batch_size=2, warm_up_steps=2)
+    # In bfloat16, convolutions of a few voxels differ from run to run (torch 2, CPU); those of whole patches don't.
+    settings = Settings(batch_size=2, warm_up_steps=2, is_bfloat16=False)
     weights = []
     for name, ends in (("whole", [6]), ("parts", [2, 3, 6])):
         write_random_patches(tmp_path / name / "patches", 3)

@@ -50,6 +50,7 @@ class Settings:
     kept_hard: int = 300  # patches with false positives, which are kept longer than others
     hard_life: int = 4  # times as long as others
     checkpoint_s: float = 120.0
+    is_bfloat16: bool | None = None  # precision of convolutions; None: bfloat16 where the machine is fast at it
     seed: int = 1
 
 
@@ -84,10 +85,22 @@ class Learner:
         self.false_shares = dict(state["false_shares"])
 
 
+def training_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Return whether convolutions in bfloat16 are faster than in float32; on CPUs only with instructions for it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()  # type: ignore[no-any-return, no-untyped-call]  # noqa: SLF001
+
+
 def make_learner(settings: Settings) -> Learner:
     """Return a learner with a new network; channels-last is the faster layout on CPUs."""
     torch.manual_seed(settings.seed)
-    network = build_network().to(memory_format=torch.channels_last_3d)
+    network = build_network().to(training_device(), memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     return Learner(network, deepcopy(network).requires_grad_(requires_grad=False), optimizer)
 
@@ -126,17 +139,23 @@ def loss_of(logits: Tensor, target: Tensor, least_changed: int) -> tuple[Tensor,
 def learn(learner: Learner, names: list[str], folder: Path, settings: Settings) -> tuple[float, float | None]:
     """Train one step on some patches; return loss and soft Dice."""
     pairs = [read_patch(folder / name) for name in names]
-    channels = torch.from_numpy(np.stack([channels for channels, _ in pairs]).astype(np.float32))
-    target = torch.from_numpy(np.stack([target for _, target in pairs]).astype(np.int64))
+    device = next(learner.network.parameters()).device
+    channels = torch.from_numpy(np.stack([channels for channels, _ in pairs]).astype(np.float32)).to(device)
+    target = torch.from_numpy(np.stack([target for _, target in pairs]).astype(np.int64)).to(device)
     for group in learner.optimizer.param_groups:
         group["lr"] = rate_at(learner.steps, settings)
+    is_bfloat16 = has_fast_bfloat16(device) if settings.is_bfloat16 is None else settings.is_bfloat16
     learner.network.train()
-    logits = learner.network(channels.contiguous(memory_format=torch.channels_last_3d))
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
+        logits = learner.network(channels.contiguous(memory_format=torch.channels_last_3d))
+    logits = logits.float()
     loss, dice = loss_of(logits, target, settings.least_changed)
     learner.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(learner.network.parameters(), 5.0)
-    learner.optimizer.step()
+    if bool(nn.utils.clip_grad_norm_(learner.network.parameters(), 5.0).isfinite()):
+        learner.optimizer.step()
+    else:
+        log.warning("step %d: gradients are not finite; the weights stay as they are", learner.steps)
     learner.steps += 1
     decay = min(settings.ema_decay, learner.steps / (learner.steps + 20))
     with torch.no_grad():
@@ -203,7 +222,7 @@ def resume(work: Path, settings: Settings, exported: Path | None = None) -> Lear
     learner = make_learner(settings)
     path = work / CHECKPOINT_FILE
     if path.is_file():
-        learner.restore(torch.load(path, weights_only=True))
+        learner.restore(torch.load(path, map_location=training_device(), weights_only=True))
         log.info("resumed at step %d after %.0f s of a core", learner.steps, learner.core_s)
     elif exported is not None and (exported / DESCRIPTION_FILE).is_file():
         description = read_description(exported)
