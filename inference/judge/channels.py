@@ -1,12 +1,13 @@
 """Compute the judge's input channels from stored values, so that contrast, unit and noise level don't matter.
 
 Window sizes are in voxels, because the traces of defacing tools (equal values, noise, smoothing) are a property of
-voxels. The scan's own tissue and air, which values are compared with, are measured in the same region.
+voxels. The scan's own tissue and air, which values are compared with, are measured in the same region. What a few
+voxels show is computed on all of them; the network then sees every second one or fewer where they are finer than 2 mm.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ CHANNEL_NAMES = (
     "unlike_tissue",
     "unlike_air",
 )
+NETWORK_MM = 1.9  # the network reads every voxel of 1.3 mm and more, every second one of 0.8 to 1.3 mm, and so on
 TISSUE_PERCENTILE = 70.0
 AIR_HEIGHT_MM = 8.0  # voxels farther than this from the body are air
 EVERY = 3  # every third voxel of tissue and air is enough for a median
@@ -66,6 +68,8 @@ class View:
         In the coordinates of the volume, not of the region.
     spacing_mm
         Along (slice, row, column).
+    steps
+        Stride along each axis with which the region's voxels are in this view.
     """
 
     voxels: Field
@@ -74,28 +78,67 @@ class View:
     window: Window
     landmarks: Landmarks
     spacing_mm: Spacing
+    steps: tuple[int, int, int] = (1, 1, 1)
+
+    @property
+    def start_mm(self) -> Spacing:
+        """Position of the first voxel in the volume, along (slice, row, column)."""
+        first, second, third = (
+            part.start * mm / step for part, mm, step in zip(self.window, self.spacing_mm, self.steps, strict=True)
+        )
+        return first, second, third
+
+    @property
+    def network_steps(self) -> tuple[int, int, int]:
+        """The stride along each axis with which the network reads the channels."""
+        first, second, third = (max(1, round(NETWORK_MM / step)) for step in self.spacing_mm)
+        return first, second, third
+
+    def on_network_grid(self) -> View:
+        """Return the region with the voxels that the network reads; ``window`` remains that of all voxels."""
+        steps = self.network_steps if self.steps == (1, 1, 1) else (1, 1, 1)
+        if steps == (1, 1, 1):
+            return self
+        places = strided(steps)
+        first, second, third = (mm * step for mm, step in zip(self.spacing_mm, steps, strict=True))
+        return replace(
+            self,
+            voxels=np.ascontiguousarray(self.voxels[places]),
+            depth_mm=np.ascontiguousarray(self.depth_mm[places]),
+            context=np.ascontiguousarray(self.context[:, *places]),
+            spacing_mm=(first, second, third),
+            steps=steps,
+        )
+
+
+def strided(steps: tuple[int, int, int]) -> tuple[slice, ...]:
+    """Return the index that takes every n-th voxel along each axis, with the first one."""
+    return tuple(slice(None, None, step) for step in steps)
 
 
 def judge_channels(view: View, found: Field | None = None) -> Field:
     """Return the channels, (channel, slice, row, column) float32 in the order of ``CHANNEL_NAMES``.
 
+    They are on the grid that the network sees, that of ``view.on_network_grid()``.
+
     Parameters
     ----------
     found
-        (slice, row, column) probability that a voxel was changed; values there are compared with others. None for that
-        of the 3 mm network.
+        (slice, row, column) probability on that grid that a voxel was changed; values there are compared with others.
+        None for that of the 3 mm network.
     """
     body, air = view.depth_mm > 0, view.depth_mm < -AIR_HEIGHT_MM
     unit = _unit(view.voxels, body, air)
-    likely = 1 - view.context[0] if found is None else found
+    seen, places = view.on_network_grid(), strided(view.network_steps)
+    likely = 1 - seen.context[0] if found is None else found
     channels = [
-        *_local(view.voxels, unit, body),
-        np.clip(view.depth_mm / 15, -2, 2),
-        *view.context[1:4],
-        *_places(view),
-        *_appearance(view.voxels, body, likely),
+        *(field[places] for field in _local(view.voxels, unit, body)),
+        np.clip(seen.depth_mm / 15, -2, 2),
+        *seen.context[1:4],
+        *_places(seen),
+        *_appearance(seen.voxels, seen.depth_mm > 0, likely),
     ]
-    stacked = np.empty((len(CHANNEL_NAMES), *view.voxels.shape), np.float32)
+    stacked = np.empty((len(CHANNEL_NAMES), *seen.voxels.shape), np.float32)
     for channel, values in zip(stacked, channels, strict=True):
         channel[...] = values
     return stacked
@@ -108,6 +151,8 @@ def with_appearance(channels: Field, view: View, found: Field) -> Field:
     ----------
     channels
         (channel, slice, row, column) as ``judge_channels`` returns them.
+    view
+        On the grid of the channels, as ``on_network_grid`` returns it.
     found
         (slice, row, column) probability that a voxel was changed.
     """
@@ -188,8 +233,10 @@ def _places(view: View) -> list[Field]:
     """Return three broadcastable fields: distance in units of 100 mm below vertex, behind forehead and from midline."""
     marks = (view.landmarks.vertex_mm, view.landmarks.forehead_mm, view.landmarks.midline_mm)
     along = []
-    for axis, (part, step, mark) in enumerate(zip(view.window, view.spacing_mm, marks, strict=True)):
-        offset = (np.arange(part.start, part.stop) * step - mark) / 100
+    for axis, (size, start, step, mark) in enumerate(
+        zip(view.voxels.shape, view.start_mm, view.spacing_mm, marks, strict=True)
+    ):
+        offset = (start + np.arange(size) * step - mark) / 100
         shape = [-1 if other == axis else 1 for other in range(3)]
         along.append(offset.astype(np.float32).reshape(shape))
     return [np.clip(-along[0], -1, 3), np.clip(along[1], -1, 3), np.abs(along[2])]

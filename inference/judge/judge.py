@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from inference.judge.channels import View, judge_channels, with_appearance
+from inference.judge.channels import View, judge_channels, strided, with_appearance
 from inference.judge.context import depth_in, resampled
 from inference.judge.region import Window, find_landmarks, region_of
 from inference.refine.grids import Field, Mask, Spacing
@@ -78,7 +78,7 @@ def judge_volume(
         From the second round on, values are compared with those in the voxels that the previous round found changed.
     """
     steps = strides_of(spacing_mm)
-    places = tuple(slice(None, None, step) for step in steps)
+    places = strided(steps)
     first, second, third = (mm * step for mm, step in zip(spacing_mm, steps, strict=True))
     view = view_volume(np.ascontiguousarray(voxels[places]), (first, second, third), body[places], context)
     channels = judge_channels(view)
@@ -87,22 +87,37 @@ def judge_volume(
         found = 1 - probabilities[0]
         if float(found.max()) < SURE_OF_SOMETHING:
             break
-        probabilities = predict(network, with_appearance(channels, view, found))
-    return _on_source_grid(probabilities, view.window, steps, voxels.shape)
+        probabilities = predict(network, with_appearance(channels, view.on_network_grid(), found))
+    return _on_source_grid(probabilities, view, steps, voxels.shape)
 
 
-def _on_source_grid(
-    probabilities: Field, window: Window, steps: tuple[int, int, int], shape: tuple[int, ...]
-) -> Judgement:
-    """Return the judgement on the source grid; a skipped voxel gets the probabilities of the one before it."""
-    parts = []
-    for axis, (part, step, size) in enumerate(zip(window, steps, shape, strict=True), start=1):
-        stop = min(part.stop * step, size)
-        if step > 1:
-            probabilities = np.repeat(probabilities, step, axis).take(np.arange(stop - part.start * step), axis)
-        parts.append(slice(part.start * step, stop))
+def _on_source_grid(probabilities: Field, view: View, steps: tuple[int, int, int], shape: tuple[int, ...]) -> Judgement:
+    """Return the judgement on the source grid; voxels that the network did not read are interpolated linearly.
+
+    Parameters
+    ----------
+    steps
+        The stride with which the view was read from the source.
+    shape
+        (slice, row, column) of the source.
+    """
+    parts, axes = [], zip(view.window, steps, view.network_steps, shape, strict=True)
+    for axis, (part, step, network_step, size) in enumerate(axes, start=1):
+        start, stop = part.start * step, min(part.stop * step, size)
+        if step * network_step > 1:
+            probabilities = _between(probabilities, axis, step * network_step, stop - start)
+        parts.append(slice(start, stop))
     first, second, third = parts
     return Judgement(probabilities, (first, second, third))
+
+
+def _between(values: Field, axis: int, step: int, size: int) -> Field:
+    """Return ``size`` values along an axis, of which ``values`` are every ``step``-th; the last one is repeated."""
+    places = np.arange(size) / step
+    low = np.minimum(places.astype(np.int64), values.shape[axis] - 1)
+    high = np.minimum(low + 1, values.shape[axis] - 1)
+    share = np.minimum(places - low, 1).astype(np.float32).reshape([-1 if axis == other else 1 for other in range(4)])
+    return np.asarray(values.take(low, axis) * (1 - share) + values.take(high, axis) * share, dtype=np.float32)
 
 
 @torch.inference_mode()

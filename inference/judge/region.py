@@ -19,6 +19,7 @@ CAP_MM = 60.0  # from the vertex down: forehead and midline are measured in this
 CORE_MM = 8.0  # depth below the surface that couches and threads do not reach
 LEAST_PLANE_MM2 = 200.0  # area of this core in an axial plane from which the plane counts as head
 BELOW_VERTEX_MM = 28.0  # upper end of the region; tools remove nothing above it
+LOWEST_MM = 330.0  # below the vertex: lower end of the region in scans that hold more than a head and a neck
 BEFORE_FOREHEAD_MM, BEHIND_FOREHEAD_MM = 60.0, 140.0  # from the air in front of the nose to behind the ears
 BESIDE_MIDLINE_MM = 108.0  # to either side
 LEAST_SIZE = 16  # voxels of the region along an axis, if the volume has as many
@@ -60,7 +61,7 @@ def find_landmarks(body: Mask, spacing_mm: Spacing) -> Landmarks:
 def region_of(shape: tuple[int, ...], landmarks: Landmarks, spacing_mm: Spacing) -> Window:
     """Return the judge's region in a volume of ``shape`` (slice, row, column)."""
     bounds = (
-        (-np.inf, landmarks.vertex_mm - BELOW_VERTEX_MM),
+        (landmarks.vertex_mm - LOWEST_MM, landmarks.vertex_mm - BELOW_VERTEX_MM),
         (landmarks.forehead_mm - BEFORE_FOREHEAD_MM, landmarks.forehead_mm + BEHIND_FOREHEAD_MM),
         (landmarks.midline_mm - BESIDE_MIDLINE_MM, landmarks.midline_mm + BESIDE_MIDLINE_MM),
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from inference.judge.channels import CHANNEL_NAMES, View, judge_channels, with_appearance
+from inference.judge.channels import CHANNEL_NAMES, View, judge_channels, strided, with_appearance
 from inference.judge.context import probabilities, resampled
 from inference.judge.judge import predict, strides_of, view_volume
 from inference.load_model import load_model
@@ -25,7 +25,7 @@ from training.judge.cases import JudgeCase
 from training.samples import IGNORE, preprocess
 
 PATCH = (40, 48, 40)
-PATCHES_PER_CASE, OF_LARGE_CASES, LARGE_VOXELS = 4, 8, 1_500_000
+PATCHES_PER_CASE, OF_LARGE_CASES, LARGE_VOXELS = 6, 8, 1_500_000
 BLANK_SHARE = 0.12  # of cases without any output of the 3 mm networks but the body
 FOUND_SHARE = 0.5  # of cases in which values are compared with a first result instead of the 3 mm network's
 OWN_SHARE = 0.7  # of these cases with the judge's own first result, after some training; else it is simulated
@@ -59,7 +59,7 @@ def view_of(case: JudgeCase, networks: CoarseNetworks, *, is_blank: bool = False
 
     The 3 mm networks run once over the whole volume; with ``is_blank`` their output is replaced by "background".
     """
-    case = strided(case)
+    case = as_read(case)
     shape = case.voxels.shape
     values = preprocess(case.voxels, np.asarray(case.spacing_mm))
     padding = [(-size) % POOL for size in values.shape[1:]]
@@ -77,12 +77,12 @@ def view_of(case: JudgeCase, networks: CoarseNetworks, *, is_blank: bool = False
     return view, case.target[view.window]
 
 
-def strided(case: JudgeCase) -> JudgeCase:
+def as_read(case: JudgeCase) -> JudgeCase:
     """Return the case with only the voxels that the judge reads along each axis; values stay exact."""
     steps = strides_of(case.spacing_mm)
     if steps == (1, 1, 1):
         return case
-    places = tuple(slice(None, None, step) for step in steps)
+    places = strided(steps)
     first, second, third = (step * mm for step, mm in zip(steps, case.spacing_mm, strict=True))
     voxels = np.ascontiguousarray(case.voxels[places])
     return JudgeCase(voxels, (first, second, third), case.target[places], case.kind, case.is_ct)
@@ -100,8 +100,9 @@ def draw_patches(
         at its errors.
     """
     view, target = view_of(case, networks, is_blank=rng.random() < BLANK_SHARE)
-    errors = np.zeros(target.shape, bool)
     channels = judge_channels(view)
+    target, view = target[strided(view.network_steps)], view.on_network_grid()
+    errors = np.zeros(target.shape, bool)
     if rng.random() < FOUND_SHARE:
         if judge is not None and rng.random() < OWN_SHARE:
             found = 1 - predict(judge, channels)[0]

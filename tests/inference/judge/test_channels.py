@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -115,3 +117,16 @@ def test_a_volume_of_one_value_has_finite_channels(shape: tuple[int, int, int], 
     voxels = np.full(shape, value, np.float32)
     view = View(voxels, depth, context, window, Landmarks(0, 0, 0), (2.0, 2.0, 2.0))  # type: ignore[arg-type]
     assert np.isfinite(judge_channels(view)).all()
+
+
+def test_of_a_fine_region_the_network_sees_every_second_voxel_and_what_all_of_them_show(noisy: Field) -> None:
+    coarse = view_of(noisy)
+    fine = replace(coarse, spacing_mm=(1.0, 1.0, 2.0))
+    every, seen = judge_channels(coarse), judge_channels(fine)
+    assert fine.network_steps == (2, 2, 1)
+    assert seen.shape == (len(CHANNEL_NAMES), 20, 20, 40)
+    for name in ("value", "constancy", "turns", "noise", "depth"):
+        np.testing.assert_array_equal(channel(seen, name), channel(every, name)[::2, ::2])
+    below = channel(seen, "below_vertex")[:, 0, 0]
+    assert below[0] == pytest.approx((150 - 10) / 100)
+    np.testing.assert_allclose(np.diff(below), -0.02, rtol=1e-4)  # two voxels of 1 mm, in units of 100 mm

@@ -53,7 +53,7 @@ def test_the_answer_lies_where_the_cut_is(spacing: tuple[float, float, float]) -
     looked_at[found.window] = is_body[found.window]
     wrong = (inside != cut) & looked_at
     assert cut[found.window].sum() > 0.9 * cut.sum()
-    assert wrong.sum() <= 0.05 * cut.sum()  # a voxel at the edge where every second one is read
+    assert wrong.sum() <= 0.08 * cut.sum()  # the network sees voxels of 2 mm: less than half of one at every edge
     assert found.probabilities.shape[0] == 4
     assert len(CHANNEL_NAMES) == 18
 
