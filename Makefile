@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels demo serve test check format reference agreements soak bench-ingest bench-retrieve bench-segment bench-volume bench-deidentify fuzz clean
+.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-segment bench-volume bench-deidentify fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ peers:  ## the real DICOM peers that tests talk to (Debian and Ubuntu)
 peers-labels:  ## an Orthanc that has labels, in a folder (as root, 420 MB); without it, its tests are skipped
 	@sh tests/install_labelled_orthanc.sh
 
+peers-viewer:  ## OHIF and modules for Node.js (npm, 110 MB) and Chromium (as root); without them, tests/viewer is skipped
+	@sh tests/viewer/install.sh
+
 demo: install  ## the main job: start a node, send it three series, fetch the results
 	$(BIN)/dicom-node demo --out demo-out
 
@@ -52,6 +55,10 @@ serve: install  ## run the node with $(CONFIG)
 
 test: dev peers  ## all tests in two processes (JOBS=1: one after the other)
 	$(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
+
+test-viewer: dev peers  ## the node's results in OHIF and in dcmjs, where peers-viewer can install them
+	@timeout 300 sh tests/viewer/install.sh || echo "no viewer: its tests are skipped" >&2
+	$(BIN)/python -m pytest tests/viewer
 
 check: dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/ruff format --check .

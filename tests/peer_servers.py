@@ -209,14 +209,20 @@ def start_orthanc(
 @contextmanager
 def start_nginx(folder: Path, locations: str, *, port: int) -> Iterator[None]:
     """nginx as a reverse proxy on loopback; ``locations`` are the ``location`` blocks of its only server."""
+    with start_nginx_servers(folder, f"server {{ listen 127.0.0.1:{port};\n{locations}\n}}", port=port):
+        yield
+
+
+@contextmanager
+def start_nginx_servers(folder: Path, servers: str, *, port: int) -> Iterator[None]:
+    """nginx with whole ``server`` blocks, one of which listens on ``port`` of loopback."""
     executable = tool("nginx")
     names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"{name}_temp_path {folder}/{name};" for name in names)
     configuration = folder / "nginx.conf"
     configuration.write_text(
         f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/nginx.log;\n"
-        f"events {{}}\nhttp {{ access_log off; {temporary}\n"
-        f"server {{ listen 127.0.0.1:{port};\n{locations}\n}} }}\n"
+        f"events {{}}\nhttp {{ access_log off; {temporary}\n{servers}\n}}\n"
     )
     process = _spawn([executable, "-p", str(folder), "-c", str(configuration)], folder / "nginx.out", {})
     try:
