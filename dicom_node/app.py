@@ -27,6 +27,7 @@ from dicom_node.store import PARTS, IndexUnavailableError, Part, Store, Trouble,
 from dicom_node.store.permissions import UMASK, mode_open_to_others
 
 if TYPE_CHECKING:
+    from dicom_node.dicomweb import StoreLimits
     from dicom_node.gate.documents import Terms
     from inference.models import ModelSpec
 
@@ -176,7 +177,11 @@ def run_web(settings: Settings) -> int:
             return 0
         public_url = None if settings.web.public_url is None else str(settings.web.public_url)
         web_app = build_app(
-            store, terms=_study_terms(settings), decoding_bytes=settings.web.decoding_bytes, public_url=public_url
+            store,
+            terms=_study_terms(settings),
+            decoding_bytes=settings.web.decoding_bytes,
+            public_url=public_url,
+            storing=_store_limits(settings),
         )
         server = BoundedServer(web_app, settings.web)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.
@@ -187,6 +192,21 @@ def run_web(settings: Settings) -> int:
         log.info("ready", extra={"host": settings.web.host, "port": listener.getsockname()[1]})
         server.run(sockets=[listener])
     return 0
+
+
+def _store_limits(settings: Settings) -> StoreLimits | None:
+    """Return the bounds of what comes by STOW-RS; None if it is off."""
+    from dicom_node.dicomweb import StoreLimits
+
+    if not settings.web.stow:
+        return None
+    return StoreLimits(
+        max_object_bytes=settings.dimse.max_object_bytes,
+        max_request_bytes=settings.web.max_request_bytes,
+        max_requests=settings.web.max_store_requests,
+        receive_timeout_s=settings.web.receive_timeout_s,
+        accept_unknown_uids=settings.dimse.accept_unknown_uids,
+    )
 
 
 def _study_terms(settings: Settings) -> Terms:

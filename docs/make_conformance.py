@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from pydicom.uid import UID
 
 import dicom_node
 import inference
+from dicom_node.dicomweb.storing import reasons
+from dicom_node.dicomweb.storing.json_documents import COMPRESSED
 from dicom_node.dimse import status
-from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES
+from dicom_node.dimse.contexts import TRANSFER_SYNTAXES
 from dicom_node.gate import severity
 from dicom_node.gate.decisions import GateState
 from dicom_node.offline.survey import NOT_MEANT_CODES
@@ -28,6 +31,7 @@ from dicom_node.settings import CommitmentSettings
 from dicom_node.store.index.gate_state import PRIVATE_CREATOR, PRIVATE_CREATOR_TAG, STATE_TAG, VERDICTS_TAG
 from dicom_node.store.index.search import SEARCHABLE
 from dicom_node.upper_layer.commitment import STORAGE_COMMITMENT, ReportStatus
+from dicom_node.upper_layer.sop_classes import STORAGE_SOP_CLASSES
 from inference.input_checks import LARGEST_VIEW_MM, LARGEST_WIDTH_MM, SMALLEST_VIEW_MM
 from inference.series import (
     divide,
@@ -152,12 +156,21 @@ def _received() -> Iterator[str]:
     yield "accepted as well (`dimse.accept_unknown_uids`): their bytes are kept and never decoded. What the standard"
     yield "defines for something else (query, worklist, print, ...) is answered with *abstract syntax not supported*."
     yield "Answers to C-STORE:\n"
-    yield from _table(("status", "kind", "when", "what the sender may do"), _status_rows())
+    yield from _table(("status", "kind", "when", "what the sender may do"), _status_rows(status))
+    yield "\nThe same comes in by STOW-RS where `web.stow` is on: `POST /dicom-web/studies` or `/studies/{study}` with"
+    yield '`multipart/related; type="application/dicom"`, with `type="application/dicom+json"` and bulk data in parts'
+    yield "of their own (native as `application/octet-stream`, frames as"
+    yield f"{', '.join(f'`{kind}`' for kind in COMPRESSED)};"
+    yield "several parts with one Content-Location are the frames of one value), or with one `application/dicom` file"
+    yield "as the whole body. The answer is DICOM JSON with Referenced SOP Sequence, Failed SOP Sequence, and Other"
+    yield "Failures Sequence for parts that are no instance; Error Comment names the part. 200 means all, 202 some or"
+    yield "with a warning, 409 none, 503 none for want of space. Reasons:\n"
+    yield from _table(("reason", "kind", "when", "what the sender may do"), _status_rows(reasons))
 
 
-def _status_rows() -> Iterator[Sequence[str]]:
-    """Rows of the table in the module that answers."""
-    lines = (status.__doc__ or "").splitlines()
+def _status_rows(module: ModuleType) -> Iterator[Sequence[str]]:
+    """Rows of the table in the docstring of a module that answers."""
+    lines = (module.__doc__ or "").splitlines()
     rulers = [index for index, line in enumerate(lines) if line.startswith("===")]
     begins = [match.start() for match in re.finditer("=+", lines[rulers[0]])]
     rows: list[list[str]] = []

@@ -64,6 +64,20 @@ def accepted_ranges(request: Request) -> tuple[MediaRange, ...]:
     return tuple(ranges)
 
 
+def parse_media_type(text: str) -> MediaRange:
+    """Return the one media type of a Content-Type header, with its parameters.
+
+    Raises
+    ------
+    BadRequestError
+        It is longer than any, or a quoted string in it has no end.
+    """
+    if len(text) > MAX_ACCEPT_CHARACTERS:
+        raise BadRequestError("Content-Type", f"{len(text)} characters", f"at most {MAX_ACCEPT_CHARACTERS}")
+    media_type, *texts = _split_ranges(text)[0]
+    return MediaRange(media_type.strip().lower(), dict(_parameter(parameter) for parameter in texts))
+
+
 def json_media_type(request: Request, resource: str) -> str:
     """Return the JSON media type for the answer."""
     accepted = {accepted.media_type for accepted in accepted_ranges(request)}

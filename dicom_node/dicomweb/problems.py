@@ -10,7 +10,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError, UnreadableObjectError
+from dicom_node.dicomweb.errors import (
+    BadRequestError,
+    BodyTooLargeError,
+    NoSuchResourceError,
+    NotAcceptableError,
+    SlowBodyError,
+    UnreadableObjectError,
+    UnsupportedMediaTypeError,
+)
 from dicom_node.errors import NodeError, Refused, Transient
 from dicom_node.store import NotFoundError, ObjectDamagedError, ObjectMissingError, UnsupportedFilterError
 
@@ -24,6 +32,9 @@ _STATUS_OF: Final[dict[type[Exception], HTTPStatus]] = {
     NoSuchResourceError: HTTPStatus.NOT_FOUND,
     NotFoundError: HTTPStatus.NOT_FOUND,
     NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
+    UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    SlowBodyError: HTTPStatus.REQUEST_TIMEOUT,
     UnreadableObjectError: HTTPStatus.UNPROCESSABLE_ENTITY,
     ObjectDamagedError: HTTPStatus.INTERNAL_SERVER_ERROR,
     ObjectMissingError: HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -21,6 +21,7 @@ from dicom_node.dicomweb.problems import answer_error, answer_http_exception
 from dicom_node.dicomweb.resources import ROOT
 from dicom_node.dicomweb.retrieve import RetrieveService
 from dicom_node.dicomweb.search import SearchService
+from dicom_node.dicomweb.storing.service import StoreLimits, StoreService
 from dicom_node.dicomweb.studies_api import API_ROOT, StudiesApi
 from dicom_node.errors import NodeError
 from dicom_node.gate.documents import Terms
@@ -32,7 +33,14 @@ _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
 
 
-def build_app(store: Store, *, terms: Terms, decoding_bytes: int, public_url: str | None = None) -> ASGIApp:
+def build_app(
+    store: Store,
+    *,
+    terms: Terms,
+    decoding_bytes: int,
+    public_url: str | None = None,
+    storing: StoreLimits | None = None,
+) -> ASGIApp:
     """Build the application: DICOMweb under ``/dicom-web``, studies under ``/api``, ``/health`` and ``/metrics``.
 
     Parameters
@@ -43,6 +51,8 @@ def build_app(store: Store, *, terms: Terms, decoding_bytes: int, public_url: st
         Memory for decoding pixels, for all requests together.
     public_url
         Addresses in answers begin with it; if it is None, with what the client called.
+    storing
+        Bounds of Store requests; if it is None, nothing can be stored.
     """
     budget = DecodingBudget(decoding_bytes)
     search, health = SearchService(store.search, terms.for_index), HealthService(store)
@@ -69,6 +79,7 @@ def build_app(store: Store, *, terms: Terms, decoding_bytes: int, public_url: st
         _get(_STUDY, studies.study, root=API_ROOT),
         _get(_STUDY + "/history", studies.history, root=API_ROOT),
         _get("/series/{series}/report", studies.report, root=API_ROOT),
+        *_store_routes(store, storing),
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
         Route(_METRICS, MetricsService(store).metrics),
@@ -84,6 +95,13 @@ def build_app(store: Store, *, terms: Terms, decoding_bytes: int, public_url: st
     app.router.redirect_slashes = False
     app.state.public_url = public_url
     return Guard(app, roots=(ROOT, API_ROOT, _HEALTH, _METRICS), public_url=public_url)
+
+
+def _store_routes(store: Store, limits: StoreLimits | None) -> list[Route]:
+    if limits is None:
+        return []
+    service = StoreService(store, limits)
+    return [Route(ROOT + path, service.receive, methods=["POST"]) for path in ("/studies", _STUDY)]
 
 
 def _get(path: str, endpoint: Callable[[Request], Response], *, root: str = ROOT) -> Route:

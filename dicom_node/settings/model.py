@@ -88,6 +88,18 @@ class WebSettings(Section):
         description="memory for decoding pixels for clients, all requests together; a frame may have a sixth of it, "
         "and a request that finds too little is answered with 503",
     )
+    stow: bool = Field(
+        default=False, description="take instances by STOW-RS; DICOMweb has no authentication, so a proxy must have it"
+    )
+    max_request_bytes: int = Field(
+        default=64 * GIB, ge=2**20, description="refuse the rest of a STOW-RS request that is longer, with 413"
+    )
+    max_store_requests: int = Field(
+        default=8, ge=1, le=64, description="simultaneous STOW-RS requests; more are answered with 503"
+    )
+    receive_timeout_s: Seconds = Field(
+        default=60.0, description="time for each 256 kB of a STOW-RS request, after which it is ended with 408"
+    )
 
 
 class SeriesSettings(Section):

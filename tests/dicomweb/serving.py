@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dicom_node.dicomweb import BoundedServer, build_app
+from dicom_node.dicomweb import BoundedServer, StoreLimits, build_app
 from dicom_node.gate.documents import Terms
 from dicom_node.gate.rules import StudyRules
 from dicom_node.settings import WebSettings
@@ -18,11 +18,31 @@ UNKNOWN = Terms(StudyRules(), None)  # without models every study is open
 
 
 @contextmanager
-def serve(store: Store, *, public_url: str | None = None, terms: Terms = UNKNOWN, **settings: object) -> Iterator[str]:
+def serve(
+    store: Store,
+    *,
+    public_url: str | None = None,
+    terms: Terms = UNKNOWN,
+    max_object_bytes: int = 2**30,
+    **settings: object,
+) -> Iterator[str]:
     """Serve a store with settings of ``web``; yields the server's URL without a path."""
     listener = socket.create_server(("127.0.0.1", 0))
     web = WebSettings.model_validate(settings)
-    app = build_app(store, terms=terms, decoding_bytes=web.decoding_bytes, public_url=public_url)
+    limits = StoreLimits(
+        max_object_bytes=max_object_bytes,
+        max_request_bytes=web.max_request_bytes,
+        max_requests=web.max_store_requests,
+        receive_timeout_s=web.receive_timeout_s,
+        accept_unknown_uids=True,
+    )
+    app = build_app(
+        store,
+        terms=terms,
+        decoding_bytes=web.decoding_bytes,
+        public_url=public_url,
+        storing=limits if web.stow else None,
+    )
     server = BoundedServer(app, web)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

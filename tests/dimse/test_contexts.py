@@ -12,8 +12,9 @@ from pydicom.uid import (
 )
 from pynetdicom import AllStoragePresentationContexts
 
-from dicom_node.dimse.contexts import STORAGE_SOP_CLASSES, TRANSFER_SYNTAXES, accepted_contexts, negotiate_contexts
+from dicom_node.dimse.contexts import TRANSFER_SYNTAXES, accepted_contexts, negotiate_contexts
 from dicom_node.upper_layer.presentation import ContextResult, ProposedContext
+from dicom_node.upper_layer.sop_classes import STORAGE_SOP_CLASSES
 
 CSA_NON_IMAGE = "1.3.12.2.1107.5.9.1"  # Siemens
 GE_IMPLICIT_BIG_ENDIAN_PIXELS = "1.2.840.113619.5.2"

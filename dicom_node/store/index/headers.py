@@ -164,8 +164,9 @@ def read_header(spool: Encoded, arrival: Arrival) -> Header:
     for keyword, found, announced in (
         ("SOPClassUID", header.sop_class_uid, arrival.sop_class_uid),
         ("SOPInstanceUID", header.sop_instance_uid, arrival.sop_instance_uid),
+        ("StudyInstanceUID", header.study_instance_uid, arrival.study_instance_uid),
     ):
-        if found != announced:
+        if announced is not None and found != announced:
             reason = f"{keyword} is {found} in the dataset, {_shown(announced)} was announced"
             raise MismatchedInstanceError(_shown(arrival.sop_instance_uid), reason)
     return header

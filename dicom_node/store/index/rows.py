@@ -18,6 +18,7 @@ class Arrival:
     calling_ae_title: str
     association_id: str
     received_at: datetime
+    study_instance_uid: str | None = None  # that the instance is said to belong to
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ import hashlib
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, cast
 
 from dicom_node.store.errors import ObjectDamagedError, ObjectMissingError, StorageFullError
 from dicom_node.store.objects.derived import DerivedFiles
@@ -141,6 +142,13 @@ class ObjectStore:
         )
         try:
             return Spool(self.spool_folder / f"{os.getpid()}-{secrets.token_hex(8)}", meta)
+        except OSError as error:
+            raise _translated(error, self.spool_folder) from error
+
+    def scratch(self) -> BinaryIO:
+        """Return an unnamed file next to the spool, for bytes that become part of an object; gone once it is closed."""
+        try:
+            return cast("BinaryIO", tempfile.TemporaryFile(dir=self.spool_folder))
         except OSError as error:
             raise _translated(error, self.spool_folder) from error
 

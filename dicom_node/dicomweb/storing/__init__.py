@@ -1,0 +1,1 @@
+"""STOW-RS: instances come in over HTTP (PS3.18 10.5)."""
