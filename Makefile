@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-segment bench-volume bench-deidentify fuzz clean
+.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-labels test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-segment bench-volume bench-deidentify fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,7 +58,11 @@ test: dev peers  ## all tests in two processes (JOBS=1: one after the other)
 
 test-viewer: dev peers  ## the node's results in OHIF and in dcmjs, where peers-viewer can install them
 	@timeout 300 sh tests/viewer/install.sh || echo "no viewer: its tests are skipped" >&2
-	$(BIN)/python -m pytest tests/viewer
+	$(BIN)/python -m pytest tests/viewer --session-timeout=600
+
+test-labels: dev peers  ## states of studies in an Orthanc that has labels, where peers-labels can install it
+	@timeout 400 sh tests/install_labelled_orthanc.sh || echo "no Orthanc with labels: its tests are skipped" >&2
+	$(BIN)/python -m pytest tests/peers/test_notices_orthanc.py -k label --session-timeout=300
 
 check: dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/ruff format --check .
