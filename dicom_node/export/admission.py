@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import numpy as np
 from pydicom import Dataset
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from dicom_node.export.errors import NotExportableError
+from dicom_node.export.hidden_pixels import check_pixel_bytes
 from dicom_node.export.profile import Profile, StructuredReports
 
 _UID: Final = re.compile(r"[0-9.]{1,64}")
@@ -19,9 +19,15 @@ _DERIVED_KINDS: Final = frozenset(
 )
 _REPORT_KINDS: Final = frozenset({"EnhancedSRStorage", "ComprehensiveSRStorage", "Comprehensive3DSRStorage"})
 # Patient IDs that identify nobody: a pseudonym made from one would merge different people.
-_NO_PATIENT: Final = re.compile(
-    r"(?i:anon(ymous|ymized|ymised|ym)?|none|null|unknown|unk|n/?a|no ?id|test|patient|x+|0+|-+|\?+|\.+)"
+_NOBODY: Final = frozenset(
+    {
+        *("anon", "anonym", "anonymous", "anonymized", "anonymised", "deid", "deidentified", "removed", "deleted"),
+        *("none", "null", "nil", "na", "nn", "noid", "noname", "nopatientid", "notavailable", "notapplicable"),
+        *("unknown", "unk", "unbekannt", "undefined", "unspecified", "tbd", "default", "dummy"),
+        *("test", "testpatient", "patient", "patientid"),
+    }
 )
+_SAME_CHARACTER: Final = 4  # so many of one character are a placeholder: 9999, 000-00-0000
 
 
 def check_object(source: Dataset, profile: Profile) -> None:
@@ -30,7 +36,8 @@ def check_object(source: Dataset, profile: Profile) -> None:
     Raises
     ------
     NotExportableError
-        With the reason: its SOP class, missing identifiers, text burned into its pixels, or an overlay in unused bits.
+        With the reason: its SOP class, missing identifiers, text burned into its pixels, or bytes in Pixel Data that
+        are no pixels.
     """
     if str(getattr(source, "file_meta", {}).get("MediaStorageSOPClassUID", "")) == MediaStorageDirectoryStorage:
         raise NotExportableError("dicomdir", "a DICOMDIR names files that the copies do not have")
@@ -38,7 +45,7 @@ def check_object(source: Dataset, profile: Profile) -> None:
         if not _UID.fullmatch(str(source.get(keyword) or "")):
             raise NotExportableError("missing-uid", f"{keyword} is missing or not a UID; nothing can refer to the copy")
     patient_id = str(source.get("PatientID") or "").strip()
-    if not patient_id or _NO_PATIENT.fullmatch(patient_id):
+    if _names_nobody(patient_id):
         raise NotExportableError(
             "no-patient-id",
             "Patient ID is empty or a placeholder; a pseudonym made from it would join different people, "
@@ -58,6 +65,12 @@ def check_object(source: Dataset, profile: Profile) -> None:
         _check_image(source, profile)
 
 
+def _names_nobody(patient_id: str) -> bool:
+    told = re.sub(r"[\W_]+", "", patient_id).casefold()
+    is_repeated = len(set(told)) == 1 and (len(told) >= _SAME_CHARACTER or told[0] in "0x")
+    return not told or told in _NOBODY or is_repeated
+
+
 def _check_image(source: Dataset, profile: Profile) -> None:
     burned_in = str(source.get("BurnedInAnnotation") or "").strip().upper()
     if burned_in not in ("", "NO"):
@@ -70,32 +83,7 @@ def _check_image(source: Dataset, profile: Profile) -> None:
             "image-type",
             "Image Type is not one that the profile lists in image_types; such images often have text in their pixels",
         )
-    _check_unused_bits(source)
-
-
-def _check_unused_bits(source: Dataset) -> None:
-    """Refuse overlays in bits of Pixel Data that the pixels do not use (PS3.5 8.1.1, retired)."""
-    for group in range(0x6000, 0x6020, 2):
-        if (group, 0x0102) in source and source[group, 0x0102].value and (group, 0x3000) not in source:
-            raise NotExportableError(
-                "overlay-in-pixels",
-                f"overlay group {group:04X} is in unused bits of Pixel Data, from where it is not removed",
-            )
-    allocated, stored = source.get("BitsAllocated"), source.get("BitsStored")
-    high = source.get("HighBit")
-    syntax = getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", UID(""))
-    if allocated != 16 or not stored or stored >= 16 or high != stored - 1 or UID(syntax).is_compressed:
-        return
-    values: bytes = source.PixelData
-    words = np.frombuffer(values, dtype="<u2" if source.is_little_endian else ">u2", count=len(values) // 2)
-    unused = np.uint16(0xFFFF ^ ((1 << stored) - 1))
-    odd = words & unused
-    if not odd.any():
-        return
-    if not np.all((odd == 0) | (odd == unused) | (words == words.max())):  # sign or padding, not a drawing
-        raise NotExportableError(
-            "unused-bits", f"bits above Bits Stored ({stored}) contain something that is neither sign nor padding"
-        )
+    check_pixel_bytes(source)
 
 
 def _values(value: object) -> list[object]:

@@ -22,6 +22,7 @@ from dicom_node.export.codes import clean_code
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import STANDARD_ROOT, Pseudonyms
 from dicom_node.export.public_words import is_public_code_string
+from dicom_node.export.residue import OwnValues
 from dicom_node.export.rules import CLASS_UID_KEYWORDS, Do, Rule, Rules
 from dicom_node.export.standard_table import Option
 from dicom_node.export.statements import CODE_SEQUENCE_KEYWORDS, state_what_was_done
@@ -80,7 +81,7 @@ class Cleaner:
         self._rules: dict[str, Rules] = {}
 
     def clean(
-        self, source: Dataset, patient: PatientKey, own_words: frozenset[str], *, is_face_gone: bool = False
+        self, source: Dataset, patient: PatientKey, own: OwnValues, *, is_face_gone: bool = False
     ) -> tuple[Dataset, Report]:
         """Return a de-identified copy of a dataset.
 
@@ -88,14 +89,14 @@ class Cleaner:
         ----------
         source
             Dataset as read; its elements are not changed.
-        own_words
-            Words of the patient's names and numbers, in capitals; a code string that contains one is not kept.
+        own
+            Words of the patient's names and numbers; a code string that contains one, or is made of them, is not kept.
         is_face_gone
             Whether a verdict or a person says so for this image; nothing else may set (0028,0302) to NO.
         """
         sop_class_uid = str(source.get("SOPClassUID", ""))
         rules = self._rules.setdefault(sop_class_uid, Rules(self.profile, sop_class_uid))
-        run = _Run(self, rules, self.pseudonyms.date_offset(patient.patient_id, patient.issuer), own_words)
+        run = _Run(self, rules, self.pseudonyms.date_offset(patient.patient_id, patient.issuer), own)
         copy = run.items_of(source, "")
         pseudonym = self.pseudonyms.patient(patient.patient_id, patient.issuer)
         copy.PatientID = pseudonym
@@ -107,13 +108,14 @@ class Cleaner:
 class _Run:
     """State while one object is de-identified."""
 
-    def __init__(self, cleaner: Cleaner, rules: Rules, offset: timedelta, own_words: frozenset[str]) -> None:
+    def __init__(self, cleaner: Cleaner, rules: Rules, offset: timedelta, own: OwnValues) -> None:
         self.report = Report()
         self.carried_out: set[Option] = set()
         self._cleaner = cleaner
         self._rules = rules
         self._offset = offset
-        self._own_words = own_words
+        self._own_words = own.capitals
+        self._name_parts = own.name_parts
 
     def items_of(self, source: Dataset, parent: str) -> Dataset:
         """Return a copy of one dataset or item."""
@@ -130,7 +132,7 @@ class _Run:
                 continue
             self._element(source, copy, tag, rule)
         if is_code:
-            clean_code(source, copy, is_person=parent in _PERSON_CODES)
+            clean_code(source, copy, self._cleaner.pseudonyms, is_person=parent in _PERSON_CODES)
         if parent == "ContentSequence":
             self._content_item(source, copy)
         return copy
@@ -205,12 +207,16 @@ class _Run:
         words = self._cleaner.words
         for part in components(encoded):
             text = part.decode("ascii", "replace")
-            if not is_public_code_string(text, words) or not self._own_words.isdisjoint(text.replace("_", " ").split()):
+            if not is_public_code_string(text, words) or self._is_of_the_patient(text.replace("_", " ").split()):
                 if keyword != "ImageType" or len(kept) < 2:
                     return None
                 text = "OTHER"  # a vendor's word; keep its position in Image Type
             kept.append(text)
         return "\\".join(kept).encode("ascii")
+
+    def _is_of_the_patient(self, words: list[str]) -> bool:
+        """Return whether one of the words names the patient, or all of several do, however short or common they are."""
+        return not self._own_words.isdisjoint(words) or (len(words) > 1 and self._name_parts.issuperset(words))
 
     def _checked_text(self, encoded: bytes, rule: Rule) -> bytes | None:
         try:
@@ -234,7 +240,7 @@ class _Run:
         if creator_tag not in source:
             return
         creator = str(source[creator_tag].value or "").strip()
-        if tag.element & 0xFF in safe.get((creator, tag.group), ()):
+        if tag.element & 0xFF in safe.get((creator, tag.group), ()) and source[tag].VR != "SQ":
             copy[creator_tag] = source[creator_tag]
             copy[tag] = source[tag]
             self.report.actions[f"{tag.group:04X},{creator},{tag.element & 0xFF:02X}", "keep"] += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +17,7 @@ from dicom_node.export.admission import check_object
 from dicom_node.export.cleaner import Cleaner, PatientKey, Report
 from dicom_node.export.errors import NotExportableError
 from dicom_node.export.pixel_text import bytes_that_are_no_pixels
-from dicom_node.export.residue import PIXEL_TAGS, find_residue, own_values
+from dicom_node.export.residue import PIXEL_TAGS, OwnValues, find_residue, own_values
 from part10.damage import PYDICOM_ERRORS
 from part10.errors import InflatesTooLargeError
 from part10.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -84,13 +83,13 @@ def write_copy(file: BinaryIO, staging: Path, cleaner: Cleaner, *, is_face_gone:
         check_object(source, cleaner.profile)
         own = own_values(source)
         patient = PatientKey(str(source.PatientID).strip(), str(source.get("IssuerOfPatientID") or "").strip())
-        copy, report = cleaner.clean(source, patient, own.capitals, is_face_gone=is_face_gone)
+        copy, report = cleaner.clean(source, patient, own, is_face_gone=is_face_gone)
         encoded = _encode(source, copy)
     except PYDICOM_ERRORS as error:
         raise NotExportableError(
             "unreadable", f"an element of the object cannot be read ({type(error).__name__})"
         ) from error
-    _verify(source, encoded, own.pattern(), cleaner)
+    _verify(source, encoded, own, cleaner)
     copied = Copied(
         source_sha256=source_sha256,
         sha256=hashlib.sha256(encoded).hexdigest(),
@@ -122,7 +121,7 @@ def _encode(source: Dataset, copy: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def _verify(source: Dataset, encoded: bytes, pattern: re.Pattern[bytes], cleaner: Cleaner) -> None:
+def _verify(source: Dataset, encoded: bytes, own: OwnValues, cleaner: Cleaner) -> None:
     """Read the bytes again; refuse them if they differ from what was intended, or contain patient data."""
     again = dcmread(BytesIO(encoded))
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
@@ -138,7 +137,7 @@ def _verify(source: Dataset, encoded: bytes, pattern: re.Pattern[bytes], cleaner
             begin = len(encoded) - len(is_now.value) if is_last else encoded.rfind(is_now.value)
             header = [encoded[:begin], encoded[begin + len(is_now.value) :]] if begin >= 0 else header
             header += bytes_that_are_no_pixels(again, is_now.value)
-    residue = find_residue(again, header, pattern, cleaner.public_tags)
+    residue = find_residue(again, header, own, cleaner.public_tags, cleaner.safe_private)
     if residue is not None:
         raise NotExportableError("residue", f"the copy still holds {residue}; it was discarded")
 

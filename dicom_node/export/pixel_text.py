@@ -33,25 +33,29 @@ def bytes_that_are_no_pixels(ds: Dataset, pixels: bytes) -> Iterator[bytes]:
     if UID(ds.file_meta.TransferSyntaxUID).is_encapsulated:
         try:
             for fragment in generate_fragments(pixels):
-                yield _frame_header(fragment)
+                yield from _around_the_pixels(fragment)
         except PYDICOM_ERRORS:  # no items in it, so nothing shows where pixels begin
             yield pixels
         return
+    yield bytes_after_pixels(ds, pixels)
+
+
+def bytes_after_pixels(ds: Dataset, pixels: bytes) -> bytes:
+    """Return what follows the last pixel of a Pixel Data that is not compressed."""
     n_pixels = 1
     for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"):
         n_pixels *= int(ds.get(keyword) or 0)
     n_bytes = (n_pixels * int(ds.get("NumberOfFrames") or 1) + 7) // 8
     if str(ds.get("PhotometricInterpretation")) == "YBR_FULL_422":
         n_bytes = n_bytes * 2 // 3
-    if len(pixels) > n_bytes:
-        yield pixels[n_bytes:]
+    return pixels[n_bytes:]
 
 
-def _frame_header(fragment: bytes) -> bytes:
-    """Return the marker segments before the entropy-coded data of a JPEG, JPEG-LS or JPEG 2000 fragment."""
+def _around_the_pixels(fragment: bytes) -> Iterator[bytes]:
+    """Yield what stands before and after the entropy-coded data of a JPEG, JPEG-LS or JPEG 2000 fragment."""
     start = int.from_bytes(fragment[:2], "big")
     if start not in (_JPEG_START, _JPEG_2000_START):
-        return b""
+        return
     place = 2
     for _ in range(_MAX_SEGMENTS):
         marker = int.from_bytes(fragment[place : place + 2], "big")
@@ -60,4 +64,7 @@ def _frame_header(fragment: bytes) -> bytes:
         place += 2
         if marker not in _WITHOUT_LENGTH:
             place += int.from_bytes(fragment[place : place + 2], "big")
-    return fragment[:place]
+    yield fragment[:place]
+    end = fragment.rfind(_JPEG_END.to_bytes(2, "big"))
+    if end >= 0:
+        yield fragment[end + 2 :]

@@ -102,6 +102,8 @@ class Rules:
             vr, keyword = dictionary_VR(tag), dictionary_keyword(tag)
         except KeyError:
             return _DROPPED
+        if parent and keyword in PIXEL_KEYWORDS:  # a thumbnail, which may show a face
+            return Rule(Do.DROP, Do.DROP, vr, keyword)
         kind = self._types.get((parent, keyword), "3")
         milder = _COMPOUND_ORDER.get(kind, Do.DROP)  # what may replace a missing value
         row = read_table().get(tag)

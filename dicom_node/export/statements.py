@@ -35,7 +35,8 @@ def state_what_was_done(
         Options that changed this object: dates that were moved, structured content that was cleaned, descriptors
         that were kept.
     is_face_gone
-        A verdict or a person says so: Recognizable Visual Features becomes NO, and 113102 is among the codes.
+        A verdict or a person says so: Recognizable Visual Features becomes NO, and 113102 is among the codes. Otherwise
+        the copy claims neither, whatever its source claimed.
 
     References
     ----------
@@ -53,11 +54,13 @@ def state_what_was_done(
         for item in source.get("DeidentificationMethodCodeSequence") or ()
         if item.get("CodingSchemeDesignator") == "DCM" and str(item.get("CodeValue", "")).startswith("1131")
     }
-    codes = [code for code in earlier if code in _METHOD_CODES or code == _FACE_OPTION[0]]
+    codes = [code for code in earlier if code in _METHOD_CODES]
     codes += [_BASIC_PROFILE[0], *(OPTION_CODES[option][0] for option in Option if option in done)]
     if is_face_gone:
         copy.RecognizableVisualFeatures = "NO"
         codes.append(_FACE_OPTION[0])
+    elif str(copy.get("RecognizableVisualFeatures", "")) == "NO":
+        del copy.RecognizableVisualFeatures  # the source's word, which nobody has checked
     copy.DeidentificationMethodCodeSequence = [
         _code(code, _METHOD_CODES.get(code, _FACE_OPTION[1])) for code in dict.fromkeys(codes)
     ]

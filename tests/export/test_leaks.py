@@ -167,7 +167,7 @@ def test_what_must_survive_survives(tmp_path: Path) -> None:
         *("BodyPartExamined", "ConvolutionKernel", "RescaleType"),
     ):
         assert copy[keyword].value == ds[keyword].value, keyword
-    assert copy.AnatomicRegionSequence[0].CodeValue == "LOCAL1"
+    assert copy.AnatomicRegionSequence[0].CodingSchemeDesignator == "99LOCAL"
     assert (
         copy.PrimaryAnatomicStructureSequence[0].CodeMeaning == "Head structure (body structure)"
     )  # the scheme's own words

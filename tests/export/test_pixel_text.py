@@ -10,6 +10,7 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
+from dicom_node.export import admission
 from dicom_node.export.cleaner import Cleaner
 from dicom_node.export.copying import write_copy
 from dicom_node.export.errors import NotExportableError
@@ -49,9 +50,20 @@ def test_a_name_in_a_comment_of_a_compressed_frame_is_found(syntax: str, marker:
         copied(ds, tmp_path)
 
 
-def test_a_name_after_the_last_pixel_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+def test_a_name_after_the_end_of_a_compressed_frame_is_found(syntax: str, tmp_path: Path) -> None:
+    ds, frame = compressed(syntax)
+    ds.PixelData = encapsulate([frame[: frame.rfind(b"\xff\xd9") + 2] + b" Wxyz "])
+    with pytest.raises(NotExportableError, match="a word, number or UID of the source"):
+        copied(ds, tmp_path)
+
+
+def test_a_name_after_the_last_pixel_is_found_by_the_second_look_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ds = dcmread(ct_series(n_slices=1)[0].open())
     ds.PatientID, ds.PatientName = "MRN-481516", "Wxyz^Qrst"
     ds.PixelData += b" Wxyz "
+    monkeypatch.setattr(admission, "check_pixel_bytes", lambda _: None)
     with pytest.raises(NotExportableError, match="a word, number or UID of the source"):
         copied(ds, tmp_path)
