@@ -28,6 +28,7 @@ from dicom_node.store.permissions import UMASK, mode_open_to_others
 
 if TYPE_CHECKING:
     from dicom_node.dicomweb import StoreLimits
+    from dicom_node.dimse.query.policy import QueryRetrieve
     from dicom_node.gate.documents import Terms
     from inference.models import ModelSpec
 
@@ -131,13 +132,28 @@ def run_receive(settings: Settings) -> int:
     with _running_part("receive", settings, stopping) as part, awaited_store(settings, stopping, part) as store:
         if store is None:
             return 0
-        reporters = commitment_peers(settings)
-        with DimseServer(store, settings.dimse, ae_title=settings.node.ae_title, commitment_peers=reporters) as server:
+        server = DimseServer(
+            store,
+            settings.dimse,
+            ae_title=settings.node.ae_title,
+            commitment_peers=commitment_peers(settings),
+            query_retrieve=_query_retrieve(settings),
+        )
+        with server:
             part.ready()
             log.info("ready", extra={"host": settings.dimse.host, "port": server.port})
             _watch_intake(store, part, stopping)
             log.info("stopping")
     return 0
+
+
+def _query_retrieve(settings: Settings) -> QueryRetrieve:
+    """Return who may query and retrieve, with the rules and the pipeline by which studies have a state."""
+    from dicom_node.dimse.query.policy import QueryRetrieve
+
+    peers = [peer for peer in settings.peers if peer.kind == "dimse"]
+    terms = _study_terms(settings).for_index
+    return QueryRetrieve(settings.node.ae_title, settings.query_retrieve, peers, terms)
 
 
 def commitment_peers(settings: Settings) -> dict[str, list[str]]:

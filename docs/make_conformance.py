@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,12 +23,16 @@ from dicom_node.dicomweb.storing import reasons
 from dicom_node.dicomweb.storing.json_documents import COMPRESSED
 from dicom_node.dimse import status
 from dicom_node.dimse.contexts import TRANSFER_SYNTAXES
+from dicom_node.dimse.query import status as query_status
+from dicom_node.dimse.query.models import QUERY_MODELS
+from dicom_node.dimse.query.policy import PERFORMED
 from dicom_node.gate import severity
 from dicom_node.gate.decisions import GateState
 from dicom_node.offline.survey import NOT_MEANT_CODES
 from dicom_node.pipeline.rules import Action, load_rules
 from dicom_node.settings import CommitmentSettings
 from dicom_node.store.index.gate_state import PRIVATE_CREATOR, PRIVATE_CREATOR_TAG, STATE_TAG, VERDICTS_TAG
+from dicom_node.store.index.patients import PATIENT_KEYWORDS
 from dicom_node.store.index.search import SEARCHABLE
 from dicom_node.upper_layer.commitment import STORAGE_COMMITMENT, ReportStatus
 from dicom_node.upper_layer.sop_classes import STORAGE_SOP_CLASSES
@@ -132,7 +136,7 @@ CHOICES: Mapping[StackChoice, str] = {
 def conformance() -> str:
     """The whole page."""
     sections = (
-        _head(), _received(), _transfer_syntaxes(), _commitment(), _run(), _stacks(), _geometry(), _nifti(),
+        _head(), _received(), _transfer_syntaxes(), _commitment(), _queried(), _run(), _stacks(), _geometry(), _nifti(),
         _refusals(), _remarks(), _written(), _searched(),
     )  # fmt: skip
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
@@ -154,7 +158,7 @@ def _received() -> Iterator[str]:
     yield f"too) in {len(TRANSFER_SYNTAXES)} transfer syntaxes. Of several proposed, the first of the standard is"
     yield "accepted, so that a PACS need not transcode. Private and future SOP classes and transfer syntaxes are"
     yield "accepted as well (`dimse.accept_unknown_uids`): their bytes are kept and never decoded. What the standard"
-    yield "defines for something else (query, worklist, print, ...) is answered with *abstract syntax not supported*."
+    yield "defines for something else (worklist, print, ...) is answered with *abstract syntax not supported*."
     yield "Answers to C-STORE:\n"
     yield from _table(("status", "kind", "when", "what the sender may do"), _status_rows(status))
     yield "\nThe same comes in by STOW-RS where `web.stow` is on: `POST /dicom-web/studies` or `/studies/{study}` with"
@@ -223,6 +227,40 @@ def _commitment() -> Iterator[str]:
     yield f"  with a new Transaction UID, {default.max_requests} times (`commitment.max_requests`).\n"
     yield "An instance is committed if it was asked for and is in the Referenced SOP Sequence only. Answers:\n"
     yield from _table(("status", "when"), ((f"`0x{status:04X}`", words) for status, words in REPORT_ANSWERS.items()))
+
+
+def _queried() -> Iterator[str]:
+    yield "## Query and retrieve\n"
+    yield "As an SCP, for AE titles in `peers` of the settings with `may_query` (C-FIND) and `may_retrieve` (C-GET,"
+    yield "C-MOVE), in Implicit and Explicit VR Little Endian. Proposals of all others are rejected (user rejection).\n"
+    yield from _table(
+        ("SOP class", "UID", "levels"),
+        (
+            (UID(uid).name, f"`{uid}`", ", ".join(model.levels))
+            for uid, model in sorted(QUERY_MODELS.items())
+            if model.operation in PERFORMED
+        ),
+    )
+    yield "\nKeys are those of [What can be searched](#what-can-be-searched), matched as over QIDO-RS: `*` and `?`,"
+    yield "ranges of dates and times, lists of UIDs and modalities, names without regard to case. A patient is found by"
+    yield f"{_in_line(PATIENT_KEYWORDS)}. Studies and series are also found by state and verdicts, in a"
+    yield f"private block that the query names (creator `{PRIVATE_CREATOR}` in group {PRIVATE_CREATOR_TAG[:4]})."
+    yield "All attributes that the index holds of a level and of the levels above it are returned if they are asked for"
+    yield "(empty if the objects have none), with Modalities in Study and the numbers of related series, instances and"
+    yield "studies; Retrieve AE Title is always returned. A key that is not matched here is left out of the query, and"
+    yield "each match has the status `0xFF01`.\n"
+    yield "Matches have the Specific Character Set of the query if it is a single one without escape sequences that has"
+    yield "all their letters, else ISO_IR 192 (UTF-8), and none if they are ASCII.\n"
+    yield "Extended negotiation: relational queries are granted, and need no unique keys of levels above. Combined"
+    yield "matching of date and time, fuzzy matching of names, adjustment of time zones, enhanced multi-frame"
+    yield "conversion, and matching of empty and of several values are not granted. C-CANCEL is heeded between two"
+    yield "responses.\n"
+    yield from _table(("status", "kind", "of", "when", "what the peer may do"), _status_rows(query_status))
+
+
+def _in_line(words: Iterable[str]) -> str:
+    *first, last = sorted(words)
+    return f"{', '.join(first)} and {last}"
 
 
 def _run() -> Iterator[str]:
@@ -612,7 +650,8 @@ def _coded(concept: Any) -> str:  # noqa: ANN401  # highdicom's CodedConcept
 
 def _searched() -> Iterator[str]:
     yield "## What can be searched\n"
-    yield "QIDO-RS matches these attributes; any other one is answered with 400 (`unsupported-filter`), because"
+    yield "QIDO-RS and C-FIND match these attributes. Over QIDO-RS, any other one is answered with 400"
+    yield "(`unsupported-filter`), because"
     yield "leaving a filter out would return other patients' studies. A level has those of the levels above it too.\n"
     above: frozenset[str] = frozenset()
     rows = []

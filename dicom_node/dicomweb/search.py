@@ -19,6 +19,7 @@ from dicom_node.dicomweb.json_stream import json_array, stream_json
 from dicom_node.dicomweb.media_types import json_media_type
 from dicom_node.dicomweb.resources import path_uids, resource_url
 from dicom_node.store import GateTerms
+from dicom_node.store.index.filter_limits import find_problem
 from dicom_node.store.index.gate_state import STATE_TAG, VERDICTS_TAG
 from dicom_node.store.index.matches import Matches
 from dicom_node.store.index.search import Search
@@ -26,18 +27,11 @@ from dicom_node.store.index.search import Search
 # More results are sent in pages; the longest series and busiest days fit into one.
 MAX_RESULTS: Final = 20_000
 
-# Attributes that can be searched have at most 64 characters (PS3.5 6.2), person names three groups of 64.
-MAX_VALUE_CHARACTERS: Final = 256
-MAX_LISTED: Final = 256
-MAX_WILDCARDS: Final = 16
-
 _PAGING: Final = ("limit", "offset")
 _NOT_FILTERS: Final = frozenset({"accept", "includefield", "fuzzymatching", *_PAGING})
 _PRIVATE_FILTERS: Final = frozenset({STATE_TAG, VERDICTS_TAG})
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _KEYWORD: Final = re.compile(r"[A-Z][A-Za-z0-9]{1,63}")
-_SEPARATOR: Final = re.compile(r"[,\\]")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _FUZZY_WARNING: Final = (
     '299 dicom-node "The fuzzymatching parameter is not supported. Only literal matching has been performed."'
 )
@@ -116,16 +110,9 @@ def _keyword(name: str) -> str:
 
 def _checked_value(keyword: str, value: str) -> str:
     """Return the value of a filter, with limits that keep every query within what the index can answer."""
-    what = f"parameter {keyword}"
-    if _CONTROL.search(value):
-        raise BadRequestError(what, value, "text without control characters")
-    n_listed = 1 + len(_SEPARATOR.findall(value))
-    if n_listed > MAX_LISTED:
-        raise BadRequestError(what, f"a list of {n_listed}", f"at most {MAX_LISTED} values")
-    if len(value) > MAX_VALUE_CHARACTERS * n_listed:
-        raise BadRequestError(what, f"{len(value)} characters", f"at most {MAX_VALUE_CHARACTERS} for a value")
-    if value.count("*") > MAX_WILDCARDS:
-        raise BadRequestError(what, value, f"at most {MAX_WILDCARDS} asterisks")
+    problem = find_problem(value)
+    if problem is not None:
+        raise BadRequestError(f"parameter {keyword}", *problem)
     return value
 
 

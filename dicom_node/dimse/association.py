@@ -14,7 +14,10 @@ from dicom_node.dimse.commitment_service import CommitmentService
 from dicom_node.dimse.connection_log import ConnectionLog
 from dicom_node.dimse.connections import Connection
 from dicom_node.dimse.contexts import AcceptedContext, accepted_contexts, grant_roles, negotiate_contexts
-from dicom_node.dimse.messages import BeginOperation, MessageReader
+from dicom_node.dimse.exchange import Exchange
+from dicom_node.dimse.messages import BeginOperation, MessageReader, encode_message
+from dicom_node.dimse.query.policy import QueryRetrieve
+from dicom_node.dimse.query.services import answer_extensions, may_get, query_operations, rejected_queries
 from dicom_node.dimse.slots import AssociationSlots
 from dicom_node.dimse.store_service import Sender, StoreService, begin_echo
 from dicom_node.store import Store
@@ -39,7 +42,6 @@ from dicom_node.upper_layer.pdu_stream import (
     PduStream,
     PduType,
     abort_pdu,
-    p_data_pdus,
     release_response,
     split_pdvs,
 )
@@ -77,6 +79,7 @@ class Association:
         policy: AdmissionPolicy,
         limits: AssociationLimits,
         commitment_peers: Mapping[str, Sequence[str]],
+        query_retrieve: QueryRetrieve | None,
         slots: AssociationSlots,
         connection_log: ConnectionLog,
         clock: Callable[[], datetime],
@@ -86,6 +89,7 @@ class Association:
         self._policy = policy
         self._limits = limits
         self._commitment_peers = commitment_peers
+        self._query_retrieve = query_retrieve
         self._slots = slots
         self._connection_log = connection_log
         self._clock = clock
@@ -142,16 +146,24 @@ class Association:
 
     def _accept(self, request: AssociationRequest) -> Mapping[int, AcceptedContext]:
         """Answer the request, and return the accepted contexts."""
-        answers = negotiate_contexts(request.contexts, accept_unknown=self._limits.accept_unknown_uids)
+        policy = self._query_retrieve
+        permitted = None if policy is None else policy.permitted(request.calling_ae_title)
+        answers = negotiate_contexts(
+            request.contexts, accept_unknown=self._limits.accept_unknown_uids, permitted=permitted
+        )
+        contexts = accepted_contexts(request.contexts, answers)
         acceptance = Acceptance(
             request.calling_ae_title,
             request.called_ae_title,
             answers,
             self._limits.max_pdu_bytes,
-            grant_roles(request.roles),
+            grant_roles(request.roles, may_get=may_get(contexts.values())),
+            answer_extensions(request, contexts.values()),
         )
         self._stream.send(encode_acceptance(acceptance))
-        contexts = accepted_contexts(request.contexts, answers)
+        if permitted is not None and (rejected := rejected_queries(request, permitted)):
+            what = "query and retrieve are not permitted to this AE title; see peers in the settings"
+            log.warning(what, extra=self._fields | {"sop_classes": ", ".join(rejected)})
         fields = {"n_contexts": len(contexts), "implementation": request.implementation_version_name}
         log.info("association accepted", extra=self._fields | fields)
         return contexts
@@ -168,17 +180,31 @@ class Association:
             CommandField.N_EVENT_REPORT_RQ: reports.begin,
             CommandField.C_ECHO_RQ: begin_echo,
         }
+        exchange = Exchange(
+            self._stream,
+            self._slots,
+            peer_max_pdu_bytes=request.max_pdu_bytes,
+            timeout_s=self._limits.idle_timeout_s,
+        )
+        if self._query_retrieve is not None:
+            operations |= query_operations(
+                self._store, self._query_retrieve, exchange, request, contexts, fields=self._fields
+            )
         reader = MessageReader(contexts, operations)
         with self._store.associations.hold(sender.association_id) as note_message:
             try:
-                n_messages = self._take_messages(reader, request.max_pdu_bytes, note_message)
+                n_messages = self._take_messages(reader, exchange, request.max_pdu_bytes, note_message)
             finally:
                 reader.discard()
         self._stream.send(release_response())
         log.info("association released", extra=self._fields | {"n_messages": n_messages})
 
     def _take_messages(
-        self, reader: MessageReader, peer_max_pdu_bytes: int, note_message: Callable[[datetime], None]
+        self,
+        reader: MessageReader,
+        exchange: Exchange,
+        peer_max_pdu_bytes: int,
+        note_message: Callable[[datetime], None],
     ) -> int:
         n_messages = 0
         message_began_at = 0.0
@@ -193,12 +219,13 @@ class Association:
                 raise PeerAbortedError(*pdu.body[2:4]) if len(pdu.body) == ABORT_BODY_BYTES else PeerAbortedError(0, 0)
             if pdu.type is not PduType.P_DATA_TF:
                 raise ProtocolError(AbortReason.UNEXPECTED_PDU, f"{pdu.type.name} PDU within an association")
-            for pdv in split_pdvs(pdu.body):
+            exchange.unread = pdvs = split_pdvs(pdu.body)
+            for pdv in pdvs:
                 response = reader.feed(pdv)
                 if response is not None:
                     n_messages += 1
                     note_message(self._clock())
-                    self._stream.send(p_data_pdus(*response, max_pdu_bytes=peer_max_pdu_bytes))
+                    self._stream.send(encode_message(response, max_pdu_bytes=peer_max_pdu_bytes))
                     message_began_at = time.monotonic()
             if reader.message_bytes is not None:
                 self._check_message(reader.message_bytes, time.monotonic() - message_began_at)

@@ -9,12 +9,13 @@ and any other operation on it is answered with 0x0211.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]
 from pynetdicom import ALL_TRANSFER_SYNTAXES
 
+from dicom_node.dimse.query.models import QUERY_MODELS
 from dicom_node.upper_layer import commitment
 from dicom_node.upper_layer.associate import Roles
 from dicom_node.upper_layer.presentation import AnsweredContext, ContextResult, ProposedContext
@@ -42,7 +43,7 @@ class AcceptedContext:
     @property
     def is_for_storage(self) -> bool:
         """Whether C-STORE may use it."""
-        return self.abstract_syntax not in (VERIFICATION, commitment.STORAGE_COMMITMENT)
+        return self.abstract_syntax not in (VERIFICATION, commitment.STORAGE_COMMITMENT, *QUERY_MODELS)
 
 
 def transfer_syntaxes() -> frozenset[str]:
@@ -55,22 +56,30 @@ def transfer_syntaxes() -> frozenset[str]:
 TRANSFER_SYNTAXES = transfer_syntaxes()
 
 
-def negotiate_contexts(proposed: Iterable[ProposedContext], *, accept_unknown: bool) -> tuple[AnsweredContext, ...]:
+def negotiate_contexts(
+    proposed: Iterable[ProposedContext], *, accept_unknown: bool, permitted: Collection[str] | None = None
+) -> tuple[AnsweredContext, ...]:
     """Answer each proposed context.
+
+    Those of query and retrieve are accepted if they are ``permitted`` to the requestor; None: they are not supported.
 
     Of several transfer syntaxes, the first in the requestor's list that is in the standard is chosen: most likely the
     object is stored in it, so that the sender need not transcode. One outside the standard is chosen
     only if there is no other, because few receivers can decode it.
     """
-    return tuple(_answer(context, accept_unknown) for context in proposed)
+    return tuple(_answer(context, accept_unknown, permitted) for context in proposed)
 
 
-def grant_roles(proposed: Iterable[Roles]) -> tuple[Roles, ...]:
-    """Grant a requestor to report on storage commitment, as the SCP; to all else the default roles apply."""
+def grant_roles(proposed: Iterable[Roles], *, may_get: bool = False) -> tuple[Roles, ...]:
+    """Grant a requestor to report on storage commitment, as the SCP; to all else the default roles apply.
+
+    A requestor that may use C-GET is also granted to be the SCP of what it gets.
+    """
     return tuple(
-        Roles(roles.sop_class_uid, is_scu=False, is_scp=roles.is_scp)
+        Roles(roles.sop_class_uid, is_scu=roles.is_scu and not is_report, is_scp=roles.is_scp)
         for roles in proposed
-        if roles.sop_class_uid == commitment.STORAGE_COMMITMENT
+        if (is_report := roles.sop_class_uid == commitment.STORAGE_COMMITMENT)
+        or (may_get and is_storable(roles.sop_class_uid, accept_unknown=True))
     )
 
 
@@ -85,14 +94,17 @@ def accepted_contexts(
     }
 
 
-def _answer(context: ProposedContext, accept_unknown: bool) -> AnsweredContext:
+def _answer(context: ProposedContext, accept_unknown: bool, permitted: Collection[str] | None) -> AnsweredContext:
     uids = context.transfer_syntax_uids
-    is_report = context.abstract_syntax == commitment.STORAGE_COMMITMENT
-    usable = [uid for uid in uids if uid in (commitment.TRANSFER_SYNTAXES if is_report else TRANSFER_SYNTAXES)]
-    if accept_unknown and not usable and not is_report:
+    is_query = permitted is not None and context.abstract_syntax in QUERY_MODELS
+    is_decoded = is_query or context.abstract_syntax == commitment.STORAGE_COMMITMENT
+    usable = [uid for uid in uids if uid in (commitment.TRANSFER_SYNTAXES if is_decoded else TRANSFER_SYNTAXES)]
+    if accept_unknown and not usable and not is_decoded:
         usable = [uid for uid in uids if _is_unknown_transfer_syntax(uid)]
-    is_known = is_report or context.abstract_syntax == VERIFICATION
-    if not is_known and not is_storable(context.abstract_syntax, accept_unknown=accept_unknown):
+    is_known = is_decoded or context.abstract_syntax == VERIFICATION
+    if is_query and context.abstract_syntax not in (permitted or ()):
+        result = ContextResult.USER_REJECTION
+    elif not is_known and not is_storable(context.abstract_syntax, accept_unknown=accept_unknown):
         result = ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
     elif not usable:
         result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED

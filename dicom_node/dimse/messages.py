@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import NamedTuple, Protocol
 
 from dicom_node.dimse.contexts import AcceptedContext
@@ -16,7 +17,7 @@ from dicom_node.upper_layer.command_set import (
     encode_response,
 )
 from dicom_node.upper_layer.errors import AbortReason, ProtocolError
-from dicom_node.upper_layer.pdu_stream import Pdv
+from dicom_node.upper_layer.pdu_stream import Pdv, data_set_pdus, p_data_pdus
 
 
 class Operation(Protocol):
@@ -53,10 +54,11 @@ BeginOperation = Callable[[AcceptedContext, Request], Operation]
 
 
 class Response(NamedTuple):
-    """A command set to send back."""
+    """A message to send back."""
 
     context_id: int
     command_set: bytes
+    data_set: bytes = b""
 
 
 @dataclass(slots=True)
@@ -154,5 +156,20 @@ class MessageReader:
 
     def _finish(self, context: AcceptedContext, request: Request, operation: Operation) -> Response:
         self._message = None  # the operation ends itself from here on
-        answer = operation.finish()
-        return Response(context.context_id, encode_response(request, answer.status, answer.comment))
+        return respond(context.context_id, request, operation.finish())
+
+
+def encode_message(response: Response, *, max_pdu_bytes: int) -> bytes:
+    """Return the P-DATA-TF PDUs of a response, none longer than the peer accepts."""
+    pdus = p_data_pdus(response.context_id, response.command_set, max_pdu_bytes=max_pdu_bytes)
+    if response.data_set:
+        data_set = BytesIO(response.data_set)
+        pdus += b"".join(data_set_pdus(response.context_id, data_set, max_pdu_bytes=max_pdu_bytes))
+    return pdus
+
+
+def respond(context_id: int, request: Request, answer: Answer) -> Response:
+    """Return the response to a request."""
+    has_data_set = bool(answer.data_set)
+    encoded = encode_response(request, answer.status, answer.comment, has_data_set=has_data_set, more=answer.elements)
+    return Response(context_id, encoded, answer.data_set)

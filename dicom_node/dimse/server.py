@@ -17,6 +17,7 @@ from dicom_node.dimse.association import ARTIM_TIMEOUT_S, Association, Associati
 from dicom_node.dimse.connection_log import ConnectionLog
 from dicom_node.dimse.connections import Connection, OpenConnections, shut
 from dicom_node.dimse.errors import ListenError
+from dicom_node.dimse.query.policy import QueryRetrieve
 from dicom_node.dimse.slots import AssociationSlots
 from dicom_node.failures import network_reason
 from dicom_node.settings import DimseSettings
@@ -35,7 +36,7 @@ def _utc_now() -> datetime:
 
 
 class DimseServer:
-    """C-ECHO and C-STORE SCP over a store, and SCU of storage commitment for its reports.
+    """C-ECHO, C-STORE, C-FIND, C-GET and C-MOVE SCP over a store; SCU of storage commitment for its reports.
 
     Use it in a ``with``, or call `start` and `stop`.
 
@@ -47,6 +48,8 @@ class DimseServer:
         AE title of the node, which requestors have to call unless the settings say otherwise.
     commitment_peers
         AE title → names of the peers that may report on storage commitment with it.
+    query_retrieve
+        Who may query and retrieve; without it nobody may.
     artim_timeout_s
         Time for the association request to arrive.
     """
@@ -58,12 +61,14 @@ class DimseServer:
         *,
         ae_title: str,
         commitment_peers: Mapping[str, Sequence[str]] | None = None,
+        query_retrieve: QueryRetrieve | None = None,
         clock: Callable[[], datetime] = _utc_now,
         artim_timeout_s: float = ARTIM_TIMEOUT_S,
     ) -> None:
         self._store = store
         self._settings = settings
         self._commitment_peers = commitment_peers or {}
+        self._query_retrieve = query_retrieve
         self._clock = clock
         self._policy = AdmissionPolicy(
             ae_title, settings.require_called_ae_title, frozenset(settings.allowed_calling_ae_titles)
@@ -188,6 +193,7 @@ class DimseServer:
                 policy=self._policy,
                 limits=self._limits,
                 commitment_peers=self._commitment_peers,
+                query_retrieve=self._query_retrieve,
                 slots=self._slots,
                 connection_log=self._connection_log,
                 clock=self._clock,

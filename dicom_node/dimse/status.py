@@ -26,12 +26,15 @@ status  kind     when                                        what the sender may
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
 from dicom_node.dimse.errors import ObjectTooLargeError
+from dicom_node.dimse.query.status import QueryStatus
 from dicom_node.failures import ErrorKind, classify
 from dicom_node.store import Kept, MismatchedInstanceError
+from dicom_node.upper_layer.command_set import Element
 from dicom_node.upper_layer.commitment import ReportStatus
 
 
@@ -53,8 +56,10 @@ class Status(IntEnum):
 class Answer(NamedTuple):
     """Status and Error Comment (0000,0902) of a response; the comment has at most 64 characters."""
 
-    status: Status | ReportStatus
+    status: Status | ReportStatus | QueryStatus
     comment: str = ""
+    elements: Mapping[Element, bytes] | None = None  # further elements of the command set
+    data_set: bytes = b""
 
 
 ANSWERS_TO_KEPT = {

@@ -17,6 +17,7 @@ from dicom_node.settings.model import (
     WebSettings,
     WorkSettings,
 )
+from dicom_node.settings.query_retrieve import QueryRetrieveSettings
 from dicom_node.settings.targets import OrthancTarget, Target, WebhookTarget
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "NodeSettings",
     "OrthancTarget",
     "Peer",
+    "QueryRetrieveSettings",
     "RetentionSettings",
     "SeriesSettings",
     "Settings",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, HttpUrl, model_validator
 
+from dicom_node.settings.query_retrieve import QueryRetrieveSettings
 from dicom_node.settings.section import Name, Section
 from dicom_node.settings.targets import Target
 
@@ -169,6 +170,11 @@ class DimsePeer(Section):
         default=False,
         description="ask the peer for storage commitment of all that it accepted; retention waits for it",
     )
+    may_query: bool = Field(default=True, description="the peer may search here by C-FIND")
+    may_retrieve: bool = Field(
+        default=True,
+        description="the peer may get what is stored here: by C-GET, and by C-MOVE to itself or to another such peer",
+    )
     results: tuple[ResultKind, ...] = Field(default=("seg", "sr"), description=_RESULTS)
 
 
@@ -234,6 +240,7 @@ class Settings(Section):
 
     node: NodeSettings = NodeSettings()
     dimse: DimseSettings = DimseSettings()
+    query_retrieve: QueryRetrieveSettings = QueryRetrieveSettings()
     web: WebSettings = WebSettings()
     series: SeriesSettings = SeriesSettings()
     work: WorkSettings = WorkSettings()

@@ -31,6 +31,7 @@ MAX_CONTEXTS = 128  # odd IDs from 1 to 255 (PS3.8 9.3.2.2)
 TRANSIENT = 2  # result of a rejection (PS3.8 table 9-21)
 _FIXED_FIELDS = struct.Struct(">H2x16s16s32x")  # protocol version, called and calling AE title
 _AE_TITLE_BYTES = 16
+_UID_LENGTH_BYTES = 2
 _ROLES_BYTES = 4  # length of the UID, SCU role, SCP role
 
 
@@ -66,6 +67,14 @@ class Roles:
 
 
 @dataclass(frozen=True, slots=True)
+class Extension:
+    """What a side offers for a SOP class beyond its baseline, as its service defines the bytes (PS3.7 D.3.3.5)."""
+
+    sop_class_uid: str
+    information: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AssociationRequest:
     """Contents of an A-ASSOCIATE-RQ PDU."""
 
@@ -77,6 +86,7 @@ class AssociationRequest:
     protocol_version: int = PROTOCOL_VERSION
     implementation_version_name: str = IMPLEMENTATION_VERSION_NAME  # empty if the peer does not send it
     roles: tuple[Roles, ...] = ()  # for a SOP class that is not named, the requestor is the SCU only
+    extensions: tuple[Extension, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,7 @@ class Acceptance:
     contexts: tuple[AnsweredContext, ...]
     max_pdu_bytes: int  # longest PDU that the acceptor accepts; 0 means no limit
     roles: tuple[Roles, ...] = ()
+    extensions: tuple[Extension, ...] = ()
 
 
 class ReceivedRejection(NamedTuple):
@@ -130,6 +141,7 @@ def decode_request(pdu: Pdu) -> AssociationRequest:
         protocol_version,
         "".join(item.text for item in information if item.type == ItemType.IMPLEMENTATION_VERSION_NAME),
         _roles(information),
+        _extensions(information),
     )
 
 
@@ -156,7 +168,7 @@ def decode_acceptance(pdu: Pdu) -> Acceptance:
     contexts = tuple(decode_answered_context(item) for item in items if item.type == ItemType.ANSWERED_CONTEXT)
     information = _user_information(items)
     roles = _roles(information)
-    return Acceptance(calling, called, contexts, _max_pdu_bytes(information), roles)
+    return Acceptance(calling, called, contexts, _max_pdu_bytes(information), roles, _extensions(information))
 
 
 def encode_rejection(rejection: Rejection) -> bytes:
@@ -185,6 +197,7 @@ def _encode(
         + encode_item(ItemType.IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_CLASS_UID.encode("ascii"))
         + b"".join(map(_encode_roles, parties.roles))
         + encode_item(ItemType.IMPLEMENTATION_VERSION_NAME, IMPLEMENTATION_VERSION_NAME.encode("ascii"))
+        + b"".join(map(_encode_extension, parties.extensions))
     )
     titles = (_encode_ae_title(parties.called_ae_title), _encode_ae_title(parties.calling_ae_title))
     body = b"".join(
@@ -231,6 +244,22 @@ def _roles(user_information: Iterable[Item]) -> tuple[Roles, ...]:
         Roles(decode_text(value[2:-2]), bool(value[-2]), bool(value[-1]))
         for value in values
         if len(value) == int.from_bytes(value[:2], "big") + _ROLES_BYTES
+    )
+
+
+def _encode_extension(extension: Extension) -> bytes:
+    uid = extension.sop_class_uid.encode("ascii", "replace")
+    return encode_item(ItemType.EXTENDED_NEGOTIATION, len(uid).to_bytes(2, "big") + uid + extension.information)
+
+
+def _extensions(user_information: Iterable[Item]) -> tuple[Extension, ...]:
+    """Return the extensions; items that cannot be read are left out, so that the baseline applies."""
+    values = (item.value for item in user_information if item.type == ItemType.EXTENDED_NEGOTIATION)
+    lengths = ((value, _UID_LENGTH_BYTES + int.from_bytes(value[:_UID_LENGTH_BYTES], "big")) for value in values)
+    return tuple(
+        Extension(decode_text(value[_UID_LENGTH_BYTES:end]), bytes(value[end:]))
+        for value, end in lengths
+        if len(value) > end
     )
 
 

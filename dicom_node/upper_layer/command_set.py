@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from dicom_node.upper_layer.errors import AbortReason, ProtocolError
 
@@ -26,7 +27,9 @@ class CommandField(IntEnum):
     """Operations that the node performs, requests or has to name."""
 
     C_STORE_RQ = 0x0001
+    C_GET_RQ = 0x0010
     C_FIND_RQ = 0x0020
+    C_MOVE_RQ = 0x0021
     C_ECHO_RQ = 0x0030
     N_EVENT_REPORT_RQ = 0x0100
     N_ACTION_RQ = 0x0130
@@ -42,14 +45,29 @@ class Element(IntEnum):
     COMMAND_FIELD = 0x0100
     MESSAGE_ID = 0x0110
     MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+    MOVE_DESTINATION = 0x0600
     PRIORITY = 0x0700
     DATA_SET_TYPE = 0x0800
     STATUS = 0x0900
+    OFFENDING_ELEMENT = 0x0901
     ERROR_COMMENT = 0x0902
     AFFECTED_SOP_INSTANCE_UID = 0x1000
     REQUESTED_SOP_INSTANCE_UID = 0x1001
     EVENT_TYPE_ID = 0x1002
     ACTION_TYPE_ID = 0x1008
+    NUMBER_OF_REMAINING_SUBOPERATIONS = 0x1020
+    NUMBER_OF_COMPLETED_SUBOPERATIONS = 0x1021
+    NUMBER_OF_FAILED_SUBOPERATIONS = 0x1022
+    NUMBER_OF_WARNING_SUBOPERATIONS = 0x1023
+    MOVE_ORIGINATOR_AE_TITLE = 0x1030
+    MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
+
+
+class MoveOriginator(NamedTuple):
+    """The C-MOVE request that has caused a C-STORE (PS3.7 9.1.1.1)."""
+
+    ae_title: str
+    message_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,8 @@ class Request:
     sop_instance_uid: str
     has_data_set: bool
     type_id: int | None = None  # Event Type ID or Action Type ID
+    move_destination: str = ""  # AE title, of a C-MOVE
+    moved_for: MoveOriginator | None = None  # of a C-STORE that a C-MOVE has caused
 
     @property
     def has_sop_instance_uid(self) -> bool:
@@ -116,23 +136,36 @@ def decode_request(encoded: bytes) -> Request:
         _uid(instance_uid),
         data_set_type != NO_DATA_SET,
         type_number,
+        _uid(values.get(Element.MOVE_DESTINATION, b"")).strip(" "),
     )
 
 
-def encode_response(request: Request, status: int, comment: str = "") -> bytes:
-    """Encode the response to ``request``; the comment is cut to the length of an Error Comment."""
+def encode_response(
+    request: Request,
+    status: int,
+    comment: str = "",
+    *,
+    has_data_set: bool = False,
+    more: Mapping[Element, bytes] | None = None,
+) -> bytes:
+    """Encode the response to ``request``; the comment is cut to the length of an Error Comment.
+
+    Parameters
+    ----------
+    more
+        Further elements with their encoded values, such as the numbers of sub-operations.
+    """
     text = comment.encode("ascii", "replace")[:MAX_COMMENT_CHARACTERS]
-    return _encode(
-        {
-            Element.AFFECTED_SOP_CLASS_UID: _padded(request.sop_class_uid.encode("ascii", "replace"), b"\0"),
-            Element.COMMAND_FIELD: US.pack(request.command_field | RESPONSE),
-            Element.MESSAGE_ID_BEING_RESPONDED_TO: US.pack(request.message_id),
-            Element.DATA_SET_TYPE: US.pack(NO_DATA_SET),
-            Element.STATUS: US.pack(status),
-            Element.ERROR_COMMENT: _padded(text, b" "),
-            Element.AFFECTED_SOP_INSTANCE_UID: _padded(request.sop_instance_uid.encode("ascii", "replace"), b"\0"),
-        }
-    )
+    elements = {
+        Element.AFFECTED_SOP_CLASS_UID: _padded(request.sop_class_uid.encode("ascii", "replace"), b"\0"),
+        Element.COMMAND_FIELD: US.pack(request.command_field | RESPONSE),
+        Element.MESSAGE_ID_BEING_RESPONDED_TO: US.pack(request.message_id),
+        Element.DATA_SET_TYPE: US.pack(HAS_DATA_SET if has_data_set else NO_DATA_SET),
+        Element.STATUS: US.pack(status),
+        Element.ERROR_COMMENT: _padded(text, b" "),
+        Element.AFFECTED_SOP_INSTANCE_UID: _padded(request.sop_instance_uid.encode("ascii", "replace"), b"\0"),
+    }
+    return _encode(elements if more is None else dict(sorted((elements | dict(more)).items())))
 
 
 def encode_request(request: Request) -> bytes:
@@ -152,8 +185,18 @@ def encode_request(request: Request) -> bytes:
             Element.AFFECTED_SOP_INSTANCE_UID: b"" if is_action else sop_instance_uid,
             Element.REQUESTED_SOP_INSTANCE_UID: sop_instance_uid if is_action else b"",
             Element.ACTION_TYPE_ID: US.pack(request.type_id) if is_action and request.type_id is not None else b"",
+            **_originator(request.moved_for),
         }
     )
+
+
+def _originator(moved_for: MoveOriginator | None) -> Mapping[Element, bytes]:
+    if moved_for is None:
+        return {}
+    return {
+        Element.MOVE_ORIGINATOR_AE_TITLE: _padded(moved_for.ae_title.encode("ascii", "replace"), b" "),
+        Element.MOVE_ORIGINATOR_MESSAGE_ID: US.pack(moved_for.message_id),
+    }
 
 
 def is_response(encoded: bytes) -> bool:

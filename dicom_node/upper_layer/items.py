@@ -25,6 +25,7 @@ class ItemType(IntEnum):
     IMPLEMENTATION_CLASS_UID = 0x52
     ROLE_SELECTION = 0x54
     IMPLEMENTATION_VERSION_NAME = 0x55
+    EXTENDED_NEGOTIATION = 0x56
 
 
 class Item(NamedTuple):

@@ -203,7 +203,7 @@ def _read_texts(spool: Encoded, arrival: Arrival) -> tuple[str, dict[str, str]]:
     except Part10Error as error:
         raise UnreadableInstanceError(_shown(arrival.sop_instance_uid), f"header cannot be read: {error}") from error
     charset = values.get(_SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace")
-    encodings = _encodings(charset)
+    encodings = encodings_of(charset)
     order: Literal["little", "big"] = "little" if encoding.is_little_endian else "big"
     texts = {}
     for tag, value in values.items():
@@ -212,7 +212,7 @@ def _read_texts(spool: Encoded, arrival: Arrival) -> tuple[str, dict[str, str]]:
             text = str(int.from_bytes(value[:2], order)) if len(value) >= 2 else ""
         else:
             # PostgreSQL takes no NUL within a text; none belongs there.
-            text = _decoded(value, encodings if vr in _ENCODED_VRS else _ASCII, vr).replace("\0", " ").strip(" ")
+            text = decode_text(value, encodings if vr in _ENCODED_VRS else _ASCII, vr).replace("\0", " ").strip(" ")
         if text:
             texts[keyword] = text if len(text) <= MAX_CHARACTERS[vr] else _cut(text, MAX_CHARACTERS[vr])
     return uid, texts
@@ -248,12 +248,13 @@ def _scan_head(spool: Encoded, head: bytes, encoding: Encoding) -> dict[int, byt
 
 
 @lru_cache(maxsize=64)
-def _encodings(terms: str) -> tuple[str, ...]:
+def encodings_of(terms: str) -> tuple[str, ...]:
     """Python codecs of Specific Character Set (PS3.3 C.12.1.1.2); an unknown term reads as Latin-1, which takes all."""
     return tuple(python_encoding.get(term.strip(" \0"), "latin-1") for term in terms.split("\\"))
 
 
-def _decoded(value: bytes, encodings: tuple[str, ...], vr: str) -> str:
+def decode_text(value: bytes, encodings: tuple[str, ...], vr: str) -> str:
+    """Decode a value of a VR that Specific Character Set governs."""
     if b"\x1b" in value:
         if len(encodings) > 1:
             try:

@@ -1,4 +1,4 @@
-"""QIDO-RS queries on the index, answered as DICOM JSON objects (PS3.18 10.6 and F.2)."""
+"""Queries of QIDO-RS and C-FIND on the index, answered as DICOM JSON objects (PS3.18 10.6 and F.2)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from dicom_node.store.index.gate_state import (
 from dicom_node.store.index.headers import Level
 from dicom_node.store.index.matches import JsonObject, Match, Matches
 from dicom_node.store.index.matching import SEARCHABLE, conditions
+from dicom_node.store.index.patients import matching_patients, read_patients
 from dicom_node.store.index.rows import InstanceRow
 from dicom_node.store.index.series import find_instances
 from dicom_node.store.schema import instances, series, studies
@@ -38,15 +39,25 @@ _STUDY_RELATED_SERIES, _STUDY_RELATED_INSTANCES, _SERIES_RELATED_INSTANCES = "00
 
 
 class Search:
-    """Queries at three levels; `SEARCHABLE` names the keywords that each of them accepts."""
+    """Queries at four levels; `SEARCHABLE` names the keywords that each of them accepts, but for patients."""
 
     searchable = SEARCHABLE
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def search_patients(self, filters: Mapping[str, str], *, limit: int = 100, is_page: bool = True) -> Matches:
+        """Search for patients by `PATIENT_KEYWORDS`; the one with the latest study comes first."""
+        return self._matches(matching_patients(filters), self._read_patients, limit=limit, is_page=is_page)
+
     def search_studies(
-        self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0, terms: GateTerms | None = None
+        self,
+        filters: Mapping[str, str],
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        terms: GateTerms | None = None,
+        is_page: bool = True,
     ) -> Matches:
         """Search for studies and return the latest study date first.
 
@@ -58,6 +69,8 @@ class Search:
             `VERDICTS_TAG`, with any of several words.
         terms
             If given, state and verdicts are returned as private attributes.
+        is_page
+            End before the answer becomes too long for one page.
 
         Raises
         ------
@@ -69,10 +82,18 @@ class Search:
             .where(*_conditions("study", filters, terms), _HAS_INSTANCES)
             .order_by(studies.c.study_date.desc(), studies.c.study_instance_uid.desc())
         )
-        return self._matches(matching, partial(self._read_studies, terms=terms), limit=limit, offset=offset)
+        return self._matches(
+            matching, partial(self._read_studies, terms=terms), limit=limit, offset=offset, is_page=is_page
+        )
 
     def search_series(
-        self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0, terms: GateTerms | None = None
+        self,
+        filters: Mapping[str, str],
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        terms: GateTerms | None = None,
+        is_page: bool = True,
     ) -> Matches:
         """Search for series and include the attributes of their studies; parameters as in `search_studies`."""
         matching = (
@@ -81,9 +102,13 @@ class Search:
             .where(*_conditions("series", filters, terms), series.c.n_instances > 0)
             .order_by(series.c.series_instance_uid)
         )
-        return self._matches(matching, partial(self._read_series, terms=terms), limit=limit, offset=offset)
+        return self._matches(
+            matching, partial(self._read_series, terms=terms), limit=limit, offset=offset, is_page=is_page
+        )
 
-    def search_instances(self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0) -> Matches:
+    def search_instances(
+        self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0, is_page: bool = True
+    ) -> Matches:
         """Search for instances, with the attributes of series and study; filters as in `search_studies`."""
         matching = (
             sa.select(instances.c.id, _characters(instances, series, studies))
@@ -92,7 +117,7 @@ class Search:
             .where(*conditions("instance", filters), instances.c.superseded_at.is_(None))
             .order_by(instances.c.series_instance_uid, instances.c.instance_number, instances.c.id)
         )
-        return self._matches(matching, self._read_instances, limit=limit, offset=offset)
+        return self._matches(matching, self._read_instances, limit=limit, offset=offset, is_page=is_page)
 
     def _matches(
         self,
@@ -100,18 +125,23 @@ class Search:
         read: Callable[[Sequence[Match]], Iterable[JsonObject]],
         *,
         limit: int,
-        offset: int,
+        offset: int = 0,
+        is_page: bool = True,
     ) -> Matches:
-        """Return the rows of a page, which ends at ``limit`` or before the answer becomes too long."""
+        """Return the rows of an answer, which ends at ``limit``; a page also ends before it becomes too long."""
         page: list[Match] = []
         n_characters = 0
         with self._database.read() as connection:
             for key, size in connection.execute(matching.limit(limit + 1).offset(offset)):
                 n_characters += size
-                if len(page) == limit or (page and n_characters > MAX_ANSWER_CHARACTERS):
+                if len(page) == limit or (is_page and page and n_characters > MAX_ANSWER_CHARACTERS):
                     return Matches(read, page, has_more=True)
                 page.append(Match(key, size))
         return Matches(read, page, has_more=False)
+
+    def _read_patients(self, batch: Sequence[Match]) -> Iterator[JsonObject]:
+        with self._database.read() as connection:
+            yield from [_COMMON | patient for patient in read_patients(connection, batch)]
 
     def _read_studies(self, batch: Sequence[Match], *, terms: GateTerms | None) -> Iterator[JsonObject]:
         uids = [str(match.key) for match in batch]
