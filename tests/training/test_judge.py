@@ -21,7 +21,18 @@ from training.judge import cases
 from training.judge.cases import SHARES, draw_case
 from training.judge.export import export_judge
 from training.judge.heads import Heads, map_scene, scan_scene, sort_heads
-from training.judge.loop import Settings, draw_batch, loss_of, make_learner, patch_names, resume, take_away, train
+from training.judge.loop import (
+    Settings,
+    draw_batch,
+    has_enough,
+    loss_of,
+    make_learner,
+    patch_names,
+    rate_at,
+    resume,
+    take_away,
+    train,
+)
 from training.judge.measure import measure_case, tables
 from training.judge.patches import PATCH, draw_centres, first_answer, read_patch, write_patches
 from training.judge.simulate import MOST_UNUSED, WAITING_FILE, has_room
@@ -304,3 +315,20 @@ def test_the_judge_is_measured_against_the_truth_and_beside_todays_result(tmp_pa
     assert untouched.false_today_ml == pytest.approx(20 * 15 * 40 * 0.008)
     assert untouched.false_in_body_ml == pytest.approx(36000 * 0.008)
     assert "| box, MR | 1 | 0.667 / 0.667 | 0.364 / 0.364 | 256.0 / 256.0 |" in tables([cut, untouched])
+
+
+def test_training_waits_for_new_patches_rather_than_learn_few_by_heart() -> None:
+    settings = Settings(batch_size=2, most_uses=3.0)
+    learner, names = make_learner(settings), [f"{number:08d}-0.npy" for number in range(20)]
+    learner.uses = dict.fromkeys(names, 2)
+    assert has_enough(learner, names, settings)
+    assert not has_enough(learner, names[:19], settings)
+    learner.uses = dict.fromkeys(names, 3)
+    assert not has_enough(learner, names, settings)
+    assert has_enough(learner, [*names, "00000020-0.npy"], settings)
+
+
+def test_the_rate_is_low_where_the_optimiser_has_no_state_yet() -> None:
+    settings = Settings(learning_rate=1.0, full_rate_steps=4000, warm_up_steps=10)
+    assert rate_at(1000, settings, first_step=1000) == pytest.approx(0.1)
+    assert rate_at(1009, settings, first_step=1000) == pytest.approx(1.0)

@@ -40,13 +40,14 @@ class Settings:
     """Training settings. The learning rate falls with the square root of the steps, so that a run has no fixed end."""
 
     batch_size: int = 4
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     full_rate_steps: int = 1500
-    warm_up_steps: int = 50
+    warm_up_steps: int = 50  # also after a run continues from exported weights, without the optimiser's state
     weight_decay: float = 1e-3
     ema_decay: float = 0.998
     least_changed: int = 200  # changed voxels in a batch from which Dice is part of the loss
-    most_patches: int = 2000  # in the folder
+    most_patches: int = 2500  # in the folder
+    most_uses: float = 4.0  # of a patch on average; training waits for new ones rather than learn few by heart
     kept_hard: int = 300  # patches with false positives, which are kept longer than others
     hard_life: int = 4  # times as long as others
     checkpoint_s: float = 120.0
@@ -64,6 +65,8 @@ class Learner:
     steps: int = 0
     core_s: float = 0.0  # CPU seconds, without simulation
     false_shares: dict[str, float] = field(default_factory=dict)  # of false positives when last used, by file name
+    uses: dict[str, int] = field(default_factory=dict)  # by file name
+    first_step: int = 0  # from which the optimiser has a state
 
     def state(self) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
@@ -74,6 +77,8 @@ class Learner:
             "steps": self.steps,
             "core_s": self.core_s,
             "false_shares": self.false_shares,
+            "uses": self.uses,
+            "first_step": self.first_step,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -82,7 +87,8 @@ class Learner:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.core_s = state["steps"], state["core_s"]
-        self.false_shares = dict(state["false_shares"])
+        self.false_shares, self.uses = dict(state["false_shares"]), dict(state.get("uses", {}))
+        self.first_step = state.get("first_step", 0)
 
 
 def training_device() -> torch.device:
@@ -105,9 +111,9 @@ def make_learner(settings: Settings) -> Learner:
     return Learner(network, deepcopy(network).requires_grad_(requires_grad=False), optimizer)
 
 
-def rate_at(steps: int, settings: Settings) -> float:
-    """Return the learning rate: warm-up, then constant, then falling with the square root of the steps."""
-    warmth = min(1.0, (steps + 1) / settings.warm_up_steps)
+def rate_at(steps: int, settings: Settings, *, first_step: int = 0) -> float:
+    """Return the learning rate: warm-up from ``first_step``, then constant, then falling with the root of the steps."""
+    warmth = min(1.0, (steps - first_step + 1) / settings.warm_up_steps)
     return settings.learning_rate * warmth * min(1.0, (settings.full_rate_steps / max(steps, 1)) ** 0.5)
 
 
@@ -143,7 +149,7 @@ def learn(learner: Learner, names: list[str], folder: Path, settings: Settings) 
     channels = torch.from_numpy(np.stack([channels for channels, _ in pairs]).astype(np.float32)).to(device)
     target = torch.from_numpy(np.stack([target for _, target in pairs]).astype(np.int64)).to(device)
     for group in learner.optimizer.param_groups:
-        group["lr"] = rate_at(learner.steps, settings)
+        group["lr"] = rate_at(learner.steps, settings, first_step=learner.first_step)
     is_bfloat16 = has_fast_bfloat16(device) if settings.is_bfloat16 is None else settings.is_bfloat16
     learner.network.train()
     with torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
@@ -165,6 +171,7 @@ def learn(learner: Learner, names: list[str], folder: Path, settings: Settings) 
             kept.lerp_(new, 1 - decay) if kept.is_floating_point() else kept.copy_(new)
         painted = ((1 - logits.softmax(1)[:, 0]) * (target == 0)).mean((1, 2, 3))
     learner.false_shares |= {name: round(float(share), 5) for name, share in zip(names, painted, strict=True)}
+    learner.uses |= {name: learner.uses.get(name, 0) + 1 for name in names}
     return float(loss.detach()), dice
 
 
@@ -178,6 +185,12 @@ def draw_batch(learner: Learner, names: list[str], settings: Settings) -> list[s
     weights = np.array([1 + 30 * min(known[name], 0.1) if name in known else 4.0 for name in names])
     chosen = rng.choice(len(names), settings.batch_size, replace=False, p=weights / weights.sum())
     return [names[index] for index in chosen]
+
+
+def has_enough(learner: Learner, names: list[str], settings: Settings) -> bool:
+    """Whether there are enough patches to draw from, and these were not used too often yet."""
+    n_uses = sum(learner.uses.get(name, 0) for name in names)
+    return len(names) >= 10 * settings.batch_size and n_uses < settings.most_uses * len(names)
 
 
 def take_away(learner: Learner, names: list[str], folder: Path, settings: Settings) -> list[str]:
@@ -198,6 +211,7 @@ def take_away(learner: Learner, names: list[str], folder: Path, settings: Settin
     for name in gone:
         (folder / name).unlink(missing_ok=True)
         known.pop(name, None)
+        learner.uses.pop(name, None)
     left = set(gone)
     return [name for name in names if name not in left]
 
@@ -229,7 +243,7 @@ def resume(work: Path, settings: Settings, exported: Path | None = None) -> Lear
         weights = read_checkpoint(exported / WEIGHTS_FILE)
         load_weights(learner.network, weights)
         load_weights(learner.average, weights)
-        learner.steps = description["steps"].integer(0, 10**9)
+        learner.steps = learner.first_step = description["steps"].integer(0, 10**9)
         learner.core_s = description["training_core_hours"].number() * 3600
         log.info("continues from %s at step %d", exported, learner.steps)
     return learner
@@ -276,7 +290,7 @@ def train(
             if simulator is not None and (process is None or process.poll() is not None):
                 process = subprocess.Popen(simulator)
             names = take_away(learner, patch_names(folder), folder, settings)
-            if len(names) < 10 * settings.batch_size and simulator is not None:
+            if simulator is not None and not has_enough(learner, names, settings):
                 time.sleep(2)
                 continue
             recent.append(learn(learner, draw_batch(learner, names, settings), folder, settings))

@@ -25,7 +25,7 @@ from training.judge.cases import JudgeCase
 from training.samples import IGNORE, preprocess
 
 PATCH = (40, 48, 40)
-PATCHES_PER_CASE, OF_LARGE_CASES, LARGE_VOXELS = 6, 8, 1_500_000
+PATCHES_PER_CASE = 10
 BLANK_SHARE = 0.12  # of cases without any output of the 3 mm networks but the body
 FOUND_SHARE = 0.5  # of cases in which values are compared with a first result instead of the 3 mm network's
 OWN_SHARE = 0.7  # of these cases with the judge's own first result, after some training; else it is simulated
@@ -116,8 +116,7 @@ def draw_patches(
     if any(missing):
         padded_target = np.pad(stacked[-1:], [(0, 0), *widths], constant_values=IGNORE)
         stacked = np.concatenate([np.pad(stacked[:-1], [(0, 0), *widths]), padded_target])
-    count = OF_LARGE_CASES if target.size > LARGE_VOXELS else PATCHES_PER_CASE
-    centres = draw_centres(target, view, rng, count, errors)
+    centres = draw_centres(target, view, rng, PATCHES_PER_CASE, errors)
     patches = []
     for centre in centres:
         starts = [

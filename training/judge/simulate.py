@@ -23,7 +23,7 @@ MOST_UNUSED = 300  # patches not used yet, from which the simulation pauses
 WAITING_FILE = "waiting"  # number of patches not used yet, written by the training process
 CHECKPOINT_FILE, CORE_FILE, COUNTER_FILE = "checkpoint.pt", "simulated_core_s", "next_case"
 LEAST_STEPS, READ_EVERY_S = 300, 600.0  # training steps from which a checkpoint is used, and how often it is read
-LARGEST_FOLDER = 3500  # patches in the folder, in case the training process does not delete old ones
+LARGEST_FOLDER = 4500  # patches in the folder, in case the training process does not delete old ones
 
 
 def simulate(
