@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from inference.models import MODEL_FILE, ModelSpec, file_sha256, read_model_spec
+from inference.judge.load import load_judge
+from inference.models import JUDGE_FOLDER, MODEL_FILE, ModelSpec, file_sha256, read_model_spec
 from inference.nnunet.errors import ChecksumMismatchError, ModelKeyError
 from inference.nnunet.labels import Labels
+from inference.nnunet.plans import Plans
 from inference.nnunet.trained_model import TrainedModel, load_trained_model
 
 
@@ -33,6 +36,19 @@ def load_model(spec: ModelSpec, *, device: torch.device, use_mirroring: bool = F
     return model
 
 
+def load_judge_of(spec: ModelSpec, plans: Plans) -> nn.Module:
+    """Load the judge of a model whose files were checked; it runs on the CPU.
+
+    Raises
+    ------
+    ModelError
+        The judge cannot be used, or not with this model.
+    """
+    if plans.is_ras or plans.transpose_forward != (0, 1, 2):
+        raise ModelKeyError(str(spec.folder / MODEL_FILE), "judge", "true", "false, because plans.json turns the axes")
+    return load_judge(spec.folder / JUDGE_FOLDER)
+
+
 def verify_model(folder: Path) -> ModelSpec:
     """Check that a model folder can be used: checksums match and the weights load.
 
@@ -42,7 +58,9 @@ def verify_model(folder: Path) -> ModelSpec:
         A file is missing, differs from model.yaml, or cannot be used.
     """
     spec = read_model_spec(folder)
-    load_model(spec, device=torch.device("cpu"))
+    model = load_model(spec, device=torch.device("cpu"))
+    if spec.has_judge:
+        load_judge_of(spec, model.plans)
     return spec
 
 

@@ -27,6 +27,9 @@ ROLE_LABELS: Mapping[str, tuple[str, ...]] = {
     "anonymized": ("removed", "smoothed", "replaced", "altered", "anonymized"),
 }
 STILL_BODY = frozenset({"smoothed", "replaced", "altered"})  # still shows tissue, though not the person's own
+# Labels of a network whose outputs the judge takes as input, in this order.
+JUDGED_LABELS: Mapping[str, tuple[int, ...]] = {"removed": (1,), "smoothed": (2,), "replaced": (3,)}
+JUDGE_FOLDER, JUDGE_FILES = "judge", ("judge/judge.json", "judge/weights.pth")
 # Text that a result can hold: one value of a DICOM long string (LO, PS3.5 6.2) in the default repertoire.
 _LONG_STRING = re.compile(r"[ -\[\]-~]{1,64}")
 # Networks write these two on intact faces too; they are part of the mask only if model.yaml lists them in mask_labels.
@@ -59,6 +62,8 @@ class ModelSpec:
         Whether masks are refined on the source grid, and CT padding is raised to air before prediction.
     sha256
         Hexadecimal digests by file name relative to ``folder``.
+    has_judge
+        Whether a second network at native voxels follows, in the folder ``JUDGE_FOLDER``.
     """
 
     identity: ModelIdentity
@@ -70,6 +75,7 @@ class ModelSpec:
     folds: tuple[int | str, ...]  # numbers, or "all"
     refine: bool
     sha256: Mapping[str, str]
+    has_judge: bool = False
     licence: str = ""
     trained_on: str = ""
 
@@ -122,16 +128,18 @@ def read_model_spec(folder: Path, *, may_link: bool = False) -> ModelSpec:
     identity = ModelIdentity(
         role, text_for_results(document["name"]), text_for_results(document["version"]), _digest(sha256, path)
     )
+    channels = tuple(node.text(*CHANNELS) for node in document["channels"].items())
     return ModelSpec(
         identity=identity,
         folder=folder,
         labels=labels,
         mask_labels=_mask_labels(document, labels),
-        channels=tuple(node.text(*CHANNELS) for node in document["channels"].items()),
+        channels=channels,
         configuration=document["configuration"].text(),
         folds=tuple(node.integer(0, 99) if node.value != "all" else "all" for node in document["folds"].items()),
         refine=document["refine"].flag(),
         sha256=sha256,
+        has_judge=_has_judge(document, labels, channels, sha256),
         licence=_optional_text(document, "licence"),
         trained_on=_optional_text(document, "trained_on"),
     )
@@ -190,6 +198,21 @@ def _mask_labels(document: Node, labels: Mapping[str, tuple[int, ...]]) -> tuple
             raise ModelKeyError(document.file, "mask_labels", "nothing", f"some of {', '.join(labels)}")
         return chosen
     return tuple(item.text(*labels) for item in node.items())
+
+
+def _has_judge(
+    document: Node, labels: Mapping[str, tuple[int, ...]], channels: tuple[str, ...], sha256: Mapping[str, str]
+) -> bool:
+    """Return the flag ``judge``; raise ModelKeyError if the rest of model.yaml does not fit to it."""
+    node = document.get("judge")
+    if node is None or not node.flag():
+        return False
+    if labels != JUDGED_LABELS or "field_of_view" not in channels or not document["refine"].flag():
+        raise node.wrong("false, unless labels are removed: 1, smoothed: 2, replaced: 3, with field_of_view and refine")
+    missing = [name for name in JUDGE_FILES if name not in sha256]
+    if missing:
+        raise document["sha256"].wrong(f"a digest of {' and '.join(missing)}, because judge is true")
+    return True
 
 
 def _values(node: Node) -> tuple[int, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from inference.ct_padding import without_ct_padding
 from inference.input_checks import (
@@ -19,12 +20,15 @@ from inference.input_checks import (
     has_signal,
     with_numbers,
 )
-from inference.load_model import load_model
+from inference.judge.context import probabilities
+from inference.judge.judge import judge_volume
+from inference.load_model import load_judge_of, load_model
 from inference.models import ModelIdentity, ModelSpec
 from inference.nnunet.errors import ModelKeyError
 from inference.nnunet.orientation import CANONICAL, RAS, Reorientation, reorientation_of
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel, choose_device
+from inference.refine.judged import JudgedArea
 from inference.refine.masks import DecidedBy, refine_masks
 from inference.series.remarks import Remark, RemarkCode
 from inference.series.volume import SourceVolume
@@ -47,6 +51,7 @@ class LoadedModel:
 
     spec: ModelSpec
     network: TrainedModel
+    judge: nn.Module | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +77,8 @@ class Segmentation:
     foreground, anonymized
         (slice, row, column) masks on the grid of the source volume; ``source.frames`` maps them to the frames.
     decided_by
-        For each role, what determined the final contour: ``network``, ``native-evidence`` or ``value-statistics``;
-        ``no-signal`` if the volume is constant.
+        For each role, what determined the final contour: ``network``, ``native-evidence``, ``judge`` or
+        ``value-statistics``; ``no-signal`` if the volume is constant.
     timings_s
         Seconds per stage, in order.
     remarks
@@ -111,7 +116,8 @@ def load_models(
     for role, spec in (("foreground", foreground), ("anonymized", anonymized)):
         if spec.identity.role != role:
             raise ModelKeyError(str(spec.folder / "model.yaml"), "role", spec.identity.role, role)
-        loaded[role] = LoadedModel(spec, load_model(spec, device=chosen, use_mirroring=use_mirroring))
+        network = load_model(spec, device=chosen, use_mirroring=use_mirroring)
+        loaded[role] = LoadedModel(spec, network, load_judge_of(spec, network.plans) if spec.has_judge else None)
     return Models(loaded["foreground"], loaded["anonymized"], chosen)
 
 
@@ -147,24 +153,29 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         with clock.stage(f"prepare {role}"):
             prepared = preprocessing.prepare(model.network.plans, model.network.channels)
         with clock.stage(f"segment {role}"):
-            labels = reorientation.to_source(model.network.predict_labels(prepared))
+            outputs: list[torch.Tensor] | None = [] if model.judge is not None else None
+            labels = reorientation.to_source(model.network.predict_labels(prepared, outputs))
             masks[role] = _mask_of(labels, model.spec.mask_values)
             kinds = {"altered": model.spec.altered_values, "smoothed": model.spec.smoothed_values}
             altered |= {kind: _mask_of(labels, values) for kind, values in kinds.items() if values}
             del labels, prepared
     inputs.forget()
+    judged = None
+    if models.anonymized.judge is not None and outputs:
+        with clock.stage("judge"):
+            judged = _judged(source, inputs.unpadded(), masks["foreground"], outputs, models.anonymized.judge)
     decided_by = dict.fromkeys(masks, str(DecidedBy.NETWORK))
     if models.foreground.spec.refine or models.anonymized.spec.refine:
         with clock.stage("refine"):
-            decided_by = _refine(source, inputs.unpadded(), models, masks, altered)
+            decided_by = _refine(source, inputs.unpadded(), models, masks, altered, judged)
     if source.frames is not None:
         for mask in masks.values():
             source.frames.clear_outside_frames(mask)
     with clock.stage("verdict"):
-        verdict, facts = _judge(masks, source)
+        verdict, facts = _verdict_on(masks, source)
         if verdict.verdict is not SeriesVerdict.DEFACED and are_surroundings_missing(source, masks["foreground"]):
             remarks += _leave_out_missing_area(masks, source)
-            verdict, facts = _judge(masks, source)
+            verdict, facts = _verdict_on(masks, source)
     if is_area_without_face(verdict, facts):
         remarks += _leave_out_area_without_face(masks, source)
     return Segmentation(
@@ -201,7 +212,7 @@ def _doubted(verdict: Verdict, doubts: tuple[Remark, ...]) -> Verdict:
     return Verdict(SeriesVerdict.INDETERMINATE, verdict.probability, reasons)
 
 
-def _judge(masks: Mapping[str, Mask], source: SourceVolume) -> tuple[Verdict, SegmentationFacts]:
+def _verdict_on(masks: Mapping[str, Mask], source: SourceVolume) -> tuple[Verdict, SegmentationFacts]:
     """Return the verdict on both masks, and the facts it is based on."""
     geometry = source.volume.get_geometry()
     canonical = reorientation_of(geometry)
@@ -258,6 +269,7 @@ def _refine(
     models: Models,
     masks: dict[str, Mask],
     altered: Mapping[str, Mask],
+    judged: JudgedArea | None,
 ) -> dict[str, str]:
     """Replace the masks of models with ``refine`` set; return for each role what determined the contour."""
     geometry = source.volume.get_geometry()
@@ -271,11 +283,28 @@ def _refine(
         foreground=models.foreground.spec.refine,
         anonymized=models.anonymized.spec.refine,
         is_ct=source.modality == "CT",
+        judged=judged,
         **{kind: np.ascontiguousarray(canonical.to_canonical(mask)) for kind, mask in altered.items()},
     )
     masks["foreground"] = np.ascontiguousarray(canonical.to_source(refined.foreground))
     masks["anonymized"] = np.ascontiguousarray(canonical.to_source(refined.anonymized))
     return {role: str(decided) for role, decided in refined.decided_by.items()}
+
+
+def _judged(
+    source: SourceVolume,
+    voxels: NDArray[np.float32],
+    body: Mask,
+    outputs: Sequence[torch.Tensor],
+    judge: nn.Module,
+) -> JudgedArea:
+    """Return what the judge finds, in the orientation of the refinement (towards head, posterior and left)."""
+    geometry = source.volume.get_geometry()
+    canonical = reorientation_of(geometry)
+    values = np.ascontiguousarray(canonical.to_canonical(voxels))
+    context = probabilities(torch.cat(list(outputs), 1).float().cpu().numpy())
+    body = np.ascontiguousarray(canonical.to_canonical(body))
+    return judge_volume(values, canonical.spacing_mm(geometry), body, context, judge).area(values.shape)
 
 
 class _SharedInputs:

@@ -13,12 +13,14 @@ from inference.judge.channels import View, judge_channels, strided, with_appeara
 from inference.judge.context import depth_in, resampled
 from inference.judge.region import Window, find_landmarks, region_of
 from inference.refine.grids import Field, Mask, Spacing
+from inference.refine.judged import JudgedArea
 
 FINEST_MM = 0.9  # along a finer axis every second voxel is read, so that values stay exact
 POOL = 8  # the network halves its input three times
 HALO = 32  # planes; voxels farther away have no influence
 MAX_VOXELS = 6_000_000  # that the network sees at once; limits its memory
 LEAST_PLANES = 16  # of a slab without its halo
+CHANGED_FROM = 0.5  # probability of a change
 SURE_OF_SOMETHING = 0.5  # if no voxel has this probability of a change, there is no second round
 
 
@@ -33,6 +35,14 @@ class Judgement:
     def changed(self) -> Field:
         """Probability (slice, row, column) of any change."""
         return np.asarray(1 - self.probabilities[0], dtype=np.float32)
+
+    def area(self, shape: tuple[int, ...]) -> JudgedArea:
+        """Return the changed voxels on the source grid of ``shape`` (slice, row, column)."""
+        removed, altered = np.zeros((2, *shape), bool)
+        is_changed = self.changed > CHANGED_FROM
+        is_removed = self.probabilities[1] >= self.probabilities[2:].sum(0)
+        removed[self.window], altered[self.window] = is_changed & is_removed, is_changed & ~is_removed
+        return JudgedArea(removed, altered)
 
 
 def strides_of(spacing_mm: Spacing) -> tuple[int, int, int]:

@@ -68,8 +68,13 @@ class TrainedModel:
         self._tile_step = tile_step
         self._batch_size = CUDA_BATCH if device.type == "cuda" else 1
 
-    def predict_labels(self, prepared: ModelInput) -> NDArray[np.uint8]:
+    def predict_labels(self, prepared: ModelInput, outputs: list[torch.Tensor] | None = None) -> NDArray[np.uint8]:
         """Return the labels of a volume that was prepared for this model.
+
+        Parameters
+        ----------
+        outputs
+            A list to which the logits (label, z, y, x) on the model grid are appended, in groups of planes.
 
         Returns
         -------
@@ -84,6 +89,8 @@ class TrainedModel:
         result = SourceGridLabels(prepared, self.plans, self.labels)
         for planes in self.predict_logits(prepared):
             result.add(planes)
+            if outputs is not None:
+                outputs.append(planes.logits.half().cpu())
         return result.finish()
 
     def predict_logits(self, prepared: ModelInput) -> Iterator[Planes]:

@@ -100,28 +100,57 @@ def refine_anonymized(
     is_ct
         Whether this is a CT, in which airways and sinuses have the value of air too.
     """
-    nothing = np.zeros(voxels.shape, bool)
+    if not proposal.any():
+        return RefinedArea(proposal, np.zeros(voxels.shape, bool), DecidedBy.NETWORK)
+    equal = area_of_equal_values(voxels, proposal, foreground, spacing_mm, is_ct=is_ct)
+    if equal is None:
+        return _refine_noise(voxels, proposal, foreground, spacing_mm)
+    rest = _refine_noise(voxels, proposal & ~equal.seeds, foreground, spacing_mm)
+    if not equal.mask.any():
+        return RefinedArea(rest.mask, rest.shown, DecidedBy.NATIVE_EVIDENCE)
+    return RefinedArea(equal.mask | rest.mask, equal.mask | rest.shown, DecidedBy.NATIVE_EVIDENCE, equal.value)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EqualValues:
+    """The voxels that hold the value that a tool wrote.
+
+    Attributes
+    ----------
+    mask
+        (slice, row, column); empty if the value turned out to be the scanner's own air.
+    seeds
+        The parts of the proposal that have this value.
+    """
+
+    mask: Mask
+    seeds: Mask
+    value: float
+
+
+def area_of_equal_values(
+    voxels: NDArray[np.float32], proposal: Mask, foreground: Mask, spacing_mm: Spacing, *, is_ct: bool
+) -> EqualValues | None:
+    """Return the area of a constant fill that a proposal belongs to, exact to the voxel.
+
+    The parameters are those of ``refine_anonymized``. None if no part of the proposal has a fill value, or if no voxels
+    with it lie close together.
+    """
     labelled, n_parts = ndimage.label(proposal, SIX_NEIGHBOURS)
-    if n_parts == 0:
-        return RefinedArea(proposal, nothing, DecidedBy.NETWORK)
     voxel_ml = float(np.prod(spacing_mm)) / 1000.0
     core = deep_inside(proposal, spacing_mm)
     parts = _fill_of_parts(voxels, labelled, n_parts, core, smallest=PART_ML / voxel_ml)
     if not parts:
-        return _refine_noise(voxels, proposal, foreground, spacing_mm)
+        return None
     value = next(iter(parts.values()))  # of the largest part that has one: a tool writes one value
-    proven = [part for part, fill in parts.items() if fill == value]
     is_proven = np.zeros(n_parts + 1, bool)
-    is_proven[proven] = True
+    is_proven[[part for part, fill in parts.items() if fill == value]] = True
     seeds = chosen_parts(labelled, is_proven)
     del labelled  # four bytes a voxel
     exact = _area_of_value(voxels, value, seeds, foreground, spacing_mm, is_ct=is_ct)
     if exact is not None and not exact.any():
-        return _refine_noise(voxels, proposal, foreground, spacing_mm)
-    rest = _refine_noise(voxels, proposal & ~seeds, foreground, spacing_mm)
-    if exact is None:
-        return RefinedArea(rest.mask, rest.shown, DecidedBy.NATIVE_EVIDENCE)
-    return RefinedArea(exact | rest.mask, exact | rest.shown, DecidedBy.NATIVE_EVIDENCE, value)
+        return None
+    return EqualValues(np.zeros(voxels.shape, bool) if exact is None else exact, seeds, value)
 
 
 def _refine_noise(voxels: NDArray[np.float32], proposal: Mask, foreground: Mask, spacing_mm: Spacing) -> RefinedArea:

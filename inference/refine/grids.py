@@ -33,6 +33,7 @@ class DecidedBy(StrEnum):
     NETWORK = "network"
     NATIVE_EVIDENCE = "native-evidence"
     VALUE_STATISTICS = "value-statistics"
+    JUDGE = "judge"
 
 
 def neighbour_count(mask: Mask, axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from inference.refine.anonymized import RefinedArea, refine_anonymized
 from inference.refine.blurred import refine_blurred
 from inference.refine.foreground import refine_foreground
 from inference.refine.grids import DecidedBy, Mask, Spacing
+from inference.refine.judged import JudgedArea, join_with_equal_values
 
 __all__ = ["DecidedBy", "RefinedMasks", "refine_masks"]
 
@@ -37,6 +38,7 @@ def refine_masks(
     is_ct: bool,
     altered: Mask | None = None,
     smoothed: Mask | None = None,
+    judged: JudgedArea | None = None,
 ) -> RefinedMasks:
     """Refine one or both masks of the networks.
 
@@ -55,15 +57,26 @@ def refine_masks(
         The part of ``area`` that was blurred or replaced and is therefore body too.
     smoothed
         The part of ``altered`` that is kept only where it is smoother than other tissue.
+    judged
+        What the judge found; it then takes the place of ``area``, ``altered`` and ``smoothed``.
     """
     found = RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK)
-    if anonymized:
+    if anonymized and judged is not None:
+        found = join_with_equal_values(voxels, judged, body, spacing_mm, is_ct=is_ct)
+        altered = smoothed = None
+    elif anonymized:
         removed = area if altered is None else area & ~altered
         found = refine_anonymized(voxels, removed, body, spacing_mm, is_ct=is_ct)
     decided = {"foreground": DecidedBy.NETWORK, "anonymized": found.decided_by}
     if foreground:
         surface = refine_foreground(
-            voxels, body, found.shown, spacing_mm, anonymized=found.mask, fill_value=found.fill_value, is_ct=is_ct
+            voxels,
+            body,
+            found.shown,
+            spacing_mm,
+            anonymized=found.mask if judged is None else found.shown,
+            fill_value=found.fill_value,
+            is_ct=is_ct,
         )
         body, decided["foreground"] = surface.mask, surface.decided_by
     whole = found.mask

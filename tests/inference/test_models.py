@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 import zipfile
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import yaml
 from inference.add_model import add_model
 from inference.errors import ModelError
 from inference.load_model import verify_model
-from inference.models import read_model_spec, reference_model
+from inference.models import file_sha256, read_model_spec, reference_model
 from inference.nnunet.errors import ChecksumMismatchError, ModelArchiveError, ModelFileMissingError, ModelKeyError
 from sr_writer.objects import AlgorithmIdentity
 from tests.tiny_models import write_tiny_model
 
+ROOT = Path(__file__).parents[2]
 EXPORT = "Dataset101_Body/nnUNetTrainer__nnUNetPlans__3d_fullres"
 
 
@@ -217,3 +219,42 @@ def test_an_unsafe_export_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not supported"):
         add_model("foreground", folder, None, tmp_path / "models" / "body")
     assert not list((tmp_path / "models").iterdir())
+
+
+def with_judge(folder: Path) -> dict[str, str]:
+    """Copy the reference model with a judge to a folder, and return the digests for its description."""
+    reference = Path(str(resources.files("inference"))) / "reference" / "anonymized"
+    shutil.copytree(reference, folder)
+    (folder / "judge").mkdir(exist_ok=True)
+    for name in ("judge.json", "weights.pth"):
+        shutil.copy(ROOT / "training" / "judge" / "weights" / name, folder / "judge" / name)
+    digests: dict[str, str] = yaml.safe_load((folder / "model.yaml").read_text())["sha256"]
+    return digests | {name: file_sha256(folder / name) for name in ("judge/judge.json", "judge/weights.pth")}
+
+
+def test_a_judge_belongs_to_the_model_and_its_identity(tmp_path: Path) -> None:
+    digests = with_judge(tmp_path / "model")
+    edit_description(tmp_path / "model", judge=True, sha256=digests)
+    spec = verify_model(tmp_path / "model")
+    assert spec.has_judge
+    with (tmp_path / "model" / "judge" / "weights.pth").open("ab") as stream:
+        stream.write(b" ")
+    with pytest.raises(ChecksumMismatchError, match=r"judge/weights\.pth"):
+        verify_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"refine": False}, "judge.*field_of_view and refine"),
+        ({"labels": {"removed": 1, "smoothed": 2}}, "judge.*removed: 1, smoothed: 2, replaced: 3"),
+        ({"sha256": "without"}, "a digest of judge/judge.json and judge/weights.pth"),
+    ],
+)
+def test_a_judge_that_does_not_fit_its_model_is_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    digests = with_judge(tmp_path / "model")
+    plain = {name: digest for name, digest in digests.items() if not name.startswith("judge/")}
+    edit_description(tmp_path / "model", judge=True, sha256=digests)
+    edit_description(tmp_path / "model", **{k: plain if v == "without" else v for k, v in changes.items()})
+    with pytest.raises(ModelKeyError, match=message):
+        read_model_spec(tmp_path / "model")

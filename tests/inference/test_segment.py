@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from inference.input_checks import check_model_grid
-from inference.models import read_model_spec
+from inference.judge.channels import CHANNEL_NAMES
+from inference.models import read_model_spec, reference_model
 from inference.nnunet.errors import ModelKeyError, ResourcesExhaustedError
 from inference.segment import Models, load_models, segment
 from inference.series.errors import FieldOfViewError, SeriesTooLargeError
 from inference.series.remarks import Remark, RemarkCode
 from inference.series.volume import SourceVolume
 from inference.verdict.verdict import SeriesVerdict
+from tests.phantom_head import SPACING_MM as HEAD_SPACING_MM
+from tests.phantom_head import phantom
 from tests.tiny_models import write_tiny_model
 
 SPACING_MM = (4.0, 3.0, 2.0)
@@ -215,3 +218,32 @@ def test_models_trained_on_ras_are_fed_ras(folders: tuple[Path, Path], models: M
         del network.predict_labels
     np.testing.assert_array_equal(seen[0][0].numpy(), source.volume.array[:, ::-1, ::-1])
     np.testing.assert_array_equal(found.foreground, source.volume.array > BODY_ABOVE)
+
+
+class BrightIsReplaced(torch.nn.Module):
+    """A judge that takes what is twice as bright as tissue for another face."""
+
+    def forward(self, channels: torch.Tensor) -> torch.Tensor:
+        is_bright = channels[:, CHANNEL_NAMES.index("value")] > 1.5
+        logits = torch.full((channels.shape[0], 4, *channels.shape[2:]), -9.0)
+        logits[:, 0], logits[:, 3] = torch.where(is_bright, -9.0, 9.0), torch.where(is_bright, 9.0, -9.0)
+        return logits
+
+
+@pytest.mark.parametrize("orientation", ["HPL", "LAF", "PHR"])
+def test_what_the_judge_finds_lies_where_it_is_in_any_orientation(orientation: str) -> None:
+    loaded = load_models(reference_model("foreground"), reference_model("anonymized"), device="cpu")
+    models = dataclasses.replace(loaded, anonymized=dataclasses.replace(loaded.anonymized, judge=BrightIsReplaced()))
+    head = phantom()
+    block = np.zeros(head.voxels.shape, bool)
+    block[20:32, 30:45, 25:60] = True
+    block &= head.body
+    voxels = np.where(block, 1300 + head.voxels % 100, head.voxels)
+    announced: list[str] = []
+    source = source_volume(voxels, orientation=orientation, spacing_mm=HEAD_SPACING_MM)
+    truth = source_volume(block, orientation=orientation, spacing_mm=HEAD_SPACING_MM).volume.array > 0
+    found = segment(source, models, on_stage=announced.append)
+    assert announced.index("judge") < announced.index("refine")
+    assert found.decided_by["anonymized"] == "judge"
+    np.testing.assert_array_equal(found.anonymized, truth)
+    assert found.foreground[truth].mean() > 0.95

@@ -1,8 +1,8 @@
 """Measure the judge on ``val``: ``python -m training.judge.measure --data DATA --cohort COHORT --work WORK``.
 
 The cases are those of ``training.evaluate``, stored in ``WORK/val`` with the results of the pipeline without the judge.
-Rows are written to ``WORK/val-STEPS.jsonl``. The printed table shows, for each condition, Dice in the head without and
-with the judge, and the volume of false positives.
+Rows are written to ``WORK/val-STEPS.jsonl``. The printed table shows, for each condition, Dice in the head and the
+volume of false positives: without the judge (today), of the judge alone, and of the judge joined with equal values.
 """
 
 from __future__ import annotations
@@ -19,28 +19,24 @@ import torch
 from torch import nn
 
 from inference.judge.judge import judge_volume
-from inference.refine.grids import Mask
+from inference.refine.judged import join_with_equal_values
 from training.cohort import load_cohort
 from training.evaluation.measure import dice, load_measured
 from training.evaluation.tables import group, table
 from training.judge.loop import Settings, resume
 from training.judge.val_cases import KeptCase, keep_cases, kept_cases
 
-THRESHOLD = 0.5
-
 
 @dataclass(frozen=True, slots=True)
 class JudgeRow:
-    """One case with and without the judge; Dice is None if nothing was changed.
+    """One case with and without the judge.
 
     Attributes
     ----------
-    dice_today, false_today_ml
-        Of the pipeline without the judge.
-    false_ml
-        Volume of the judge's area outside the voxels that the tool overwrote.
-    false_in_body_ml
-        The part of ``false_ml`` inside the 3 mm network's body.
+    dice_today, dice_judge, dice_joined
+        In the head; None if nothing was changed.
+    false_today_ml, false_ml, false_joined_ml
+        Volume of the area outside the voxels that the tool overwrote.
     """
 
     case: str
@@ -48,28 +44,24 @@ class JudgeRow:
     condition: str
     dice_today: float | None
     dice_judge: float | None
+    dice_joined: float | None
     false_today_ml: float
     false_ml: float
-    false_in_body_ml: float
+    false_joined_ml: float
 
 
 def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
     """Compare the judge's result and that of the pipeline without it with the truth."""
-    judgement = judge_volume(case.voxels, case.spacing_mm, case.body, case.context, network)
-    found = np.zeros(case.voxels.shape, bool)
-    found[judgement.window] = judgement.changed > THRESHOLD
+    area = judge_volume(case.voxels, case.spacing_mm, case.body, case.context, network).area(case.voxels.shape)
+    joined = join_with_equal_values(case.voxels, area, case.body, case.spacing_mm, is_ct=case.is_ct)
+    masks = (case.today, area.removed | area.altered, joined.mask)
     voxel_ml = float(np.prod(case.spacing_mm)) / 1000
-
-    def ml(mask: Mask) -> float:
-        return round(float(np.count_nonzero(mask)) * voxel_ml, 2)
-
-    dice_today = dice_judge = None
     truth = np.zeros(case.voxels.shape, bool) if case.truth is None else case.truth
+    scores: list[float | None] = [None] * len(masks)
     if case.intact_body is not None:
-        inside = truth & case.intact_body
-        dice_today, dice_judge = (dice(mask & case.intact_body, inside) for mask in (case.today, found))
-    false = found & ~truth
-    return JudgeRow(*case.key, dice_today, dice_judge, ml(case.today & ~truth), ml(false), ml(false & case.body))
+        scores = [dice(mask & case.intact_body, truth & case.intact_body) for mask in masks]
+    false_ml = [round(float(np.count_nonzero(mask & ~truth)) * voxel_ml, 2) for mask in masks]
+    return JudgeRow(*case.key, *scores, *false_ml)
 
 
 def tables(rows: Sequence[JudgeRow]) -> str:
@@ -77,13 +69,16 @@ def tables(rows: Sequence[JudgeRow]) -> str:
     tools, untouched = [], []
     for name, chosen in group(rows, lambda row: f"{row.condition}, {row.modality}"):
         if chosen[0].dice_today is None:
-            untouched.append([name, str(len(chosen)), *_two(chosen, np.median, max, "false_today_ml", "false_ml")])
-            untouched[-1] += _two(chosen, np.median, max, "false_in_body_ml")
+            untouched.append(
+                [name, str(len(chosen)), *_two(chosen, np.median, max, "false_today_ml", "false_ml", "false_joined_ml")]
+            )
         else:
-            tools.append([name, str(len(chosen)), *_two(chosen, np.mean, min, "dice_today", "dice_judge")])
-            tools[-1] += _two(chosen, np.median, max, "false_ml")
-    first = table(["tool", "n", "today", "judge", "judge outside, mL"], tools)
-    second = table(["untouched", "n", "today, mL", "judge, mL", "judge in the body, mL"], untouched)
+            tools.append(
+                [name, str(len(chosen)), *_two(chosen, np.mean, min, "dice_today", "dice_judge", "dice_joined")]
+            )
+            tools[-1] += _two(chosen, np.median, max, "false_joined_ml")
+    first = table(["tool", "n", "today", "judge", "joined", "joined outside, mL"], tools)
+    second = table(["untouched", "n", "today, mL", "judge, mL", "joined, mL"], untouched)
     return f"{first}\n\n{second}"
 
 
