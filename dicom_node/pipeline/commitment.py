@@ -107,6 +107,14 @@ class CommitmentDesk:
         return {"peer": self.peer.name, **fields}
 
 
+def forget_requests(store: Store, settings: CommitmentSettings, *, now: datetime) -> int:
+    """Delete the records of requests that are older than the settings keep them; return their number."""
+    n_requests = store.commitments.forget_requests(now - timedelta(days=settings.keep_requests_days), now)
+    if n_requests:
+        log.info("old requests for storage commitment deleted", extra={"n_requests": n_requests})
+    return n_requests
+
+
 class _RequestLog:
     """Records one request and the reports on the association on which it was sent."""
 

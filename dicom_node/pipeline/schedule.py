@@ -20,7 +20,7 @@ from dicom_node.gate.withdrawals import withdraw_exports
 from dicom_node.peers import count_instances, deliver, request_commitment, tell
 from dicom_node.pipeline.clock import Tick
 from dicom_node.pipeline.clock_steps import ClockSteps
-from dicom_node.pipeline.commitment import CommitmentDesk
+from dicom_node.pipeline.commitment import CommitmentDesk, forget_requests
 from dicom_node.pipeline.completeness import Patience
 from dicom_node.pipeline.counting import PeerCounts
 from dicom_node.pipeline.delivery import Outbox
@@ -92,6 +92,7 @@ class Schedule:
             Tick("leases", self._lease_tick(), _tick_s(settings.work.lease_s)),
             Tick("retention", partial(self._delete, delete_sources), RETENTION_TICK_S),
             Tick("disk-space", partial(self._delete, relieve_disk), DISK_TICK_S),
+            Tick("commitment-requests", self._forget_requests, RETENTION_TICK_S),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
             *(self._check_tick(peer, must_stop) for peer in settings.peers if peer.verify_counts),
             *(self._commitment_tick(peer, must_stop) for peer in settings.peers if asks_for_commitment(peer)),
@@ -163,6 +164,9 @@ class Schedule:
     def _delete(self, delete: Callable[..., int]) -> None:
         policy, now = self.settings.retention, self.clock()
         delete(self.store, policy, now=now, committing_peers=committing_peers(self.settings))
+
+    def _forget_requests(self) -> None:
+        forget_requests(self.store, self.settings.commitment, now=self.clock())
 
     def _delivery_tick(self, peer: Peer, must_stop: Callable[[], bool]) -> Tick:
         settings = self.settings

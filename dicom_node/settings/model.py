@@ -145,6 +145,11 @@ class CommitmentSettings(Section):
     wait_s: float = Field(
         default=5.0, ge=0, le=300, description="how long the association stays open for a report on it"
     )
+    keep_requests_days: float = Field(
+        default=90.0,
+        ge=1,
+        description="days until the record of a request is deleted; one whose report may still come is kept",
+    )
 
 
 ResultKind = Literal["seg", "sr", "kos"]

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.dimse import DimseServer
 from dicom_node.peers import ObjectToSend, SendOutcome, deliver, request_commitment
-from dicom_node.pipeline.commitment import CommitmentDesk
+from dicom_node.pipeline.commitment import CommitmentDesk, forget_requests
 from dicom_node.pipeline.delivery import Outbox
 from dicom_node.pipeline.retention import delete_sources, plan_deletions
 from dicom_node.pipeline.retry import RetryPolicy
@@ -309,6 +309,29 @@ def test_only_peers_that_are_set_to_commit_are_waited_for(store: Store) -> None:
     policy = RetentionSettings(sources_days=1.0)
     assert delete_sources(store, policy, now=LATER + 48 * HOUR, committing_peers=["archive"]) == 0
     assert delete_sources(store, policy, now=LATER + 48 * HOUR) == 1
+
+
+def test_old_requests_are_deleted_except_those_whose_report_may_still_come(
+    store: Store, node: DimseServer, silent: Archive
+) -> None:
+    keep = SETTINGS.model_copy(update={"keep_requests_days": 30.0})
+    month = timedelta(days=30)
+    bad, good = sorted(states(store))
+    assert report_on_own_association(node.port, report_of(silent.requests[0], left_out=[bad])) == 0x0000
+    assert states(store) == {bad: ASKED, good: COMMITTED}
+    assert forget_requests(store, keep, now=LATER + month) == 0  # a report on it may still come
+    assert report_on_own_association(node.port, report_of(silent.requests[0])) == 0x0000
+    assert forget_requests(store, keep, now=LATER + month - HOUR) == 0
+    assert forget_requests(store, keep, now=LATER + month) == 1
+    (entry,) = store.audit.of("archive", action="commitment-requests-deleted")
+    assert (entry.actor, entry.detail["n_requests"]) == ("node", 1)
+    assert forget_requests(store, keep, now=LATER + month) == 0
+    assert len(store.audit.of("archive", action="commitment-requests-deleted")) == 1
+    # What the peer has promised stays, it is not asked again, and what it says of the request is not taken any more.
+    assert ask(store, peer_at(silent.port), now=LATER + month, settings=NO_WAIT) == 0
+    late = report_of(silent.requests[0], failed=[bad, good])
+    assert report_on_own_association(node.port, late) == 0x0112
+    assert set(states(store).values()) == {COMMITTED}
 
 
 def committed_rows(store: Store) -> list[DeliveryRow]:

@@ -55,6 +55,7 @@ def test_what_peers_say_of_deliveries_is_kept_and_retention_asks_it(url: str, tm
         assert taken is not None
         assert (taken.n_committed, taken.n_failed) == (1, 1)
         assert store.commitments.give_up("pacs", later, max_requests=1) == 1
+        assert store.commitments.forget_requests(later, later) == 1
         (check,) = store.delivery_checks.due("pacs", later)
         store.delivery_checks.note(check, n_sent=2, n_found=1, reason="", now=later, again_at=None)
         assert store.delivery_checks.counts() == {"pacs": {"short": 1}}

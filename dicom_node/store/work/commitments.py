@@ -19,6 +19,7 @@ from dicom_node.store.schema import commitment_items, commitment_requests, commi
 from dicom_node.store.states import CommitmentState, JobState
 from dicom_node.store.work.delivery_queries import SELECT_DELIVERIES, delivery_row_of
 from dicom_node.store.work.delivery_rows import DeliveryRow
+from dicom_node.store.work.old_requests import delete_old_requests
 
 COMMITTED, FAILED = "committed", "failed"  # outcomes of an item
 PREPARED, SENT, REFUSED, REPORTED = "prepared", "sent", "refused", "reported"  # states of a request
@@ -232,6 +233,22 @@ class Commitments:
         again = _uncommitted(delivery_id).values(state=CommitmentState.DUE.value, n_requests=0, due_at=now)
         with self._database.write() as connection:
             return connection.execute(again).rowcount == 1
+
+    def forget_requests(self, before: datetime, now: datetime) -> int:
+        """Delete requests sent before a time, except those whose report may still come; return their number.
+
+        What peers have committed to stays recorded, and what was deleted is in the audit trail.
+        """
+        with self._database.read() as connection:  # nearly every call finds nothing and needs no write lock
+            oldest = connection.execute(sa.select(sa.func.min(commitment_requests.c.requested_at))).scalar()
+        n_requests = 0
+        while oldest is not None and oldest <= before:
+            with self._database.write() as connection:
+                n_deleted = delete_old_requests(connection, before, now)
+            n_requests += n_deleted
+            if not n_deleted:
+                break
+        return n_requests
 
     def counts(self) -> dict[str, dict[CommitmentState, int]]:
         """Return the number of deliveries in each state, for each peer; replaced ones are left out."""
