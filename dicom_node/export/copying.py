@@ -16,6 +16,7 @@ from pydicom.uid import UID
 from dicom_node.export.admission import check_object
 from dicom_node.export.cleaner import Cleaner, PatientKey, Report
 from dicom_node.export.errors import NotExportableError
+from dicom_node.export.persons import Person, person_of
 from dicom_node.export.pixel_text import bytes_that_are_no_pixels
 from dicom_node.export.residue import PIXEL_TAGS, OwnValues, find_residue, own_values
 from part10.damage import PYDICOM_ERRORS
@@ -29,7 +30,7 @@ MAX_OBJECT_BYTES: Final = 2**32
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A copy that was written and verified."""
+    """A copy that was written and verified; ``person`` is that of its source, to compare objects of a study."""
 
     source_sha256: str
     sha256: str
@@ -40,6 +41,7 @@ class Copied:
     series_instance_uid: str
     study_instance_uid: str
     patient_id: str
+    person: Person = field(repr=False)
     report: Report = field(repr=False)
 
     @property
@@ -100,6 +102,7 @@ def write_copy(file: BinaryIO, staging: Path, cleaner: Cleaner, *, is_face_gone:
         series_instance_uid=cleaner.pseudonyms.mapped_uid(str(source.SeriesInstanceUID)),
         study_instance_uid=cleaner.pseudonyms.mapped_uid(str(source.StudyInstanceUID)),
         patient_id=str(copy.PatientID),
+        person=person_of(source),
         report=report,
     )
     _write(staging / copied.relative_path, encoded)

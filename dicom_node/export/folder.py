@@ -15,6 +15,7 @@ from dicom_node.export.cleaner import Report
 from dicom_node.export.copying import Copied
 from dicom_node.export.manifest import MANIFEST_FILE, Manifest, Refusal
 from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output, publish, sync_tree
+from dicom_node.export.persons import Person, are_several, person_of
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.export.workers import ToCopy, copy_one, copying_processes
@@ -23,7 +24,10 @@ from part10.damage import PYDICOM_ERRORS
 from part10.inflate import bounded_for_pydicom
 from part10.limits import MAX_INFLATED_BYTES
 
-_IDENTITY_KEYWORDS: Final = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SOPInstanceUID")
+_IDENTITY_KEYWORDS: Final = (
+    *("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientName", "SpecificCharacterSet"),
+    *("StudyInstanceUID", "SOPInstanceUID"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Identity:
     """Patient and UIDs of a file, before it is decided whether to copy it."""
 
     patient: tuple[str, str]  # Patient ID and its issuer
+    person: Person
     study_instance_uid: str
     sop_instance_uid: str
 
@@ -115,6 +120,7 @@ def _read_identity(source: InstanceSource) -> Identity | None:
             ds = dcmread(bounded, stop_before_pixels=True, specific_tags=list(_IDENTITY_KEYWORDS))
         return Identity(
             (_text(ds, "PatientID"), _text(ds, "IssuerOfPatientID")),
+            person_of(ds),
             _text(ds, "StudyInstanceUID"),
             _text(ds, "SOPInstanceUID"),
         )
@@ -131,13 +137,16 @@ def _without_contradictions(
 ) -> list[int]:
     """Return the numbers of the files to copy: none of a study with two patients, one for each SOP Instance UID."""
     patients: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    persons: dict[str, set[Person]] = defaultdict(set)
     for identity in identities:
         if identity is not None:
             patients[identity.study_instance_uid].add(identity.patient)
+            persons[identity.study_instance_uid].add(identity.person)
+    mixed = {uid for uid in patients if len(patients[uid]) > 1 or are_several(persons[uid])}
     wanted: list[int] = []
     first: dict[str, int] = {}
     for number, identity in enumerate(identities):
-        if identity is not None and len(patients[identity.study_instance_uid]) > 1:
+        if identity is not None and identity.study_instance_uid in mixed:
             run.refused.append(
                 Refusal(
                     number + 1,

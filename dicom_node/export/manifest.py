@@ -19,6 +19,7 @@ from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.export.standard_table import EDITION, OPTION_CODES
 
 MANIFEST_FILE: Final = "manifest.json"
+EARLIER_FOLDER: Final = "manifests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +86,13 @@ class Manifest:
         return cls(content)
 
     def write(self, path: Path) -> None:
-        """Write the manifest atomically."""
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
-            file.write(json.dumps(self.content, indent=1).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        """Write the manifest atomically; one of an earlier run that says something else stays, in ``manifests/``."""
+        content = json.dumps(self.content, indent=1).encode() + b"\n"
+        if path.is_file() and (earlier := path.read_bytes()) != content:
+            folder = path.with_name(EARLIER_FOLDER)
+            folder.mkdir(exist_ok=True)
+            _write(folder / f"{path.stem}-{hashlib.sha256(earlier).hexdigest()[:16]}.json", earlier)
+        _write(path, content)
 
 
 def is_unbroken(content: dict[str, Any]) -> bool:
@@ -105,6 +106,15 @@ def is_unbroken(content: dict[str, Any]) -> bool:
         if record["chain"] != chain:
             return False
     return bool(content["chain"]["last"] == chain)
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def _chained(copied: Sequence[Copied], chain: str) -> list[dict[str, Any]]:

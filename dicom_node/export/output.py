@@ -28,6 +28,8 @@ def check_output(output: Path, pseudonyms: Pseudonyms) -> None:
     mark = output / PROJECT_FILE
     try:
         output.mkdir(parents=True, exist_ok=True)
+        if any(path.is_symlink() for path in output.iterdir()):
+            raise OutputFolderError("holds symbolic links, through which copies would go elsewhere", "remove them")
         known = mark.read_text(encoding="ascii", errors="replace").strip() if mark.is_file() else None
         if known is None and any(output.iterdir()):
             raise OutputFolderError("holds files, but none that this command made", "name an empty folder")
@@ -47,7 +49,10 @@ def check_output(output: Path, pseudonyms: Pseudonyms) -> None:
 @contextmanager
 def alone_in(output: Path) -> Iterator[None]:
     """Lock the folder against other runs during the block."""
-    descriptor = os.open(output / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(output / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise OutputFolderError(f"cannot be written ({error.strerror})", "name a folder that can be written") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

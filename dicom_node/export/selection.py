@@ -70,10 +70,15 @@ def seen_series(series: Sequence[SeriesEvidence], terms: GateTerms) -> list[Seri
 def objects_of(
     store: Store, seen: Sequence[SeriesEvidence], terms: GateTerms, *, is_released: bool
 ) -> Iterator[SeriesToCopy]:
-    """Yield the objects of each series of a study, in the generation that was judged."""
+    """Yield the objects of each series of a study, in the generation that was judged.
+
+    A release says that a doubtful series shows no face. Where a model has found one, the person let the study leave
+    with it, so its copies do not claim that it is gone.
+    """
     for series in seen:
+        standing = compared_standing(series, terms.rules, terms.pipeline_digest)
         yield SeriesToCopy(
             store.series.instances(series.series_instance_uid, generation=series.generation),
             results_of(store, series),
-            is_released or compared_standing(series, terms.rules, terms.pipeline_digest) is Standing.DEFACED,
+            standing is Standing.DEFACED or (is_released and standing is not Standing.FACE_PRESENT),
         )

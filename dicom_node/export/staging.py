@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dicom_node.export.admission import is_of_a_scanner
 from dicom_node.export.copying import Copied
 from dicom_node.export.manifest import Refusal
+from dicom_node.export.persons import are_several
 from dicom_node.export.selection import SeriesToCopy, StoredSource
 from dicom_node.export.workers import NO_SPACE, Apply, NotCopied, ToCopy, copy_one
 from dicom_node.store import InstanceRow, ObjectDamagedError, ObjectMissingError, ObjectStore
@@ -61,12 +63,14 @@ class Stager:
         )  # a folder of its own: a copy may be finished after the study failed
         copied: list[Copied] = []
         for one in series:
-            n_refused, problem = self._copy(one.images, folder, copied, is_face_gone=one.is_face_gone)
+            images = [row for row in one.images if is_of_a_scanner(row.sop_class_uid)]
+            self._refuse_foreign(len(one.images) - len(images))
+            n_refused, problem = self._copy(images, folder, copied, is_face_gone=one.is_face_gone)
             if problem is None and not n_refused:
                 _, problem = self._copy(one.results, folder, copied, is_face_gone=False)
             if problem is not None:
                 return Staged(folder, (), problem)
-        if len({one.patient_id for one in copied}) > 1:
+        if len({one.patient_id for one in copied}) > 1 or are_several(one.person for one in copied):
             told = "its objects name more than one patient; ask the sender which one is right"
             return Staged(folder, (), ("two-patients", told))
         return Staged(folder, tuple(copied))
@@ -74,6 +78,12 @@ class Stager:
     def discard(self) -> None:
         """Remove everything that is staged."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _refuse_foreign(self, n: int) -> None:
+        """Count objects of other software in a series of images: their reports and segmentations stay."""
+        told = "it is a report or a segmentation of other software among the images; only this node's own leave"
+        self.refused += [Refusal(self.n_in + number, "foreign-result", told) for number in range(1, n + 1)]
+        self.n_in += n
 
     def _copy(
         self, rows: Sequence[InstanceRow], folder: Path, copied: list[Copied], *, is_face_gone: bool

@@ -15,6 +15,7 @@ from typing import Any
 
 from dicom_node.export.cleaner import Report
 from dicom_node.export.copying import Copied
+from dicom_node.export.errors import KeyFileError
 from dicom_node.export.manifest import MANIFEST_FILE, Manifest
 from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output
 from dicom_node.export.profile import Profile
@@ -92,9 +93,16 @@ def export_studies(
     ------
     OutputFolderError
         ``work`` belongs to another key or project, or cannot be written.
+    KeyFileError
+        The project was exported with another key before, wherever to.
     """
     told = progress or Progress()
     check_output(work, pseudonyms)
+    if store.exports.keys_of(pseudonyms.project) - {pseudonyms.fingerprint()}:
+        raise KeyFileError(
+            "is not the one with which this project was exported before",
+            "use that key, or name another project: with two keys a patient would be two people",
+        )
     with alone_in(work), copying_processes(workers, profile, pseudonyms) as apply:
         stager = Stager(store.objects, work / STAGING_FOLDER, apply)
         if not is_dry_run:

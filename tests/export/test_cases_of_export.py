@@ -43,7 +43,8 @@ def refusals(content: dict[str, Any]) -> dict[str, int]:
 
 def seg(series: str = "1.2.3.4.900", number: int = 1, **attributes: Any) -> NewResult:
     """A result of ours, as far as an export looks at it."""
-    attributes = {"PatientID": "MRN-481516", "SOPClassUID": SegmentationStorage} | attributes
+    identity = {"PatientID": "MRN-481516", "PatientName": "Zyxwvut^Qrstu"}
+    attributes = identity | {"SOPClassUID": SegmentationStorage} | attributes
     made = instance(number, series=series, Modality="SEG", **attributes)
     return NewResult(
         "seg", number, made.arrival.sop_class_uid, made.uid, made.arrival.transfer_syntax_uid, made.encoded

@@ -121,6 +121,12 @@ class Exports:
         with self._database.read() as connection:
             return tuple(_row(row) for row in connection.execute(statement))
 
+    def keys_of(self, project: str) -> frozenset[str]:
+        """Return the fingerprints of the keys with which a project was exported."""
+        statement = sa.select(exports.c.key_fingerprint).where(exports.c.project == project).distinct()
+        with self._database.read() as connection:
+            return frozenset(connection.scalars(statement))
+
     def in_doubt(self) -> tuple[ExportRow, ...]:
         """Return exports, not withdrawn yet, of studies that are blocked, in review, or were ever put on hold."""
         held = sa.select(decisions.c.id).where(
