@@ -58,7 +58,9 @@ def documents(store: Store, terms: Terms, found: Sequence[Standpoint]) -> list[D
     made = []
     for start in range(0, len(found), UIDS_AT_ONCE):
         some = found[start : start + UIDS_AT_ONCE]
-        evidence = store.studies.series_evidence([one.study.study_instance_uid for one in some])
+        uids = [one.study.study_instance_uid for one in some]
+        evidence = store.studies.series_evidence(uids)
+        key_objects = store.key_objects.current(uids)
         compared = None if terms.rules.earlier_pipeline == "accepted" else terms.pipeline_digest
         for one in some:
             study = one.study
@@ -84,6 +86,7 @@ def documents(store: Store, terms: Terms, found: Sequence[Standpoint]) -> list[D
                     "judged_at": study.judged_at,
                     "evidence_fingerprint": study.evidence_fingerprint,
                     "decision": one.decision,
+                    "key_object_document": key_objects.get(study.study_instance_uid),
                     "series": series,
                 }
             )

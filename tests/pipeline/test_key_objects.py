@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node import processing
 from dicom_node.gate.decisions import decide
+from dicom_node.gate.documents import Terms, study_document
 from dicom_node.gate.judging import study_decision
 from dicom_node.gate.rules import gate_digest
 from dicom_node.pipeline import key_objects
@@ -72,6 +73,12 @@ def document_deliveries(store: Store) -> list[tuple[str, JobState]]:
     return [
         (delivery.peer, delivery.state) for delivery in store.deliveries.list() if delivery.sop_class_uid == KOS_CLASS
     ]
+
+
+def named(store: Store, series: SyntheticSeries) -> str | None:
+    """The document that ``studies show`` names."""
+    shown = study_document(store, Terms(RULES.study, DIGEST), series.study_instance_uid)["key_object_document"]
+    return None if shown is None else str(shown)
 
 
 def say(store: Store, clock: StubbornClock, series: SyntheticSeries, kind: DecisionKind) -> None:
@@ -197,12 +204,15 @@ def test_a_release_by_a_person_makes_one_that_does_not_name_the_person(
 def test_a_hold_withdraws_it_without_a_rejection_and_a_release_brings_the_same_one_back(
     store: Store, clock: StubbornClock, cleared: SyntheticSeries
 ) -> None:
+    assert named(store, cleared) is None
     settle(store, clock)
     (before,) = documents(store, cleared)
+    assert named(store, cleared) == before.SOPInstanceUID
     n_objects = len(list(store.objects.folder.rglob("*.dcm")))
     say(store, clock, cleared, DecisionKind.HOLD)
     assert settle(store, clock) == 1
     assert documents(store, cleared) == []
+    assert named(store, cleared) is None
     assert document_deliveries(store) == [("pacs", JobState.CANCELLED)]
     assert settle(store, clock) == 0
     say(store, clock, cleared, DecisionKind.RELEASE)

@@ -97,6 +97,20 @@ class KeyObjects:
             row = connection.execute(_current_of(sa.literal(study_instance_uid))).first()
         return None if row is None else row.evidence_fingerprint
 
+    def current(self, study_instance_uids: Sequence[str]) -> dict[str, str]:
+        """Return the SOP Instance UID of the current document of each of these studies that has one."""
+        statement = (
+            sa.select(results.c.study_instance_uid, results.c.sop_instance_uid)
+            .join_from(results, instances, instances.c.sop_instance_uid == results.c.sop_instance_uid)
+            .where(
+                results.c.study_instance_uid.in_(study_instance_uids),
+                results.c.kind == KIND,
+                instances.c.superseded_at.is_(None),
+            )
+        )
+        with self._database.read() as connection:
+            return {row.study_instance_uid: row.sop_instance_uid for row in connection.execute(statement)}
+
     def publish(
         self,
         study_instance_uid: str,
