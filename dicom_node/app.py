@@ -18,8 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_node.errors import NodeError
 from dicom_node.failures import ErrorKind, classify, error_code, network_reason
-from dicom_node.logs import log_failure, set_up_logging
+from dicom_node.logs import RepeatedFailure, log_failure, set_up_logging
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.processes import ProcessSpec, command_line, end_with_supervisor, stop_on_signals, supervise
 from dicom_node.settings import Settings
@@ -29,7 +30,7 @@ from dicom_node.store.permissions import UMASK, mode_open_to_others
 if TYPE_CHECKING:
     from dicom_node.dicomweb import StoreLimits
     from dicom_node.dimse.query.policy import QueryRetrieve
-    from dicom_node.gate.documents import Terms
+    from dicom_node.gate.live_terms import LiveTerms
     from inference.models import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def _query_retrieve(settings: Settings) -> QueryRetrieve:
     from dicom_node.dimse.query.policy import QueryRetrieve
 
     peers = [peer for peer in settings.peers if peer.kind == "dimse"]
-    terms = _study_terms(settings).for_index
+    terms = live_terms(settings)().for_index
     return QueryRetrieve(settings.node.ae_title, settings.query_retrieve, peers, terms)
 
 
@@ -182,6 +183,7 @@ def _watch_intake(store: Store, part: Part, stopping: threading.Event) -> None:
 def run_web(settings: Settings) -> int:
     """Serve DICOMweb, health and metrics until SIGTERM or SIGINT."""
     from dicom_node.dicomweb import BoundedServer, build_app
+    from dicom_node.page import page_routes
 
     stopping = threading.Event()
     with (
@@ -192,11 +194,13 @@ def run_web(settings: Settings) -> int:
         if store is None:
             return 0
         public_url = None if settings.web.public_url is None else str(settings.web.public_url)
+        terms = live_terms(settings)
         web_app = build_app(
             store,
-            terms=_study_terms(settings),
+            terms=terms,
             decoding_bytes=settings.web.decoding_bytes,
             public_url=public_url,
+            more_routes=page_routes(store, settings, terms) if settings.web.page else (),
             storing=_store_limits(settings),
         )
         server = BoundedServer(web_app, settings.web)
@@ -225,17 +229,34 @@ def _store_limits(settings: Settings) -> StoreLimits | None:
     )
 
 
-def _study_terms(settings: Settings) -> Terms:
-    """Return the rules and the pipeline for states of studies; without models every study that is not held is open."""
+def live_terms(settings: Settings) -> LiveTerms:
+    """Return the rules and the pipeline for states of studies, read again when files may have changed.
+
+    Without models, or with rules that cannot be used, every study that is not held is open: it is not exported either.
+    """
     from dicom_node.gate.documents import Terms
+    from dicom_node.gate.live_terms import LiveTerms
+    from dicom_node.gate.rules import StudyRules
     from inference.errors import InferenceError
 
-    rules = read_rules(settings)
-    try:
-        return Terms(rules.study, current_pipeline_digest(settings))
-    except InferenceError as error:
-        log_failure(log, "models cannot be described; studies are shown as open", error)
-        return Terms(rules.study, None)
+    read_rules(settings)  # a start with rules that cannot be used is refused
+    failure = RepeatedFailure(log, "no rules or models; studies are shown as open", "rules and models are read again")
+
+    def read() -> Terms:
+        try:
+            rules = read_rules(settings).study
+        except NodeError as error:
+            failure.failed(error)
+            return Terms(StudyRules(), None)
+        try:
+            terms = Terms(rules, current_pipeline_digest(settings))
+        except InferenceError as error:
+            failure.failed(error)
+            return Terms(rules, None)
+        failure.worked()
+        return terms
+
+    return LiveTerms(read)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -42,11 +42,13 @@ class Guard:
         self._may_hint = public_url is None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer like the application, with additional headers."""
+        """Answer like the application, with additional headers where it sets none of that name."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_SECURITY_HEADERS]
+                said = {name.lower() for name, _ in message["headers"]}
+                added = [header for header in _SECURITY_HEADERS if header[0] not in said]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         n_bytes = sum(len(name) + len(value) for name, value in scope["headers"])
@@ -67,6 +69,6 @@ class Guard:
         There are no redirects: their address would lack a prefix that only the proxy knows.
         """
         path = path.rstrip("/") or "/"
-        inner = path.removeprefix(self._prefix)
+        inner = path.removeprefix(self._prefix) or "/"
         is_prefixed = inner != path and any(inner == root or inner.startswith(f"{root}/") for root in self._roots)
         return inner if is_prefixed else path

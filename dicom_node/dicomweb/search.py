@@ -57,21 +57,21 @@ class SearchService:
     Parameters
     ----------
     terms
-        The present rules, by which studies have a state.
+        Returns the present rules, by which studies have a state.
     """
 
-    def __init__(self, search: Search, terms: GateTerms) -> None:
+    def __init__(self, search: Search, terms: Callable[[], GateTerms]) -> None:
         self._search = search
         self._terms = terms
 
     def studies(self, request: Request) -> Response:
         """``GET /studies``."""
-        return _answer(request, partial(self._search.search_studies, terms=self._terms), ("StudyInstanceUID",))
+        return _answer(request, partial(self._search.search_studies, terms=self._terms()), ("StudyInstanceUID",))
 
     def series(self, request: Request) -> Response:
         """``GET /series`` and ``GET /studies/{study}/series``."""
         levels = ("StudyInstanceUID", "SeriesInstanceUID")
-        return _answer(request, partial(self._search.search_series, terms=self._terms), levels)
+        return _answer(request, partial(self._search.search_series, terms=self._terms()), levels)
 
     def instances(self, request: Request) -> Response:
         """``GET /instances``, of all studies, one study or one series."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -36,26 +36,29 @@ _INSTANCE = _SERIES + "/instances/{instance}"
 def build_app(
     store: Store,
     *,
-    terms: Terms,
+    terms: Callable[[], Terms],
     decoding_bytes: int,
     public_url: str | None = None,
     storing: StoreLimits | None = None,
+    more_routes: Sequence[Route] = (),
 ) -> ASGIApp:
     """Build the application: DICOMweb under ``/dicom-web``, studies under ``/api``, ``/health`` and ``/metrics``.
 
     Parameters
     ----------
     terms
-        The rules for studies and the pipeline that the node has now.
+        Returns the rules for studies and the pipeline that the node has now.
     decoding_bytes
         Memory for decoding pixels, for all requests together.
     public_url
         Addresses in answers begin with it; if it is None, with what the client called.
     storing
         Bounds of Store requests; if it is None, nothing can be stored.
+    more_routes
+        Of other rooms that answer in the same process.
     """
     budget = DecodingBudget(decoding_bytes)
-    search, health = SearchService(store.search, terms.for_index), HealthService(store)
+    search, health = SearchService(store.search, lambda: terms().for_index), HealthService(store)
     studies = StudiesApi(store, terms)
     retrieve = RetrieveService(store.search, store.objects, budget)
     metadata = MetadataService(store.search, store.objects)
@@ -83,6 +86,7 @@ def build_app(
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
         Route(_METRICS, MetricsService(store).metrics),
+        *more_routes,
     ]
     app = Starlette(
         routes=routes,
@@ -94,7 +98,13 @@ def build_app(
     )
     app.router.redirect_slashes = False
     app.state.public_url = public_url
-    return Guard(app, roots=(ROOT, API_ROOT, _HEALTH, _METRICS), public_url=public_url)
+    roots = {ROOT, API_ROOT, _HEALTH, _METRICS, *(_first_segment(route.path) for route in more_routes)}
+    return Guard(app, roots=tuple(roots), public_url=public_url)
+
+
+def _first_segment(path: str) -> str:
+    """Return ``/a`` of ``/a/b``."""
+    return "/" + path.split("/")[1]
 
 
 def _store_routes(store: Store, limits: StoreLimits | None) -> list[Route]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode
 
@@ -32,10 +33,10 @@ class StudiesApi:
     Parameters
     ----------
     terms
-        The rules and the pipeline that the node has now.
+        Returns the rules and the pipeline that the node has now.
     """
 
-    def __init__(self, store: Store, terms: Terms) -> None:
+    def __init__(self, store: Store, terms: Callable[[], Terms]) -> None:
         self._store = store
         self._terms = terms
 
@@ -47,20 +48,19 @@ class StudiesApi:
         state = _state(request.query_params.get("state"))
         limit = min(whole_number("limit", request.query_params.get("limit", str(DEFAULT_LIMIT))), MAX_LIMIT)
         offset = whole_number("offset", request.query_params.get("offset", "0"))
-        found = list_standpoints(
-            self._store, self._terms.digest, self._terms.rules, state=state, limit=limit + 1, offset=offset
-        )
+        terms = self._terms()
+        found = list_standpoints(self._store, terms.digest, terms.rules, state=state, limit=limit + 1, offset=offset)
         headers = {}
         if len(found) > limit:
             page = {"limit": limit, "offset": offset + limit} | ({} if state is None else {"state": state.value})
             headers["Link"] = f'<{base_url(request)}{API_ROOT}/studies?{urlencode(page)}>; rel="next"'
-        made = documents(self._store, self._terms, found[:limit])
+        made = documents(self._store, terms, found[:limit])
         return stream_json(request, json_array(map(_encoded, made)), JSON, headers)
 
     def study(self, request: Request) -> Response:
         """``GET /api/studies/{uid}``."""
         uid = path_uids(request)["StudyInstanceUID"]
-        return Response(_encoded(study_document(self._store, self._terms, uid)), media_type=JSON)
+        return Response(_encoded(study_document(self._store, self._terms(), uid)), media_type=JSON)
 
     def history(self, request: Request) -> Response:
         """``GET /api/studies/{uid}/history``: the decisions of people, the newest first."""

@@ -112,11 +112,19 @@ def decide(
     now: datetime,
     gate_digest: str,
     rules: StudyRules,
+    seen_evidence: str | None = None,
 ) -> DecisionRow:
     """Record a person's decision on a study.
 
+    Parameters
+    ----------
+    seen_evidence
+        Fingerprint of the evidence that the person looked at; None if there is nothing to compare.
+
     Raises
     ------
+    EvidenceChangedError
+        The evidence is no longer what the person looked at.
     DecisionRefusedError
         Reason or name is missing or too long; or the study to release is open, or is blocked and the rules do not
         allow its release.
@@ -147,4 +155,5 @@ def decide(
         decided_by=words["name"][0],
         now=now,
         check=check,
+        seen_evidence=seen_evidence,
     )

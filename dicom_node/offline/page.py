@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from importlib import resources
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -34,12 +35,18 @@ def render_page(summary: Mapping[str, Any]) -> Iterator[str]:
         reasons.setdefault(item["code"], []).append(item["reason"])
     page = _ENVIRONMENT.get_template("page.html").stream(
         summary=summary,
+        look=_look(),
         volumes=map(_row, summary["volumes"]),
         counts=counts.most_common(),
         not_used=[(code, len(found), found[0]) for code, found in sorted(reasons.items())],
     )
     page.enable_buffering(PIECE_LINES)
     yield from page
+
+
+def _look() -> str:
+    """Return the colours and tables that all pages share."""
+    return (resources.files("dicom_node") / "page" / "assets" / "look.css").read_text(encoding="utf-8")
 
 
 def _row(volume: Mapping[str, Any]) -> dict[str, Any]:

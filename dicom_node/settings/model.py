@@ -75,6 +75,12 @@ class WebSettings(Section):
     public_url: HttpUrl | None = Field(
         default=None, description="URL that clients use if there is a proxy; without /dicom-web"
     )
+    page: bool = Field(default=True, description="the page for people at / and what it can do under /api")
+    viewer_url: str | None = Field(
+        default=None,
+        pattern=r"^(https?://|/)[^\s\"'<>]*$",
+        description="address of a viewer that the page links to, `{study}` where the Study Instance UID goes",
+    )
     max_connections: int = Field(
         default=256, ge=8, le=16384, description="simultaneous connections; a new one replaces the longest idle one"
     )

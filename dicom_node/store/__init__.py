@@ -8,6 +8,7 @@ from dicom_node.store.errors import (
     DatabaseTooNewError,
     DatabaseUrlError,
     DataDirInUseError,
+    EvidenceChangedError,
     IllegalTransitionError,
     IndexUnavailableError,
     LeaseLostError,
@@ -23,6 +24,7 @@ from dicom_node.store.errors import (
     UnsupportedFilterError,
 )
 from dicom_node.store.health import intake_trouble, part_troubles
+from dicom_node.store.index.browsing import ListedStudy, Place, Wanted
 from dicom_node.store.index.gate_state import GateTerms
 from dicom_node.store.index.rows import Arrival, ConflictRow, InstanceRow, SeriesRow, StudyRow
 from dicom_node.store.objects.files import ObjectStore, Spool
@@ -87,6 +89,7 @@ __all__ = [
     "DeliveryRow",
     "DescribeStudy",
     "ErasedStudy",
+    "EvidenceChangedError",
     "ExportRow",
     "ExportState",
     "Figures",
@@ -99,6 +102,7 @@ __all__ = [
     "JobState",
     "Kept",
     "LeaseLostError",
+    "ListedStudy",
     "MismatchedInstanceError",
     "NewExport",
     "NewResult",
@@ -114,6 +118,7 @@ __all__ = [
     "Part",
     "PartState",
     "PeerContextRow",
+    "Place",
     "ReportTaken",
     "ResultConflictError",
     "ResultRow",
@@ -137,6 +142,7 @@ __all__ = [
     "UnreadableInstanceError",
     "UnsupportedFilterError",
     "VerdictRow",
+    "Wanted",
     "intake_trouble",
     "part_troubles",
     "read_checked",

@@ -57,6 +57,21 @@ class NotSendableError(StoreError, Refused):
         return f"delivery {self.args[0]}: not sent again: {self.args[1]}"
 
 
+class EvidenceChangedError(StoreError, Refused):
+    """A decision was made on evidence that is no longer what the study has."""
+
+    code = "evidence-changed"
+
+    def __init__(self, study_instance_uid: str) -> None:
+        super().__init__(study_instance_uid)
+
+    def __str__(self) -> str:
+        return (
+            f"study {self.args[0]}: something arrived or was found since this was looked at; nothing was decided, "
+            "look again and decide then"
+        )
+
+
 class LeaseLostError(StoreError, Refused):
     """The job or delivery no longer belongs to the owner that reports on it, so the report is ignored."""
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.inbox import Inbox
+from dicom_node.store.index.browsing import Browsing
 from dicom_node.store.index.open_associations import OpenAssociations
 from dicom_node.store.index.search import Search
 from dicom_node.store.index.series import SeriesIndex
@@ -56,7 +57,7 @@ class Store:
     ----------
     objects, inbox, integrity, series, closing, jobs, deliveries, commitments, delivery_checks, peer_contexts,
     studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit, search,
-    retention, associations
+    browsing, retention, associations
         Its parts, each a class of its own.
     """
 
@@ -84,6 +85,7 @@ class Store:
         self.times = WorkTimes(database)
         self.audit = Audit(database)
         self.search = Search(database)
+        self.browsing = Browsing(database)
         self.retention = Retention(database, self.objects)
         self.associations = OpenAssociations(data_dir / "associations")
         self._presence_fd = enter(data_dir, when_alone=self._recover)

@@ -38,7 +38,7 @@ def serve(
     )
     app = build_app(
         store,
-        terms=terms,
+        terms=lambda: terms,
         decoding_bytes=web.decoding_bytes,
         public_url=public_url,
         storing=limits if web.stow else None,

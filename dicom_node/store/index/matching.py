@@ -85,6 +85,12 @@ def _patient_name(value: str) -> Condition:
     return studies.c.study_instance_uid.in_(sa.union_all(uid.where(in_first), uid.where(groups > "", in_others)))
 
 
+def begins_with(column: sa.Column[str], beginning: str) -> Condition:
+    """Return a condition on the beginning of a text; where the database allows, an index finds it."""
+    pattern = _like_pattern(re.sub(r"[*?]", "", beginning)) + "%"
+    return sa.and_(_BeginsWith(column, beginning), column.like(pattern, escape=_ESCAPE))
+
+
 class _BeginsWith(sa.sql.functions.FunctionElement[bool]):
     """A range of texts that SQLite finds in an index, where it does not use one for LIKE; true on other databases.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,11 @@ class Audit:
     def of(self, subject: str, *, action: str) -> tuple[AuditRow, ...]:
         """Return the entries of an action on a subject, the latest first."""
         statement = sa.select(*_COLUMNS).filter_by(subject=subject, action=action).order_by(audit.c.id.desc())
+        return self._rows(statement)
+
+    def about(self, subjects: Sequence[str], *, limit: int = 100) -> tuple[AuditRow, ...]:
+        """Return the entries on any of some subjects, the latest first."""
+        statement = sa.select(*_COLUMNS).where(audit.c.subject.in_(subjects)).order_by(audit.c.id.desc()).limit(limit)
         return self._rows(statement)
 
     def list(self, *, limit: int = 100, offset: int = 0) -> tuple[AuditRow, ...]:

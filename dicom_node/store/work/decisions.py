@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.errors import NotFoundError
+from dicom_node.store.errors import EvidenceChangedError, NotFoundError
 from dicom_node.store.index.gate_state import NEWEST_FIRST
 from dicom_node.store.index.rows import StudyRow
 from dicom_node.store.schema import decisions, studies
@@ -34,6 +34,7 @@ class Decisions:
         decided_by: str,
         now: datetime,
         check: Callable[[StudyRow], None],
+        seen_evidence: str | None = None,
     ) -> DecisionRow:
         """Add a decision on the current evidence.
 
@@ -41,9 +42,13 @@ class Decisions:
         ----------
         check
             Called with the study inside the transaction; if it raises, no decision is added.
+        seen_evidence
+            Fingerprint of the evidence that the person looked at; None if there is nothing to compare.
 
         Raises
         ------
+        EvidenceChangedError
+            The evidence is no longer what the person looked at.
         NotFoundError
             The index has no such study.
         """
@@ -53,6 +58,9 @@ class Decisions:
             ).one_or_none()
             if row is None:
                 raise NotFoundError("study", study_instance_uid)
+            fingerprint = study_evidence(connection, study_instance_uid).fingerprint
+            if seen_evidence is not None and seen_evidence != fingerprint:
+                raise EvidenceChangedError(study_instance_uid)
             check(study_row_of(row))
             added = connection.execute(
                 sa.insert(decisions)
@@ -61,7 +69,7 @@ class Decisions:
                     kind=kind.value,
                     reason=reason,
                     decided_by=decided_by,
-                    evidence_fingerprint=study_evidence(connection, study_instance_uid).fingerprint,
+                    evidence_fingerprint=fingerprint,
                     decided_at=now,
                 )
                 .returning(*_COLUMNS)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import IllegalTransitionError, LeaseLostError
-from dicom_node.store.schema import deliveries, results
+from dicom_node.store.schema import deliveries, results, series
 from dicom_node.store.states import JobState, check_transition
 from dicom_node.store.work.delivery_checks import await_check
 from dicom_node.store.work.delivery_queries import (
@@ -178,6 +178,7 @@ class Deliveries:
         states: Sequence[JobState] = (),
         job_id: int | None = None,
         peer: str | None = None,
+        study_instance_uid: str | None = None,
         limit: int = 100,
         offset: int = 0,
     ) -> tuple[DeliveryRow, ...]:
@@ -189,6 +190,11 @@ class Deliveries:
             statement = statement.where(results.c.job_id == job_id)
         if peer is not None:
             statement = statement.where(deliveries.c.peer == peer)
+        if study_instance_uid is not None:  # by series: they have an index here, and studies have none
+            its_series = sa.select(series.c.series_instance_uid).where(
+                series.c.study_instance_uid == study_instance_uid
+            )
+            statement = statement.where(deliveries.c.series_instance_uid.in_(its_series))
         with self._database.read() as connection:
             return tuple(delivery_row_of(row) for row in connection.execute(statement))
 

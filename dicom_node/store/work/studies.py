@@ -38,6 +38,12 @@ class Studies:
             raise NotFoundError("study", study_instance_uid)
         return study_row_of(row)
 
+    def several(self, study_instance_uids: Sequence[str]) -> dict[str, StudyRow]:
+        """Return studies by UID, at most some hundred; those that the index does not have are left out."""
+        statement = sa.select(*STUDY_COLUMNS).where(studies.c.study_instance_uid.in_(study_instance_uids))
+        with self._database.read() as connection:
+            return {row.study_instance_uid: study_row_of(row) for row in connection.execute(statement)}
+
     def list(self, *, state: StudyState | None = None, limit: int = 100, offset: int = 0) -> tuple[StudyRow, ...]:
         """Return studies, the latest arrival first."""
         statement = sa.select(*STUDY_COLUMNS).order_by(studies.c.last_arrival_at.desc(), studies.c.study_instance_uid)

@@ -1,0 +1,91 @@
+"""Turn endpoints of pages into routes, and their errors into pages that say what to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dicom_node.errors import NodeError, Refused, Transient
+from dicom_node.gate.errors import DecisionRefusedError
+from dicom_node.page.errors import ForeignRequestError, NoSuchPageError
+from dicom_node.page.forms import read_form
+from dicom_node.page.protection import Protection
+from dicom_node.page.rendering import Renderer
+from dicom_node.store import EvidenceChangedError, IllegalTransitionError, NotFoundError
+
+log = logging.getLogger(__name__)
+
+_STATUS_OF: Final[dict[type[Exception], HTTPStatus]] = {
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    NoSuchPageError: HTTPStatus.NOT_FOUND,
+    ForeignRequestError: HTTPStatus.FORBIDDEN,
+    EvidenceChangedError: HTTPStatus.CONFLICT,
+    DecisionRefusedError: HTTPStatus.CONFLICT,
+    IllegalTransitionError: HTTPStatus.CONFLICT,
+}
+
+Show = Callable[[Request], Response]
+Act = Callable[[Request, dict[str, str]], Response]
+
+
+def status_of(error: NodeError) -> HTTPStatus:
+    """Return the HTTP status of an error."""
+    if type(error) in _STATUS_OF:
+        return _STATUS_OF[type(error)]
+    if isinstance(error, Refused):
+        return HTTPStatus.BAD_REQUEST
+    return HTTPStatus.SERVICE_UNAVAILABLE if isinstance(error, Transient) else HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+class Answers:
+    """Make routes of functions that show something and functions that change something."""
+
+    def __init__(self, renderer: Renderer, protection: Protection) -> None:
+        self._renderer = renderer
+        self._protection = protection
+
+    def show(self, path: str, endpoint: Show) -> Route:
+        """Return the route of a page that only shows something."""
+
+        def answer(request: Request) -> Response:
+            try:
+                return endpoint(request)
+            except NodeError as error:
+                return self.error(request, error)
+
+        return _route(path, answer, "GET")
+
+    def act(self, path: str, endpoint: Act) -> Route:
+        """Return the route of a form that changes something."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                fields = await read_form(request)
+                self._protection.check_form(request, fields)
+                return await run_in_threadpool(endpoint, request, fields)
+            except NodeError as error:
+                return await run_in_threadpool(self.error, request, error)
+
+        return _route(path, answer, "POST")
+
+    def error(self, request: Request, error: NodeError) -> Response:
+        """Return the page for an error."""
+        status = status_of(error)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("request failed: %s", error, extra={"path": request.url.path, "code": error.code})
+        return self._renderer.html(
+            request, "error.html", status=int(status), title=status.phrase, message=str(error), code=error.code
+        )
+
+
+def _route(path: str, endpoint: Callable[[Request], Response | Awaitable[Response]], method: str) -> Route:
+    route = Route(path, endpoint)
+    route.methods = {method}
+    return route

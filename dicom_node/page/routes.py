@@ -1,0 +1,52 @@
+"""Which page answers which path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from starlette.routing import Route
+
+from dicom_node.gate.documents import Terms
+from dicom_node.page.answers import Answers
+from dicom_node.page.assets import send_asset
+from dicom_node.page.protection import Protection
+from dicom_node.page.rendering import Renderer
+from dicom_node.page.studies_page import StudiesPage
+from dicom_node.page.study_page import StudyPage
+from dicom_node.settings import Settings
+from dicom_node.store import Store
+
+
+def page_routes(
+    store: Store,
+    settings: Settings,
+    terms: Callable[[], Terms],
+    *,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> list[Route]:
+    """Return the routes of all pages, for the application that serves them.
+
+    Parameters
+    ----------
+    terms
+        Returns the rules for studies and the pipeline that the node has now.
+    """
+    public_url = None if settings.web.public_url is None else str(settings.web.public_url)
+    protection = Protection(public_url)
+    renderer = Renderer(
+        protection,
+        ae_title=settings.node.ae_title,
+        public_url=public_url,
+        viewer_url=settings.web.viewer_url,
+    )
+    answers = Answers(renderer, protection)
+    studies, study = StudiesPage(store, terms, renderer), StudyPage(store, terms, renderer, clock)
+    return [
+        answers.show("/", studies.show),
+        answers.show("/studies", studies.show),
+        answers.show("/studies/counts", studies.counts),
+        answers.show("/studies/{study}", study.show),
+        answers.act("/studies/{study}/decide", study.decide),
+        answers.show("/assets/{name:path}", send_asset),
+    ]
