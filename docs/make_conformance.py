@@ -19,6 +19,9 @@ from pydicom.uid import UID
 
 import dicom_node
 import inference
+from dicom_node.dicomweb.rendering.parameters import DEFAULT_QUALITY, FUNCTIONS, MAX_VIEWPORT_PIXELS
+from dicom_node.dicomweb.rendering.picture import FORMATS
+from dicom_node.dicomweb.rendering.service import MAX_PICTURES
 from dicom_node.dicomweb.storing import reasons
 from dicom_node.dicomweb.storing.json_documents import COMPRESSED
 from dicom_node.dimse import status
@@ -137,7 +140,7 @@ def conformance() -> str:
     """The whole page."""
     sections = (
         _head(), _received(), _transfer_syntaxes(), _commitment(), _queried(), _run(), _stacks(), _geometry(), _nifti(),
-        _refusals(), _remarks(), _written(), _searched(),
+        _refusals(), _remarks(), _written(), _searched(), _shown(),
     )  # fmt: skip
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -646,6 +649,28 @@ def _written() -> Iterator[str]:
 
 def _coded(concept: Any) -> str:  # noqa: ANN401  # highdicom's CodedConcept
     return f"{concept.scheme_designator} {concept.value} *{concept.meaning}*"
+
+
+def _shown() -> Iterator[str]:
+    yield "## What is shown as pictures\n"
+    yield "`/rendered` and `/thumbnail` of a study, a series, an instance or a frame are answered with"
+    yield f"{', '.join(f'`{kind}`' for kind in FORMATS)}, or `multipart/related` with a picture for each frame (at most"
+    yield f"{MAX_PICTURES} in one answer). One picture for several images is the frame in the middle of the longest"
+    yield "series; a thumbnail is always one. Modality LUT or rescaling, VOI LUT Sequence, or the first window with its"
+    yield "function, or else all values of the frame; MONOCHROME1, palettes and YBR are converted, pixels that are not"
+    yield "square are"
+    yield "made so. Overlays, shutters, presentation states and ICC profiles are not applied. Parameters:\n"
+    yield from _table(
+        ("parameter", "value"),
+        (
+            ("`window`", f"`center,width` or `center,width,function` with {', '.join(FUNCTIONS)}; grey images only"),
+            (
+                "`viewport`",
+                f"`vw,vh` or `vw,vh,sx,sy,sw,sh`, sides up to {MAX_VIEWPORT_PIXELS}; negative `sw`, `sh` mirror",
+            ),
+            ("`quality`", f"1 to 100, {DEFAULT_QUALITY} without it; `image/jpeg` and `image/jp2`"),
+        ),
+    )
 
 
 def _searched() -> Iterator[str]:

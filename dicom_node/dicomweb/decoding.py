@@ -38,6 +38,7 @@ class Decoded:
     pixels: bytes
     photometric_interpretation: str
     samples_per_pixel: int
+    is_interleaved: bool = True  # samples of a pixel lie next to each other
 
 
 class EncodedFrames:

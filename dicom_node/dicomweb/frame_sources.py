@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from dicom_node.dicomweb.decoding import EncodedFrames, FrameDecoder
+from dicom_node.dicomweb.decoding import Decoded, EncodedFrames, FrameDecoder
 from dicom_node.dicomweb.decoding_budget import FIRST_WAIT_S, LATER_WAIT_S, DecodingBudget
 from dicom_node.dicomweb.multipart import in_chunks, read_chunks
 from dicom_node.dicomweb.parsing import MAX_HEADER_BYTES, MAX_INFLATED_BYTES, parsing
@@ -34,10 +34,13 @@ class FrameShape:
     n_bits: int
 
     @classmethod
-    def of(cls, ds: Dataset) -> FrameShape:
-        """Shape that the header states."""
-        n_pixels = int(ds.Rows) * int(ds.Columns) * int(ds.get("SamplesPerPixel") or 1)
-        return cls(int(ds.get("NumberOfFrames") or 1), n_pixels * int(ds.BitsAllocated))
+    def of(cls, ds: Dataset, *, is_native: bool) -> FrameShape:
+        """Shape that the header states; two native pixels of YBR_FULL_422 share their colour (PS3.3 C.7.6.3.1.2)."""
+        n_samples = int(ds.get("SamplesPerPixel") or 1)
+        if is_native and n_samples == 3 and ds.get("PhotometricInterpretation") == "YBR_FULL_422":
+            n_samples = 2
+        n_pixels = int(ds.Rows) * int(ds.Columns)
+        return cls(int(ds.get("NumberOfFrames") or 1), n_pixels * n_samples * int(ds.BitsAllocated))
 
     @property
     def n_bytes(self) -> int:
@@ -84,6 +87,23 @@ class FrameSources:
             for index, number in enumerate(numbers):
                 with closing(decoder.decode(number - 1, wait_s=_wait_s(index))) as frames:
                     yield in_chunks(next(frames).pixels)
+
+    def described(self, ds: Dataset, place: PixelDataLocation | None, number: int) -> Generator[Decoded, None, None]:
+        """Yield one frame as it is to be drawn, whatever its encoding; its memory is reserved until it is closed."""
+        syntax = UID(self._row.transfer_syntax_uid)
+        if place is not None and place.n_bytes is None:
+            with self._open() as file, parsing(self._row.sop_instance_uid):
+                yield from FrameDecoder(file, ds, place, syntax, self._budget).decode(number - 1)
+            return
+        if not syntax.is_little_endian:
+            raise ValueError("pixels in big endian")
+        frames = self.decoded(ds, None, [number]) if place is None else self.stored(place, [number])
+        with self._budget.reserve(2 * self._shape.n_bytes) as reservation, closing(frames):
+            pixels = b"".join(next(frames))
+            reservation.shrink(len(pixels))
+            n_samples = int(ds.get("SamplesPerPixel") or 1)
+            is_interleaved = not int(ds.get("PlanarConfiguration") or 0)
+            yield Decoded(pixels, str(ds.get("PhotometricInterpretation", "")), n_samples, is_interleaved)
 
     def _inflated(self, file: BinaryIO, numbers: Sequence[int]) -> Frames:
         bounded = bounded_for_pydicom(file, max_inflated_bytes=MAX_HEADER_BYTES)

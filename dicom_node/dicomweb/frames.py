@@ -77,7 +77,7 @@ class FrameService:
         if place is None and is_stored:
             raise NoSuchResourceError(resource)
         with parsing(row.sop_instance_uid):
-            shape = FrameShape.of(ds)
+            shape = FrameShape.of(ds, is_native=not syntax.is_encapsulated)
         if max(numbers) > shape.n_frames:
             raise NoSuchResourceError(f"frame {max(numbers)} of {shape.n_frames} of {resource_name(uids)}")
         sources = FrameSources(self._objects, row, shape, self._budget)

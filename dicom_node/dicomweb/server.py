@@ -18,6 +18,7 @@ from dicom_node.dicomweb.health import HealthService
 from dicom_node.dicomweb.metadata import MetadataService
 from dicom_node.dicomweb.metrics import MetricsService
 from dicom_node.dicomweb.problems import answer_error, answer_http_exception
+from dicom_node.dicomweb.rendering.service import RenderService
 from dicom_node.dicomweb.resources import ROOT
 from dicom_node.dicomweb.retrieve import RetrieveService
 from dicom_node.dicomweb.search import SearchService
@@ -31,6 +32,8 @@ _HEALTH, _METRICS = "/health", "/metrics"
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
+_FRAMES = _INSTANCE + "/frames/{frames}"
+_SHOWN = (_STUDY, _SERIES, _INSTANCE, _FRAMES)
 
 
 def build_app(
@@ -63,6 +66,7 @@ def build_app(
     retrieve = RetrieveService(store.search, store.objects, budget)
     metadata = MetadataService(store.search, store.objects)
     frames = FrameService(store.search, store.objects, budget)
+    rendering = RenderService(store.search, store.objects, budget)
     routes = [
         _get("/studies", search.studies),
         _get("/series", search.series),
@@ -76,7 +80,9 @@ def build_app(
         _get(_SERIES + "/instances", search.instances),
         _get(_INSTANCE, retrieve.instances),
         _get(_INSTANCE + "/metadata", metadata.retrieve),
-        _get(_INSTANCE + "/frames/{frames}", frames.retrieve),
+        _get(_FRAMES, frames.retrieve),
+        *(_get(path + "/rendered", rendering.rendered) for path in _SHOWN),
+        *(_get(path + "/thumbnail", rendering.thumbnail) for path in _SHOWN),
         _get(_INSTANCE + "/bulkdata/{path:path}", retrieve.bulk_data),
         _get("/studies", studies.studies, root=API_ROOT),
         _get(_STUDY, studies.study, root=API_ROOT),
