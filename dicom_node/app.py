@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dicom_node.dicomweb import StoreLimits
     from dicom_node.dimse.query.policy import QueryRetrieve
     from dicom_node.gate.live_terms import LiveTerms
+    from dicom_node.store import GateTerms
     from inference.models import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -150,11 +151,23 @@ def run_receive(settings: Settings) -> int:
 
 def _query_retrieve(settings: Settings) -> QueryRetrieve:
     """Return who may query and retrieve, with the rules and the pipeline by which studies have a state."""
+    from dicom_node.dicomweb.decoding_budget import DecodingBudget
+    from dicom_node.dicomweb.transcoding import explicit_little_endian
     from dicom_node.dimse.query.policy import QueryRetrieve
 
+    decompress = partial(explicit_little_endian, budget=DecodingBudget(settings.web.decoding_bytes), is_first=False)
     peers = [peer for peer in settings.peers if peer.kind == "dimse"]
-    terms = live_terms(settings)().for_index
-    return QueryRetrieve(settings.node.ae_title, settings.query_retrieve, peers, terms)
+    return QueryRetrieve(settings.node.ae_title, settings.query_retrieve, peers, _index_terms(settings), decompress)
+
+
+def _index_terms(settings: Settings) -> Callable[[], GateTerms] | None:
+    """Return what gives the terms of now; None if the rules cannot be used, since instances are received anyway."""
+    try:
+        terms = live_terms(settings)
+    except NodeError as error:
+        log_failure(log, "no rules; C-FIND knows no states of studies", error)
+        return None
+    return lambda: terms().for_index
 
 
 def commitment_peers(settings: Settings) -> dict[str, list[str]]:

@@ -17,7 +17,12 @@ from dicom_node.dimse.contexts import AcceptedContext, accepted_contexts, grant_
 from dicom_node.dimse.exchange import Exchange
 from dicom_node.dimse.messages import BeginOperation, MessageReader, encode_message
 from dicom_node.dimse.query.policy import QueryRetrieve
-from dicom_node.dimse.query.services import answer_extensions, may_get, query_operations, rejected_queries
+from dicom_node.dimse.query.services import (
+    answer_extensions,
+    query_operations,
+    rejected_queries,
+    wanted_classes,
+)
 from dicom_node.dimse.slots import AssociationSlots
 from dicom_node.dimse.store_service import Sender, StoreService, begin_echo
 from dicom_node.store import Store
@@ -148,8 +153,12 @@ class Association:
         """Answer the request, and return the accepted contexts."""
         policy = self._query_retrieve
         permitted = None if policy is None else policy.permitted(request.calling_ae_title)
+        wanted = wanted_classes(request, permitted)
         answers = negotiate_contexts(
-            request.contexts, accept_unknown=self._limits.accept_unknown_uids, permitted=permitted
+            request.contexts,
+            accept_unknown=self._limits.accept_unknown_uids,
+            permitted=permitted,
+            for_c_get=wanted,
         )
         contexts = accepted_contexts(request.contexts, answers)
         acceptance = Acceptance(
@@ -157,7 +166,7 @@ class Association:
             request.called_ae_title,
             answers,
             self._limits.max_pdu_bytes,
-            grant_roles(request.roles, may_get=may_get(contexts.values())),
+            grant_roles(request.roles, wanted=wanted),
             answer_extensions(request, contexts.values()),
         )
         self._stream.send(encode_acceptance(acceptance))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, UID_dictionary  # type: ignore[attr-defined]
 from pynetdicom import ALL_TRANSFER_SYNTAXES
 
 from dicom_node.dimse.query.models import QUERY_MODELS
@@ -29,6 +29,7 @@ RECENT_TRANSFER_SYNTAXES = (
 )
 # Not used for datasets in messages: SMPTE ST 2110 streams, MIME and XML encodings, Papyrus files.
 NOT_FOR_MESSAGES = ("1.2.840.10008.1.2.7.", "1.2.840.10008.1.2.6.", "1.2.840.10008.1.20")
+PLAIN_TRANSFER_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _STANDARD_TRANSFER_SYNTAX_ROOT = "1.2.840.10008.1.2."
 
 
@@ -57,29 +58,38 @@ TRANSFER_SYNTAXES = transfer_syntaxes()
 
 
 def negotiate_contexts(
-    proposed: Iterable[ProposedContext], *, accept_unknown: bool, permitted: Collection[str] | None = None
+    proposed: Iterable[ProposedContext],
+    *,
+    accept_unknown: bool,
+    permitted: Collection[str] | None = None,
+    for_c_get: Collection[str] = (),
 ) -> tuple[AnsweredContext, ...]:
     """Answer each proposed context.
-
-    Those of query and retrieve are accepted if they are ``permitted`` to the requestor; None: they are not supported.
 
     Of several transfer syntaxes, the first in the requestor's list that is in the standard is chosen: most likely the
     object is stored in it, so that the sender need not transcode. One outside the standard is chosen
     only if there is no other, because few receivers can decode it.
+
+    Parameters
+    ----------
+    permitted
+        SOP classes of query and retrieve that the requestor may use; None: they are not supported.
+    for_c_get
+        Storage SOP classes that the requestor wants to get. Plain encodings are preferred for them, because everything
+        can be decoded for it, and nothing is compressed for it.
     """
-    return tuple(_answer(context, accept_unknown, permitted) for context in proposed)
+    return tuple(_answer(context, accept_unknown, permitted, for_c_get) for context in proposed)
 
 
-def grant_roles(proposed: Iterable[Roles], *, may_get: bool = False) -> tuple[Roles, ...]:
+def grant_roles(proposed: Iterable[Roles], *, wanted: Collection[str] = ()) -> tuple[Roles, ...]:
     """Grant a requestor to report on storage commitment, as the SCP; to all else the default roles apply.
 
-    A requestor that may use C-GET is also granted to be the SCP of what it gets.
+    A requestor that may use C-GET is also granted to be the SCP of the storage SOP classes that it wants.
     """
     return tuple(
         Roles(roles.sop_class_uid, is_scu=roles.is_scu and not is_report, is_scp=roles.is_scp)
         for roles in proposed
-        if (is_report := roles.sop_class_uid == commitment.STORAGE_COMMITMENT)
-        or (may_get and is_storable(roles.sop_class_uid, accept_unknown=True))
+        if (is_report := roles.sop_class_uid == commitment.STORAGE_COMMITMENT) or roles.sop_class_uid in wanted
     )
 
 
@@ -94,7 +104,9 @@ def accepted_contexts(
     }
 
 
-def _answer(context: ProposedContext, accept_unknown: bool, permitted: Collection[str] | None) -> AnsweredContext:
+def _answer(
+    context: ProposedContext, accept_unknown: bool, permitted: Collection[str] | None, for_c_get: Collection[str]
+) -> AnsweredContext:
     uids = context.transfer_syntax_uids
     is_query = permitted is not None and context.abstract_syntax in QUERY_MODELS
     is_decoded = is_query or context.abstract_syntax == commitment.STORAGE_COMMITMENT
@@ -110,6 +122,8 @@ def _answer(context: ProposedContext, accept_unknown: bool, permitted: Collectio
         result = ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
     else:
         result = ContextResult.ACCEPTED
+    if context.abstract_syntax in for_c_get:
+        usable = [uid for uid in PLAIN_TRANSFER_SYNTAXES if uid in usable] or usable
     return AnsweredContext(context.context_id, result, (usable or uids)[0])
 
 

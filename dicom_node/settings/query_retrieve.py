@@ -22,7 +22,7 @@ class QueryRetrieveSettings(Section):
         default=100_000, ge=1, le=1_000_000, description="a query with more matches ends with 0xA700 after so many"
     )
     max_instances: int = Field(
-        default=100_000, ge=1, le=1_000_000, description="a retrieval of more instances is refused with 0xA701"
+        default=65_535, ge=1, le=65_535, description="a retrieval of more instances is refused with 0xA701"
     )
     move_wait_s: Annotated[float, Field(gt=0)] = Field(
         default=60.0,

@@ -31,3 +31,16 @@ class UnreadableIdentifierError(IdentifierError):
     """The identifier cannot be decoded."""
 
     code = "query-identifier-unreadable"
+
+
+class TooLargeToConvertError(Refused):
+    """An instance is too large to be written anew in Implicit VR Little Endian."""
+
+    code = "too-large-to-convert"
+
+    def __init__(self, sop_instance_uid: str, n_bytes: int, max_bytes: int) -> None:
+        super().__init__(sop_instance_uid, n_bytes, max_bytes)
+
+    def __str__(self) -> str:
+        uid, n_bytes, max_bytes = self.args
+        return f"instance {uid}: {n_bytes} bytes, at most {max_bytes} are converted; ask for Explicit VR Little Endian"

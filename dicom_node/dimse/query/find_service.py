@@ -23,12 +23,11 @@ from dicom_node.dimse.query.identifier import (
     read_identifier,
 )
 from dicom_node.dimse.query.models import QUERY_MODELS, QueryLevel
-from dicom_node.dimse.query.policy import QueryRetrieve
 from dicom_node.dimse.query.private_keys import PrivateKeys, find_private_keys
 from dicom_node.dimse.query.receiving import QueryService
 from dicom_node.dimse.query.status import QueryStatus
 from dicom_node.dimse.status import Answer
-from dicom_node.store import Store
+from dicom_node.store import GateTerms, Store
 from dicom_node.store.index.headers import ATTRIBUTES, Level
 from dicom_node.store.index.matches import JsonObject, Matches
 from dicom_node.store.index.matching import SEARCHABLE
@@ -84,8 +83,9 @@ class FindService(QueryService):
         identifier = read_identifier(encoded, context.transfer_syntax_uid, model)
         check_values(identifier)
         check_unique_keys(identifier, model, is_relational=context.abstract_syntax in self.relational)
-        query = plan_query(identifier, has_states=self.policy.terms is not None)
-        found = search(self.store, self.policy, identifier.level, query)
+        terms = None if self.policy.terms is None else self.policy.terms()
+        query = plan_query(identifier, has_states=terms is not None)
+        found = search(self.store, identifier.level, query, terms, limit=self.policy.settings.max_matches)
         status = QueryStatus.PENDING if query.is_complete else QueryStatus.PENDING_WITHOUT_SOME_KEYS
         encoder = AnswerEncoder(context.transfer_syntax_uid, identifier.character_set)
         n_sent = 0
@@ -141,16 +141,15 @@ def plan_query(identifier: Identifier, *, has_states: bool) -> Query:
     return Query(filters, (frozenset(identifier.keys) & returnable) | unique, private, is_complete)
 
 
-def search(store: Store, policy: QueryRetrieve, level: QueryLevel, query: Query) -> Matches:
+def search(store: Store, level: QueryLevel, query: Query, terms: GateTerms | None, *, limit: int) -> Matches:
     """Ask the index."""
-    limit = policy.settings.max_matches
     match level:
         case QueryLevel.PATIENT:
             found = store.search.search_patients
         case QueryLevel.STUDY:
-            found = partial(store.search.search_studies, terms=policy.terms)
+            found = partial(store.search.search_studies, terms=terms)
         case QueryLevel.SERIES:
-            found = partial(store.search.search_series, terms=policy.terms)
+            found = partial(store.search.search_series, terms=terms)
         case QueryLevel.IMAGE:
             found = store.search.search_instances
     return found(query.filters, limit=limit, is_page=False)

@@ -15,7 +15,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_node.dimse.query.errors import IdentifierError, UnreadableIdentifierError
 from dicom_node.dimse.query.models import QueryLevel, QueryModel
-from dicom_node.store.index.filter_limits import find_problem
+from dicom_node.store.index.filter_limits import MAX_LISTED, find_problem
 from dicom_node.store.index.headers import TAGS, decode_text, encodings_of
 from part10.errors import Part10Error
 from part10.walk import UNDEFINED_LENGTH, Walker
@@ -81,10 +81,10 @@ def read_identifier(encoded: bytes, transfer_syntax_uid: str, model: QueryModel)
     return Identifier(QueryLevel(level.text), keys, character_set)
 
 
-def check_values(identifier: Identifier) -> None:
+def check_values(identifier: Identifier, *, max_listed: int = MAX_LISTED) -> None:
     """Raise `IdentifierError` if a value is beyond what the index answers; the limits are those of QIDO-RS."""
     for tag, key in identifier.keys.items():
-        problem = find_problem(key.text) if key.text else None
+        problem = find_problem(key.text, max_listed=max_listed) if key.text else None
         if problem is not None:
             raise IdentifierError(tag, f"{_shown(key)}: {problem.expected}")
 
@@ -109,6 +109,32 @@ def check_single_value(identifier: Identifier, level: QueryLevel) -> None:
         raise IdentifierError(tag, f"{keyword} is missing, unique key of the level {level}")
     if any(letter in value for letter in "*?\\"):
         raise IdentifierError(tag, f"{keyword}: one value without wildcards expected")
+
+
+def retrieval_filters(identifier: Identifier, model: QueryModel, *, is_relational: bool) -> dict[str, str]:
+    """Return what to retrieve, by keyword: the unique keys of a level and of those above (PS3.4 C.4.2.1.4).
+
+    Raises
+    ------
+    IdentifierError
+        A unique key is missing or has several values, which only the one of the level itself may have; or there is
+        another key that would have to be matched.
+    """
+    check_values(identifier, max_listed=MAX_UIDS)
+    check_unique_keys(identifier, model, is_relational=is_relational)
+    own = identifier.level.unique_key
+    if identifier.level is QueryLevel.PATIENT:
+        check_single_value(identifier, identifier.level)
+    elif not identifier.value(own):
+        raise IdentifierError(int(TAGS[own], 16), f"{own} is missing, unique key of the level {identifier.level}")
+    levels = (*model.levels_above(identifier.level), identifier.level)
+    unique = {int(TAGS[level.unique_key], 16): level.unique_key for level in levels}
+    for tag, key in identifier.keys.items():
+        if tag not in unique and key.text != "" and tag != TIMEZONE:
+            raise IdentifierError(tag, f"{_shown(key)}: only unique keys select what to retrieve")
+        if tag in unique and any(letter in (key.text or "") for letter in "*?"):
+            raise IdentifierError(tag, f"{_shown(key)}: wildcards do not select what to retrieve")
+    return {keyword: identifier.value(keyword) for keyword in unique.values() if identifier.value(keyword)}
 
 
 def shown_tag(tag: int) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dicom_node.dimse.query.models import QUERY_MODELS
 from dicom_node.settings import DimsePeer, QueryRetrieveSettings
-from dicom_node.store import GateTerms
+from dicom_node.store import GateTerms, InstanceRow, ObjectStore
 from dicom_node.upper_layer.command_set import CommandField
 
-PERFORMED = (CommandField.C_FIND_RQ,)
+Decompress = Callable[[ObjectStore, InstanceRow], Iterator[bytes]]
+PERFORMED = (CommandField.C_FIND_RQ, CommandField.C_GET_RQ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,17 @@ class QueryRetrieve:
     ae_title
         The node's own, as the Retrieve AE Title of what is found.
     terms
-        The present rules, by which studies have a state.
+        Returns the present rules, by which studies have a state; None: states are not known here.
+    decompress
+        Returns an instance as a Part 10 file in Explicit VR Little Endian, in chunks; None: C-GET sends instances only
+        as they are stored.
     """
 
     ae_title: str
     settings: QueryRetrieveSettings
     peers: Sequence[DimsePeer]
-    terms: GateTerms | None
+    terms: Callable[[], GateTerms] | None
+    decompress: Decompress | None = None
 
     def permitted(self, calling_ae_title: str) -> frozenset[str] | None:
         """Return the SOP classes of query and retrieve that a requestor may use, or None if nobody may."""

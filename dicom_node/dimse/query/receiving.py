@@ -69,9 +69,9 @@ class QueryService(ABC):
             or request.sop_class_uid != context.abstract_syntax
         ):
             what = "SOP class differs from its presentation context"
-            return Refusal(self._noted(Answer(QueryStatus.SOP_CLASS_NOT_SUPPORTED, what)))
+            return Refusal(self.refused(Answer(QueryStatus.SOP_CLASS_NOT_SUPPORTED, what)))
         if not request.has_data_set:
-            return Refusal(self._noted(Answer(QueryStatus.CANNOT_PROCESS, "request without an identifier")))
+            return Refusal(self.refused(Answer(QueryStatus.CANNOT_PROCESS, "request without an identifier")))
         return _Receiving(self, context, request)
 
     def answer(self, context: AcceptedContext, request: Request, encoded: bytes) -> Answer:
@@ -82,7 +82,7 @@ class QueryService(ABC):
         except AssociationError:
             raise
         except IdentifierError as error:
-            answer = self._noted(_refusal(error))
+            answer = self.refused(_refusal(error))
         except Exception as error:  # noqa: BLE001 - answered, and logged with the traceback if it is a defect
             answer = self._failure(error)
         self.exchange.flush()
@@ -91,7 +91,7 @@ class QueryService(ABC):
     def too_long(self) -> Answer:
         """Return the answer to an identifier that is too long."""
         what = f"identifier of more than {MAX_IDENTIFIER_BYTES} bytes"
-        return self._noted(Answer(QueryStatus.CANNOT_PROCESS, what))
+        return self.refused(Answer(QueryStatus.CANNOT_PROCESS, what))
 
     def _failure(self, error: Exception) -> Answer:
         is_known = isinstance(error, NodeError)
@@ -106,7 +106,8 @@ class QueryService(ABC):
             return Answer(self.busy_status, "busy; ask again later")
         return Answer(QueryStatus.CANNOT_PROCESS, "internal error, see the log of the node")
 
-    def _noted(self, answer: Answer) -> Answer:
+    def refused(self, answer: Answer) -> Answer:
+        """Log that a request is refused, and return the answer."""
         fields = {"status": f"0x{answer.status:04X}", "reason": answer.comment}
         log.warning("query or retrieval refused", extra={**self.fields, **fields})
         return answer

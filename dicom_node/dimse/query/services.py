@@ -8,17 +8,23 @@ from dicom_node.dimse.contexts import AcceptedContext
 from dicom_node.dimse.exchange import Exchange
 from dicom_node.dimse.messages import BeginOperation
 from dicom_node.dimse.query.find_service import FindService
+from dicom_node.dimse.query.get_service import GetService
 from dicom_node.dimse.query.models import QUERY_MODELS, answer_extension, is_relational
 from dicom_node.dimse.query.policy import QueryRetrieve
+from dicom_node.dimse.query.sub_operations import SubOperations
 from dicom_node.store import Store
 from dicom_node.upper_layer.associate import AssociationRequest, Extension
 from dicom_node.upper_layer.command_set import CommandField
+from dicom_node.upper_layer.sop_classes import is_storable
 
 
-def may_get(contexts: Iterable[AcceptedContext]) -> bool:
-    """Whether one of the accepted contexts is for C-GET."""
-    models = (QUERY_MODELS.get(context.abstract_syntax) for context in contexts)
-    return any(model is not None and model.operation is CommandField.C_GET_RQ for model in models)
+def wanted_classes(request: AssociationRequest, permitted: Collection[str] | None) -> frozenset[str]:
+    """Return the storage SOP classes of which the requestor wants to get instances by C-GET, as their SCP."""
+    proposed = {context.abstract_syntax for context in request.contexts} & set(permitted or ())
+    if not any(QUERY_MODELS[uid].operation is CommandField.C_GET_RQ for uid in proposed):
+        return frozenset()
+    uids = (roles.sop_class_uid for roles in request.roles if roles.is_scp)
+    return frozenset(uid for uid in uids if is_storable(uid, accept_unknown=True))
 
 
 def answer_extensions(request: AssociationRequest, contexts: Iterable[AcceptedContext]) -> tuple[Extension, ...]:
@@ -45,5 +51,10 @@ def query_operations(
     """Return command field → function that begins the operation."""
     granted = answer_extensions(request, contexts.values())
     relational = frozenset(each.sop_class_uid for each in granted if is_relational(each))
+    wanted = wanted_classes(request, policy.permitted(request.calling_ae_title))
+    sender = SubOperations(
+        store, policy, exchange, [each for each in contexts.values() if each.abstract_syntax in wanted]
+    )
     find = FindService(store, policy, exchange, relational=relational, fields=fields)
-    return {CommandField.C_FIND_RQ: find.begin}
+    get = GetService(store, policy, exchange, relational=relational, fields=fields, sender=sender)
+    return {CommandField.C_FIND_RQ: find.begin, CommandField.C_GET_RQ: get.begin}

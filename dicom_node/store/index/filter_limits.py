@@ -21,13 +21,13 @@ class FilterProblem(NamedTuple):
     expected: str
 
 
-def find_problem(value: str) -> FilterProblem | None:
+def find_problem(value: str, *, max_listed: int = MAX_LISTED) -> FilterProblem | None:
     """Return why a filter with this value is not answered, or None if it is."""
     if _CONTROL.search(value):
         return FilterProblem(value, "text without control characters")
     n_listed = 1 + len(_SEPARATOR.findall(value))
-    if n_listed > MAX_LISTED:
-        return FilterProblem(f"a list of {n_listed}", f"at most {MAX_LISTED} values")
+    if n_listed > max_listed:
+        return FilterProblem(f"a list of {n_listed}", f"at most {max_listed} values")
     if len(value) > MAX_VALUE_CHARACTERS * n_listed:
         return FilterProblem(f"{len(value)} characters", f"at most {MAX_VALUE_CHARACTERS} for a value")
     if value.count("*") > MAX_WILDCARDS:

@@ -24,6 +24,7 @@ from dicom_node.store.index.headers import Level
 from dicom_node.store.index.matches import JsonObject, Match, Matches
 from dicom_node.store.index.matching import SEARCHABLE, conditions
 from dicom_node.store.index.patients import matching_patients, read_patients
+from dicom_node.store.index.retrieval import FoundInstances, find_retrievable
 from dicom_node.store.index.rows import InstanceRow
 from dicom_node.store.index.series import find_instances
 from dicom_node.store.schema import instances, series, studies
@@ -184,6 +185,10 @@ class Search:
             rows = connection.execute(wanted, {"keys": [match.key for match in batch]})
             found = {key: tuple(rest) for key, *rest in rows}
         return (found[match.key] for match in batch if match.key in found)
+
+    def find_retrievable(self, filters: Mapping[str, str], *, limit: int) -> FoundInstances:
+        """Find at most ``limit`` instances for C-GET and C-MOVE; filters as in `search_instances`."""
+        return find_retrievable(self._database, filters, limit=limit)
 
     def find_instances(
         self,

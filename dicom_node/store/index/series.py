@@ -15,7 +15,7 @@ from dicom_node.store.schema import conflicts, instances, series, studies
 from dicom_node.store.states import ConflictChoice, Origin, SeriesState
 
 _SERIES_COLUMNS = [series.c[name] for name in SeriesRow.__dataclass_fields__]
-_INSTANCE_COLUMNS = [instances.c[name] for name in InstanceRow.__dataclass_fields__]
+INSTANCE_COLUMNS = [instances.c[name] for name in InstanceRow.__dataclass_fields__]
 _CONFLICT_COLUMNS = [conflicts.c[name] for name in ConflictRow.__dataclass_fields__]
 
 
@@ -147,7 +147,7 @@ class SeriesIndex:
     def instances(self, series_instance_uid: str, *, generation: int | None = None) -> tuple[InstanceRow, ...]:
         """Return the instances in order of arrival; with ``generation`` only those that belong to it."""
         statement = (
-            sa.select(*_INSTANCE_COLUMNS)
+            sa.select(*INSTANCE_COLUMNS)
             .where(instances.c.series_instance_uid == series_instance_uid)
             .order_by(instances.c.id)
         )
@@ -219,7 +219,7 @@ def find_instances(
     """Return the instances that match all of the given UIDs, ordered by series and instance number."""
     if study_instance_uid is None and series_instance_uid is None and sop_instance_uid is None:
         raise ValueError("at least one UID is required")
-    statement = sa.select(*_INSTANCE_COLUMNS).order_by(
+    statement = sa.select(*INSTANCE_COLUMNS).order_by(
         instances.c.series_instance_uid, instances.c.instance_number, instances.c.id
     )
     if study_instance_uid is not None:
@@ -245,7 +245,7 @@ def conflict_row(row: sa.Row[tuple[Any, ...]]) -> ConflictRow:
 
 def instance_row(row: sa.Row[tuple[Any, ...]]) -> InstanceRow:
     """Return a row of ``instances`` as a value."""
-    values = row._asdict()
+    values = {name: getattr(row, name) for name in InstanceRow.__dataclass_fields__}
     values["origin"] = Origin(values["origin"])
     return InstanceRow(**values)
 
