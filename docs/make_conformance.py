@@ -140,7 +140,7 @@ def conformance() -> str:
     """The whole page."""
     sections = (
         _head(), _received(), _transfer_syntaxes(), _commitment(), _queried(), _run(), _stacks(), _geometry(), _nifti(),
-        _refusals(), _remarks(), _written(), _searched(), _shown(),
+        _refusals(), _remarks(), _written(), _searched(), _retrieved(), _shown(),
     )  # fmt: skip
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -654,6 +654,16 @@ def _written() -> Iterator[str]:
 
 def _coded(concept: Any) -> str:  # noqa: ANN401  # highdicom's CodedConcept
     return f"{concept.scheme_designator} {concept.value} *{concept.meaning}*"
+
+
+def _retrieved() -> Iterator[str]:
+    yield "## What is given out over HTTP\n"
+    yield 'Studies, series and instances come as `multipart/related; type="application/dicom"`, as `application/zip` (a'
+    yield "folder for each series, named by UIDs; as stored unless `transfer-syntax` is given), or, one instance, as"
+    yield "`application/dicom`. Old clients get one instance from `/wado?requestType=WADO` (WADO-URI) with `studyUID`,"
+    yield "`seriesUID`, `objectUID`, `contentType`, `transferSyntax`, `frameNumber`, `rows`, `columns`, `region`,"
+    yield "`windowCenter`, `windowWidth` and `imageQuality`. `anonymize` and `presentationUID` are refused, because an"
+    yield "answer without them would show what should be hidden; annotations are ignored, with a Warning header."
 
 
 def _shown() -> Iterator[str]:

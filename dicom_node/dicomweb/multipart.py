@@ -79,7 +79,7 @@ def stream(chunks: Iterator[bytes], media_type: str) -> Response:
     return ClosingResponse(first, chunks, media_type)
 
 
-def _joined(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def joined(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield all but the last piece with `CHUNK_BYTES` at least: each one that is sent costs a change of threads."""
     piece = bytearray()
     for chunk in chunks:
@@ -97,7 +97,7 @@ def _joined(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def multipart_response(parts: Iterable[Part], part_type: str) -> Response:
     """Return a response of several parts of one type."""
     boundary = secrets.token_hex(16)
-    return stream(_joined(_body(parts, boundary)), f'{MULTIPART}; type="{part_type}"; boundary={boundary}')
+    return stream(joined(_body(parts, boundary)), f'{MULTIPART}; type="{part_type}"; boundary={boundary}')
 
 
 def _body(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:

@@ -24,22 +24,24 @@ from dicom_node.dicomweb.media_types import (
     accepted_ranges,
 )
 from dicom_node.dicomweb.metadata import find_rows, uids_of
-from dicom_node.dicomweb.multipart import CHUNK_BYTES, Part, in_chunks, multipart_response, read_chunks, stream
+from dicom_node.dicomweb.multipart import CHUNK_BYTES, Part, in_chunks, joined, multipart_response, read_chunks, stream
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.dicomweb.transcoding import explicit_little_endian
+from dicom_node.dicomweb.zip_stream import ZIP, Entry, zip_chunks
 from dicom_node.store import InstanceRow, ObjectStore, read_checked
 from dicom_node.store.index.search import Search
 from part10.pixel_data import PIXEL_DATA_TAGS
 
 _ANY_TYPES: Final = frozenset({"*/*", "application/*"})
+MAX_DECODED_BYTES: Final = 2**32
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How the client accepts instances: as one body or in parts, and in which transfer syntaxes."""
+    """How the client accepts instances: in what, and in which transfer syntaxes."""
 
-    is_multipart: bool
+    container: str  # media type
     transfer_syntax_uids: frozenset[str]
 
     def sends_as_stored(self, transfer_syntax_uid: str) -> bool:
@@ -60,10 +62,30 @@ class RetrieveService:
         uids = path_uids(request)
         rows = find_rows(self._search, uids)
         wanted = choose_instances(accepted_ranges(request), resource_name(uids), rows)
-        if not wanted.is_multipart:
+        if wanted.container == DICOM:
             (row,) = rows
-            return stream(self._chunks(row, wanted, is_first=True), DICOM)
+            return self.instance(row, wanted)
+        if wanted.container == ZIP:
+            return self._zipped(rows, wanted, name=list(uids.values())[-1])
         return multipart_response(self._parts(request, rows, wanted), DICOM)
+
+    def instance(self, row: InstanceRow, wanted: Wanted) -> Response:
+        """Return one instance as the whole body."""
+        return stream(self._chunks(row, wanted, is_first=True), DICOM)
+
+    def _zipped(self, rows: Sequence[InstanceRow], wanted: Wanted, name: str) -> Response:
+        """Return all instances as files, a folder for each series; their names are UIDs."""
+        entries = (
+            Entry(
+                f"{row.study_instance_uid}/{row.series_instance_uid}/{row.sop_instance_uid}.dcm",
+                row.dataset_bytes if wanted.sends_as_stored(row.transfer_syntax_uid) else MAX_DECODED_BYTES,
+                self._chunks(row, wanted, is_first=row is rows[0]),
+            )
+            for row in rows
+        )
+        response = stream(joined(zip_chunks(entries)), ZIP)
+        response.headers["Content-Disposition"] = f'attachment; filename="{name}.zip"'
+        return response
 
     def bulk_data(self, request: Request) -> Response:
         """Return one value: ``/bulkdata/7FE00010``, or within sequences ``/bulkdata/54000100/1/54001010``."""
@@ -130,7 +152,7 @@ def choose_instances(ranges: Sequence[MediaRange], resource: str, rows: Sequence
     NotAcceptableError
         The client accepts neither the media type nor, for some instance, any available transfer syntax.
     """
-    single, multipart = set[str](), set[str]()
+    single, multipart, zipped = set[str](), set[str](), set[str]()
     for accepted in ranges:
         if accepted.media_type in _ANY_TYPES:
             multipart.add(accepted.transfer_syntax_uid or ANY_TRANSFER_SYNTAX)
@@ -138,14 +160,22 @@ def choose_instances(ranges: Sequence[MediaRange], resource: str, rows: Sequence
             multipart.add(accepted.transfer_syntax_uid or ExplicitVRLittleEndian)
         elif accepted.media_type == DICOM and len(rows) == 1:
             single.add(accepted.transfer_syntax_uid or ExplicitVRLittleEndian)
-    wanted = Wanted(is_multipart=bool(multipart), transfer_syntax_uids=frozenset(multipart or single))
+        elif accepted.media_type == ZIP:
+            zipped.add(accepted.transfer_syntax_uid or ANY_TRANSFER_SYNTAX)  # files say what they are
+    container = next(kind for kind, uids in ((MULTIPART, multipart), (DICOM, single), (ZIP, True)) if uids)
+    wanted = Wanted(container, frozenset(multipart or single or zipped))
     if not wanted.transfer_syntax_uids:
-        raise NotAcceptableError(resource, f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*')
+        raise NotAcceptableError(resource, f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*, or {ZIP}')
     for row in rows:
         if not wanted.sends_as_stored(row.transfer_syntax_uid) and not _is_transcodable(row, wanted):
             available = f'{MULTIPART}; type="{DICOM}"; transfer-syntax={row.transfer_syntax_uid} (or transfer-syntax=*)'
             raise NotAcceptableError(f"instance {row.sop_instance_uid}", available)
     return wanted
+
+
+def choose_instance(row: InstanceRow, transfer_syntax_uid: str) -> Wanted:
+    """Choose one instance in one transfer syntax, ``*`` for any; raise `NotAcceptableError` if it is not available."""
+    return choose_instances((MediaRange(DICOM, {"transfer-syntax": transfer_syntax_uid}),), "", [row])
 
 
 def _is_transcodable(row: InstanceRow, wanted: Wanted) -> bool:

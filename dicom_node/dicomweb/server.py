@@ -24,6 +24,7 @@ from dicom_node.dicomweb.retrieve import RetrieveService
 from dicom_node.dicomweb.search import SearchService
 from dicom_node.dicomweb.storing.service import StoreLimits, StoreService
 from dicom_node.dicomweb.studies_api import API_ROOT, StudiesApi
+from dicom_node.dicomweb.wado_uri import WADO_URI, WadoUriService
 from dicom_node.errors import NodeError
 from dicom_node.gate.documents import Terms
 from dicom_node.store import Store
@@ -88,6 +89,7 @@ def build_app(
         _get(_STUDY, studies.study, root=API_ROOT),
         _get(_STUDY + "/history", studies.history, root=API_ROOT),
         _get("/series/{series}/report", studies.report, root=API_ROOT),
+        _get(WADO_URI, WadoUriService(store.search, retrieve, rendering).retrieve, root=""),
         *_store_routes(store, storing),
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
@@ -104,7 +106,7 @@ def build_app(
     )
     app.router.redirect_slashes = False
     app.state.public_url = public_url
-    roots = {ROOT, API_ROOT, _HEALTH, _METRICS, *(_first_segment(route.path) for route in more_routes)}
+    roots = {ROOT, API_ROOT, WADO_URI, _HEALTH, _METRICS, *(_first_segment(route.path) for route in more_routes)}
     return Guard(app, roots=tuple(roots), public_url=public_url)
 
 

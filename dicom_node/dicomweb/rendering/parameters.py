@@ -29,15 +29,17 @@ class Window:
 class Viewport:
     """The largest size of the picture, and the region of the image that it shows; None means to the edge.
 
-    A negative width or height of the region mirrors it.
+    A picture without width and height has those of the region. A negative width or height of the region mirrors it. A
+    region in fractions has sides from 0 to 1.
     """
 
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     x: float = 0.0
     y: float = 0.0
     region_width: float | None = None
     region_height: float | None = None
+    is_in_fractions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def parse_window(text: str) -> Window:
     expected = f"center,width,function with a function of {', '.join(FUNCTIONS)}, such as 40,400,linear"
     parts = text.split(",")
     function = parts[2].strip().lower() if len(parts) == 3 else "linear"
-    numbers = [_number(part) for part in parts[:2]]
+    numbers = [finite_number(part) for part in parts[:2]]
     if len(parts) not in (2, 3) or function not in FUNCTIONS or None in numbers:
         raise BadRequestError("parameter window", text, expected)
     return make_window(numbers[0] or 0.0, numbers[1] or 0.0, function, text)
@@ -89,7 +91,7 @@ def parse_viewport(text: str) -> Viewport:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) not in (2, 6) or len(text) > MAX_CHARACTERS:
         raise BadRequestError("parameter viewport", text, expected)
-    numbers = [_number(part) if part else None for part in parts]
+    numbers = [finite_number(part) if part else None for part in parts]
     if any(number is None and part for number, part in zip(numbers, parts, strict=True)):
         raise BadRequestError("parameter viewport", text, expected)
     size = [number for number in numbers[:2] if number is not None and number == int(number)]
@@ -108,7 +110,7 @@ def parse_quality(text: str) -> int:
     return int(text)
 
 
-def _number(text: str) -> float | None:
+def finite_number(text: str) -> float | None:
     """Return a finite number, or None."""
     try:
         number = float(text) if len(text) <= 32 else math.nan

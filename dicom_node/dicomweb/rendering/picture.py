@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 from typing import Any, Final
 
@@ -108,13 +109,13 @@ def _fitted(picture: Image.Image, viewport: Viewport | None, aspect: float) -> I
     """Cut out the region and scale it, square pixels, to the largest size that fits; without a viewport, not at all."""
     box = _box(picture, viewport)
     width, height = box[2] - box[0], (box[3] - box[1]) * (1.0 if abs(aspect - 1.0) <= _SAME_RATIO else aspect)
-    if viewport is None:
-        if abs(aspect - 1.0) <= _SAME_RATIO:
+    if viewport is None or (viewport.width is None and viewport.height is None):
+        if viewport is None and abs(aspect - 1.0) <= _SAME_RATIO:
             return picture
         scale = 1.0 if aspect > 1.0 else 1.0 / aspect  # no pixel is lost
         scale = min(scale, 8192 / max(width * scale, height * scale))
     else:
-        scale = min(viewport.width / width, viewport.height / height)
+        scale = min((viewport.width or math.inf) / width, (viewport.height or math.inf) / height)
     size = max(_SMALLEST_SIDE, round(width * scale)), max(_SMALLEST_SIDE, round(height * scale))
     scaled = picture.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
     if viewport is not None and (viewport.region_width or 1.0) < 0:
@@ -128,16 +129,17 @@ def _box(picture: Image.Image, viewport: Viewport | None) -> tuple[float, float,
     """Return the region within the picture: left, top, right, bottom."""
     if viewport is None:
         return 0.0, 0.0, float(picture.width), float(picture.height)
-    left, right = _extent(viewport.x, viewport.region_width, picture.width)
-    top, bottom = _extent(viewport.y, viewport.region_height, picture.height)
+    across, down = picture.size if viewport.is_in_fractions else (1, 1)
+    left, right = _extent(viewport.x, viewport.region_width, picture.width, across)
+    top, bottom = _extent(viewport.y, viewport.region_height, picture.height, down)
     if right - left < 1e-3 or bottom - top < 1e-3:
         raise OutsideError(f"{viewport.x:g},{viewport.y:g}", picture.width, picture.height)
     return left, top, right, bottom
 
 
-def _extent(begin: float, length: float | None, limit: int) -> tuple[float, float]:
-    end = limit if length is None else begin + abs(length)
-    return min(begin, float(limit)), min(end, float(limit))
+def _extent(begin: float, length: float | None, limit: int, unit: int) -> tuple[float, float]:
+    end = limit if length is None else (begin + abs(length)) * unit
+    return min(begin * unit, float(limit)), min(end, float(limit))
 
 
 class OutsideError(Exception):

@@ -75,7 +75,8 @@ class _Image:
         tag = PIXEL_DATA if self.place is None else self.place.tag
         n_bytes = BYTES_PER_PIXEL * int(self.ds.Rows) * int(self.ds.Columns)
         if parameters.viewport is not None:
-            n_bytes += BYTES_PER_SHOWN_PIXEL * parameters.viewport.width * parameters.viewport.height
+            width, height = parameters.viewport.width or 0, parameters.viewport.height or 0
+            n_bytes += BYTES_PER_SHOWN_PIXEL * (width or height) * (height or width)
         try:
             with (
                 parsing(uid),
@@ -126,6 +127,12 @@ class RenderService:
         if choice.is_multipart:
             raise NotAcceptableError(resource, ", ".join(FORMATS))
         return self._one(rows, _frame_numbers(request), choice, parameters, resource)
+
+    def picture(self, row: InstanceRow, number: int | None, media_type: str, parameters: RenderParameters) -> Response:
+        """Return a picture of one frame, by number from 1, or of the one in the middle."""
+        choice = _Choice(media_type, is_multipart=False)
+        resource = f"picture of instance {row.sop_instance_uid}"
+        return self._one([row], None if number is None else [number], choice, parameters, resource)
 
     def _one(
         self,
