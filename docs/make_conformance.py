@@ -33,7 +33,7 @@ from dicom_node.gate import severity
 from dicom_node.gate.decisions import GateState
 from dicom_node.offline.survey import NOT_MEANT_CODES
 from dicom_node.pipeline.rules import Action, load_rules
-from dicom_node.settings import CommitmentSettings
+from dicom_node.settings import CommitmentSettings, QueryRetrieveSettings
 from dicom_node.store.index.gate_state import PRIVATE_CREATOR, PRIVATE_CREATOR_TAG, STATE_TAG, VERDICTS_TAG
 from dicom_node.store.index.patients import PATIENT_KEYWORDS
 from dicom_node.store.index.search import SEARCHABLE
@@ -259,6 +259,13 @@ def _queried() -> Iterator[str]:
     yield "transfer syntax was accepted for its SOP class, else decompressed to Explicit or Implicit VR Little Endian;"
     yield "of the transfer syntaxes in one presentation context these two are accepted first. Whatever cannot be sent"
     yield "counts as failed, and is in the Failed SOP Instance UID List.\n"
+    wait_s = QueryRetrieveSettings().move_wait_s
+    yield "C-MOVE needs the same keys, and a Move Destination that is the AE title of a peer with `may_retrieve`. The"
+    yield "instances are sent by the outbox, in the transfer syntaxes in which they are stored, with Move Originator AE"
+    yield "Title and Message ID. A delivery that fails for now is tried again, for as long as instances arrive or"
+    yield f"`query_retrieve.move_wait_s` ({wait_s:g} s) have not passed without one; what is left then counts as"
+    yield "failed and is tried again later. Pending responses follow the outbox. C-CANCEL cancels what is not on its"
+    yield "way. Warnings of the destination count as completed.\n"
     yield "Extended negotiation: relational queries are granted, and need no unique keys of levels above. Combined"
     yield "matching of date and time, fuzzy matching of names, adjustment of time zones, enhanced multi-frame"
     yield "conversion, and matching of empty and of several values are not granted. C-CANCEL is heeded between two"

@@ -64,7 +64,7 @@ def list_deliveries(
         [
             (
                 delivery.id,
-                "source" if delivery.result_id is None else "result",
+                _what(delivery),
                 delivery.job_id,
                 delivery.peer,
                 _state(delivery),
@@ -79,6 +79,12 @@ def list_deliveries(
         ],
         when_empty="no deliveries",
     )
+
+
+def _what(delivery: DeliveryRow) -> str:
+    if delivery.move_originator is not None:
+        return f"move for {delivery.move_originator}"
+    return "source" if delivery.result_id is None else "result"
 
 
 def _state(delivery: DeliveryRow) -> str:

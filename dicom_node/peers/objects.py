@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from dicom_node.peers.errors import DeliveryError
+from dicom_node.upper_layer.command_set import MoveOriginator
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class ObjectToSend:
     sop_instance_uid: str
     transfer_syntax_uid: str
     open: Callable[[], BinaryIO] = field(repr=False)  # a new seekable Part 10 stream, from its beginning
+    moved_for: MoveOriginator | None = None  # the C-MOVE that asks for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,12 @@ def _send(peer: DimsePeer, association: RequestedAssociation, to_send: ObjectToS
         error = ContextRefusedError(peer.name, to_send.sop_class_uid, to_send.transfer_syntax_uid)
         return SendOutcome(to_send.sop_instance_uid, error)
     request = Request(
-        CommandField.C_STORE_RQ, message_id, to_send.sop_class_uid, to_send.sop_instance_uid, has_data_set=True
+        CommandField.C_STORE_RQ,
+        message_id,
+        to_send.sop_class_uid,
+        to_send.sop_instance_uid,
+        has_data_set=True,
+        moved_for=to_send.moved_for,
     )
     with to_send.open() as part10:
         if not _seek_data_set(part10):

@@ -22,6 +22,7 @@ from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.settings import DicomwebPeer, DimsePeer
 from dicom_node.store import DeliveryRow, JobState, LeaseLostError, Store, StoreError
+from dicom_node.upper_layer.command_set import MoveOriginator
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Outbox:
                 delivery.sop_instance_uid,
                 delivery.transfer_syntax_uid,
                 partial(self.store.objects.open, delivery.digest),
+                _originator(delivery),
             )
             for delivery in ready
         ]
@@ -169,6 +171,12 @@ def warn_about_strays(store: Store, peer_names: Collection[str]) -> None:
                 "deliveries wait for a peer that the settings do not name; add it or cancel them",
                 extra={"peer": name, "n_deliveries": n_waiting},
             )
+
+
+def _originator(delivery: DeliveryRow) -> MoveOriginator | None:
+    if delivery.move_originator is None or delivery.move_message_id is None:
+        return None
+    return MoveOriginator(delivery.move_originator, delivery.move_message_id)
 
 
 def _fields(delivery: DeliveryRow) -> dict[str, object]:

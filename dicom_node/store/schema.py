@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0015"
+HEAD_REVISION = "0016"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -240,7 +240,8 @@ deliveries = sa.Table(
     "deliveries",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("result_id", sa.ForeignKey("results.id"), nullable=True),  # NULL: a received instance that is forwarded
+    # NULL: a received instance that is forwarded, or any instance that a C-MOVE asks for.
+    sa.Column("result_id", sa.ForeignKey("results.id"), nullable=True),
     # The object itself, since a received instance may be deleted once it is delivered.
     sa.Column("study_instance_uid", UID, nullable=False),
     sa.Column("series_instance_uid", UID, nullable=False),
@@ -259,6 +260,11 @@ deliveries = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("ended_at", UtcDateTime, nullable=True),
     sa.Column("replaced_by_id", sa.Integer, nullable=True),  # the delivery that sends the same object again
+    # Of a delivery that a C-MOVE asks for: the set to which it belongs, and the request.
+    sa.Column("move_id", sa.String(32), nullable=True),
+    sa.Column("move_originator", sa.Text, nullable=True),  # AE title
+    sa.Column("move_message_id", sa.Integer, nullable=True),
+    sa.Index(None, "move_id"),
     sa.Index(None, "state", "id"),
     sa.Index(None, "result_id"),
     sa.Index(None, "series_instance_uid", "peer"),

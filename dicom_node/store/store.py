@@ -40,6 +40,7 @@ from dicom_node.store.work.exports import Exports
 from dicom_node.store.work.figures import Figures, read_figures
 from dicom_node.store.work.jobs import Jobs
 from dicom_node.store.work.key_objects import KeyObjects
+from dicom_node.store.work.moves import Moves
 from dicom_node.store.work.notices import Notices
 from dicom_node.store.work.peer_contexts import PeerContexts
 from dicom_node.store.work.retention import Retention
@@ -55,7 +56,7 @@ class Store:
 
     Attributes
     ----------
-    objects, inbox, integrity, series, closing, jobs, deliveries, commitments, delivery_checks, peer_contexts,
+    objects, inbox, integrity, series, closing, jobs, deliveries, commitments, delivery_checks, moves, peer_contexts,
     studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit, search,
     browsing, retention, associations
         Its parts, each a class of its own.
@@ -73,6 +74,7 @@ class Store:
         self.deliveries = Deliveries(database)
         self.commitments = Commitments(database)
         self.delivery_checks = DeliveryChecks(database)
+        self.moves = Moves(database)
         self.peer_contexts = PeerContexts(database)
         self.studies = Studies(database)
         self.decisions = Decisions(database)

@@ -11,7 +11,7 @@ from dicom_node.store import GateTerms, InstanceRow, ObjectStore
 from dicom_node.upper_layer.command_set import CommandField
 
 Decompress = Callable[[ObjectStore, InstanceRow], Iterator[bytes]]
-PERFORMED = (CommandField.C_FIND_RQ, CommandField.C_GET_RQ)
+PERFORMED = (CommandField.C_FIND_RQ, CommandField.C_GET_RQ, CommandField.C_MOVE_RQ)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dicom_node.dimse.messages import BeginOperation
 from dicom_node.dimse.query.find_service import FindService
 from dicom_node.dimse.query.get_service import GetService
 from dicom_node.dimse.query.models import QUERY_MODELS, answer_extension, is_relational
+from dicom_node.dimse.query.move_service import MoveService
 from dicom_node.dimse.query.policy import QueryRetrieve
 from dicom_node.dimse.query.sub_operations import SubOperations
 from dicom_node.store import Store
@@ -57,4 +58,9 @@ def query_operations(
     )
     find = FindService(store, policy, exchange, relational=relational, fields=fields)
     get = GetService(store, policy, exchange, relational=relational, fields=fields, sender=sender)
-    return {CommandField.C_FIND_RQ: find.begin, CommandField.C_GET_RQ: get.begin}
+    move = MoveService(store, policy, exchange, relational=relational, fields=fields)
+    return {
+        CommandField.C_FIND_RQ: find.begin,
+        CommandField.C_GET_RQ: get.begin,
+        CommandField.C_MOVE_RQ: move.begin,
+    }

@@ -43,8 +43,9 @@ class Deliveries:
                 return ()
         with self._database.write() as connection:
             chosen = connection.execute(first).scalar_one_or_none()
-            # Results first: a person waits for them, and forwarded series are large.
-            order = (deliveries.c.result_id.is_(None), deliveries.c.id)
+            # Results and moves first: a person waits for them, and forwarded series are large.
+            is_forwarded = deliveries.c.result_id.is_(None) & deliveries.c.move_id.is_(None)
+            order = (is_forwarded, deliveries.c.id)
             due = SELECT_DELIVERIES.where(is_due, deliveries.c.peer == chosen).order_by(*order).limit(limit)
             return tuple(
                 _move(

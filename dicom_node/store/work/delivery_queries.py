@@ -85,10 +85,12 @@ def queue_delivery(
 def queue_sources(connection: sa.Connection, series_instance_uid: str, peer: str, now: datetime) -> None:
     """Queue the received instances of a series for a peer within the caller's write transaction.
 
-    Whatever was queued for this peer before, with the same bytes, is left out, whatever became of it.
+    Whatever was queued for this peer before, with the same bytes, is left out, whatever became of it. What a C-MOVE
+    asked for does not count, since it may have been cancelled.
     """
     known = sa.select(deliveries.c.id).where(
         deliveries.c.result_id.is_(None),
+        deliveries.c.move_id.is_(None),
         deliveries.c.series_instance_uid == series_instance_uid,
         deliveries.c.peer == peer,
         deliveries.c.sop_instance_uid == instances.c.sop_instance_uid,

@@ -10,13 +10,13 @@ from dicom_node.store.states import CommitmentState, JobState, StudyState
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """The delivery of one object to one peer: of a result, or of a received instance that is forwarded.
+    """The delivery of one object to one peer: of a result, of a received instance that is forwarded, or by a C-MOVE.
 
     The result of a study has no job.
     """
 
     id: int
-    result_id: int | None  # None: a received instance
+    result_id: int | None  # None: a received instance, or any instance that a C-MOVE asks for
     job_id: int | None
     peer: str
     state: JobState
@@ -35,6 +35,8 @@ class DeliveryRow:
     created_at: datetime
     ended_at: datetime | None
     replaced_by_id: int | None  # the delivery that sends the same object again
+    move_originator: str | None  # AE title that asks for it by C-MOVE
+    move_message_id: int | None
     commitment: CommitmentState | None  # None: the peer is not asked for storage commitment
     commitment_reason: str | None
     n_sent: int | None  # of its series, when the peer was asked how many it has

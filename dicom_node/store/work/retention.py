@@ -194,7 +194,9 @@ def _sources_of_series() -> sa.Select[tuple[int]]:
 
 def _open_deliveries() -> list[sa.ColumnElement[bool]]:
     """Return conditions on a series, one of which holds if something of it is not delivered."""
-    is_open = deliveries.c.state.not_in(_FINISHED_DELIVERIES)
+    # Who asked for a C-MOVE was told what failed; nobody has to decide on it.
+    has_ended = deliveries.c.move_id.is_not(None) & (deliveries.c.state == JobState.DEAD.value)
+    is_open = deliveries.c.state.not_in(_FINISHED_DELIVERIES) & ~has_ended
     return [_results_of_series().where(is_open).exists(), _sources_of_series().where(is_open).exists()]
 
 
