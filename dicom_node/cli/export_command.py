@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from dicom_node.export.targets import Target
     from dicom_node.settings import Settings
     from dicom_node.store import Store
+
+_EXAMPLES = 5  # reasons that are shown
+_NAMED = 20  # studies that are named
 
 
 def export(
@@ -88,7 +92,13 @@ def export(
     settings = read_settings(config)
     rules = app.read_rules(settings).study
     pipeline = app.current_pipeline_digest(settings)
+    ended: dict[str, list[str]] = defaultdict(list)
     with open_existing_store(settings) as store, growing_bar("studies") as (begin, step):
+
+        def study_ended(uid: str, outcome: str) -> None:
+            ended[outcome].append(uid)
+            step()
+
         target, folder = _target(store, settings, to, work, pseudonyms.fingerprint())
         manifest = export_studies(
             store,
@@ -101,9 +111,9 @@ def export(
             cohort=wanted,
             is_dry_run=dry_run,
             workers=workers,
-            progress=Progress(begin, step),
+            progress=Progress(begin, study_ended),
         )
-    _report(manifest, folder, is_dry_run=dry_run, has_cohort=wanted is not None)
+    _report(manifest, folder, ended, is_dry_run=dry_run, has_cohort=wanted is not None)
 
 
 def _target(store: Store, settings: Settings, to: str, work: Path | None, key: str) -> tuple[Target, Path]:
@@ -130,22 +140,31 @@ def _target(store: Store, settings: Settings, to: str, work: Path | None, key: s
     return target, work or settings.node.data_dir / "exports" / f"{peer.name}-{key[:12]}"
 
 
-def _report(manifest: Manifest, folder: Path, *, is_dry_run: bool, has_cohort: bool) -> None:
+def _report(
+    manifest: Manifest, folder: Path, ended: Mapping[str, Sequence[str]], *, is_dry_run: bool, has_cohort: bool
+) -> None:
+    """Say what became of the studies, and name those that somebody has to do something about: the manifest does not."""
     from dicom_node.export.manifest import MANIFEST_FILE
     from dicom_node.export.studies import Outcome
 
     studies = manifest.content["studies"]
     outcomes = Counter(one["outcome"] for one in studies)
+    fine = {Outcome.EXPORTED.value, Outcome.WOULD_BE_EXPORTED.value}
+    if not has_cohort:
+        fine.add(Outcome.NOT_CLEARED.value)
     for outcome, n in sorted(outcomes.items()):
         reasons = Counter(one["reason"] for one in studies if one["outcome"] == outcome)
-        typer.echo(f"{n} × {outcome}" + "".join(f"\n  {m} × {text}" for text, m in reasons.most_common(5) if text))
+        lines = [f"  {m} × {text}" for text, m in reasons.most_common(_EXAMPLES) if text]
+        named = [] if outcome in fine else ended[outcome]
+        lines = [*(f"    {uid}" for uid in named[:_NAMED]), *(["    …"] if len(named) > _NAMED else []), *lines]
+        typer.echo("\n".join([f"{n} × {outcome}", *lines]))
+    refused = manifest.content["counts"]["refused_by_code"]
+    if refused:
+        typer.echo("objects that stay: " + ", ".join(f"{n} × {code}" for code, n in refused.items()))
     n_withdrawn = len(manifest.content["withdrawn"])
     if n_withdrawn:
         typer.echo(f"{n_withdrawn} earlier exports may no longer be used; tell those who have them (`exports list`)")
     name = f"dry-run-{MANIFEST_FILE}" if is_dry_run else MANIFEST_FILE
     typer.echo(f"{manifest.content['counts']['copied']} objects, see {folder / name}")
-    fine = {Outcome.EXPORTED.value, Outcome.WOULD_BE_EXPORTED.value}
-    if not has_cohort:
-        fine.add(Outcome.NOT_CLEARED.value)
     if set(outcomes) - fine or n_withdrawn:
         raise typer.Exit(EXIT_FAILED)

@@ -115,6 +115,40 @@ def draw_sample(
         raise typer.Exit(EXIT_FAILED)
 
 
+@exports_app.command("check")
+def check_copies(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder that `export` or `deidentify` wrote.")],
+    config: ConfigOption = None,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Without the node that made the copies: with the manifests only.")
+    ] = False,
+) -> None:
+    """Check a folder of copies: every copy is in a manifest, unchanged, and is what this node exported.
+
+    Exit code 3: a copy or a manifest was added, removed or changed, or a study is withdrawn and its copies are here.
+
+    \b
+    Examples:
+      dicom-node exports check /data/heads -c config/node.yaml
+      dicom-node exports check copies --alone
+    """
+    from dicom_node.export.checking import check_folder, compare_with_node
+
+    checked = check_folder(folder)
+    findings = list(checked.findings)
+    if not alone:
+        with open_existing_store(read_settings(config)) as store:
+            findings += compare_with_node(checked, store.exports.list())
+    for finding in findings:
+        fail(finding)
+    n_studies = len(checked.digests)
+    typer.echo(
+        f"{checked.n_copies} copies of {n_studies} studies, {checked.n_manifests} manifests, {len(findings)} faults"
+    )
+    if findings:
+        raise typer.Exit(EXIT_FAILED)
+
+
 @exports_app.command("seen")
 def note_seen(
     copies: Annotated[list[str], typer.Argument(metavar="COPY", help="As `exports list` and `sample` name copies.")],

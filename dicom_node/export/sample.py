@@ -9,6 +9,7 @@ import csv
 import logging
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ from part10.limits import MAX_INFLATED_BYTES
 log = logging.getLogger(__name__)
 
 MAX_SHOWN: Final = 200  # characters of a value
+MAX_ALIKE: Final = 3  # rows for one attribute, which may be in hundreds of items
 _PIXEL_KEYWORDS: Final = frozenset({"PixelData", "FloatPixelData", "DoubleFloatPixelData"})
 _SEGMENTS: Final = {"foreground": "38266002", "anonymized": "ANON-AREA"}  # type codes of the node's segments
 
@@ -151,7 +153,12 @@ def _write_differences(path: Path, before: Dataset, after: Dataset) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(("attribute", "in the source", "in the copy"))
-        table.writerows(_differences(before, after, ""))
+        n_of: Counter[str] = Counter()
+        for row in _differences(before, after, ""):
+            n_of[row[0]] += 1
+            if n_of[row[0]] <= MAX_ALIKE:
+                table.writerow(row)
+        table.writerows((f"{name}: {n - MAX_ALIKE} more", "", "") for name, n in n_of.items() if n > MAX_ALIKE)
 
 
 def _differences(before: Dataset, after: Dataset, within: str) -> Iterator[tuple[str, str, str]]:

@@ -39,8 +39,13 @@ class Staged:
     @property
     def content_digest(self) -> str:
         """SHA-256 over the copies: the same for the same bytes."""
-        lines = sorted(f"{one.relative_path} {one.sha256}\n" for one in self.copied)
-        return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+        return digest_of((str(one.relative_path), one.sha256) for one in self.copied)
+
+
+def digest_of(copies: Iterable[tuple[str, str]]) -> str:
+    """Return the SHA-256 over paths and digests of copies."""
+    lines = sorted(f"{path} {sha256}\n" for path, sha256 in copies)
+    return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
 
 
 class Stager:

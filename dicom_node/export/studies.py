@@ -59,7 +59,7 @@ class Progress:
     """What is told while an export runs."""
 
     begin: Callable[[int], None] = lambda _: None  # number of studies
-    study: Callable[[], None] = lambda: None  # one more is finished
+    study: Callable[[str, str], None] = lambda _, __: None  # one more is finished: Study Instance UID, outcome
 
 
 def export_studies(
@@ -112,7 +112,7 @@ def export_studies(
         told.begin(len(selected))
         for uid, found in selected:
             exporting.export(uid, found)
-            told.study()
+            told.study(uid, exporting.run.studies[-1]["outcome"])
         stager.discard()
         run = exporting.run
         manifest = Manifest.of(
@@ -126,6 +126,7 @@ def export_studies(
             pseudonyms,
             target=target.in_manifest,
             gate_digest=terms.digest,
+            pipeline_digest=terms.pipeline_digest,
             is_dry_run=is_dry_run,
             studies=run.studies,
             withdrawn=exporting.withdrawn(),
@@ -160,7 +161,7 @@ class _Exporting:
             self._note(uid, Outcome.UNKNOWN, "the node has no such study")
             return
         if found.state is not GateState.CLEARED:
-            self._note(uid, Outcome.NOT_CLEARED, f"{found.state}: {found.study.reason or 'not judged yet'}")
+            self._note(uid, Outcome.NOT_CLEARED, _why_not(found))
             return
         evidence = self._store.studies.evidence(uid)
         if evidence.fingerprint != found.study.evidence_fingerprint:
@@ -169,6 +170,9 @@ class _Exporting:
         seen = seen_series(evidence.series, self._terms)
         if any(one.state is SeriesState.DELETED for one in seen):
             self._note(uid, Outcome.SOURCES_DELETED, "retention has deleted the instances of a series; send them again")
+            return
+        if not seen:
+            self._note(uid, Outcome.NOTHING_TO_EXPORT, "no model has seen any of its series, and no others leave")
             return
         objects = objects_of(self._store, seen, self._terms, is_released=found.is_released)
         staged = self._stager.stage(objects)
@@ -238,3 +242,10 @@ class _Exporting:
                 "n_arrived": n_arrived,
             }
         )
+
+
+def _why_not(found: Standpoint) -> str:
+    """Return why a study may not leave, without the name of a person who decided."""
+    if found.state is GateState.HELD:
+        return "held: a person holds it"
+    return f"{found.state}: {found.reason if found.state is GateState.OPEN else found.study.reason}"

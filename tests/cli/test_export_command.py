@@ -50,14 +50,20 @@ def test_the_exit_code_says_whether_all_that_was_asked_for_left(run: Run, config
     assert done.stdout.splitlines() == [
         "1 × exported",
         "1 × not-cleared",
-        "  1 × open: not judged yet",
+        "  1 × open: still receiving, or not judged yet",
         f"2 objects, see {out / 'manifest.json'}",
     ]
+    checked = run("exports", "check", out, "-c", config)
+    assert (checked.exit_code, checked.stdout) == (0, "2 copies of 1 studies, 1 manifests, 0 faults\n")
     cohort = config.parent / "cohort.txt"
     cohort.write_text(f"{STUDY}\n1.2.9\n1.2.404\n")
     asked = run("export", *options, "--cohort", cohort)
     assert asked.exit_code == 3
-    assert "1 × unknown-study" in asked.stdout
+    assert "1 × unknown-study\n    1.2.404\n" in asked.stdout  # the manifest names it by its pseudonym only
+    assert "1 × not-cleared\n    1.2.9\n" in asked.stdout
+    assert "1.2.404" not in (out / "manifest.json").read_text()
+    copies(out)[0].unlink()
+    assert run("exports", "check", out, "--alone").exit_code == 3
 
 
 def test_18_nothing_leaves_when_the_rules_cannot_be_read(run: Run, config: Path, key: Path) -> None:

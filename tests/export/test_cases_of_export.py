@@ -288,6 +288,6 @@ def test_40_what_a_cohort_names_and_may_not_leave_is_in_the_manifest_with_its_re
     content = export(store, tmp_path / "out", cohort=[STUDY, "1.2.9", "1.2.404"])
     assert [told(content, study) for study in (STUDY, "1.2.9", "1.2.404")] == [
         ("not-cleared", "review: 1 of 1 series indeterminate"),
-        ("not-cleared", "open: not judged yet"),
+        ("not-cleared", "open: still receiving, or not judged yet"),
         ("unknown-study", "the node has no such study"),
     ]

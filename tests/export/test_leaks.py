@@ -23,6 +23,7 @@ from dicom_node.export.copying import write_copy
 from dicom_node.export.profile import Profile, read_profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.export.rules import Do, Rule, Rules
+from dicom_node.export.standard_table import Option
 from tests.export.plants import Planter, encoded, hosts
 
 KEY = bytes(range(32))
@@ -68,6 +69,33 @@ def test_no_marker_is_left_and_an_untouched_copy_holds_all_of_them(name: str, tm
     assert len(planter.planted) > 1000
     assert len(planter.found_in(encoded(ds))) >= len(planter.planted) - 10  # some are planted over
     assert planter.found_in(copied(ds, tmp_path)) == []
+
+
+@pytest.mark.parametrize("name", ["ct", "enhanced"])
+def test_what_the_table_removes_is_gone_at_every_depth_and_no_uid_of_the_source_is_left(
+    name: str, tmp_path: Path
+) -> None:
+    """Asked of the table and the source alone: a moved birth date holds no marker, and tells the age to the day."""
+    ds, _ = planted(name)
+    step = Dataset()
+    step.PatientBirthDate, step.PatientAge, step.PatientSex = "19310411", "093Y", "F"
+    step.SOPInstanceUIDOfConcatenationSource = "1.2.276.0.7230010.3"
+    ds.AnatomicRegionSequence = [step]
+    copy = dcmread(BytesIO(copied(ds, tmp_path)))
+    options = (*read_profile(None).options, Option.CLEAN_STRUCTURED_CONTENT)
+    table = rules.read_table()
+    kept = {
+        element.keyword
+        for element in copy.iterall()
+        if element.tag in table
+        and element.value
+        and table[element.tag].action(options) in ("X", "Z")
+        and element.value not in ("REMOVED", copy.PatientID)
+    }
+    assert kept <= {"ReferencedStudySequence", "ReferencedImageSequence", "SourceImageSequence"}
+    uids = {str(element.value) for element in ds.iterall() if element.VR == "UI" and element.VM == 1}
+    left = {str(element.value) for element in copy.iterall() if element.VR == "UI"} & uids
+    assert all(uid.startswith("1.2.840.10008.") for uid in left), left
 
 
 @pytest.mark.data
