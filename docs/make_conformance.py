@@ -19,6 +19,7 @@ from pydicom.uid import UID
 
 import dicom_node
 import inference
+from dicom_node.dicomweb.encoding import ENCODERS
 from dicom_node.dicomweb.rendering.parameters import DEFAULT_QUALITY, FUNCTIONS, MAX_VIEWPORT_PIXELS
 from dicom_node.dicomweb.rendering.picture import FORMATS
 from dicom_node.dicomweb.rendering.service import MAX_PICTURES
@@ -193,8 +194,11 @@ def _status_rows(module: ModuleType) -> Iterator[Sequence[str]]:
 def _transfer_syntaxes() -> Iterator[str]:
     yield "## Transfer syntaxes\n"
     yield "*Read* means that pixels in it become volumes. What is received is given out over DICOMweb as it is"
-    yield "stored, or as Explicit VR Little Endian to clients that ask for it (not from big endian). Results are"
-    yield "written and sent in Explicit VR Little Endian.\n"
+    yield "stored, or, to clients that ask for it (not from big endian), in Explicit VR Little Endian or encoded"
+    yield f"without loss in {', '.join(f'{uid.name} (`{uid}`)' for uid in ENCODERS)}."
+    yield "Not encoded are JPEG Lossless SV1 (`.70`: the encoder at hand has another predictor), whatever has loss (an"
+    yield "instance with other pixels would need another UID; `/rendered` has JPEG), and values beyond Bits Stored,"
+    yield "except in RLE: 406. Results are written and sent in Explicit VR Little Endian.\n"
     uids = sorted((UID(uid) for uid in TRANSFER_SYNTAXES), key=lambda uid: [int(part) for part in uid.split(".")])
     is_read = {uid: _refusal_of_encoding(uid) is None for uid in uids}
     yield from _table(("received and read", "UID"), ((uid.name, f"`{uid}`") for uid in uids if is_read[uid]))

@@ -88,17 +88,19 @@ class FrameSources:
                 with closing(decoder.decode(number - 1, wait_s=_wait_s(index))) as frames:
                     yield in_chunks(next(frames).pixels)
 
-    def described(self, ds: Dataset, place: PixelDataLocation | None, number: int) -> Generator[Decoded, None, None]:
+    def described(
+        self, ds: Dataset, place: PixelDataLocation | None, number: int, *, wait_s: float = FIRST_WAIT_S
+    ) -> Generator[Decoded, None, None]:
         """Yield one frame as it is to be drawn, whatever its encoding; its memory is reserved until it is closed."""
         syntax = UID(self._row.transfer_syntax_uid)
         if place is not None and place.n_bytes is None:
             with self._open() as file, parsing(self._row.sop_instance_uid):
-                yield from FrameDecoder(file, ds, place, syntax, self._budget).decode(number - 1)
+                yield from FrameDecoder(file, ds, place, syntax, self._budget).decode(number - 1, wait_s=wait_s)
             return
         if not syntax.is_little_endian:
             raise ValueError("pixels in big endian")
         frames = self.decoded(ds, None, [number]) if place is None else self.stored(place, [number])
-        with self._budget.reserve(2 * self._shape.n_bytes) as reservation, closing(frames):
+        with self._budget.reserve(2 * self._shape.n_bytes, wait_s=wait_s) as reservation, closing(frames):
             pixels = b"".join(next(frames))
             reservation.shrink(len(pixels))
             n_samples = int(ds.get("SamplesPerPixel") or 1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Final
 
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -26,17 +27,19 @@ from pydicom.uid import (
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicom_node.dicomweb.decoding_budget import DecodingBudget
+from dicom_node.dicomweb.decoding_budget import FIRST_WAIT_S, LATER_WAIT_S, DecodingBudget
+from dicom_node.dicomweb.encoding import COPIES_OF_A_FRAME, DEFAULT_OF_TYPE, ENCODERS, encode
 from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError
 from dicom_node.dicomweb.frame_sources import Frames, FrameShape, FrameSources
 from dicom_node.dicomweb.media_types import ANY_TRANSFER_SYNTAX, MULTIPART, OCTET_STREAM, MediaRange, accepted_ranges
 from dicom_node.dicomweb.metadata import find_rows
-from dicom_node.dicomweb.multipart import Part, multipart_response
+from dicom_node.dicomweb.multipart import Part, in_chunks, multipart_response
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.dicomweb.transcoding import decodable
 from dicom_node.store import ObjectStore
 from dicom_node.store.index.search import Search
+from part10.pixel_data import PixelDataLocation
 
 MAX_FRAMES: Final = 1000  # in one request
 _MEDIA_TYPES: Final[dict[UID, str]] = {
@@ -72,7 +75,15 @@ class FrameService:
         numbers = parse_frame_numbers(request.path_params["frames"])
         syntax = UID(row.transfer_syntax_uid)
         stored_type = _MEDIA_TYPES.get(syntax, OCTET_STREAM)
-        part_type, is_stored = choose_frames(accepted_ranges(request), resource, syntax, stored_type)
+        ranges = accepted_ranges(request)
+        encoding = None
+        try:
+            part_type, is_stored = choose_frames(ranges, resource, syntax, stored_type)
+        except NotAcceptableError:
+            part_type, encoding = choose_encoding(ranges, syntax)
+            if encoding is None:
+                raise
+            is_stored = False
         ds, place = read_without_pixels(self._objects, row)
         if place is None and is_stored:
             raise NoSuchResourceError(resource)
@@ -81,11 +92,14 @@ class FrameService:
         if max(numbers) > shape.n_frames:
             raise NoSuchResourceError(f"frame {max(numbers)} of {shape.n_frames} of {resource_name(uids)}")
         sources = FrameSources(self._objects, row, shape, self._budget)
-        if is_stored and place is not None:
+        if encoding is not None:
+            frames = decodable(encoded_frames(sources, ds, place, numbers, encoding, self._budget), row)
+        elif is_stored and place is not None:
             frames = sources.stored(place, numbers)
         else:
             frames = decodable(sources.decoded(ds, place, numbers), row)
-        sent_syntax = syntax if is_stored and syntax.is_encapsulated else ExplicitVRLittleEndian
+        as_is = syntax if is_stored and syntax.is_encapsulated else ExplicitVRLittleEndian
+        sent_syntax = encoding or as_is
         return multipart_response(
             _parts(frames, numbers, resource_url(request, uids), f"{part_type}; transfer-syntax={sent_syntax}"),
             part_type,
@@ -96,6 +110,23 @@ def _parts(frames: Frames, numbers: Sequence[int], url: str, content_type: str) 
     with closing(frames):
         for number, chunks in zip(numbers, frames, strict=True):
             yield Part(content_type, f"{url}/frames/{number}", chunks)
+
+
+def encoded_frames(
+    sources: FrameSources,
+    ds: Dataset,
+    place: PixelDataLocation | None,
+    numbers: Sequence[int],
+    syntax: UID,
+    budget: DecodingBudget,
+) -> Frames:
+    """Yield frames encoded in a transfer syntax, one of `ENCODERS`."""
+    for index, number in enumerate(numbers):
+        wait_s = LATER_WAIT_S if index else FIRST_WAIT_S
+        with closing(sources.described(ds, place, number, wait_s=wait_s)) as frames:
+            decoded = next(frames)
+            with budget.reserve(COPIES_OF_A_FRAME * len(decoded.pixels), wait_s=wait_s):
+                yield in_chunks(encode(decoded, ds, syntax).frame)
 
 
 def parse_frame_numbers(text: str) -> tuple[int, ...]:
@@ -135,3 +166,18 @@ def choose_frames(ranges: Sequence[MediaRange], resource: str, syntax: UID, stor
             if wanted in {None, ANY_TRANSFER_SYNTAX, ExplicitVRLittleEndian}:
                 return OCTET_STREAM, False
     raise NotAcceptableError(resource, f'{MULTIPART}; type="{stored_type}"; transfer-syntax={syntax}')
+
+
+def choose_encoding(ranges: Sequence[MediaRange], stored: UID) -> tuple[str, UID | None]:
+    """Return the first media type that frames can be encoded in, and its transfer syntax; None if there is none."""
+    if not stored.is_transfer_syntax or not stored.is_little_endian:
+        return "", None
+    for accepted in ranges:
+        kind = accepted.part_type
+        if accepted.media_type != MULTIPART or kind == OCTET_STREAM:
+            continue
+        wanted = accepted.transfer_syntax_uid
+        syntax = DEFAULT_OF_TYPE.get(kind) if wanted in {None, ANY_TRANSFER_SYNTAX} else UID(wanted)
+        if syntax is not None and syntax in ENCODERS and _MEDIA_TYPES[syntax] == kind:
+            return kind, syntax
+    return "", None

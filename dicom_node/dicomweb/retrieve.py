@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicom_node.dicomweb.decoding_budget import DecodingBudget
+from dicom_node.dicomweb.encoding import ENCODERS
 from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError
 from dicom_node.dicomweb.media_types import (
     ANY_TRANSFER_SYNTAX,
@@ -27,7 +28,7 @@ from dicom_node.dicomweb.metadata import find_rows, uids_of
 from dicom_node.dicomweb.multipart import CHUNK_BYTES, Part, in_chunks, joined, multipart_response, read_chunks, stream
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
-from dicom_node.dicomweb.transcoding import explicit_little_endian
+from dicom_node.dicomweb.transcoding import encoded_losslessly, explicit_little_endian
 from dicom_node.dicomweb.zip_stream import ZIP, Entry, zip_chunks
 from dicom_node.store import InstanceRow, ObjectStore, read_checked
 from dicom_node.store.index.search import Search
@@ -43,6 +44,16 @@ class Wanted:
 
     container: str  # media type
     transfer_syntax_uids: frozenset[str]
+
+    def syntax_of(self, transfer_syntax_uid: str) -> UID | None:
+        """Return the transfer syntax in which an instance is sent; None if it is not available in any that is taken."""
+        stored = UID(transfer_syntax_uid)
+        if self.sends_as_stored(stored):
+            return stored
+        if not stored.is_transfer_syntax or not stored.is_little_endian:  # a private one does not say what pixels are
+            return None
+        candidates = (ExplicitVRLittleEndian, *ENCODERS)
+        return next((syntax for syntax in candidates if syntax in self.transfer_syntax_uids), None)
 
     def sends_as_stored(self, transfer_syntax_uid: str) -> bool:
         """Whether the stored bytes may be sent unchanged."""
@@ -103,14 +114,17 @@ class RetrieveService:
 
     def _parts(self, request: Request, rows: Sequence[InstanceRow], wanted: Wanted) -> Iterator[Part]:
         for row in rows:
-            as_stored = wanted.sends_as_stored(row.transfer_syntax_uid)
-            syntax = row.transfer_syntax_uid if as_stored else ExplicitVRLittleEndian
+            syntax = wanted.syntax_of(row.transfer_syntax_uid)
             chunks = self._chunks(row, wanted, is_first=row is rows[0])
             yield Part(f"{DICOM}; transfer-syntax={syntax}", resource_url(request, uids_of(row)), chunks)
 
     def _chunks(self, row: InstanceRow, wanted: Wanted, *, is_first: bool) -> Iterator[bytes]:
         if not wanted.sends_as_stored(row.transfer_syntax_uid):
-            yield from explicit_little_endian(self._objects, row, self._budget, is_first=is_first)
+            syntax = wanted.syntax_of(row.transfer_syntax_uid)
+            if syntax is None or syntax == ExplicitVRLittleEndian:
+                yield from explicit_little_endian(self._objects, row, self._budget, is_first=is_first)
+            else:
+                yield from encoded_losslessly(self._objects, row, syntax, self._budget, is_first=is_first)
             return
         yield from read_checked(self._objects, row.digest, dataset_bytes=row.dataset_bytes, chunk_bytes=CHUNK_BYTES)
 
@@ -167,7 +181,7 @@ def choose_instances(ranges: Sequence[MediaRange], resource: str, rows: Sequence
     if not wanted.transfer_syntax_uids:
         raise NotAcceptableError(resource, f'{MULTIPART}; type="{DICOM}"; transfer-syntax=*, or {ZIP}')
     for row in rows:
-        if not wanted.sends_as_stored(row.transfer_syntax_uid) and not _is_transcodable(row, wanted):
+        if wanted.syntax_of(row.transfer_syntax_uid) is None:
             available = f'{MULTIPART}; type="{DICOM}"; transfer-syntax={row.transfer_syntax_uid} (or transfer-syntax=*)'
             raise NotAcceptableError(f"instance {row.sop_instance_uid}", available)
     return wanted
@@ -176,14 +190,6 @@ def choose_instances(ranges: Sequence[MediaRange], resource: str, rows: Sequence
 def choose_instance(row: InstanceRow, transfer_syntax_uid: str) -> Wanted:
     """Choose one instance in one transfer syntax, ``*`` for any; raise `NotAcceptableError` if it is not available."""
     return choose_instances((MediaRange(DICOM, {"transfer-syntax": transfer_syntax_uid}),), "", [row])
-
-
-def _is_transcodable(row: InstanceRow, wanted: Wanted) -> bool:
-    syntax = UID(row.transfer_syntax_uid)
-    can_decode = (
-        syntax.is_transfer_syntax and syntax.is_little_endian
-    )  # a private one does not say how pixels are encoded
-    return can_decode and ExplicitVRLittleEndian in wanted.transfer_syntax_uids
 
 
 def _choose_bytes(ranges: Sequence[MediaRange], resource: str) -> bool:

@@ -1,4 +1,4 @@
-"""Convert instances to explicit VR little endian, the default transfer syntax of PS3.18 8.7.3.5.
+"""Convert instances to explicit VR little endian, the default transfer syntax of PS3.18 8.7.3.5, or compress them.
 
 The header is written anew. Pixels follow it as they are read, or one decoded frame after the other, so that an instance
 of any size takes little memory. Before the first byte is sent, the first frame is decoded, and the rest is looked for.
@@ -15,21 +15,30 @@ from itertools import chain
 from typing import BinaryIO, Final, TypeVar
 
 from pydicom import dcmread, dcmwrite
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node.dicomweb.decoding import Decoded, FrameDecoder
 from dicom_node.dicomweb.decoding_budget import FIRST_WAIT_S, LATER_WAIT_S, DecodingBudget
+from dicom_node.dicomweb.encoding import COPIES_OF_A_FRAME, Encoded, encode
 from dicom_node.dicomweb.errors import NotAcceptableError, UnreadableObjectError
+from dicom_node.dicomweb.frame_sources import FrameShape, FrameSources
 from dicom_node.dicomweb.multipart import in_chunks, read_chunks
 from dicom_node.dicomweb.parsing import MAX_HEADER_BYTES, MAX_INFLATED_BYTES, parsing, read_without_pixels
 from dicom_node.store import InstanceRow, ObjectStore
 from part10.file_meta import file_meta
 from part10.inflate import bounded_for_pydicom, inflated_chunks
 from part10.pixel_data import PixelDataLocation, encapsulated_end
+from part10.walk import UNDEFINED_LENGTH
 
 MAX_ELEMENT_BYTES: Final = 2**32 - 2
 _EXTENDED_OFFSETS: Final = (0x7FE00001, 0x7FE00002)
+
+PIXEL_DATA: Final = 0x7FE00010
+_PIXEL_ATTRIBUTES: Final = (0x00280004, 0x00280006, 0x00280101, 0x00280102)  # that encoding may change
+_ITEM: Final = struct.pack("<HH", 0xFFFE, 0xE000)
+_END_OF_SEQUENCE: Final = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 
 T = TypeVar("T")
 
@@ -53,6 +62,67 @@ def explicit_little_endian(
     """
     make = _inflated if UID(row.transfer_syntax_uid).is_deflated else _written
     yield from decodable(make(objects, row, budget, FIRST_WAIT_S if is_first else LATER_WAIT_S), row)
+
+
+def encoded_losslessly(
+    objects: ObjectStore, row: InstanceRow, syntax: UID, budget: DecodingBudget, *, is_first: bool
+) -> Iterator[bytes]:
+    """Return Part 10 bytes of an instance with its frames encoded in another transfer syntax, one of `ENCODERS`.
+
+    Parameters and errors are those of `explicit_little_endian`.
+    """
+    wait_s = FIRST_WAIT_S if is_first else LATER_WAIT_S
+    yield from decodable(_recoded(objects, row, syntax, budget, wait_s), row)
+
+
+def _recoded(
+    objects: ObjectStore, row: InstanceRow, syntax: UID, budget: DecodingBudget, wait_s: float
+) -> Generator[bytes, None, None]:
+    ds, place = read_without_pixels(objects, row)
+    stored = UID(row.transfer_syntax_uid)
+    if place is None and not stored.is_deflated:
+        yield _encoded(ds, syntax)
+        return
+    shape = FrameShape.of(ds, is_native=not stored.is_encapsulated)
+    sources = FrameSources(objects, row, shape, budget)
+    for number in range(1, shape.n_frames + 1):
+        with closing(sources.described(ds, place, number, wait_s=wait_s if number == 1 else LATER_WAIT_S)) as frames:
+            decoded = next(frames)
+            with budget.reserve(COPIES_OF_A_FRAME * len(decoded.pixels), wait_s=LATER_WAIT_S):
+                encoded = encode(decoded, ds, syntax)
+        if number == 1:
+            first = encoded
+            head = _encoded_head(ds, decoded, encoded, syntax)
+            yield head + _element_head(PIXEL_DATA, "OB", UNDEFINED_LENGTH) + _ITEM + bytes(4)
+        elif (encoded.photometric_interpretation, encoded.bits_stored) != (
+            first.photometric_interpretation,
+            first.bits_stored,
+        ):
+            raise ValueError("frames that need different headers")
+        n_padding = len(encoded.frame) % 2
+        yield _ITEM + struct.pack("<I", len(encoded.frame) + n_padding)
+        yield from in_chunks(encoded.frame + bytes(n_padding))
+    yield _END_OF_SEQUENCE
+    if place is not None:
+        with objects.open(row.digest, dataset_bytes=row.dataset_bytes) as file:
+            n_bytes = os.fstat(file.fileno()).st_size
+            end = encapsulated_end(file, place.offset) if place.n_bytes is None else place.offset + place.n_bytes
+            yield _rest(file, end, n_bytes, row)
+
+
+def _encoded_head(ds: Dataset, decoded: Decoded, encoded: Encoded, syntax: UID) -> bytes:
+    """Return the header with what encoding has made of the pixels; ``ds`` still describes the stored ones."""
+    before = [ds[tag] for tag in _PIXEL_ATTRIBUTES if tag in ds]
+    kept = [DataElement(element.tag, element.VR, element.value) for element in before]
+    _describe(ds, decoded)
+    ds.PhotometricInterpretation = encoded.photometric_interpretation
+    ds.BitsStored, ds.HighBit = encoded.bits_stored, encoded.bits_stored - 1
+    head = _encoded(ds, syntax)
+    for tag in _PIXEL_ATTRIBUTES:
+        ds.pop(tag, None)
+    for element in kept:
+        ds.add(element)
+    return head
 
 
 def decodable(pieces: Generator[T, None, None], row: InstanceRow) -> Generator[T, None, None]:
@@ -161,8 +231,8 @@ def _file_meta(row: InstanceRow, transfer_syntax_uid: str) -> bytes:
     )
 
 
-def _encoded(ds: Dataset) -> bytes:
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+def _encoded(ds: Dataset, syntax: UID = ExplicitVRLittleEndian) -> bytes:
+    ds.file_meta.TransferSyntaxUID = syntax
     buffer = BytesIO()
     dcmwrite(buffer, ds, implicit_vr=False, little_endian=True)
     return buffer.getvalue()
