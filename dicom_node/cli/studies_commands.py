@@ -131,11 +131,14 @@ def decide_study(
     config: ConfigOption = None,
     release: Annotated[bool, typer.Option("--release", help="The study may leave as it is now.")] = False,
     hold: Annotated[bool, typer.Option("--hold", help="The study may not leave, whatever arrives.")] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="The newest decision no longer counts.")] = False,
 ) -> None:
-    """Release a study or hold it. Decisions are never changed; a later one replaces an earlier one.
+    """Release a study or hold it, or withdraw the newest decision.
+
+    Decisions are never changed; a later one replaces an earlier one.
 
     A release covers the current evidence only: when anything arrives, the study is judged again. A hold stays in
-    force whatever arrives, until the study is released.
+    force whatever arrives, until the study is released or the hold withdrawn.
 
     \b
     Example:
@@ -144,15 +147,16 @@ def decide_study(
     from dicom_node.gate.decisions import decide
     from dicom_node.store import DecisionKind
 
-    if release == hold:
-        raise typer.BadParameter("say one of the two", param_hint="--release or --hold")
+    said = {DecisionKind.RELEASE: release, DecisionKind.HOLD: hold, DecisionKind.WITHDRAW: withdraw}
+    if sum(said.values()) != 1:
+        raise typer.BadParameter("say one of the three", param_hint="--release, --hold or --withdraw")
     settings = read_settings(config)
     terms = _terms(settings)
     with open_existing_store(settings) as store:
         decision = decide(
             store,
             study_instance_uid,
-            DecisionKind.RELEASE if release else DecisionKind.HOLD,
+            next(kind for kind, is_said in said.items() if is_said),
             reason=reason,
             decided_by=name,
             now=datetime.now(UTC),

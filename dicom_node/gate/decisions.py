@@ -62,7 +62,7 @@ def standpoint_of(study: StudyRow, decision: DecisionRow | None, gate_digest: st
     if study.gate_digest != gate_digest:
         return Standpoint(study, GateState.OPEN, "rules or models have changed; it will be judged again", decision)
     state, reason = GateState(study.state.value), study.reason or ""
-    if decision is None or state is GateState.CLEARED:
+    if decision is None or decision.kind is DecisionKind.WITHDRAW or state is GateState.CLEARED:
         return Standpoint(study, state, reason, decision)
     if decision.evidence_fingerprint != study.evidence_fingerprint:
         return Standpoint(
@@ -126,8 +126,8 @@ def decide(
     EvidenceChangedError
         The evidence is no longer what the person looked at.
     DecisionRefusedError
-        Reason or name is missing or too long; or the study to release is open, or is blocked and the rules do not
-        allow its release.
+        Reason or name is missing or too long; the study to release is open, or is blocked and the rules do not
+        allow its release; or there is nothing to withdraw.
     NotFoundError
         The index has no such study.
     """
@@ -140,6 +140,11 @@ def decide(
 
     def check(study: StudyRow) -> None:
         if kind is DecisionKind.HOLD:
+            return
+        if kind is DecisionKind.WITHDRAW:
+            newest = store.decisions.of(study_instance_uid)[:1]
+            if not newest or newest[0].kind is DecisionKind.WITHDRAW:
+                raise DecisionRefusedError(study_instance_uid, "has no decision that could be withdrawn")
             return
         if study.state is StudyState.OPEN or study.gate_digest != gate_digest:
             finding = "is open, and nothing is complete that could be released; wait until it is judged"
@@ -156,4 +161,35 @@ def decide(
         now=now,
         check=check,
         seen_evidence=seen_evidence,
+    )
+
+
+def undo(store: Store, study_instance_uid: str, decision_id: int, *, decided_by: str, now: datetime) -> DecisionRow:
+    """Take back the newest decision on a study, by one more; a hold that it had ended holds again.
+
+    Raises
+    ------
+    DecisionRefusedError
+        It is not the newest decision, or the name is missing.
+    NotFoundError
+        The index has no such study.
+    """
+    if not decided_by.strip():
+        raise DecisionRefusedError(study_instance_uid, "the name is empty; please state it")
+    earlier = store.decisions.of(study_instance_uid)[:2]
+    was_held = len(earlier) > 1 and earlier[1].kind is DecisionKind.HOLD
+    reason = f"undo of decision {decision_id}" + (f": {earlier[1].reason}" if was_held else "")
+
+    def check(_: StudyRow) -> None:
+        newest = store.decisions.of(study_instance_uid)[:1]
+        if [row.id for row in newest] != [decision_id]:
+            raise DecisionRefusedError(study_instance_uid, "somebody has decided on it since; look at it again")
+
+    return store.decisions.add(
+        study_instance_uid,
+        DecisionKind.HOLD if was_held else DecisionKind.WITHDRAW,
+        reason=reason[:MAX_REASON],
+        decided_by=decided_by.strip()[:MAX_NAME],
+        now=now,
+        check=check,
     )

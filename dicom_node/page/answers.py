@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from dicom_node.errors import NodeError, Refused, Transient
 from dicom_node.gate.errors import DecisionRefusedError
-from dicom_node.page.errors import ForeignRequestError, NoSuchPageError
+from dicom_node.page.errors import ForeignRequestError, NoPictureError, NoSuchPageError
 from dicom_node.page.forms import read_form
 from dicom_node.page.protection import Protection
 from dicom_node.page.rendering import Renderer
@@ -26,6 +26,7 @@ _STATUS_OF: Final[dict[type[Exception], HTTPStatus]] = {
     NotFoundError: HTTPStatus.NOT_FOUND,
     NoSuchPageError: HTTPStatus.NOT_FOUND,
     ForeignRequestError: HTTPStatus.FORBIDDEN,
+    NoPictureError: HTTPStatus.NOT_FOUND,
     EvidenceChangedError: HTTPStatus.CONFLICT,
     DecisionRefusedError: HTTPStatus.CONFLICT,
     IllegalTransitionError: HTTPStatus.CONFLICT,

@@ -20,8 +20,10 @@ _NAMES: Final = (
     "look.css",
     "page.css",
     "page.js",
+    "review.js",
     "icon.svg",
     HTMX,
+    NIIVUE,
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dicom_node.errors import NodeError, Refused
+from dicom_node.errors import NodeError, Refused, Transient
 
 
 class PageError(NodeError):
@@ -47,3 +47,25 @@ class NoSuchPageError(PageError, Refused):
 
     def __str__(self) -> str:
         return f"{self.args[0]}: this node has no such thing"
+
+
+class NoPictureError(PageError, Refused):
+    """A series cannot be shown."""
+
+    code = "no-picture"
+
+    def __init__(self, series_instance_uid: str, reason: str) -> None:
+        super().__init__(series_instance_uid, reason)
+
+    def __str__(self) -> str:
+        uid, reason = self.args
+        return f"series {uid}: no picture of it: {reason}"
+
+
+class PicturesBusyError(PageError, Transient):
+    """Pictures of another series are being made."""
+
+    code = "pictures-busy"
+
+    def __str__(self) -> str:
+        return "pictures of other series are being made; try again in some seconds"

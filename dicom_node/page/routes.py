@@ -10,8 +10,11 @@ from starlette.routing import Route
 from dicom_node.gate.documents import Terms
 from dicom_node.page.answers import Answers
 from dicom_node.page.assets import send_asset
+from dicom_node.page.picture_routes import picture_sender
+from dicom_node.page.pictures import Pictures
 from dicom_node.page.protection import Protection
 from dicom_node.page.rendering import Renderer
+from dicom_node.page.review_page import ReviewPage
 from dicom_node.page.studies_page import StudiesPage
 from dicom_node.page.study_page import StudyPage
 from dicom_node.settings import Settings
@@ -42,11 +45,18 @@ def page_routes(
     )
     answers = Answers(renderer, protection)
     studies, study = StudiesPage(store, terms, renderer), StudyPage(store, terms, renderer, clock)
+    pictures = Pictures(store)
+    review = ReviewPage(store, terms, renderer, pictures, clock)
     return [
         answers.show("/", studies.show),
         answers.show("/studies", studies.show),
         answers.show("/studies/counts", studies.counts),
         answers.show("/studies/{study}", study.show),
         answers.act("/studies/{study}/decide", study.decide),
+        answers.show("/review", review.next),
+        answers.show("/review/warm", review.warm),
+        answers.show("/review/{study}", review.show),
+        answers.act("/review/{study}/decide", review.decide),
+        answers.show("/series/{series}/pictures/{stack}/{name}", picture_sender(pictures)),
         answers.show("/assets/{name:path}", send_asset),
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final
 from urllib.parse import urlencode
 
@@ -16,6 +15,7 @@ from dicom_node.gate.decisions import GateState, standpoints
 from dicom_node.gate.documents import Terms
 from dicom_node.gate.severity import VERDICTS
 from dicom_node.page.errors import FormError
+from dicom_node.page.queue import parse_place, place_text
 from dicom_node.page.rendering import Renderer
 from dicom_node.store import Place, Store, Wanted
 
@@ -43,7 +43,7 @@ class StudiesPage:
         listed = tuple(one for one in listed if one.study_instance_uid in rows)
         found = standpoints(self._store, [rows[one.study_instance_uid] for one in listed], terms.digest, terms.rules)
         shown = {name: value for name, value in query.items() if name != "after" and value}
-        more = urlencode(shown | {"after": _text(places[PAGE_SIZE - 1])}) if len(places) > PAGE_SIZE else ""
+        more = urlencode(shown | {"after": place_text(places[PAGE_SIZE - 1])}) if len(places) > PAGE_SIZE else ""
         return self._renderer.html(
             request,
             "studies.html",
@@ -82,20 +82,10 @@ def wanted_of(query: QueryParams) -> Wanted:
 def place_of(query: QueryParams) -> Place | None:
     """Return the place after which a page begins."""
     text = query.get("after", "")
-    if not text:
-        return None
-    moment, _, uid = text.partition("_")
-    try:
-        at = datetime.fromisoformat(moment)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None or not uid or len(uid) > 64:
+    place = parse_place(text)
+    if text and place is None:
         raise FormError("after", text, "what a link of this list says")
-    return Place(at, uid)
-
-
-def _text(place: Place) -> str:
-    return f"{place.last_arrival_at.isoformat()}_{place.study_instance_uid}"
+    return place
 
 
 def _words(name: str, text: str, known: list[str]) -> tuple[str, ...]:

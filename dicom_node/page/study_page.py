@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from dicom_node.gate.documents import Terms, study_document
 from dicom_node.page.answers import status_of
 from dicom_node.page.errors import FormError
 from dicom_node.page.rendering import Renderer
+from dicom_node.page.uids import study_uid
 from dicom_node.report_text import VERDICT_WORDS, report_text
 from dicom_node.store import (
     DecisionKind,
@@ -31,7 +31,6 @@ from dicom_node.store import (
 from dicom_node.store.index.browsing import text_of
 
 MAX_ROWS: Final = 200  # of deliveries, entries and so on; a study with more says so
-_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +146,6 @@ class StudyPage:
         return sorted(
             shown, key=lambda one: (int(one.number) if one.number.isdigit() else 10**9, one.row.series_instance_uid)
         )
-
-
-def study_uid(request: Request) -> str:
-    """Return the Study Instance UID in a path."""
-    uid: str = request.path_params["study"]
-    if len(uid) > 64 or not _UID.fullmatch(uid):
-        raise FormError("the study in the address", uid, "a UID: digits and dots, at most 64")
-    return uid
 
 
 def kind_of(word: str) -> DecisionKind:

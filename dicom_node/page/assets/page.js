@@ -41,6 +41,8 @@
   });
   document.addEventListener("click", event => {
     if (event.target.matches("[data-close]")) event.target.closest("dialog").close();
+    const filling = event.target.closest("[data-fill]");
+    if (filling) document.getElementById(filling.dataset.fill).value = filling.dataset.text;
   });
   remember();
 })();

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.index.gate_state import GateTerms, gate_state, has_verdict, verdicts_of
 from dicom_node.store.index.matching import begins_with, conditions
-from dicom_node.store.schema import series, studies
-from dicom_node.store.states import Origin, StudyState
+from dicom_node.store.schema import jobs, series, studies
+from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
 
 MAX_TEXT: Final = 64  # characters that are searched for, as long as the attributes may be (PS3.5 6.2)
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+){2,}")
@@ -66,6 +66,7 @@ class ListedStudy:
     n_series: int  # received ones
     n_instances: int
     verdicts: tuple[str, ...]
+    seen_series: str | None  # one that a model has seen
     last_arrival_at: datetime
 
 
@@ -76,25 +77,29 @@ class Browsing:
         self._database = database
 
     def find(
-        self, wanted: Wanted, terms: GateTerms, *, after: Place | None = None, limit: int = 50
+        self,
+        wanted: Wanted,
+        terms: GateTerms,
+        *,
+        after: Place | None = None,
+        limit: int = 50,
+        is_oldest_first: bool = False,
     ) -> tuple[Place, ...]:
-        """Return the places of studies, the latest arrival first.
+        """Return the places of studies, the latest arrival first, or the oldest.
 
         Parameters
         ----------
         after
             Only studies that come after this place. However far it is, nothing before it is read.
         """
-        statement = sa.select(studies.c.last_arrival_at, studies.c.study_instance_uid).where(
-            *_conditions(wanted, terms)
-        )
+        at, uid = studies.c.last_arrival_at, studies.c.study_instance_uid
+        statement = sa.select(at, uid).where(*_conditions(wanted, terms))
         if after is not None:
-            at, uid = after.last_arrival_at, after.study_instance_uid
-            statement = statement.where(
-                studies.c.last_arrival_at <= at,
-                sa.or_(studies.c.last_arrival_at < at, studies.c.study_instance_uid > uid),
-            )
-        statement = statement.order_by(studies.c.last_arrival_at.desc(), studies.c.study_instance_uid).limit(limit)
+            before, last = after.last_arrival_at, after.study_instance_uid
+            is_reached = at >= before if is_oldest_first else at <= before
+            is_beyond = at > before if is_oldest_first else at < before
+            statement = statement.where(is_reached, sa.or_(is_beyond, uid > last))
+        statement = statement.order_by(at if is_oldest_first else at.desc(), uid).limit(limit)
         with self._database.read() as connection:
             return tuple(Place(*row) for row in connection.execute(statement))
 
@@ -106,9 +111,12 @@ class Browsing:
             totals: dict[str, list[Any]] = {uid: [] for uid in found}
             for uid, *total in connection.execute(_TOTALS, {"uids": list(found)}):
                 totals[uid].append(total)
+            seen = {study: of_study for study, of_study in connection.execute(_SEEN, {"uids": list(found)})}  # noqa: C416
             verdicts = verdicts_of(connection, list(found), "study") if found else {}
         return tuple(
-            _listed(found[uid], totals[uid], verdicts.get(uid, [])) for uid in study_instance_uids if uid in found
+            _listed(found[uid], totals[uid], verdicts.get(uid, []), seen.get(uid))
+            for uid in study_instance_uids
+            if uid in found
         )
 
     def count(self, terms: GateTerms, *, states: Sequence[str] = ()) -> dict[str, int]:
@@ -173,9 +181,25 @@ _TOTALS: Final = (
     .group_by(series.c.study_instance_uid, series.c.modality)
     .order_by(series.c.modality)
 )
+_SEEN: Final = (
+    sa.select(jobs.c.study_instance_uid, sa.func.min(jobs.c.series_instance_uid))
+    .join(series, series.c.series_instance_uid == jobs.c.series_instance_uid)
+    .where(
+        jobs.c.study_instance_uid.in_(_UIDS),
+        jobs.c.state == JobState.SUCCEEDED.value,
+        jobs.c.generation == series.c.generation,
+        series.c.state == SeriesState.COMPLETE.value,
+    )
+    .group_by(jobs.c.study_instance_uid)
+)
 
 
-def _listed(row: Any, totals: Sequence[Sequence[Any]], verdicts: Sequence[str]) -> ListedStudy:  # noqa: ANN401 - a row of `_LISTED`
+def _listed(
+    row: Any,  # noqa: ANN401 - a row of `_LISTED`
+    totals: Sequence[Sequence[Any]],
+    verdicts: Sequence[str],
+    seen_series: str | None,
+) -> ListedStudy:
     attributes: Mapping[str, Any] = json.loads(row.attributes)
     return ListedStudy(
         study_instance_uid=row.study_instance_uid,
@@ -189,6 +213,7 @@ def _listed(row: Any, totals: Sequence[Sequence[Any]], verdicts: Sequence[str]) 
         n_series=sum(int(n_series) for _, n_series, _ in totals),
         n_instances=sum(int(n_instances or 0) for _, _, n_instances in totals),
         verdicts=tuple(verdicts),
+        seen_series=seen_series,
         last_arrival_at=row.last_arrival_at,
     )
 

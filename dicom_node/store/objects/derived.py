@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 _LEVEL: Final = 3
 _SUFFIX: Final = ".z"
+KINDS: Final = ("", ".pictures")
+"""What may be kept for one object side by side: its metadata, and pictures of the series that begins with it."""
 
 
 class DerivedFiles:
@@ -35,7 +37,7 @@ class DerivedFiles:
         self._spool_folder = spool_folder
         self._has_failed = False
 
-    def read(self, digest: str, form: bytes, *, object_changed_ns: int) -> bytes | None:
+    def read(self, digest: str, form: bytes, *, object_changed_ns: int, kind: str = "") -> bytes | None:
         """Return what is kept for an object in this form; None if there is nothing, or nothing sound.
 
         Parameters
@@ -45,9 +47,11 @@ class DerivedFiles:
         object_changed_ns
             When the object's file last changed (``st_ctime_ns``); what is older was computed from another file, which
             may have been damaged.
+        kind
+            One of `KINDS`.
         """
         try:
-            with self._path(digest).open("rb") as file:
+            with self._path(digest, kind).open("rb") as file:
                 if os.fstat(file.fileno()).st_mtime_ns < object_changed_ns:
                     return None
                 kept = file.read()
@@ -61,9 +65,9 @@ class DerivedFiles:
         except zlib.error:
             return None
 
-    def write(self, digest: str, form: bytes, derived: bytes) -> None:
+    def write(self, digest: str, form: bytes, derived: bytes, *, kind: str = "") -> None:
         """Keep bytes in place of what was kept for the object; if the disk does not take them, only log it, once."""
-        path = self._path(digest)
+        path = self._path(digest, kind)
         temporary = self._spool_folder / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             temporary.write_bytes(form + b"\n" + zlib.compress(derived, _LEVEL))
@@ -80,7 +84,8 @@ class DerivedFiles:
 
     def remove(self, digest: str) -> None:
         """Remove what is kept for an object."""
-        self._path(digest).unlink(missing_ok=True)
+        for kind in KINDS:
+            self._path(digest, kind).unlink(missing_ok=True)
 
-    def _path(self, digest: str) -> Path:
-        return self._folder / digest[:2] / f"{digest}{_SUFFIX}"
+    def _path(self, digest: str, kind: str) -> Path:
+        return self._folder / digest[:2] / f"{digest}{kind}{_SUFFIX}"

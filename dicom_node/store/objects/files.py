@@ -297,15 +297,17 @@ class ObjectStore:
         self.damaged_path(digest).unlink(missing_ok=True)
         self._derived.remove(digest)
 
-    def read_derived(self, digest: str, form: bytes, *, dataset_bytes: int | None = None) -> bytes | None:
+    def read_derived(
+        self, digest: str, form: bytes, *, dataset_bytes: int | None = None, kind: str = ""
+    ) -> bytes | None:
         """Return bytes that `keep_derived` kept for this form, if any; raises the errors of `open`."""
         with self.open(digest, dataset_bytes=dataset_bytes) as file:
             changed_ns = os.fstat(file.fileno()).st_ctime_ns
-        return self._derived.read(digest, form, object_changed_ns=changed_ns)
+        return self._derived.read(digest, form, object_changed_ns=changed_ns, kind=kind)
 
-    def keep_derived(self, digest: str, form: bytes, derived: bytes) -> None:
+    def keep_derived(self, digest: str, form: bytes, derived: bytes, *, kind: str = "") -> None:
         """Keep bytes that were computed from an object, as long as the object is there; see `DerivedFiles`."""
-        self._derived.write(digest, form, derived)
+        self._derived.write(digest, form, derived, kind=kind)
         if not self.path(digest).exists():  # it was removed meanwhile
             self._derived.remove(digest)
 

@@ -218,6 +218,7 @@ class DecisionKind(StrEnum):
 
     RELEASE = "release"
     HOLD = "hold"
+    WITHDRAW = "withdraw"  # the decision before it no longer counts, and the rules' word stands
 
 
 @dataclass(frozen=True, slots=True)
