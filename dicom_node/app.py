@@ -215,6 +215,8 @@ def run_web(settings: Settings) -> int:
             public_url=public_url,
             more_routes=page_routes(store, settings, terms) if settings.web.page else (),
             storing=_store_limits(settings),
+            cors_origins=settings.web.cors_origins,
+            browser_cache=settings.web.browser_cache,
         )
         server = BoundedServer(web_app, settings.web)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.

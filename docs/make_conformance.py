@@ -674,7 +674,11 @@ def _retrieved() -> Iterator[str]:
     yield "`application/dicom`. Old clients get one instance from `/wado?requestType=WADO` (WADO-URI) with `studyUID`,"
     yield "`seriesUID`, `objectUID`, `contentType`, `transferSyntax`, `frameNumber`, `rows`, `columns`, `region`,"
     yield "`windowCenter`, `windowWidth` and `imageQuality`. `anonymize` and `presentationUID` are refused, because an"
-    yield "answer without them would show what should be hidden; annotations are ignored, with a Warning header."
+    yield "answer without them would show what should be hidden; annotations are ignored, with a Warning header.\n"
+    yield "HEAD is answered like GET without a body; OPTIONS of the root with the capabilities (WADL or JSON), and of a"
+    yield "resource with its methods. Whatever is below an instance has an ETag and is answered with 304 for"
+    yield "If-None-Match; bulk data take one byte range. JSON is compressed with zstd or gzip. `web.cors_origins` names"
+    yield "the sites whose pages may use DICOMweb; without it no page of another site can read anything."
 
 
 def _shown() -> Iterator[str]:

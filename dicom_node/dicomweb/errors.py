@@ -181,3 +181,16 @@ class NotAnInstanceError(DicomwebError, Refused):
 
     def __str__(self) -> str:
         return f"{self.args[0]}; not stored"
+
+
+class RangeError(DicomwebError, Refused):
+    """A byte range begins after the last byte."""
+
+    code = "range-not-satisfiable"
+
+    def __init__(self, found: str, total: int) -> None:
+        super().__init__(found[:80], total)
+
+    def __str__(self) -> str:
+        found, total = self.args
+        return f"header Range is {found!r}, expected a range that begins within the {total} bytes"

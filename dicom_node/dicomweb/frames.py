@@ -32,7 +32,7 @@ from dicom_node.dicomweb.encoding import COPIES_OF_A_FRAME, DEFAULT_OF_TYPE, ENC
 from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError
 from dicom_node.dicomweb.frame_sources import Frames, FrameShape, FrameSources
 from dicom_node.dicomweb.media_types import ANY_TRANSFER_SYNTAX, MULTIPART, OCTET_STREAM, MediaRange, accepted_ranges
-from dicom_node.dicomweb.metadata import find_rows
+from dicom_node.dicomweb.metadata import rows_of
 from dicom_node.dicomweb.multipart import Part, in_chunks, multipart_response
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
@@ -70,7 +70,7 @@ class FrameService:
     def retrieve(self, request: Request) -> Response:
         """Return the requested frames, in the order of the request."""
         uids = path_uids(request)
-        (row,) = find_rows(self._search, uids)
+        (row,) = rows_of(request, self._search, uids)
         resource = f"frames of {resource_name(uids)}"
         numbers = parse_frame_numbers(request.path_params["frames"])
         syntax = UID(row.transfer_syntax_uid)

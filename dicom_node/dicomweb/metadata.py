@@ -37,7 +37,7 @@ class MetadataService:
         """Return a JSON array with an object for each instance, sent as the instances are read."""
         uids = path_uids(request)
         media_type = json_media_type(request, f"metadata of {resource_name(uids)}")
-        rows = find_rows(self._search, uids)
+        rows = rows_of(request, self._search, uids)
         return stream_json(request, json_array(self._objects_of(rows, request)), media_type)
 
     def _objects_of(self, rows: Sequence[InstanceRow], request: Request) -> Iterator[bytes]:
@@ -63,6 +63,12 @@ class MetadataService:
             encoded = encode_dataset(ds, place, memo)
         self._objects.keep_derived(row.digest, FORM, encoded)
         return encoded
+
+
+def rows_of(request: Request, search: Search, uids: dict[str, str]) -> tuple[InstanceRow, ...]:
+    """Return the instances below the path of a request, which are looked up once; errors as `find_rows`."""
+    known: tuple[InstanceRow, ...] | None = getattr(request.state, "rows", None)
+    return find_rows(search, uids) if known is None else known
 
 
 def find_rows(search: Search, uids: dict[str, str]) -> tuple[InstanceRow, ...]:

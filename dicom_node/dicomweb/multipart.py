@@ -64,8 +64,12 @@ class ClosingResponse(StreamingResponse):
             fields = {"path": scope["path"], "code": error.code}
             log.error("answer cut off: %s", error, extra=fields)  # noqa: TRY400 - a traceback would say no more
         finally:
-            if isinstance(self._chunks, Generator):
-                self._chunks.close()
+            self.close()
+
+    def close(self) -> None:
+        """Release what the chunks hold."""
+        if isinstance(self._chunks, Generator):
+            self._chunks.close()
 
 
 def stream(chunks: Iterator[bytes], media_type: str) -> Response:

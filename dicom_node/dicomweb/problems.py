@@ -15,6 +15,7 @@ from dicom_node.dicomweb.errors import (
     BodyTooLargeError,
     NoSuchResourceError,
     NotAcceptableError,
+    RangeError,
     SlowBodyError,
     UnreadableObjectError,
     UnsupportedMediaTypeError,
@@ -34,6 +35,7 @@ _STATUS_OF: Final[dict[type[Exception], HTTPStatus]] = {
     NotAcceptableError: HTTPStatus.NOT_ACCEPTABLE,
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    RangeError: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     SlowBodyError: HTTPStatus.REQUEST_TIMEOUT,
     UnreadableObjectError: HTTPStatus.UNPROCESSABLE_ENTITY,
     ObjectDamagedError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -62,6 +64,8 @@ def answer_error(request: Request, error: Exception) -> JSONResponse:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(error, NodeError):
         log.error("request failed: %s", detail, extra={"path": request.url.path, "code": code})
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
+    if isinstance(error, RangeError):
+        headers = {"Content-Range": f"bytes */{error.args[1]}"}
     return problem(status, code, detail, headers)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from io import SEEK_END
 from typing import Final
 
@@ -13,6 +14,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicom_node.dicomweb.byte_ranges import requested_range
 from dicom_node.dicomweb.decoding_budget import DecodingBudget
 from dicom_node.dicomweb.encoding import ENCODERS
 from dicom_node.dicomweb.errors import BadRequestError, NoSuchResourceError, NotAcceptableError
@@ -24,7 +26,7 @@ from dicom_node.dicomweb.media_types import (
     MediaRange,
     accepted_ranges,
 )
-from dicom_node.dicomweb.metadata import find_rows, uids_of
+from dicom_node.dicomweb.metadata import rows_of, uids_of
 from dicom_node.dicomweb.multipart import CHUNK_BYTES, Part, in_chunks, joined, multipart_response, read_chunks, stream
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
@@ -60,6 +62,14 @@ class Wanted:
         return bool(self.transfer_syntax_uids & {ANY_TRANSFER_SYNTAX, transfer_syntax_uid})
 
 
+@dataclass(frozen=True, slots=True)
+class _BulkValue:
+    """The bytes of one value, of which any part can be read."""
+
+    n_bytes: int
+    chunks: Callable[[int, int], Iterator[bytes]]  # offset and length → bytes
+
+
 class RetrieveService:
     """Retrieve instances and bulk data."""
 
@@ -71,7 +81,7 @@ class RetrieveService:
     def instances(self, request: Request) -> Response:
         """Return all instances below the path, as stored if the client accepts that."""
         uids = path_uids(request)
-        rows = find_rows(self._search, uids)
+        rows = rows_of(request, self._search, uids)
         wanted = choose_instances(accepted_ranges(request), resource_name(uids), rows)
         if wanted.container == DICOM:
             (row,) = rows
@@ -101,13 +111,14 @@ class RetrieveService:
     def bulk_data(self, request: Request) -> Response:
         """Return one value: ``/bulkdata/7FE00010``, or within sequences ``/bulkdata/54000100/1/54001010``."""
         uids = path_uids(request)
-        (row,) = find_rows(self._search, uids)
+        (row,) = rows_of(request, self._search, uids)
         path = request.path_params["path"]
         resource = f"bulk data {path} of {resource_name(uids)}"
         is_multipart = _choose_bytes(accepted_ranges(request), resource)
-        chunks = self._bulk_chunks(row, path, resource)
+        value = self._bulk_value(row, path, resource)
         if not is_multipart:
-            return stream(chunks, OCTET_STREAM)
+            return _ranged(request, value)
+        chunks = value.chunks(0, value.n_bytes)
         return multipart_response(
             [Part(OCTET_STREAM, f"{resource_url(request, uids)}/bulkdata/{path}", chunks)], OCTET_STREAM
         )
@@ -128,7 +139,7 @@ class RetrieveService:
             return
         yield from read_checked(self._objects, row.digest, dataset_bytes=row.dataset_bytes, chunk_bytes=CHUNK_BYTES)
 
-    def _bulk_chunks(self, row: InstanceRow, path: str, resource: str) -> Iterator[bytes]:
+    def _bulk_value(self, row: InstanceRow, path: str, resource: str) -> _BulkValue:
         tag, *steps = _tag_path(path)
         ds, place = read_without_pixels(self._objects, row)
         if tag in PIXEL_DATA_TAGS and not steps:
@@ -139,12 +150,14 @@ class RetrieveService:
                 raise NoSuchResourceError(resource)
             if place.n_bytes is None or not syntax.is_little_endian:
                 raise NotAcceptableError(resource, f"the instance itself, with transfer-syntax={syntax}")
-            return self._part_of(row, place.offset, place.n_bytes)
+            offset = place.offset
+            return _BulkValue(place.n_bytes, lambda begin, n_bytes: self._part_of(row, offset + begin, n_bytes))
         with parsing(row.sop_instance_uid):
             element = _find_element(ds, [tag, *steps])
         if element is None or not isinstance(element.value, bytes):
             raise NoSuchResourceError(resource)
-        return in_chunks(element.value)
+        value = element.value
+        return _BulkValue(len(value), lambda begin, n_bytes: in_chunks(value[begin : begin + n_bytes]))
 
     def _part_of(self, row: InstanceRow, offset: int, n_bytes: int) -> Iterator[bytes]:
         with self._objects.open(row.digest, dataset_bytes=row.dataset_bytes) as file, parsing(row.sop_instance_uid):
@@ -153,6 +166,20 @@ class RetrieveService:
                 raise ValueError(f"{n_left} bytes of pixel data, its length says {n_bytes}")
             file.seek(offset)
             yield from read_chunks(file, n_bytes)
+
+
+def _ranged(request: Request, value: _BulkValue) -> Response:
+    """Return all bytes of a value, or those that the Range header asks for."""
+    wanted = requested_range(request, value.n_bytes)
+    if wanted is None:
+        response, n_bytes = stream(value.chunks(0, value.n_bytes), OCTET_STREAM), value.n_bytes
+    else:
+        response, n_bytes = stream(value.chunks(wanted.begin, wanted.n_bytes), OCTET_STREAM), wanted.n_bytes
+        response.status_code = HTTPStatus.PARTIAL_CONTENT
+        response.headers["Content-Range"] = wanted.content_range
+    response.headers["Content-Length"] = str(n_bytes)
+    response.headers["Accept-Ranges"] = "bytes"
+    return response
 
 
 def choose_instances(ranges: Sequence[MediaRange], resource: str, rows: Sequence[InstanceRow]) -> Wanted:

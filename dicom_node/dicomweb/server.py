@@ -7,16 +7,20 @@ from collections.abc import Callable, Sequence
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from dicom_node.dicomweb.capabilities import CapabilitiesService, capabilities
+from dicom_node.dicomweb.conditional import Conditional
+from dicom_node.dicomweb.cors import Cors
 from dicom_node.dicomweb.decoding_budget import DecodingBudget
 from dicom_node.dicomweb.frames import FrameService
 from dicom_node.dicomweb.guard import Guard
 from dicom_node.dicomweb.health import HealthService
 from dicom_node.dicomweb.metadata import MetadataService
 from dicom_node.dicomweb.metrics import MetricsService
+from dicom_node.dicomweb.multipart import ClosingResponse
 from dicom_node.dicomweb.problems import answer_error, answer_http_exception
 from dicom_node.dicomweb.rendering.service import RenderService
 from dicom_node.dicomweb.resources import ROOT
@@ -45,6 +49,8 @@ def build_app(
     public_url: str | None = None,
     storing: StoreLimits | None = None,
     more_routes: Sequence[Route] = (),
+    cors_origins: Sequence[str] = (),
+    browser_cache: bool = False,
 ) -> ASGIApp:
     """Build the application: DICOMweb under ``/dicom-web``, studies under ``/api``, ``/health`` and ``/metrics``.
 
@@ -60,6 +66,10 @@ def build_app(
         Bounds of Store requests; if it is None, nothing can be stored.
     more_routes
         Of other rooms that answer in the same process.
+    cors_origins
+        Sites whose pages may use DICOMweb.
+    browser_cache
+        Whether browsers may keep what they retrieve.
     """
     budget = DecodingBudget(decoding_bytes)
     search, health = SearchService(store.search, lambda: terms().for_index), HealthService(store)
@@ -68,29 +78,32 @@ def build_app(
     metadata = MetadataService(store.search, store.objects)
     frames = FrameService(store.search, store.objects, budget)
     rendering = RenderService(store.search, store.objects, budget)
+    tagged = Conditional(store.search, may_be_kept=browser_cache)
+    options = CapabilitiesService(capabilities(stores=storing is not None, deletes=False)).options
     routes = [
         _get("/studies", search.studies),
         _get("/series", search.series),
         _get("/instances", search.instances),
-        _get(_STUDY, retrieve.instances),
-        _get(_STUDY + "/metadata", metadata.retrieve),
+        _get(_STUDY, tagged(retrieve.instances)),
+        _get(_STUDY + "/metadata", tagged(metadata.retrieve)),
         _get(_STUDY + "/series", search.series),
         _get(_STUDY + "/instances", search.instances),
-        _get(_SERIES, retrieve.instances),
-        _get(_SERIES + "/metadata", metadata.retrieve),
+        _get(_SERIES, tagged(retrieve.instances)),
+        _get(_SERIES + "/metadata", tagged(metadata.retrieve)),
         _get(_SERIES + "/instances", search.instances),
-        _get(_INSTANCE, retrieve.instances),
-        _get(_INSTANCE + "/metadata", metadata.retrieve),
-        _get(_FRAMES, frames.retrieve),
-        *(_get(path + "/rendered", rendering.rendered) for path in _SHOWN),
-        *(_get(path + "/thumbnail", rendering.thumbnail) for path in _SHOWN),
-        _get(_INSTANCE + "/bulkdata/{path:path}", retrieve.bulk_data),
+        _get(_INSTANCE, tagged(retrieve.instances)),
+        _get(_INSTANCE + "/metadata", tagged(metadata.retrieve)),
+        _get(_FRAMES, tagged(frames.retrieve)),
+        *(_get(path + "/rendered", tagged(rendering.rendered)) for path in _SHOWN),
+        *(_get(path + "/thumbnail", tagged(rendering.thumbnail)) for path in _SHOWN),
+        _get(_INSTANCE + "/bulkdata/{path:path}", tagged(retrieve.bulk_data)),
         _get("/studies", studies.studies, root=API_ROOT),
         _get(_STUDY, studies.study, root=API_ROOT),
         _get(_STUDY + "/history", studies.history, root=API_ROOT),
         _get("/series/{series}/report", studies.report, root=API_ROOT),
         _get(WADO_URI, WadoUriService(store.search, retrieve, rendering).retrieve, root=""),
         *_store_routes(store, storing),
+        *(Route(path, options, methods=["OPTIONS"]) for path in (ROOT, ROOT + "/{path:path}")),
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
         Route(_METRICS, MetricsService(store).metrics),
@@ -107,7 +120,8 @@ def build_app(
     app.router.redirect_slashes = False
     app.state.public_url = public_url
     roots = {ROOT, API_ROOT, WADO_URI, _HEALTH, _METRICS, *(_first_segment(route.path) for route in more_routes)}
-    return Guard(app, roots=tuple(roots), public_url=public_url)
+    open_app = Cors(app, origins=cors_origins, roots=(ROOT, WADO_URI)) if cors_origins else app
+    return Guard(open_app, roots=tuple(roots), public_url=public_url)
 
 
 def _first_segment(path: str) -> str:
@@ -123,7 +137,24 @@ def _store_routes(store: Store, limits: StoreLimits | None) -> list[Route]:
 
 
 def _get(path: str, endpoint: Callable[[Request], Response], *, root: str = ROOT) -> Route:
-    """Return the route of a resource. HEAD would read or decode all of it, only to throw it away."""
-    route = Route(root + path, endpoint)
-    route.methods = {"GET"}
-    return route
+    """Return the route of a resource."""
+    return Route(root + path, _for_head(endpoint), methods=["GET"])  # with HEAD
+
+
+def _for_head(endpoint: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    """Return an endpoint that answers HEAD with the header of GET; no more is made than the first piece of its body."""
+
+    def answer(request: Request) -> Response:
+        response = endpoint(request)
+        if request.method != "HEAD":
+            return response
+        if isinstance(response, ClosingResponse):
+            response.close()
+        head = Response(status_code=response.status_code)
+        is_whole = not isinstance(response, StreamingResponse)  # the length of what is streamed is not known
+        head.raw_headers = [
+            (name, value) for name, value in response.raw_headers if is_whole or name != b"content-length"
+        ]
+        return head
+
+    return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -28,6 +29,16 @@ def _checked_ae_title(value: str) -> str:
 AeTitle = Annotated[str, AfterValidator(_checked_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]  # 0 lets the system choose one, which is logged
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _checked_origin(value: str) -> str:
+    """Return an origin (RFC 6454): scheme and host, perhaps a port; or ``*``."""
+    if value != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", value):
+        raise ValueError("an origin is http(s)://host or http(s)://host:port without a path, or * for any")
+    return value.lower()
+
+
+Origin = Annotated[str, AfterValidator(_checked_origin)]
 
 
 class NodeSettings(Section):
@@ -97,6 +108,14 @@ class WebSettings(Section):
     )
     stow: bool = Field(
         default=False, description="take instances by STOW-RS; DICOMweb has no authentication, so a proxy must have it"
+    )
+    cors_origins: tuple[Origin, ...] = Field(
+        default=(),
+        description="sites whose pages may use DICOMweb, such as `https://viewer.example.org`; `*` is any",
+    )
+    browser_cache: bool = Field(
+        default=False,
+        description="let browsers keep images and metadata on their disks, and ask each time whether they still hold",
     )
     max_request_bytes: int = Field(
         default=64 * GIB, ge=2**20, description="refuse the rest of a STOW-RS request that is longer, with 413"

@@ -42,6 +42,8 @@ def serve(
         decoding_bytes=web.decoding_bytes,
         public_url=public_url,
         storing=limits if web.stow else None,
+        cors_origins=web.cors_origins,
+        browser_cache=web.browser_cache,
     )
     server = BoundedServer(app, web)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -23,7 +23,7 @@ from dicom_node.dicomweb.errors import (
 from dicom_node.dicomweb.frame_sources import FrameShape, FrameSources
 from dicom_node.dicomweb.frames import parse_frame_numbers
 from dicom_node.dicomweb.media_types import MULTIPART, MediaRange, accepted_ranges
-from dicom_node.dicomweb.metadata import find_rows, uids_of
+from dicom_node.dicomweb.metadata import rows_of, uids_of
 from dicom_node.dicomweb.multipart import Part, in_chunks, multipart_response
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.rendering.parameters import RenderParameters, parse_parameters
@@ -108,7 +108,7 @@ class RenderService:
         uids = path_uids(request)
         parameters = parse_parameters(request.query_params)
         numbers = _frame_numbers(request)
-        rows = find_rows(self._search, uids)
+        rows = rows_of(request, self._search, uids)
         resource = f"pictures of {resource_name(uids)}"
         is_one = len(rows) == 1 and (numbers is None or len(numbers) == 1)
         choice = choose_type(accepted_ranges(request), resource, prefers_one=is_one)
@@ -121,7 +121,7 @@ class RenderService:
         """Return one small picture that stands for the resource."""
         uids = path_uids(request)
         parameters = parse_parameters(request.query_params, is_thumbnail=True)
-        rows = find_rows(self._search, uids)
+        rows = rows_of(request, self._search, uids)
         resource = f"thumbnail of {resource_name(uids)}"
         choice = choose_type(accepted_ranges(request), resource, prefers_one=True)
         if choice.is_multipart:
