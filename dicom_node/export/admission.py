@@ -18,7 +18,6 @@ _DERIVED_KINDS: Final = frozenset(
     {"SegmentationStorage", "LabelMapSegmentationStorage", "ParametricMapStorage", "RealWorldValueMappingStorage"}
 )
 _REPORT_KINDS: Final = frozenset({"EnhancedSRStorage", "ComprehensiveSRStorage", "Comprehensive3DSRStorage"})
-_SELECTION_KINDS: Final = frozenset({"KeyObjectSelectionDocumentStorage"})
 # Patient IDs that identify nobody: a pseudonym made from one would merge different people.
 _NOBODY: Final = frozenset(
     {
@@ -29,11 +28,6 @@ _NOBODY: Final = frozenset(
     }
 )
 _SAME_CHARACTER: Final = 4  # so many of one character are a placeholder: 9999, 000-00-0000
-
-
-def is_of_a_scanner(sop_class_uid: str) -> bool:
-    """Return whether objects of a class come from a scanner, not from software that looked at its images."""
-    return UID(sop_class_uid).keyword not in _DERIVED_KINDS | _REPORT_KINDS | _SELECTION_KINDS
 
 
 def check_object(source: Dataset, profile: Profile) -> None:

@@ -43,6 +43,7 @@ class SeriesToCopy:
 
     images: tuple[InstanceRow, ...]
     results: tuple[InstanceRow, ...]
+    n_foreign: int  # objects of other software among the images, which stay
     is_face_gone: bool
 
 
@@ -77,8 +78,10 @@ def objects_of(
     """
     for series in seen:
         standing = compared_standing(series, terms.rules, terms.pipeline_digest)
+        images, n_foreign = leaving.images_of(store, series)
         yield SeriesToCopy(
-            store.series.instances(series.series_instance_uid, generation=series.generation),
+            images,
             results_of(store, series),
+            n_foreign,
             standing is Standing.DEFACED or (is_released and standing is not Standing.FACE_PRESENT),
         )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dicom_node.export.admission import is_of_a_scanner
 from dicom_node.export.copying import Copied
 from dicom_node.export.manifest import Refusal
 from dicom_node.export.persons import are_several
@@ -68,9 +67,8 @@ class Stager:
         )  # a folder of its own: a copy may be finished after the study failed
         copied: list[Copied] = []
         for one in series:
-            images = [row for row in one.images if is_of_a_scanner(row.sop_class_uid)]
-            self._refuse_foreign(len(one.images) - len(images))
-            n_refused, problem = self._copy(images, folder, copied, is_face_gone=one.is_face_gone)
+            self._refuse_foreign(one.n_foreign)
+            n_refused, problem = self._copy(one.images, folder, copied, is_face_gone=one.is_face_gone)
             if problem is None and not n_refused:
                 _, problem = self._copy(one.results, folder, copied, is_face_gone=False)
             if problem is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from pydicom.uid import UID
+
 from dicom_node.gate.judging import standing_of
 from dicom_node.gate.rules import StudyRules
 from dicom_node.gate.severity import Standing
@@ -12,6 +14,14 @@ from dicom_node.store import InstanceRow, JobState, SeriesEvidence, Store
 
 _SEEN: Final = frozenset(
     {Standing.DEFACED, Standing.NOT_APPLICABLE, Standing.PARTLY_SEEN, Standing.INDETERMINATE, Standing.FACE_PRESENT}
+)
+
+_MADE_FROM_IMAGES: Final = frozenset(
+    {
+        *("SegmentationStorage", "LabelMapSegmentationStorage", "ParametricMapStorage", "RealWorldValueMappingStorage"),
+        *("EnhancedSRStorage", "ComprehensiveSRStorage", "Comprehensive3DSRStorage"),
+        *("KeyObjectSelectionDocumentStorage",),
+    }
 )
 
 
@@ -23,6 +33,17 @@ def compared_standing(series: SeriesEvidence, rules: StudyRules, pipeline_digest
 def seen_series(series: Sequence[SeriesEvidence], rules: StudyRules, pipeline_digest: str) -> list[SeriesEvidence]:
     """Return the series that a model has looked at; no others leave, since a scout may show a face."""
     return [one for one in series if compared_standing(one, rules, pipeline_digest) in _SEEN]
+
+
+def images_of(store: Store, series: SeriesEvidence) -> tuple[tuple[InstanceRow, ...], int]:
+    """Return the images of a series in the generation that was judged, and how many other objects are among them.
+
+    Reports, segmentations and selections of other software may have the Series Instance UID of images. No model saw
+    them, and they may name or show anybody.
+    """
+    rows = store.series.instances(series.series_instance_uid, generation=series.generation)
+    images = tuple(row for row in rows if UID(row.sop_class_uid).keyword not in _MADE_FROM_IMAGES)
+    return images, len(rows) - len(images)
 
 
 def results_of(store: Store, series: SeriesEvidence) -> tuple[InstanceRow, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dicom_node.gate.decisions import GateState, Standpoint, standpoint_of, standpoints
-from dicom_node.gate.leaving import results_of, seen_series
+from dicom_node.gate.leaving import images_of, results_of, seen_series
 from dicom_node.gate.rules import StudyRules, gate_digest
 from dicom_node.pipeline.series_facts import header_of
 from dicom_node.store import (
@@ -137,7 +137,7 @@ def _write(store: Store, standpoint: Standpoint, policy: KeyObjectPolicy, now: d
 
 def _instances(store: Store, seen: Sequence[SeriesEvidence]) -> Iterator[InstanceRow]:
     for series in seen:
-        yield from store.series.instances(series.series_instance_uid, generation=series.generation)
+        yield from images_of(store, series)[0]
         yield from results_of(store, series)
 
 
