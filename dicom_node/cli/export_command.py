@@ -88,7 +88,7 @@ def export(
         raise typer.BadParameter("no such file", param_hint="--cohort")
     pseudonyms = Pseudonyms(project.strip(), read_key(key_file))
     chosen = read_profile(profile)
-    wanted = None if cohort is None else [line.strip() for line in cohort.read_text().splitlines() if line.strip()]
+    wanted = None if cohort is None else _read_cohort(cohort)
     settings = read_settings(config)
     rules = app.read_rules(settings).study
     pipeline = app.current_pipeline_digest(settings)
@@ -114,6 +114,18 @@ def export(
             progress=Progress(begin, study_ended),
         )
     _report(manifest, folder, ended, is_dry_run=dry_run, has_cohort=wanted is not None)
+
+
+def _read_cohort(path: Path) -> list[str]:
+    """Return the Study Instance UIDs of a file, also of one that a spreadsheet wrote; ``#`` begins a comment."""
+    try:
+        lines = [line.partition("#")[0].strip(' \t"') for line in path.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter("is not UTF-8; save it as plain text", param_hint="--cohort") from error
+    wanted = [line for line in lines if line]
+    if not wanted:
+        raise typer.BadParameter("names no study; without --cohort every cleared study goes", param_hint="--cohort")
+    return wanted
 
 
 def _target(store: Store, settings: Settings, to: str, work: Path | None, key: str) -> tuple[Target, Path]:

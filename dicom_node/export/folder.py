@@ -19,7 +19,7 @@ from dicom_node.export.persons import Person, are_several, person_of
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.export.workers import ToCopy, copy_one, copying_processes
-from inference.series.instances import InstanceSource
+from inference.series.instances import InstanceSource, without_pydicom_warnings
 from part10.damage import PYDICOM_ERRORS
 from part10.inflate import bounded_for_pydicom
 from part10.limits import MAX_INFLATED_BYTES
@@ -115,15 +115,15 @@ def _deidentify(
 def _read_identity(source: InstanceSource) -> Identity | None:
     """Return the identifiers of one file; None if it cannot be read, which copying will report."""
     try:
-        with source.open() as file:
+        with without_pydicom_warnings(), source.open() as file:  # a warning may show the value that it is about
             bounded = bounded_for_pydicom(file, max_inflated_bytes=MAX_INFLATED_BYTES)
             ds = dcmread(bounded, stop_before_pixels=True, specific_tags=list(_IDENTITY_KEYWORDS))
-        return Identity(
-            (_text(ds, "PatientID"), _text(ds, "IssuerOfPatientID")),
-            person_of(ds),
-            _text(ds, "StudyInstanceUID"),
-            _text(ds, "SOPInstanceUID"),
-        )
+            return Identity(
+                (_text(ds, "PatientID"), _text(ds, "IssuerOfPatientID")),
+                person_of(ds),
+                _text(ds, "StudyInstanceUID"),
+                _text(ds, "SOPInstanceUID"),
+            )
     except PYDICOM_ERRORS:
         return None
 

@@ -56,7 +56,10 @@ def test_the_exit_code_says_whether_all_that_was_asked_for_left(run: Run, config
     checked = run("exports", "check", out, "-c", config)
     assert (checked.exit_code, checked.stdout) == (0, "2 copies of 1 studies, 1 manifests, 0 faults\n")
     cohort = config.parent / "cohort.txt"
-    cohort.write_text(f"{STUDY}\n1.2.9\n1.2.404\n")
+    for content, why in ((b"\n# none yet\n", "names no study"), ("\ufeff1.2.9".encode("utf-16"), "is not UTF-8")):
+        cohort.write_bytes(content)
+        assert why in run("export", *options, "--cohort", cohort).output
+    cohort.write_text(f'\ufeff{STUDY}\r\n"1.2.9"\n# asked for by e-mail\n1.2.404 # unknown\n')
     asked = run("export", *options, "--cohort", cohort)
     assert asked.exit_code == 3
     assert "1 × unknown-study\n    1.2.404\n" in asked.stdout  # the manifest names it by its pseudonym only

@@ -26,7 +26,20 @@ from dicom_node.pipeline.rules import load_rules
 from dicom_node.store import DecisionKind, ExportState, NewResult, SeriesState, Store
 from tests.arrivals import complete_quiet
 from tests.factories import enhanced_mr, mr_series
-from tests.gate.cases import NAMES, START, copies, copy_of_template, export, image, judge, received, say, seen, told
+from tests.gate.cases import (
+    NAMES,
+    START,
+    copies,
+    copy_of_template,
+    export,
+    image,
+    judge,
+    received,
+    say,
+    seen,
+    skipped,
+    told,
+)
 from tests.store.sending import STUDY, instance, keep
 
 
@@ -66,6 +79,24 @@ def test_09_a_slice_that_comes_between_staging_and_publishing_keeps_the_study_in
     assert (outcome, reason) == ("changed-meanwhile", "something arrived or was decided while it was de-identified")
     assert copies(tmp_path / "out") == []
     assert not (tmp_path / "out" / ".staging").exists()
+
+
+def test_09_a_study_that_was_cleared_again_meanwhile_does_not_leave_with_what_was_staged_before(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen(store, "defaced")
+    copy = workers.write_copy
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(workers, "write_copy", copy)
+        skipped(store, "1.2.3.5")
+        assert judge(store).state is GateState.CLEARED
+        return copy(*arguments, **options)
+
+    monkeypatch.setattr(workers, "write_copy", slow)
+    assert told(export(store, tmp_path / "out"))[0] == "changed-meanwhile"
+    assert (copies(tmp_path / "out"), store.exports.list()) == ([], ())
+    assert told(export(store, tmp_path / "out")) == ("exported", "")
 
 
 def test_10_a_face_that_comes_after_the_export_withdraws_it_and_nothing_is_called_back(

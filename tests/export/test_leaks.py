@@ -281,6 +281,14 @@ def test_no_marker_is_in_manifest_messages_logs_or_file_names(
         ds, planter = planted(name, seed=number)
         planters.append(planter)
         (tmp_path / "in" / f"{planter.marker('file name')}.dcm").write_bytes(encoded(ds))
+    odd, planter = planted("ct", seed=8)
+    planters.append(planter)
+    content = encoded(odd)
+    for place in ("StudyInstanceUID", "PatientBirthDate"):  # invalid values, which pydicom warns of by naming them
+        value = str(odd[place].value).encode()
+        content = content.replace(value, b"Qx".ljust(len(value), b"q"))
+    planter.planted[b"Qxqqqqqq"] = "an invalid value"
+    (tmp_path / "in" / "odd.dcm").write_bytes(content)
     damaged = bytearray(encoded(planted("ct", seed=9)[0]))
     (tmp_path / "in" / "damaged.dcm").write_bytes(damaged[: len(damaged) // 3])
     key = tmp_path / "study.key"
