@@ -5,26 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 from dicomweb_client import DICOMwebClient
 
-from dicom_node.gate.decisions import decide
-from dicom_node.gate.documents import Terms
-from dicom_node.gate.judging import study_decision
-from dicom_node.gate.rules import StudyRules
-from dicom_node.pipeline.rules import load_rules
-from dicom_node.store import DecisionKind, NewVerdict, Outcome, Store
-from tests.arrivals import NOON, complete_quiet, receive
+from dicom_node.store import Store
 from tests.dicomweb.serving import serve
-from tests.factories import SyntheticSeries, ct_series
+from tests.factories import SyntheticSeries
+from tests.judged_studies import REPORT, TERMS, judge_studies
 
-PIPELINE = "p" * 64
-TERMS = Terms(StudyRules(), PIPELINE)
-REPORT = {"series_instance_uid": "1.2.3", "modality": "CT", "verdict": "face_present", "probability": 0.97}
 STATE, VERDICTS = "00991001", "00991002"
 
 
@@ -45,26 +36,8 @@ class Judged:
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judged]:
-    names = ("blocked", "cleared", "held", "open")
-    series = {name: ct_series(2, rows=8, columns=8, seed=name) for name in names}
-    verdicts = {"blocked": "face_present", "cleared": "defaced", "held": "defaced"}
     with Store.open(Path(tmp_path_factory.mktemp("judged"))) as store:
-        for minutes, name in enumerate(names):
-            at = NOON + timedelta(minutes=minutes)
-            receive(store, series[name], at=at)
-            if name not in verdicts:
-                continue
-            rules = load_rules(None, peer_names=())
-            complete_quiet(store, rules, pipeline_digest=PIPELINE, quiet_s=1, now=at + timedelta(seconds=30))
-            job = store.jobs.claim("w", at + timedelta(seconds=31), 60, pipeline_digest=PIPELINE)
-            assert job is not None
-            outcome = Outcome(verdicts=(NewVerdict(1, verdicts[name], 0.97, (), frozenset(), REPORT),))
-            decision = study_decision(StudyRules(), PIPELINE)
-            store.jobs.succeed(job.id, "w", outcome, at + timedelta(seconds=40), decide_study=decision)
-        decide(
-            store, series["held"].study_instance_uid, DecisionKind.HOLD, reason="consent <withdrawn>",
-            decided_by="Ann", now=NOON, gate_digest=TERMS.digest, rules=TERMS.rules,
-        )  # fmt: skip
+        series = judge_studies(store)
         with serve(store, terms=TERMS) as url:
             yield Judged(url=url, store=store, **series)
 

@@ -258,3 +258,30 @@ def node_status(node: RunningNode) -> dict[str, dict[str, int]]:
         capture_output=True, check=True, timeout=240,
     )  # fmt: skip
     return dict(json.loads(answer.stdout))
+
+
+def test_orthanc_finds_a_study_here_and_has_it_sent_back(node: RunningNode, pacs: OrthancServer) -> None:
+    """What it has lost: images, SEG and SR come back by C-FIND and C-MOVE through the processes of a real node."""
+    series = ct_body(18, (3.0, 2.0, 1.5), "retrieved")
+    uid = series.study_instance_uid
+    send_to_node(pacs, upload(pacs, [instance.part10 for instance in series]))
+    wait_for("an SR", lambda: segmentations_in(pacs, uid, "SR"))
+    lookup = httpx.post(f"{pacs.url}/tools/lookup", content=uid, trust_env=False, timeout=240).json()
+    httpx.delete(f"{pacs.url}/studies/{lookup[0]['ID']}", trust_env=False, timeout=240).raise_for_status()
+
+    asked = {"Level": "Study", "Query": {"StudyInstanceUID": uid, "ModalitiesInStudy": "CT", "PatientName": "*"}}
+    query = httpx.post(f"{pacs.url}/modalities/node/query", json=asked, trust_env=False, timeout=240).json()
+    answers = f"{pacs.url}{query['Path']}/answers"
+    (found,) = httpx.get(f"{answers}?expand&simplify", trust_env=False, timeout=240).json()
+    assert (found["StudyInstanceUID"], found["PatientName"]) == (uid, str(series.datasets()[0].PatientName))
+    assert sorted(found["ModalitiesInStudy"].split("\\")) == ["CT", "SEG", "SR"]
+    below = httpx.post(
+        f"{answers}/0/query-series", json={"Query": {"Modality": ""}}, trust_env=False, timeout=240
+    ).json()
+    of_series = httpx.get(f"{pacs.url}{below['Path']}/answers?expand&simplify", trust_env=False, timeout=240).json()
+    assert {one["Modality"] for one in of_series} == {"CT", "SEG", "SR"}
+
+    retrieve = httpx.post(f"{pacs.url}{query['Path']}/retrieve", content="ORTHANC", trust_env=False, timeout=240)
+    assert retrieve.status_code == httpx.codes.OK, retrieve.text
+    study = httpx.get(f"{pacs.url}/studies/{lookup[0]['ID']}/statistics", trust_env=False, timeout=240).json()
+    assert int(study["CountInstances"]) == len(series) + 2
