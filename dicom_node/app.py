@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -84,6 +85,11 @@ def read_models(settings: Settings) -> tuple[ModelSpec, ModelSpec]:
         reference_model(role) if folder is None else read_model_spec(folder) for role, folder in folders.items()
     )
     return foreground, anonymized
+
+
+def model_identities(settings: Settings) -> tuple[dict[str, str], ...]:
+    """Return role, name, version and digest of the two models; nothing is loaded."""
+    return tuple(asdict(model.identity) for model in read_models(settings))
 
 
 def current_pipeline_digest(settings: Settings) -> str:
@@ -213,7 +219,9 @@ def run_web(settings: Settings) -> int:
             terms=terms,
             decoding_bytes=settings.web.decoding_bytes,
             public_url=public_url,
-            more_routes=page_routes(store, settings, terms) if settings.web.page else (),
+            more_routes=page_routes(store, settings, terms, read_models=partial(model_identities, settings))
+            if settings.web.page
+            else (),
             storing=_store_limits(settings),
             cors_origins=settings.web.cors_origins,
             browser_cache=settings.web.browser_cache,
@@ -349,6 +357,7 @@ def _work(settings: Settings, part: Part, stopping: threading.Event) -> None:
                 retry=RetryPolicy(settings.work.max_attempts, settings.work.backoff_s),
                 lease_s=settings.work.lease_s,
                 kinds_by_peer={peer.name: frozenset(peer.results) for peer in settings.peers},
+                report=part.note_task,
             ),
             clock=utc_now,
         )

@@ -30,6 +30,7 @@ from sr_writer.report import Findings, write_report
 from sr_writer.segmentation import write_segmentation
 
 OnStage = Callable[[str], None]
+OnShare = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +53,7 @@ def process_series(
     pipeline_digest: str,
     written_at: datetime,
     on_stage: OnStage | None = None,
+    on_share: OnShare | None = None,
     predecessors: Sequence[Predecessor] = (),
     remarks: Sequence[Remark] = (),
     stacks: StackPolicy = DEFAULT_POLICY,
@@ -66,6 +68,8 @@ def process_series(
         Date and time in the objects: those of the job, so that a repeated job writes the same bytes.
     on_stage
         Called with the name of each step.
+    on_share
+        Called with the share of the present step that is done, in steps that take long.
     predecessors
         Results of earlier generations, named in each object of the same kind as replaced by it.
     remarks
@@ -95,6 +99,7 @@ def process_series(
             written_at=written_at,
             reading_s=reading_s,
             on_stage=on_stage,
+            on_share=on_share,
             predecessors=predecessors,
             remarks=remarks,
         )
@@ -113,6 +118,7 @@ def process_volume(
     written_at: datetime | None,
     reading_s: float,
     on_stage: OnStage | None = None,
+    on_share: OnShare | None = None,
     predecessors: Sequence[Predecessor] = (),
     remarks: Sequence[Remark] = (),
 ) -> ProcessedVolume:
@@ -120,7 +126,7 @@ def process_volume(
 
     For a volume without source headers (NIfTI), no objects are written; only for it ``written_at`` may be ``None``.
     """
-    segmentation = segment(source, models, on_stage=on_stage)
+    segmentation = segment(source, models, on_stage=on_stage, on_share=on_share)
     started = perf_counter()
     segments = found_segments(source, segmentation)
     all_remarks = tuple(dict.fromkeys((*remarks_on(source, segmentation), *remarks)))

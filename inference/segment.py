@@ -43,6 +43,7 @@ from inference.verdict.verdict import (
 
 Mask = NDArray[np.bool_]
 OnStage = Callable[[str], None]
+OnShare = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,13 +122,17 @@ def load_models(
     return Models(loaded["foreground"], loaded["anonymized"], chosen)
 
 
-def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = None) -> Segmentation:
+def segment(
+    source: SourceVolume, models: Models, *, on_stage: OnStage | None = None, on_share: OnShare | None = None
+) -> Segmentation:
     """Find the body and the anonymised area in a volume.
 
     Parameters
     ----------
     on_stage
         Called with the name of each stage when it begins; the names are the keys of ``timings_s``.
+    on_share
+        Called within the stages of the networks with the share of the stage that is done, up to 1.
 
     Raises
     ------
@@ -154,7 +159,7 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
             prepared = preprocessing.prepare(model.network.plans, model.network.channels)
         with clock.stage(f"segment {role}"):
             outputs: list[torch.Tensor] | None = [] if model.judge is not None else None
-            labels = reorientation.to_source(model.network.predict_labels(prepared, outputs))
+            labels = reorientation.to_source(model.network.predict_labels(prepared, outputs, _on_tile(on_share)))
             masks[role] = _mask_of(labels, model.spec.mask_values)
             kinds = {"altered": model.spec.altered_values, "smoothed": model.spec.smoothed_values}
             altered |= {kind: _mask_of(labels, values) for kind, values in kinds.items() if values}
@@ -187,6 +192,10 @@ def segment(source: SourceVolume, models: Models, *, on_stage: OnStage | None = 
         timings_s=clock.timings_s,
         remarks=remarks,
     )
+
+
+def _on_tile(on_share: OnShare | None) -> Callable[[int, int], None] | None:
+    return None if on_share is None else lambda n_done, n_tiles: on_share(n_done / n_tiles)
 
 
 def _nothing_seen(source: SourceVolume, models: Models, remarks: tuple[Remark, ...]) -> Segmentation:

@@ -23,11 +23,14 @@ def threshold(
     _models: object,
     *,
     on_stage: Callable[[str], None] | None = None,
+    on_share: Callable[[float], None] | None = None,
     verdict: SeriesVerdict = SeriesVerdict.DEFACED,
 ) -> Segmentation:
     """Stands in for the networks: the body is what is denser than air."""
     if on_stage is not None:
         on_stage("segment foreground")
+    if on_share is not None:
+        on_share(0.5)
     body = source.volume.array > BODY_ABOVE_HU
     return Segmentation(
         foreground=body,

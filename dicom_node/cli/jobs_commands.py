@@ -83,6 +83,7 @@ def show_job(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = F
     """
     with open_existing_store(read_settings(config)) as store:
         job = store.jobs.get(job_id)
+        task = store.task_of(job)
         events = store.jobs.events(job_id)
         results = store.jobs.results(job_id)
         deliveries = store.deliveries.list(job_id=job_id)
@@ -93,12 +94,22 @@ def show_job(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = F
             == (job.series_instance_uid, job.generation, job.pipeline_digest)
         ]
     if as_json:
-        write_json({"job": job, "events": events, "results": results, "deliveries": deliveries, "verdicts": verdicts})
+        write_json(
+            {
+                "job": job,
+                "task": task,
+                "events": events,
+                "results": results,
+                "deliveries": deliveries,
+                "verdicts": verdicts,
+            }
+        )
         return
     write_fields(
         {
             "job": job.id,
             "state": job.state,
+            "doing": None if task is None else task.words,
             "series": f"{job.series_instance_uid}, generation {job.generation}",
             "study": job.study_instance_uid,
             "attempts": job.attempt_number,

@@ -17,6 +17,8 @@ from dicom_node.page.rendering import Renderer
 from dicom_node.page.review_page import ReviewPage
 from dicom_node.page.studies_page import StudiesPage
 from dicom_node.page.study_page import StudyPage
+from dicom_node.page.work_page import WorkPage
+from dicom_node.page.work_state import ReadModels
 from dicom_node.settings import Settings
 from dicom_node.store import Store
 
@@ -26,6 +28,7 @@ def page_routes(
     settings: Settings,
     terms: Callable[[], Terms],
     *,
+    read_models: ReadModels = tuple,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[Route]:
     """Return the routes of all pages, for the application that serves them.
@@ -34,6 +37,8 @@ def page_routes(
     ----------
     terms
         Returns the rules for studies and the pipeline that the node has now.
+    read_models
+        Returns what identifies the models that the node has now; raises if they cannot be described.
     """
     public_url = None if settings.web.public_url is None else str(settings.web.public_url)
     protection = Protection(public_url)
@@ -47,6 +52,7 @@ def page_routes(
     studies, study = StudiesPage(store, terms, renderer), StudyPage(store, terms, renderer, clock)
     pictures = Pictures(store)
     review = ReviewPage(store, terms, renderer, pictures, clock)
+    work = WorkPage(store, settings, terms, renderer, read_models, clock)
     return [
         answers.show("/", studies.show),
         answers.show("/studies", studies.show),
@@ -57,6 +63,10 @@ def page_routes(
         answers.show("/review/warm", review.warm),
         answers.show("/review/{study}", review.show),
         answers.act("/review/{study}/decide", review.decide),
+        answers.show("/work", work.show),
+        answers.show("/work/now", work.now),
+        answers.act("/work/jobs/{job}/{action}", work.act_on_job),
+        answers.act("/work/deliveries/{delivery}/{action}", work.act_on_delivery),
         answers.show("/series/{series}/pictures/{stack}/{name}", picture_sender(pictures)),
         answers.show("/assets/{name:path}", send_asset),
     ]

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import BinaryIO, Protocol
@@ -20,7 +20,7 @@ from dicom_node.pipeline.heartbeat import Heartbeat
 from dicom_node.pipeline.outcome import outcome_of, remarks_on_completeness
 from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.processing import ProcessedVolume
-from dicom_node.store import JobRow, LeaseLostError, Outcome, Store
+from dicom_node.store import JobRow, LeaseLostError, Outcome, Store, Task
 from inference.series.remarks import Remark
 from inference.series.stack_choice import StackChoice, StackPolicy
 from sr_writer.objects import Predecessor
@@ -50,6 +50,7 @@ class Processor(Protocol):
         pipeline_digest: str,
         written_at: datetime,
         on_stage: Callable[[str], None],
+        on_share: Callable[[float], None],
         predecessors: Sequence[Predecessor],
         remarks: Sequence[Remark],
         stacks: StackPolicy,
@@ -68,6 +69,7 @@ class WorkerSettings:
     retry: RetryPolicy
     lease_s: float
     kinds_by_peer: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a peer without an entry takes all
+    report: Callable[[Task | None], None] = lambda _: None  # told what the worker does
 
 
 class Worker:
@@ -139,6 +141,7 @@ class Worker:
             )
         finally:
             self._job = None
+            settings.report(None)
         return True
 
     def _extend(self, job: JobRow) -> bool:
@@ -155,10 +158,22 @@ class Worker:
         if len(instances) < series.n_sources_deleted:
             raise SourcesDeletedError(job.series_instance_uid, len(instances), series.n_sources_deleted)
 
+        task = Task(job.id, "starting", None, self._clock())
+
         def on_stage(stage: str) -> None:
+            nonlocal task
             if must_stop():
                 raise AbandonedError(stage)
             log.debug("stage", extra={**_fields(job), "stage": stage})
+            task = Task(job.id, stage, None, self._clock())
+            self._settings.report(task)
+
+        def on_share(share: float) -> None:
+            if must_stop():
+                raise AbandonedError(task.stage)
+            self._settings.report(replace(task, share=round(share, 3)))
+
+        self._settings.report(task)
 
         volumes = self._process(
             [
@@ -172,6 +187,7 @@ class Worker:
             pipeline_digest=job.pipeline_digest,
             written_at=job.queued_at,
             on_stage=on_stage,
+            on_share=on_share,
             predecessors=[
                 Predecessor(row.sop_class_uid, row.sop_instance_uid, row.result_series_instance_uid)
                 for row in self._store.jobs.predecessors(job)

@@ -29,7 +29,7 @@ from dicom_node.store.index.gate_state import GateTerms
 from dicom_node.store.index.rows import Arrival, ConflictRow, InstanceRow, SeriesRow, StudyRow
 from dicom_node.store.objects.files import ObjectStore, Spool
 from dicom_node.store.objects.reading import read_checked
-from dicom_node.store.parts import PARTS, Part, PartState, Trouble
+from dicom_node.store.parts import PARTS, Part, PartState, Task, Trouble
 from dicom_node.store.states import (
     CommitmentState,
     ConflictChoice,
@@ -138,6 +138,7 @@ __all__ = [
     "StudyStanding",
     "StudyState",
     "TagRow",
+    "Task",
     "Trouble",
     "UnreadableInstanceError",
     "UnsupportedFilterError",

@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 PARTS = ("receive", "web", "schedule", "work")  # each a process of the node
 FOLDER = "parts"
 FILE_BYTES = 4096
+TASK_S = 0.5  # between two reports on the progress of one stage
 MAX_MESSAGE_LENGTH = 600  # characters; JSON needs at most 6 bytes for each, which leaves room for the other fields
 
 
@@ -37,6 +39,21 @@ class Trouble:
     code: str  # stable
     message: str  # one sentence: what is wrong, and what to do
     since: datetime | None = None  # None: unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker does at the moment."""
+
+    job_id: int
+    stage: str  # "reading", "segment foreground", ...
+    share: float | None  # of the stage that is done, 0 to 1; None: not known
+    since: datetime  # when the stage began
+
+    @property
+    def words(self) -> str:
+        """For people: ``segment foreground, 40 %``."""
+        return self.stage if self.share is None else f"{self.stage}, {100 * self.share:.0f} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,8 @@ class PartState:
         Digest of the models that a worker has loaded and of its rules.
     trouble
         What keeps it from working or, once it no longer runs, what ended it.
+    task
+        What a worker does at the moment.
     """
 
     name: str
@@ -63,6 +82,7 @@ class PartState:
     is_ready: bool = False
     pipeline_digest: str | None = None
     trouble: Trouble | None = None
+    task: Task | None = None
 
 
 class Part:
@@ -71,6 +91,7 @@ class Part:
     def __init__(self, data_dir: Path, name: str, now: datetime) -> None:
         self._state = PartState(name, socket.gethostname(), os.getpid(), now)
         self._path: Path | None = None
+        self._task_noted_s = 0.0
         self._fd = -1
         predecessors = _take_away_dead(data_dir / FOLDER, name, self._state.host)
         last_words = next((dead.trouble for dead in predecessors if dead.trouble is not None), None)
@@ -105,10 +126,19 @@ class Part:
         self._say(trouble=trouble)
         return True
 
+    def note_task(self, task: Task | None) -> None:
+        """Report what a worker does, or that it does nothing; a share alone is written at most every `TASK_S`."""
+        before = self._state.task
+        is_same = task is not None and before is not None and (task.job_id, task.stage) == (before.job_id, before.stage)
+        if is_same and time.monotonic() - self._task_noted_s < TASK_S:
+            return
+        self._task_noted_s = time.monotonic()
+        self._say(task=task)
+
     def end(self, trouble: Trouble | None = None) -> None:
         """End the part: keep its file with what went wrong, or remove it after a clean stop."""
         if trouble is not None:
-            self._say(is_ready=False, trouble=trouble)
+            self._say(is_ready=False, trouble=trouble, task=None)
         elif self._path is not None:
             with suppress(OSError):
                 self._path.unlink()
@@ -182,7 +212,7 @@ def _encoded(state: PartState) -> bytes:
 
 def _decoded(encoded: bytes, *, is_running: bool) -> PartState:
     values: Mapping[str, Any] = json.loads(encoded)
-    trouble = values["trouble"]
+    trouble, task = values["trouble"], values.get("task")
     return PartState(
         name=values["name"],
         host=values["host"],
@@ -194,4 +224,5 @@ def _decoded(encoded: bytes, *, is_running: bool) -> PartState:
         trouble=None
         if trouble is None
         else Trouble(**trouble | {"since": trouble["since"] and datetime.fromisoformat(trouble["since"])}),
+        task=None if task is None else Task(**task | {"since": datetime.fromisoformat(task["since"])}),
     )

@@ -22,11 +22,12 @@ from dicom_node.store.index.series import SeriesIndex
 from dicom_node.store.integrity import Integrity
 from dicom_node.store.locks import enter, hold_role
 from dicom_node.store.objects.files import ObjectStore
-from dicom_node.store.parts import Part, PartState, read_parts
+from dicom_node.store.parts import Part, PartState, Task, read_parts
 from dicom_node.store.permissions import make_private_file, make_private_folder
 from dicom_node.store.recovery import recover
 from dicom_node.store.schema import conflicts, instances
 from dicom_node.store.sqlite import sqlite_url
+from dicom_node.store.states import JobState
 from dicom_node.store.work.announcements import Announcements
 from dicom_node.store.work.audit import Audit
 from dicom_node.store.work.closing import SeriesClosing
@@ -44,6 +45,7 @@ from dicom_node.store.work.moves import Moves
 from dicom_node.store.work.notices import Notices
 from dicom_node.store.work.peer_contexts import PeerContexts
 from dicom_node.store.work.retention import Retention
+from dicom_node.store.work.rows import JobRow
 from dicom_node.store.work.studies import Studies
 from dicom_node.store.work.times import WorkTimes
 
@@ -160,6 +162,13 @@ class Store:
     def parts(data_dir: Path) -> tuple[PartState, ...]:
         """Return the states of the parts that run or have failed."""
         return read_parts(data_dir.absolute())
+
+    def task_of(self, job: JobRow) -> Task | None:
+        """Return what a worker says about a running job; None if it does not run, or nothing is known of its worker."""
+        if job.state is not JobState.RUNNING:
+            return None
+        tasks = (part.task for part in self.parts(self.data_dir) if part.is_running)
+        return next((task for task in tasks if task is not None and task.job_id == job.id), None)
 
     def close(self) -> None:
         """Finish what the inbox has accepted, and close files and connections."""

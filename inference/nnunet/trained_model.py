@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,13 +68,20 @@ class TrainedModel:
         self._tile_step = tile_step
         self._batch_size = CUDA_BATCH if device.type == "cuda" else 1
 
-    def predict_labels(self, prepared: ModelInput, outputs: list[torch.Tensor] | None = None) -> NDArray[np.uint8]:
+    def predict_labels(
+        self,
+        prepared: ModelInput,
+        outputs: list[torch.Tensor] | None = None,
+        on_tile: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.uint8]:
         """Return the labels of a volume that was prepared for this model.
 
         Parameters
         ----------
         outputs
             A list to which the logits (label, z, y, x) on the model grid are appended, in groups of planes.
+        on_tile
+            Called with the number of tiles done and their total.
 
         Returns
         -------
@@ -87,18 +94,25 @@ class TrainedModel:
             Memory ran out even with the smallest batch.
         """
         result = SourceGridLabels(prepared, self.plans, self.labels)
-        for planes in self.predict_logits(prepared):
+        for planes in self.predict_logits(prepared, on_tile):
             result.add(planes)
             if outputs is not None:
                 outputs.append(planes.logits.half().cpu())
         return result.finish()
 
-    def predict_logits(self, prepared: ModelInput) -> Iterator[Planes]:
+    def predict_logits(
+        self, prepared: ModelInput, on_tile: Callable[[int, int], None] | None = None
+    ) -> Iterator[Planes]:
         """Yield the logits on the model grid, planes in order, as soon as they are finished."""
         shape = prepared.values.shape
         grid = TileGrid((shape[1], shape[2], shape[3]), self.plans.patch_size, self._tile_step)
         return predict_planes(
-            prepared.values, grid, self._predict_tiles, n_heads=self.labels.n_heads, batch_size=self._batch_size
+            prepared.values,
+            grid,
+            self._predict_tiles,
+            n_heads=self.labels.n_heads,
+            batch_size=self._batch_size,
+            on_tile=on_tile,
         )
 
     @torch.inference_mode()

@@ -74,6 +74,7 @@ def _segment(
     _models: object,
     *,
     on_stage: Callable[[str], None] | None = None,
+    on_share: Callable[[float], None] | None = None,
     verdicts: dict[str, SeriesVerdict],
 ) -> Segmentation:
     name = str(source.headers[0].SeriesDescription).split()[-1]

@@ -114,6 +114,19 @@ def test_a_job_leaves_results_deliveries_verdict_tag_and_study_state(
     assert store.studies.get(series.study_instance_uid).state is StudyState.CLEARED
 
 
+def test_a_worker_says_what_it_does_until_it_does_nothing(
+    store: Store, clock: StubbornClock, series: SyntheticSeries
+) -> None:
+    queue(store, clock, series)
+    told: list[object] = []
+    assert work(worker(store, clock, report=told.append))
+    (job,) = store.jobs.list()
+    said = [("none", None) if task is None else (task.stage, task.share) for task in told]
+    stages = ["starting", "reading", "segment foreground"]
+    assert said == [*((stage, None) for stage in stages), (stages[-1], 0.5), ("writing", None), ("none", None)]
+    assert {task.job_id for task in told if task is not None} == {job.id}
+
+
 def test_one_mosaic_is_a_whole_series_and_its_seg_names_it(store: Store, clock: StubbornClock) -> None:
     slices = oblique_series()
     mosaic = siemens_mosaic(slices)

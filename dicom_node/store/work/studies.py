@@ -143,6 +143,12 @@ class Studies:
         found = self.verdicts(study_instance_uid)
         return tuple(verdict.report for verdict in found if verdict.series_instance_uid == series_instance_uid)
 
+    def newest_reports(self, *, limit: int = 100) -> tuple[Mapping[str, Any], ...]:
+        """Return what was found last, in any series, the newest first."""
+        statement = sa.select(verdicts.c.report).order_by(verdicts.c.id.desc()).limit(limit)
+        with self._database.read() as connection:
+            return tuple(json.loads(report) for report in connection.execute(statement).scalars())
+
     def tags(self, study_instance_uid: str) -> tuple[TagRow, ...]:
         """Return the tags of a study and its series."""
         statement = (
