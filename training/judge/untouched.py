@@ -26,12 +26,12 @@ def vary(scene: Scene, rng: np.random.Generator, *, is_map: bool) -> Scene:
     elif rng.random() < (0.3 if is_map else 0.35):
         scene = conditions.vary_intensity(scene, rng)
     if not scene.is_ct:
-        for share, change in ((0.08, dark_neck), (0.07, ghosts), (0.05, low_field), (0.12, conditions.fall_off)):
+        for share, change in ((0.08, dark_neck), (0.07, ghosts), (0.05, low_field), (0.2, conditions.fall_off)):
             if rng.random() < share:
                 scene = change(with_geometry(scene, like), rng)
         if rng.random() < 0.14:
             scene = conditions.add_voids(with_geometry(scene, like), rng)
-    if rng.random() < 0.28:
+    if rng.random() < 0.35:
         scene = zero_air(with_geometry(scene, like), rng)
     return with_geometry(scene, like)
 
