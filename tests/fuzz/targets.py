@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -37,6 +39,10 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.dimse.contexts import AcceptedContext, negotiate_contexts
 from dicom_node.dimse.messages import MessageReader
+from dicom_node.dimse.query.answers import AnswerEncoder
+from dicom_node.dimse.query.find_service import answer_members, plan_query
+from dicom_node.dimse.query.identifier import check_values, read_identifier, retrieval_filters
+from dicom_node.dimse.query.models import QUERY_MODELS
 from dicom_node.errors import NodeError
 from dicom_node.upper_layer.associate import Acceptance, decode_acceptance, encode_acceptance
 from dicom_node.upper_layer.associate import decode_request as decode_association_request
@@ -238,6 +244,29 @@ def nifti(data: bytes) -> None:
             assert np.array_equal(written.volume.affine, source.volume.affine)
 
 
+def query_identifier(data: bytes) -> None:
+    """The identifier of a C-FIND and a C-GET, and a match with values of every kind in its character set."""
+    syntax = ImplicitVRLittleEndian if data[:1] == b"\1" else ExplicitVRLittleEndian
+    for model in QUERY_MODELS.values():
+        with contextlib.suppress(NodeError):
+            identifier = read_identifier(data[1:], syntax, model)
+            check_values(identifier)
+            query = plan_query(identifier, has_states=True)
+            members = answer_members(MATCH, identifier, query, "NODE")
+            encoded = AnswerEncoder(syntax, identifier.character_set).encode(members)
+            assert read_identifier(encoded, syntax, model).level is identifier.level
+        with contextlib.suppress(NodeError):
+            retrieval_filters(read_identifier(data[1:], syntax, model), model, is_relational=True)
+
+
+MATCH: Mapping[str, dict[str, object]] = {
+    "0020000D": {"vr": "UI", "Value": ["1.2.3"]},
+    "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Müller^Jürgen", "Ideographic": "山田^太郎"}]},
+    "00201206": {"vr": "IS", "Value": [3]},
+    "00200032": {"vr": "DS", "Value": [1.5, None, 1e-30]},
+    "00280010": {"vr": "US", "Value": [512]},
+    "00991001": {"vr": "CS", "Value": ["CLEARED"]},
+}
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -251,6 +280,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
         association_acceptance,
         messages,
         command_set,
+        query_identifier,
     )
 }
 
@@ -274,11 +304,33 @@ def seeds(name: str) -> list[bytes]:
         return [encode_acceptance(Acceptance("SENDER", "NODE", contexts, 16384))[6:]]
     if name == "nifti":
         return nifti_seeds()
+    if name == "query_identifier":
+        return _identifiers()
     commands = [echo_command(1), store_command("2.25.1")]
     if name == "messages":
         bodies = [p_data_pdus(1, command, max_pdu_bytes=0)[6:] for command in commands]
         return [len(body).to_bytes(2, "big") + body for body in bodies]
     return commands
+
+
+def _identifiers() -> list[bytes]:
+    """A query in both encodings, after a byte that chooses them."""
+    ds = Dataset()
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.QueryRetrieveLevel = "STUDY"
+    ds.PatientName = "Mü*"
+    ds.StudyInstanceUID = "1.2.3"
+    ds.NumberOfStudyRelatedSeries = None
+    ds.ProcedureCodeSequence = [Dataset()]
+    ds.add_new(0x00990010, "LO", "DICOMNODE")
+    ds.add_new(0x00991001, "CS", "CLEARED")
+    made = []
+    for is_implicit_vr in (True, False):
+        buffer = DicomBytesIO()
+        buffer.is_implicit_VR, buffer.is_little_endian = is_implicit_vr, True
+        write_dataset(buffer, ds)
+        made.append(bytes((is_implicit_vr,)) + buffer.getvalue())
+    return made
 
 
 def _datasets() -> list[bytes]:

@@ -126,7 +126,7 @@ def plan_query(identifier: Identifier, *, has_states: bool) -> Query:
         if private is not None and tag in private.tags:
             continue
         if tag not in returnable:
-            is_complete = False
+            is_complete = is_complete and tag in _UNMATCHED
         elif key.text != "" and tag not in _UNMATCHED:
             if key.text is not None and key.keyword in searchable:
                 filters[key.keyword] = key.text

@@ -26,6 +26,9 @@ status  kind     of             when                                        what
                                 SOP class; a unique key is missing or has   Comment and Offending Element name
                                 several values; a value has too many
                                 wildcards, or is too long
+0x0122  failure  all            the SOP class of the request is not that    negotiate it
+                                of its presentation context, or is for
+                                another operation
 0xC000  failure  all            the identifier cannot be decoded, or there  repair it; look in the log of the node
                                 is none; or a defect of ours
 ======  =======  =============  ==========================================  ==========================================
