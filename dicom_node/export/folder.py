@@ -139,7 +139,7 @@ def _without_contradictions(
     patients: dict[str, set[tuple[str, str]]] = defaultdict(set)
     persons: dict[str, set[Person]] = defaultdict(set)
     for identity in identities:
-        if identity is not None:
+        if identity is not None and identity.study_instance_uid:
             patients[identity.study_instance_uid].add(identity.patient)
             persons[identity.study_instance_uid].add(identity.person)
     mixed = {uid for uid in patients if len(patients[uid]) > 1 or are_several(persons[uid])}

@@ -181,6 +181,19 @@ def test_two_patients_in_one_study_and_two_contents_of_one_instance_stay_in(
     assert manifest["counts"]["duplicates"] == 1
 
 
+def test_files_without_a_study_are_not_taken_for_one_study_of_several_patients(
+    study: Path, key: Path, tmp_path: Path
+) -> None:
+    for number, instance in enumerate(ct_series(n_slices=2, seed="lost")):
+        ds = instance.dataset()
+        ds.PatientID, ds.StudyInstanceUID = f"MRN-7{number}", ""
+        ds.save_as(study / f"lost{number}.dcm", enforce_file_format=True)
+    out = tmp_path / "out"
+    code, output = run(study, "-o", out, "--project", "P", "--key-file", key, "--workers", 1)
+    counts = json.loads((out / "manifest.json").read_text())["counts"]
+    assert (code, counts["copied"], counts["refused_by_code"]) == (3, 3, {"missing-uid": 2}), output
+
+
 def test_a_key_that_others_can_read_is_too_short_or_has_changed_stops_all(
     study: Path, key: Path, tmp_path: Path
 ) -> None:

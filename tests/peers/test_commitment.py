@@ -187,6 +187,22 @@ def test_a_report_that_nobody_asked_for_is_refused(store: Store, node: DimseServ
     assert set(states(store).values()) == {ASKED}
 
 
+def test_a_report_of_another_transaction_on_the_same_association_is_refused(store: Store) -> None:
+    with start_commitment_scp(Behaviour.BEFORE) as archive:
+
+        def of_another(request: Dataset) -> Dataset:
+            report = report_of(request)
+            report.TransactionUID = "1.2.3.4"
+            return report
+
+        archive.report = of_another
+        peer = peer_at(archive.port)
+        deliver_results(store, peer)
+        assert ask(store, peer, settings=NO_WAIT) == 1
+        wait_for("the response to the report", lambda: archive.answers == [0x0112])
+        assert set(states(store).values()) == {ASKED}
+
+
 def test_a_report_to_another_ae_title_is_refused(store: Store, silent: Archive) -> None:
     settings = DimseSettings(host="127.0.0.1", port=0, require_called_ae_title=False)
     peers = {AE_TITLE: ["archive"]}
