@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import dicom_node
+from dicom_node.cli.audit_command import audit
 from dicom_node.cli.config_command import check_config
 from dicom_node.cli.deidentify_command import deidentify
 from dicom_node.cli.delete_commands import patients_app
@@ -74,6 +75,7 @@ app.command(short_help="Run the worker alone.")(work)
 app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
 app.command(short_help="Show what runs, waits and has failed.")(status)
 app.command(short_help="Show which sources would be deleted, and why the others stay.")(retention)
+app.command(short_help="Show who did what, when.")(audit)
 app.add_typer(studies_app, name="studies", short_help="Show which studies may leave; release or hold them.")
 app.add_typer(patients_app, name="patients", short_help="Delete what the node has of a patient.")
 app.add_typer(exports_app, name="exports", short_help="List what was exported, and what may no longer be used.")

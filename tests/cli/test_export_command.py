@@ -55,6 +55,9 @@ def test_the_exit_code_says_whether_all_that_was_asked_for_left(run: Run, config
     ]
     checked = run("exports", "check", out, "-c", config)
     assert (checked.exit_code, checked.stdout) == (0, "2 copies of 1 studies, 1 manifests, 0 faults\n")
+    told = run("audit", "--study", STUDY, "-c", config)
+    assert [line.split()[3] for line in told.stdout.splitlines()[1:]] == ["exported"]
+    assert run("audit", "--study", "1.2.9", "-c", config).stdout == "no entries\n"
     cohort = config.parent / "cohort.txt"
     for content, why in ((b"\n# none yet\n", "names no study"), ("\ufeff1.2.9".encode("utf-16"), "is not UTF-8")):
         cohort.write_bytes(content)
