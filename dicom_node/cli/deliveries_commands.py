@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,9 +22,26 @@ deliveries_app = typer.Typer(
     help="List, retry, repeat and cancel deliveries: results and forwarded instances on their way to peers.",
 )
 
+
+class Kind(StrEnum):
+    """What a delivery brings: a kind of result, a received instance that is forwarded, or what a C-MOVE asks for."""
+
+    SEG = "seg"
+    SR = "sr"
+    KOS = "kos"
+    SOURCE = "source"
+    MOVE = "move"
+
+
 DeliveryIds = Annotated[
     list[int], typer.Argument(metavar="DELIVERY", help="Numbers of deliveries, as `deliveries list` shows them.")
 ]
+
+AnyDeliveryIds = Annotated[
+    list[int] | None,
+    typer.Argument(metavar="[DELIVERY]...", help="Numbers of deliveries, as `deliveries list` shows them."),
+]
+KindOption = Annotated[Kind | None, typer.Option("--kind", help="With --peer: only this kind.")]
 
 
 @deliveries_app.command("list")
@@ -84,7 +103,7 @@ def list_deliveries(
 def _what(delivery: DeliveryRow) -> str:
     if delivery.move_originator is not None:
         return f"move for {delivery.move_originator}"
-    return "source" if delivery.result_id is None else "result"
+    return delivery.kind
 
 
 def _state(delivery: DeliveryRow) -> str:
@@ -98,15 +117,24 @@ def _why(delivery: DeliveryRow) -> str | None:
 
 
 @deliveries_app.command("retry")
-def retry_deliveries(delivery_ids: DeliveryIds, config: ConfigOption = None) -> None:
-    """Queue dead, cancelled or waiting deliveries again.
+def retry_deliveries(
+    delivery_ids: AnyDeliveryIds = None,
+    config: ConfigOption = None,
+    peer: Annotated[str | None, typer.Option("--peer", metavar="NAME", help="Every dead one to this peer.")] = None,
+    kind: KindOption = None,
+) -> None:
+    """Queue again: dead, cancelled or waiting deliveries by number, or all dead ones to a peer.
 
     \b
-    Example:
+    Examples:
       dicom-node deliveries retry 5 -c config/node.yaml
+      dicom-node deliveries retry --peer pacs -c config/node.yaml
     """
+    _check_choice(delivery_ids, peer, kind)
     with open_existing_store(read_settings(config)) as store:
-        for delivery_id in delivery_ids:
+        if peer is not None:
+            typer.echo(f"{store.deliveries.retry_all(peer, kind=kind)} deliveries to {peer} are queued")
+        for delivery_id in delivery_ids or ():
             delivery = store.deliveries.retry(delivery_id)
             typer.echo(f"delivery {delivery.id} to {delivery.peer} is {delivery.state}")
 
@@ -151,17 +179,39 @@ def send_again(
 
 
 @deliveries_app.command("cancel")
-def cancel_deliveries(delivery_ids: DeliveryIds, config: ConfigOption = None) -> None:
-    """Cancel queued, waiting or running deliveries; the results stay.
+def cancel_deliveries(
+    delivery_ids: AnyDeliveryIds = None,
+    config: ConfigOption = None,
+    peer: Annotated[
+        str | None, typer.Option("--peer", metavar="NAME", help="Everything that has not reached this peer.")
+    ] = None,
+    kind: KindOption = None,
+) -> None:
+    """Cancel deliveries that have not reached their peer, dead ones too; the results stay.
+
+    Retention waits for dead deliveries, and no longer for cancelled ones.
 
     \b
-    Example:
+    Examples:
       dicom-node deliveries cancel 5 -c config/node.yaml
+      dicom-node deliveries cancel --peer pacs --kind sr -c config/node.yaml
     """
+    _check_choice(delivery_ids, peer, kind)
     with open_existing_store(read_settings(config)) as store:
-        for delivery_id in delivery_ids:
+        if peer is not None:
+            n_cancelled = store.deliveries.cancel_all(peer, datetime.now(UTC), kind=kind)
+            typer.echo(f"{n_cancelled} deliveries to {peer} are cancelled")
+        for delivery_id in delivery_ids or ():
             delivery = store.deliveries.cancel(delivery_id, datetime.now(UTC))
             typer.echo(f"delivery {delivery.id} to {delivery.peer} is {delivery.state}")
+
+
+def _check_choice(delivery_ids: Sequence[int] | None, peer: str | None, kind: Kind | None) -> None:
+    """Raise a usage error unless deliveries are either named or chosen by their peer."""
+    if bool(delivery_ids) == (peer is not None):
+        raise typer.BadParameter("say one of the two", param_hint="DELIVERY... or --peer")
+    if kind is not None and peer is None:
+        raise typer.BadParameter("chooses among the deliveries to a --peer", param_hint="--kind")
 
 
 @deliveries_app.command("ask-again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydicom.uid import UID
+from pydicom.uid import UID, ComprehensiveSRStorage, KeyObjectSelectionDocumentStorage, SegmentationStorage
 
 from dicom_node.errors import NodeError, Refused, Transient
 
@@ -11,6 +11,10 @@ def _named(uid: str) -> str:
     """Return a UID with its name in the standard, if it has one."""
     name = UID(uid).name
     return uid if name == uid else f"{uid} ({name})"
+
+
+_KINDS = {SegmentationStorage: "seg", ComprehensiveSRStorage: "sr", KeyObjectSelectionDocumentStorage: "kos"}
+"""Kinds of results, as the settings name them, by their SOP class."""
 
 
 class DeliveryError(NodeError):
@@ -106,10 +110,15 @@ class ContextRefusedError(DeliveryError, Refused):
 
     def __str__(self) -> str:
         peer, sop_class_uid, transfer_syntax_uid = self.args
-        return (
+        told = (
             f"peer {peer}: does not accept SOP class {_named(sop_class_uid)} in transfer syntax "
             f"{_named(transfer_syntax_uid)}; objects are sent in their own, so allow both there, then retry"
         )
+        kind = _KINDS.get(sop_class_uid)
+        if kind is None:
+            return told
+        stop = f"dicom-node deliveries cancel --peer {peer} --kind {kind}"
+        return f"{told}, or leave {kind} out of its results and type: {stop}"
 
 
 class CommitmentNotOfferedError(DeliveryError, Refused):

@@ -101,8 +101,20 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
     }
 )
 
+DELIVERY_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = MappingProxyType(
+    {**TRANSITIONS, JobState.DEAD: TRANSITIONS[JobState.DEAD] | {JobState.CANCELLED}}
+)
+"""Those of a delivery: a person may decide that a peer need not have an object after all."""
 
-def check_transition(kind: str, row_id: int, state: JobState, wanted: JobState) -> None:
+
+def check_transition(
+    kind: str,
+    row_id: int,
+    state: JobState,
+    wanted: JobState,
+    *,
+    ways: Mapping[JobState, frozenset[JobState]] = TRANSITIONS,
+) -> None:
     """Raise `IllegalTransitionError` unless ``state`` may become ``wanted``."""
-    if wanted not in TRANSITIONS[state]:
-        raise IllegalTransitionError(kind, row_id, state.value, wanted.value, tuple(sorted(TRANSITIONS[state])))
+    if wanted not in ways[state]:
+        raise IllegalTransitionError(kind, row_id, state.value, wanted.value, tuple(sorted(ways[state])))

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.errors import IllegalTransitionError, LeaseLostError
 from dicom_node.store.schema import deliveries, results, series
-from dicom_node.store.states import JobState, check_transition
+from dicom_node.store.states import DELIVERY_TRANSITIONS, JobState, check_transition
 from dicom_node.store.work.delivery_checks import await_check
 from dicom_node.store.work.delivery_queries import (
     SELECT_DELIVERIES,
@@ -18,7 +18,7 @@ from dicom_node.store.work.delivery_queries import (
     delivery_row_of,
     read_delivery,
 )
-from dicom_node.store.work.delivery_rows import DeliveryRow
+from dicom_node.store.work.delivery_rows import MOVE, SOURCE, DeliveryRow
 from dicom_node.store.work.sending_again import send_again, sendable_again
 
 
@@ -163,8 +163,33 @@ class Deliveries:
                 peer=peer,
             )
 
+    def retry_all(self, peer: str, *, kind: str | None = None) -> int:
+        """Queue every dead delivery to a peer again, or only those of one kind; return their number.
+
+        Those of a C-MOVE, which has ended long ago, only if they are asked for.
+        """
+        again = (
+            sa.update(deliveries)
+            .where(*_of_peer(peer, kind), deliveries.c.state == JobState.DEAD.value)
+            .where(sa.true() if kind == MOVE else deliveries.c.move_id.is_(None))
+            .values(state=JobState.QUEUED.value, attempt_number=0, ended_at=None)
+        )
+        with self._database.write() as connection:
+            return connection.execute(again).rowcount
+
+    def cancel_all(self, peer: str, now: datetime, *, kind: str | None = None) -> int:
+        """Cancel whatever has not reached a peer, or only what is of one kind; return the number."""
+        unfinished = [state.value for state, ways in DELIVERY_TRANSITIONS.items() if JobState.CANCELLED in ways]
+        stop = (
+            sa.update(deliveries)
+            .where(*_of_peer(peer, kind), deliveries.c.state.in_(unfinished))
+            .values(state=JobState.CANCELLED.value, owner=None, lease_expires_at=None, retry_at=None, ended_at=now)
+        )
+        with self._database.write() as connection:
+            return connection.execute(stop).rowcount
+
     def cancel(self, delivery_id: int, now: datetime) -> DeliveryRow:
-        """Cancel a queued, waiting or running delivery."""
+        """Cancel a queued, waiting, running or dead delivery."""
         with self._database.write() as connection:
             return _move(connection, read_delivery(connection, delivery_id), JobState.CANCELLED, ended_at=now)
 
@@ -206,6 +231,18 @@ class Deliveries:
             return {JobState(state): n for state, n in rows}
 
 
+def _of_peer(peer: str, kind: str | None) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions for deliveries to a peer, of one kind or of any."""
+    conditions = [deliveries.c.peer == peer]
+    if kind == SOURCE:
+        conditions += [deliveries.c.result_id.is_(None), deliveries.c.move_id.is_(None)]
+    elif kind == MOVE:
+        conditions.append(deliveries.c.move_id.is_not(None))
+    elif kind is not None:
+        conditions.append(deliveries.c.result_id.in_(sa.select(results.c.id).where(results.c.kind == kind)))
+    return conditions
+
+
 def _held_delivery(connection: sa.Connection, delivery_id: int, owner: str) -> DeliveryRow:
     delivery = read_delivery(connection, delivery_id)
     if delivery.state is not JobState.RUNNING or delivery.owner != owner:
@@ -214,7 +251,7 @@ def _held_delivery(connection: sa.Connection, delivery_id: int, owner: str) -> D
 
 
 def _move(connection: sa.Connection, delivery: DeliveryRow, wanted: JobState, **changes: object) -> DeliveryRow:
-    check_transition("delivery", delivery.id, delivery.state, wanted)
+    check_transition("delivery", delivery.id, delivery.state, wanted, ways=DELIVERY_TRANSITIONS)
     if wanted is not JobState.RUNNING:
         changes = {"owner": None, "lease_expires_at": None} | changes
     if wanted is not JobState.WAITING:

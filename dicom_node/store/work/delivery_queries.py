@@ -12,12 +12,15 @@ from dicom_node.store.errors import NotFoundError
 from dicom_node.store.index.filing import Filed
 from dicom_node.store.schema import commitments, deliveries, delivery_checks, instances, results
 from dicom_node.store.states import CommitmentState, JobState, Origin
-from dicom_node.store.work.delivery_rows import DeliveryRow
+from dicom_node.store.work.delivery_rows import MOVE, SOURCE, DeliveryRow
 
 SELECT_DELIVERIES: sa.Select[Any] = (
     sa.select(
         *(deliveries.c[name] for name in DeliveryRow.__dataclass_fields__ if name in deliveries.c),
         results.c.job_id,
+        sa.case((deliveries.c.move_id.is_not(None), MOVE), else_=sa.func.coalesce(results.c.kind, SOURCE)).label(
+            "kind"
+        ),
         commitments.c.state.label("commitment"),
         commitments.c.reason.label("commitment_reason"),
         delivery_checks.c.n_sent,

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from dicom_node.store.states import CommitmentState, JobState, StudyState
+
+SOURCE: Final = "source"
+"""Kind of a delivery of a received instance that is forwarded."""
+MOVE: Final = "move"
+"""Kind of a delivery that a C-MOVE asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,7 @@ class DeliveryRow:
     id: int
     result_id: int | None  # None: a received instance, or any instance that a C-MOVE asks for
     job_id: int | None
+    kind: str  # of the result: seg, sr or kos; else `SOURCE` or `MOVE`
     peer: str
     state: JobState
     attempt_number: int
