@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-labels test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-segment bench-volume bench-deidentify fuzz clean
+.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-labels test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-segment bench-volume bench-studies bench-deidentify fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -96,6 +96,9 @@ bench-segment: dev  ## time and memory against nnUNetPredictor and nnUNetv2_pred
 
 bench-volume: dev peers  ## series to volume against SimpleITK and dcm2niix
 	$(BIN)/python -m benchmarks.bench_volume
+
+bench-studies: dev  ## lists of studies and the survey of retention among 100,000 studies
+	$(BIN)/python -m benchmarks.bench_studies
 
 bench-deidentify: dev  ## de-identification against dicom-anonymizer, in an environment of its own under build/
 	test -d build/dicom-anonymizer || (python3 -m venv build/dicom-anonymizer && build/dicom-anonymizer/bin/pip install --quiet dicom-anonymizer==2.1.0)

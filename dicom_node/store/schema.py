@@ -43,6 +43,16 @@ metadata = sa.MetaData(
     }
 )
 
+
+def without_index(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """Return a state to compare with in a subquery for each of many rows, in a form that no index matches.
+
+    Nearly all rows have the same state, which SQLite does not know (it has no statistics): it takes an index on states
+    for as good as one on UIDs, and then looks at all rows once for each.
+    """
+    return sa.func.coalesce(column, "")
+
+
 studies = sa.Table(
     "studies",
     metadata,

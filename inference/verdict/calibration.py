@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from inference.verdict.facts import SegmentationFacts
+if TYPE_CHECKING:  # commands need the digest only, and facts need SciPy
+    from inference.verdict.facts import SegmentationFacts
 
 CALIBRATION_FILE = "calibration.yaml"
 

@@ -13,3 +13,11 @@ def test_the_scheduler_carries_no_network_in_its_memory() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def test_commands_that_need_the_digest_of_the_pipeline_load_neither_torch_nor_scipy() -> None:
+    code = (
+        "import sys, dicom_node.pipeline_digest, inference.models\n"
+        "sys.exit(bool({'torch', 'scipy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.store.schema import conflicts, deleted_sources, instances, jobs, series, verdicts
+from dicom_node.store.schema import conflicts, deleted_sources, instances, jobs, series, verdicts, without_index
 from dicom_node.store.states import JobState, Origin, SeriesState
 from dicom_node.store.work.rows import SeriesEvidence, StudyEvidence
 
@@ -134,7 +134,10 @@ def _received(connection: sa.Connection, study_instance_uid: str, said: Sequence
     deleted = (
         sa.select(deleted_sources.c.instances, deleted_sources.c.patient_ids)
         .join(series, series.c.series_instance_uid == deleted_sources.c.series_instance_uid)
-        .where(series.c.study_instance_uid == study_instance_uid, series.c.state == SeriesState.DELETED.value)
+        .where(
+            series.c.study_instance_uid == study_instance_uid,
+            without_index(series.c.state) == SeriesState.DELETED.value,
+        )
     )
     lines = []
     for uid, content, patient_id in connection.execute(received):

@@ -13,7 +13,7 @@ from dicom_node.store.errors import NotFoundError
 from dicom_node.store.index.filing import Filed
 from dicom_node.store.index.rows import StudyRow
 from dicom_node.store.objects.files import ObjectStore
-from dicom_node.store.schema import decisions, deliveries, instances, results, series, studies
+from dicom_node.store.schema import decisions, deliveries, instances, results, series, studies, without_index
 from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
 from dicom_node.store.work.decisions import read_study
 from dicom_node.store.work.delivery_queries import queue_delivery
@@ -72,7 +72,7 @@ class KeyObjects:
         are_sources_gone = sa.select(series.c.series_instance_uid).where(
             series.c.study_instance_uid == uid,
             series.c.origin == Origin.RECEIVED.value,
-            series.c.state == SeriesState.DELETED.value,
+            without_index(series.c.state) == SeriesState.DELETED.value,
             series.c.skip_reason.is_(None),
         )
         lacks_document = sa.and_(

@@ -26,6 +26,7 @@ from dicom_node.store.schema import (
     results,
     series,
     studies,
+    without_index,
 )
 from dicom_node.store.states import CommitmentState, ExportState, JobState, Origin, SeriesState, StudyState
 from dicom_node.store.work.audit import add_audit
@@ -161,7 +162,7 @@ _IS_EXPORTED = (
     .join_from(exports, studies, studies.c.study_instance_uid == exports.c.study_instance_uid)
     .where(
         exports.c.study_instance_uid == series.c.study_instance_uid,
-        exports.c.state == ExportState.PUBLISHED.value,
+        without_index(exports.c.state) == ExportState.PUBLISHED.value,
         exports.c.evidence_fingerprint == studies.c.evidence_fingerprint,
     )
     .correlate(series)
@@ -219,7 +220,7 @@ def _is_committed(peers: Collection[str]) -> list[sa.ColumnElement[bool]]:
     )
     is_awaited = (
         deliveries.c.peer.in_(peers)
-        & (deliveries.c.state == JobState.SUCCEEDED.value)
+        & (without_index(deliveries.c.state) == JobState.SUCCEEDED.value)
         & deliveries.c.replaced_by_id.is_(None)
         & ~committed.exists()
     )

@@ -13,7 +13,7 @@ from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
 from dicom_node.store.index.gate_state import GateTerms, gate_state
 from dicom_node.store.index.rows import StudyRow
-from dicom_node.store.schema import jobs, series, studies, tags, verdicts
+from dicom_node.store.schema import jobs, series, studies, tags, verdicts, without_index
 from dicom_node.store.states import SeriesState, StudyState
 from dicom_node.store.work.evidence import series_evidence, study_evidence
 from dicom_node.store.work.rows import DecideStudy, SeriesEvidence, StudyEvidence, TagRow, VerdictRow
@@ -70,7 +70,8 @@ class Studies:
         pipeline than ``gate_digest`` names.
         """
         is_receiving = sa.select(series.c.series_instance_uid).where(
-            series.c.study_instance_uid == studies.c.study_instance_uid, series.c.state == SeriesState.RECEIVING.value
+            series.c.study_instance_uid == studies.c.study_instance_uid,
+            without_index(series.c.state) == SeriesState.RECEIVING.value,
         )
         statement = (
             sa.select(*STUDY_COLUMNS)
