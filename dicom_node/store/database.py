@@ -111,17 +111,19 @@ class Database:
             connection.info.update(until=until, is_reader=is_reader)
         except (sa.exc.SQLAlchemyError, OSError) as error:  # whatever the reason, nothing was asked yet
             raise self._unavailable(error) from error
+        is_committing = False
         with connection:
             try:
                 with connection.begin():
                     yield connection
+                    is_committing = not is_reader
             except Exception as error:
                 if isinstance(error, NodeError) or not self._kind.is_outage(error):
                     raise
-                raise self._unavailable(error) from error
+                raise self._unavailable(error, is_uncertain=is_committing) from error
 
-    def _unavailable(self, error: Exception) -> IndexUnavailableError:
-        return self.unavailable(self._kind.reason(error))
+    def _unavailable(self, error: Exception, *, is_uncertain: bool = False) -> IndexUnavailableError:
+        return IndexUnavailableError(self.url.render_as_string(), self._kind.reason(error), is_uncertain)
 
     def unavailable(self, reason: str) -> IndexUnavailableError:
         """Error that names this database."""
@@ -149,13 +151,15 @@ class Database:
 
     @contextmanager
     def _migrating(self) -> Iterator[sa.Connection]:
+        is_committing = False
         try:
             with self._kind.migrating(self.url, self._engine) as connection:
                 yield connection
+                is_committing = True
         except Exception as error:
             if isinstance(error, NodeError) or not self._kind.is_outage(error):
                 raise
-            raise self._unavailable(error) from error
+            raise self._unavailable(error, is_uncertain=is_committing) from error
 
     def dispose(self) -> None:
         """Close all connections."""

@@ -191,11 +191,21 @@ class IndexUnavailableError(StoreError, Transient):
 
     code = "index-unavailable"
 
-    def __init__(self, url: str, reason: str) -> None:
-        super().__init__(url, reason)
+    def __init__(self, url: str, reason: str, is_uncertain: bool = False) -> None:
+        super().__init__(url, reason, is_uncertain)
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the failure came while the transaction was being committed, so that all or nothing was written."""
+        return bool(self.args[2])
 
     def __str__(self) -> str:
-        url, reason = self.args
+        url, reason, is_uncertain = self.args
+        if is_uncertain:
+            return (
+                f"database {url}: {reason}, while it committed; either all of it was written or nothing, it is tried "
+                "again; look before you repeat it yourself"
+            )
         return f"database {url}: {reason}; nothing was written, it is tried again"
 
 

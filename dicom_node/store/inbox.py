@@ -167,6 +167,10 @@ class Inbox:
                 self._unproven.replace(connection, new_digests)
             self._unproven.note_committed(new_digests)
             self.n_commits += 1
+        except IndexUnavailableError as error:
+            if error.is_uncertain:
+                self._unproven.leave_marks()
+            raise
         finally:
             # The next batch takes the marks of this one away, so it must not begin before these syncs have ended.
             failures = [failure for entry in batch if (failure := entry.sync_error()) is not None]

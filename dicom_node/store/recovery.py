@@ -25,6 +25,10 @@ class Unproven:
     """The marks of one writer."""
 
     def __init__(self) -> None:
+        self.leave_marks()
+
+    def leave_marks(self) -> None:
+        """Leave the marks of before to the next start, because nobody knows whether they were committed."""
         self._writer = f"{os.getpid()}-{secrets.token_hex(8)}"
         self._has_marks = False
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from dicom_node.store import IndexUnavailableError, Kept, Store
 from tests.node_process import wait_for
@@ -117,3 +120,76 @@ def _series(store: Store) -> object:
     with suppress(IndexUnavailableError):
         return store.series.get(SERIES)
     return None
+
+
+def test_a_commit_that_is_broken_off_is_said_to_be_uncertain(line: BreakableLine, url: str, tmp_path: Path) -> None:
+    def changed(store: Store, words: str, piece_number: int) -> IndexUnavailableError | None:
+        """Change a row, break the line within the commit, and return what was raised."""
+        try:
+            with store._database.write() as connection:
+                connection.execute(sa.text("UPDATE series SET series_description = :words"), {"words": words})
+                line.break_at(piece_number, Break.CLOSED)
+        except IndexUnavailableError as error:
+            return error
+        finally:
+            line.mend()
+        return None
+
+    written = []
+    with Store.open(tmp_path, url=url) as store:
+        keep(store, instance(1))
+        for piece_number in range(1, MOST_PIECES):
+            words = f"changed {piece_number}"
+            error = changed(store, words, piece_number)
+            if error is None:
+                break
+            assert error.is_uncertain
+            assert pickle.loads(pickle.dumps(error)).is_uncertain
+            assert "all of it was written or nothing" in str(error)
+            with store._database.read() as connection:
+                found = connection.execute(sa.text("SELECT series_description FROM series")).scalar_one()
+            written.append(found == words)
+    assert written[0] is False  # the request was lost
+    assert written[-1] is True  # the answer was
+
+
+def test_what_fails_before_the_commit_has_written_nothing(line: BreakableLine, url: str, tmp_path: Path) -> None:
+    def break_before_the_end(store: Store) -> None:
+        with store._database.write() as connection:
+            line.break_at(1, Break.CLOSED)
+            connection.execute(sa.text("UPDATE series SET series_description = 'changed'"))
+
+    with Store.open(tmp_path, url=url) as store:
+        keep(store, instance(1))
+        with pytest.raises(IndexUnavailableError, match="nothing was written") as raised:
+            break_before_the_end(store)
+        line.mend()
+        assert not raised.value.is_uncertain
+
+
+def test_marks_of_an_uncertain_commit_are_left_to_the_next_start(
+    line: BreakableLine, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes may not be on disk, and nobody may take away the only sign of that."""
+
+    def writers_of_marks(store: Store) -> set[str]:
+        with store._database.read() as connection:
+            return set(connection.execute(sa.text("SELECT writer FROM unproven")).scalars())
+
+    with Store.open(tmp_path, url=url) as store:
+        keep(store, instance(1))
+        (before,) = writers_of_marks(store)
+        replace = store.inbox._unproven.replace
+
+        def break_after(*arguments: Any) -> None:
+            replace(*arguments)
+            line.break_at(1, Break.CLOSED)
+
+        monkeypatch.setattr(store.inbox._unproven, "replace", break_after)
+        with pytest.raises(IndexUnavailableError, match="all of it was written or nothing"):
+            keep(store, instance(2))
+        monkeypatch.undo()
+        line.mend()
+        assert keep(store, instance(3)) is Kept.STORED
+        assert len(writers_of_marks(store) - {before}) == 1
+        assert before in writers_of_marks(store)
