@@ -36,8 +36,8 @@ def load_model(spec: ModelSpec, *, device: torch.device, use_mirroring: bool = F
     return model
 
 
-def load_judge_of(spec: ModelSpec, plans: Plans) -> nn.Module:
-    """Load the judge of a model whose files were checked; it runs on the CPU.
+def load_judge_of(spec: ModelSpec, plans: Plans, *, device: torch.device) -> nn.Module:
+    """Load the judge of a model whose files were checked onto a device.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def load_judge_of(spec: ModelSpec, plans: Plans) -> nn.Module:
     """
     if plans.is_ras or plans.transpose_forward != (0, 1, 2):
         raise ModelKeyError(str(spec.folder / MODEL_FILE), "judge", "true", "false, because plans.json turns the axes")
-    return load_judge(spec.folder / JUDGE_FOLDER)
+    return load_judge(spec.folder / JUDGE_FOLDER, device)
 
 
 def verify_model(folder: Path) -> ModelSpec:
@@ -60,7 +60,7 @@ def verify_model(folder: Path) -> ModelSpec:
     spec = read_model_spec(folder)
     model = load_model(spec, device=torch.device("cpu"))
     if spec.has_judge:
-        load_judge_of(spec, model.plans)
+        load_judge_of(spec, model.plans, device=torch.device("cpu"))
     return spec
 
 

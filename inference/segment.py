@@ -118,7 +118,8 @@ def load_models(
         if spec.identity.role != role:
             raise ModelKeyError(str(spec.folder / "model.yaml"), "role", spec.identity.role, role)
         network = load_model(spec, device=chosen, use_mirroring=use_mirroring)
-        loaded[role] = LoadedModel(spec, network, load_judge_of(spec, network.plans) if spec.has_judge else None)
+        judge = load_judge_of(spec, network.plans, device=chosen) if spec.has_judge else None
+        loaded[role] = LoadedModel(spec, network, judge)
     return Models(loaded["foreground"], loaded["anonymized"], chosen)
 
 

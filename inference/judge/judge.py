@@ -134,8 +134,9 @@ def _between(values: Field, axis: int, step: int, size: int) -> Field:
 def predict(network: nn.Module, channels: NDArray[np.float32]) -> Field:
     """Return the probabilities (label, slice, row, column) for channels (channel, slice, row, column).
 
-    Large regions are computed in slabs that overlap by the network's receptive field.
+    Large regions are computed in slabs that overlap by the network's receptive field, each on the network's device.
     """
+    device = next((weights.device for weights in network.parameters()), torch.device("cpu"))
     cleaned = np.nan_to_num(channels, copy=False, nan=0.0, posinf=4.0, neginf=-4.0)
     n_planes, height, width = channels.shape[1:]
     step = max(LEAST_PLANES, MAX_VOXELS // (height * width) - 2 * HALO)
@@ -148,6 +149,6 @@ def predict(network: nn.Module, channels: NDArray[np.float32]) -> Field:
         slab = torch.from_numpy(cleaned[:, low:high])[None]
         padding = [side for size in reversed(slab.shape[2:]) for side in (0, -size % POOL)]
         padded = nn.functional.pad(slab, padding).contiguous(memory_format=torch.channels_last_3d)
-        logits = network(padded)[0, :, start - low : stop - low, :height, :width]
-        slabs.append(logits.softmax(0).numpy())
+        logits = network(padded.to(device))[0, :, start - low : stop - low, :height, :width]
+        slabs.append(logits.softmax(0).cpu().numpy())
     return np.concatenate(slabs, axis=1) if len(slabs) > 1 else slabs[0]

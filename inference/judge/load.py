@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import torch
 from torch import nn
 
 from inference.judge.channels import CHANNEL_NAMES
@@ -43,8 +44,8 @@ def read_description(folder: Path) -> Node:
     return description
 
 
-def load_judge(folder: Path) -> nn.Module:
-    """Load the network of a folder on the CPU, ready to predict.
+def load_judge(folder: Path, device: torch.device) -> nn.Module:
+    """Load the network of a folder onto a device, ready to predict.
 
     Raises
     ------
@@ -54,4 +55,5 @@ def load_judge(folder: Path) -> nn.Module:
     description = read_description(folder)
     network = build_network(description["architecture"], PATCH, len(CHANNEL_NAMES), len(LABELS))
     load_weights(network, read_checkpoint(folder / WEIGHTS_FILE))
-    return optimise_for_cpu(network.eval())
+    network = network.eval().to(device)
+    return optimise_for_cpu(network) if device.type == "cpu" else network

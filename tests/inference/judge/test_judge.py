@@ -67,3 +67,12 @@ def test_the_judges_network_reaches_no_farther_than_the_halo() -> None:
         difference = (network(values) - network(other)).abs().amax((0, 1, 3, 4))
     assert difference[:8].max() > 0
     assert difference[8 + judge.HALO :].max() < 1e-4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_judge_answers_on_a_gpu_as_on_the_cpu() -> None:
+    network = pytest.importorskip("training.judge.network").build_network().eval()
+    values = np.random.default_rng(0).normal(0, 1, (len(CHANNEL_NAMES), 40, 33, 47)).astype(np.float32)
+    expected = judge.predict(network, values.copy())
+    np.testing.assert_allclose(judge.predict(network.cuda(), values.copy()), expected, atol=2e-3)

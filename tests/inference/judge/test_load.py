@@ -50,7 +50,7 @@ def network() -> nn.Module:
 def test_half_precision_weights_give_the_networks_answers(tmp_path: Path) -> None:
     original = network().eval()
     write_judge(tmp_path, {name: values.half() for name, values in original.state_dict().items()})
-    loaded = load_judge(tmp_path)
+    loaded = load_judge(tmp_path, torch.device("cpu"))
     values = torch.randn(1, len(CHANNEL_NAMES), 8, 8, 8)
     with torch.inference_mode():
         torch.testing.assert_close(loaded(values), original(values), rtol=1e-2, atol=1e-2)
@@ -67,15 +67,15 @@ def test_half_precision_weights_give_the_networks_answers(tmp_path: Path) -> Non
 def test_what_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     write_judge(tmp_path, network().state_dict(), **changes)
     with pytest.raises(ModelError, match=message):
-        load_judge(tmp_path)
+        load_judge(tmp_path, torch.device("cpu"))
 
 
 def test_code_in_the_weights_is_not_run(tmp_path: Path) -> None:
     write_judge(tmp_path, {"weight": pytest.approx})
     with pytest.raises(UnsafeCheckpointError):
-        load_judge(tmp_path)
+        load_judge(tmp_path, torch.device("cpu"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"judge\.json is missing"):
-        load_judge(tmp_path)
+        load_judge(tmp_path, torch.device("cpu"))
