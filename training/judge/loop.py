@@ -67,6 +67,7 @@ class Learner:
     false_shares: dict[str, float] = field(default_factory=dict)  # of false positives when last used, by file name
     uses: dict[str, int] = field(default_factory=dict)  # by file name
     first_step: int = 0  # from which the optimiser has a state
+    first_looks: deque[float] = field(default_factory=lambda: deque(maxlen=500))  # cross-entropy of patches never seen
 
     def state(self) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
@@ -170,6 +171,10 @@ def learn(learner: Learner, names: list[str], folder: Path, settings: Settings) 
         for kept, new in zip(learner.average.buffers(), learner.network.buffers(), strict=True):
             kept.lerp_(new, 1 - decay) if kept.is_floating_point() else kept.copy_(new)
         painted = ((1 - logits.softmax(1)[:, 0]) * (target == 0)).mean((1, 2, 3))
+        each = nn.functional.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none").mean((1, 2, 3))
+    learner.first_looks.extend(
+        float(value) for name, value in zip(names, each, strict=True) if name not in learner.uses
+    )
     learner.false_shares |= {name: round(float(share), 5) for name, share in zip(names, painted, strict=True)}
     learner.uses |= {name: learner.uses.get(name, 0) + 1 for name in names}
     return float(loss.detach()), dice
@@ -317,6 +322,7 @@ def _report(learner: Learner, recent: deque[tuple[float, float | None]], names: 
         "simulation_core_hours": round(simulated_core_s(work) / 3600, 3),
         "loss": round(float(np.mean([loss for loss, _ in recent])), 4),
         "dice": round(float(np.mean(dice)), 4) if dice else None,
+        "first_look": round(float(np.mean(learner.first_looks)), 4) if learner.first_looks else None,
         "patches": len(names),
         "newest": names[-1],
         "hard": sum(share > 0.01 for share in learner.false_shares.values()),
