@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dicom_node.errors import NodeError, Refused, Transient
 from dicom_node.gate.errors import DecisionRefusedError
 from dicom_node.page.errors import ForeignRequestError, NoPictureError, NoSuchPageError
-from dicom_node.page.forms import read_form
+from dicom_node.page.forms import read_form, read_object
 from dicom_node.page.protection import Protection
 from dicom_node.page.rendering import Renderer
 from dicom_node.store import EvidenceChangedError, IllegalTransitionError, NotFoundError
@@ -76,6 +76,30 @@ class Answers:
 
         return _route(path, answer, "POST")
 
+    def read(self, path: str, endpoint: Show) -> Route:
+        """Return the route of a JSON resource."""
+
+        def answer(request: Request) -> Response:
+            try:
+                return endpoint(request)
+            except NodeError as error:
+                return _problem(request, error)
+
+        return _route(path, answer, "GET")
+
+    def post(self, path: str, endpoint: Callable[[Request, dict[str, Any]], Response]) -> Route:
+        """Return the route of a JSON request that changes something."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                self._protection.check_json(request)
+                body = await read_object(request)
+                return await run_in_threadpool(endpoint, request, body)
+            except NodeError as error:
+                return _problem(request, error)
+
+        return _route(path, answer, "POST")
+
     def error(self, request: Request, error: NodeError) -> Response:
         """Return the page for an error."""
         status = status_of(error)
@@ -84,6 +108,15 @@ class Answers:
         return self._renderer.html(
             request, "error.html", status=int(status), title=status.phrase, message=str(error), code=error.code
         )
+
+
+def _problem(request: Request, error: NodeError) -> JSONResponse:
+    """Return an error as RFC 9457 has it, as all answers under ``/api`` do."""
+    status = status_of(error)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request failed: %s", error, extra={"path": request.url.path, "code": error.code})
+    body = {"title": status.phrase, "status": int(status), "code": error.code, "detail": str(error)}
+    return JSONResponse(body, status_code=int(status), media_type="application/problem+json")
 
 
 def _route(path: str, endpoint: Callable[[Request], Response | Awaitable[Response]], method: str) -> Route:

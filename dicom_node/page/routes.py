@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from dicom_node.gate.documents import Terms
 from dicom_node.page.answers import Answers
+from dicom_node.page.api import Api
 from dicom_node.page.assets import send_asset
 from dicom_node.page.picture_routes import picture_sender
 from dicom_node.page.pictures import Pictures
@@ -53,6 +54,7 @@ def page_routes(
     pictures = Pictures(store)
     review = ReviewPage(store, terms, renderer, pictures, clock)
     work = WorkPage(store, settings, terms, renderer, read_models, clock)
+    api = Api(store, settings, terms, read_models, clock)
     return [
         answers.show("/", studies.show),
         answers.show("/studies", studies.show),
@@ -68,5 +70,13 @@ def page_routes(
         answers.act("/work/jobs/{job}/{action}", work.act_on_job),
         answers.act("/work/deliveries/{delivery}/{action}", work.act_on_delivery),
         answers.show("/series/{series}/pictures/{stack}/{name}", picture_sender(pictures)),
+        answers.read("/api/openapi.json", api.schema),
+        answers.read("/api/work", api.work),
+        answers.read("/api/jobs", api.jobs),
+        answers.read("/api/jobs/{job}", api.job),
+        answers.post("/api/jobs/{job}/{action}", api.act_on_job),
+        answers.read("/api/deliveries", api.deliveries),
+        answers.post("/api/deliveries/{delivery}/{action}", api.act_on_delivery),
+        answers.post("/api/studies/{study}/decisions", api.decide),
         answers.show("/assets/{name:path}", send_asset),
     ]

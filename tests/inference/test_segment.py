@@ -102,7 +102,10 @@ def test_few_voxels_far_apart_are_refused_before_a_grid_is_laid_over_them(models
 
 def test_stages_are_announced_and_measured_in_order(models: Models) -> None:
     announced: list[str] = []
-    found = segment(source_volume(noise((20, 9, 10))), models, on_stage=announced.append)
+    shares: list[float] = []
+    found = segment(source_volume(noise((20, 9, 10))), models, on_stage=announced.append, on_share=shares.append)
+    assert shares.count(1.0) == 2  # of the stages of two networks
+    assert all(0.0 < share <= 1.0 for share in shares)
     assert list(found.timings_s) == announced
     assert all(seconds >= 0.0 for seconds in found.timings_s.values())
     assert [model.role for model in found.models] == ["foreground", "anonymized"]
