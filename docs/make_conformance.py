@@ -20,6 +20,7 @@ from pydicom.uid import UID
 import dicom_node
 import inference
 from dicom_node.dicomweb.encoding import ENCODERS
+from dicom_node.dicomweb.include_fields import MAX_ENRICHED
 from dicom_node.dicomweb.rendering.parameters import DEFAULT_QUALITY, FUNCTIONS, MAX_VIEWPORT_PIXELS
 from dicom_node.dicomweb.rendering.picture import FORMATS
 from dicom_node.dicomweb.rendering.service import MAX_PICTURES
@@ -705,9 +706,16 @@ def _shown() -> Iterator[str]:
 
 def _searched() -> Iterator[str]:
     yield "## What can be searched\n"
-    yield "QIDO-RS and C-FIND match these attributes. Over QIDO-RS, any other one is answered with 400"
-    yield "(`unsupported-filter`), because"
-    yield "leaving a filter out would return other patients' studies. A level has those of the levels above it too.\n"
+    yield "QIDO-RS and C-FIND match these attributes. Over QIDO-RS, any other attribute is answered with 400"
+    yield "(`unsupported-filter`), and so is a word that looks like a keyword and is none, because"
+    yield "leaving a filter out would return other patients' studies; what is no attribute (`_dc`) is ignored, with a"
+    yield "Warning header. A level has those of the levels above it too. A parameter given several times matches any of"
+    yield "its values. `fuzzymatching=true` matches the words of person names in any order, with other vowels and"
+    yield "accents. `includefield` adds attributes that only the metadata have, to the first"
+    yield f"{MAX_ENRICHED} results; `all` does so for instances. Among instances, attributes without a column of the"
+    yield "index (`Manufacturer`, `Rows`, ...) need a UID beside them. XML is"
+    yield '`multipart/related; type="application/dicom+xml"`. Request Attributes Sequence is known of series that came'
+    yield "with this version or a later one. Times are compared as they are written, without a time zone.\n"
     above: frozenset[str] = frozenset()
     rows = []
     for level in ("study", "series", "instance"):

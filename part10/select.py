@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from part10.errors import CutShortError, TooManyElementsError
 from part10.limits import MAX_ELEMENTS
-from part10.walk import UNDEFINED_LENGTH, Walker
+from part10.walk import DELIMITER_BYTES, UNDEFINED_LENGTH, Walker
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ def select_elements(
             return Selection(values, is_complete=True)
         if n_bytes == UNDEFINED_LENGTH:
             position = walker.sequence_end(begin, None, is_implicit_vr or vr == b"UN")
+            if tag in wanted:
+                values[tag] = encoded[begin : position - DELIMITER_BYTES]
             continue
         position = begin + n_bytes
         if tag in wanted:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -17,6 +18,7 @@ from dicom_node.dicomweb.resources import ROOT, base_url
 from dicom_node.dicomweb.zip_stream import ZIP
 
 WADL: Final = "application/vnd.sun.wadl+xml"
+ANY_METHOD: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _NAMESPACE: Final = "http://wadl.dev.java.net/2009/02"
 _STUDY: Final = "/studies/{study}"
 _SERIES: Final = _STUDY + "/series/{series}"
@@ -73,8 +75,18 @@ class CapabilitiesService:
         self._found = found
 
     def options(self, request: Request) -> Response:
-        """Return all capabilities as WADL, or as JSON where that is preferred; Allow says what this path takes."""
-        headers = {"Allow": ", ".join(self._methods(request.url.path.removeprefix(ROOT)))}
+        """Return all capabilities as WADL, or as JSON where that is preferred; Allow says what this path takes.
+
+        Raises
+        ------
+        HTTPException
+            Another method brought the request here, because no resource takes it.
+        """
+        methods = self._methods(request.scope["path"].removeprefix(ROOT))
+        headers = {"Allow": ", ".join(methods)}
+        if request.method != "OPTIONS":
+            is_known = len(methods) > 1
+            raise HTTPException(405 if is_known else 404, headers=headers if is_known else None)
         for accepted in accepted_ranges(request):
             if accepted.media_type in {WADL, "application/xml", "*/*", "application/*"}:
                 return Response(self._wadl(request), media_type=WADL, headers=headers)

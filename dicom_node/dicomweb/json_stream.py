@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import imagecodecs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicom_node.dicomweb.multipart import CHUNK_BYTES, stream
+from dicom_node.dicomweb.media_types import DICOM_XML
+from dicom_node.dicomweb.multipart import CHUNK_BYTES, Part, multipart_response, stream
+from dicom_node.dicomweb.native_xml import native_xml
 
 _GZIP_LEVEL: Final = 1  # a fifth of the size; the highest level takes ten times as long to save another tenth
 _GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS
@@ -43,6 +45,13 @@ def stream_json(
     response = stream(pieces, media_type)
     response.headers.update(all_headers)
     return response
+
+
+def xml_response(request: Request, objects: Iterable[Mapping[str, Any]]) -> Response:
+    """Return a response with an XML document in a part for each DICOM JSON object."""
+    location = str(request.url.path)
+    parts = (Part(DICOM_XML, location, iter((native_xml(members),))) for members in objects)
+    return multipart_response(parts, DICOM_XML)
 
 
 def accepted_coding(request: Request) -> str:

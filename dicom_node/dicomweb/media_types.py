@@ -13,6 +13,7 @@ from dicom_node.dicomweb.errors import BadRequestError, NotAcceptableError
 DICOM: Final = "application/dicom"
 DICOM_JSON: Final = "application/dicom+json"
 JSON: Final = "application/json"
+DICOM_XML: Final = "application/dicom+xml"
 OCTET_STREAM: Final = "application/octet-stream"
 MULTIPART: Final = "multipart/related"
 ANY_TRANSFER_SYNTAX: Final = "*"
@@ -85,7 +86,15 @@ def json_media_type(request: Request, resource: str) -> str:
         return DICOM_JSON
     if JSON in accepted:
         return JSON
-    raise NotAcceptableError(resource, DICOM_JSON)
+    raise NotAcceptableError(resource, f'{DICOM_JSON}, or {MULTIPART}; type="{DICOM_XML}"')
+
+
+def metadata_type(request: Request, resource: str) -> str:
+    """Return the media type for attributes: JSON, or XML in parts if the client takes that and no JSON."""
+    ranges = accepted_ranges(request)
+    is_json = any(one.media_type in {DICOM_JSON, JSON, "*/*", "application/*"} for one in ranges)
+    takes_xml = any(one.media_type == MULTIPART and one.part_type in {DICOM_XML, "*/*"} for one in ranges)
+    return DICOM_XML if takes_xml and not is_json else json_media_type(request, resource)
 
 
 def _split_ranges(text: str) -> list[list[str]]:

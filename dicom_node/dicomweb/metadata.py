@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from dicom_node.dicomweb.dicom_json import Memo, encode_dataset, with_bulk_data_url
 from dicom_node.dicomweb.errors import NoSuchResourceError, UnreadableObjectError
-from dicom_node.dicomweb.json_stream import json_array, stream_json
-from dicom_node.dicomweb.media_types import json_media_type
+from dicom_node.dicomweb.json_stream import json_array, stream_json, xml_response
+from dicom_node.dicomweb.media_types import DICOM_XML, metadata_type
 from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.store import InstanceRow, ObjectStore
@@ -34,10 +34,12 @@ class MetadataService:
         self._objects = objects
 
     def retrieve(self, request: Request) -> Response:
-        """Return a JSON array with an object for each instance, sent as the instances are read."""
+        """Return a JSON array, or XML documents, with an object for each instance, sent as the instances are read."""
         uids = path_uids(request)
-        media_type = json_media_type(request, f"metadata of {resource_name(uids)}")
+        media_type = metadata_type(request, f"metadata of {resource_name(uids)}")
         rows = rows_of(request, self._search, uids)
+        if media_type == DICOM_XML:
+            return xml_response(request, map(json.loads, self._objects_of(rows, request)))
         return stream_json(request, json_array(self._objects_of(rows, request)), media_type)
 
     def _objects_of(self, rows: Sequence[InstanceRow], request: Request) -> Iterator[bytes]:
@@ -45,7 +47,7 @@ class MetadataService:
         memo = Memo()
         for row in rows:
             try:
-                encoded = self._encoded(row, memo)
+                encoded = self.encoded(row, memo)
             except UnreadableObjectError as error:
                 log.warning("metadata from the index only: %s", error, extra={"sop_instance_uid": row.sop_instance_uid})
                 (members,) = self._search.search_instances({"SOPInstanceUID": row.sop_instance_uid}, limit=1)
@@ -53,7 +55,7 @@ class MetadataService:
             else:
                 yield with_bulk_data_url(encoded, f"{resource_url(request, uids_of(row))}/bulkdata")
 
-    def _encoded(self, row: InstanceRow, memo: Memo) -> bytes:
+    def encoded(self, row: InstanceRow, memo: Memo) -> bytes:
         """Return the kept metadata, with relative references to bulk data; compute and keep it if there is none."""
         kept = self._objects.read_derived(row.digest, FORM, dataset_bytes=row.dataset_bytes)
         if kept is not None:

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from dicom_node.dicomweb.capabilities import CapabilitiesService, capabilities
+from dicom_node.dicomweb.capabilities import ANY_METHOD, CapabilitiesService, capabilities
 from dicom_node.dicomweb.conditional import Conditional
 from dicom_node.dicomweb.cors import Cors
 from dicom_node.dicomweb.decoding_budget import DecodingBudget
@@ -72,10 +72,10 @@ def build_app(
         Whether browsers may keep what they retrieve.
     """
     budget = DecodingBudget(decoding_bytes)
-    search, health = SearchService(store.search, lambda: terms().for_index), HealthService(store)
+    metadata = MetadataService(store.search, store.objects)
+    search, health = SearchService(store.search, lambda: terms().for_index, metadata), HealthService(store)
     studies = StudiesApi(store, terms)
     retrieve = RetrieveService(store.search, store.objects, budget)
-    metadata = MetadataService(store.search, store.objects)
     frames = FrameService(store.search, store.objects, budget)
     rendering = RenderService(store.search, store.objects, budget)
     tagged = Conditional(store.search, may_be_kept=browser_cache)
@@ -103,7 +103,7 @@ def build_app(
         _get("/series/{series}/report", studies.report, root=API_ROOT),
         _get(WADO_URI, WadoUriService(store.search, retrieve, rendering).retrieve, root=""),
         *_store_routes(store, storing),
-        *(Route(path, options, methods=["OPTIONS"]) for path in (ROOT, ROOT + "/{path:path}")),
+        *(Route(path, options, methods=ANY_METHOD) for path in (ROOT, ROOT + "/{path:path}")),
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
         Route(_METRICS, MetricsService(store).metrics),

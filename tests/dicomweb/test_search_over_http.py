@@ -6,6 +6,7 @@ import json
 import tracemalloc
 import warnings
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
@@ -22,6 +23,8 @@ from tests.dicomweb.serving import serve
 from tests.factories import ct_series
 
 STUDY_UID, SERIES_UID, INSTANCE_UID = "0020000D", "0020000E", "00080018"
+
+MODEL = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}"
 
 
 def values(answer: httpx.Response, tag: str) -> list[object]:
@@ -102,23 +105,75 @@ def test_pages_cover_everything_once_and_say_that_there_is_more(archive: Archive
     assert len(found) == len(set(found)) == 7
 
 
-def test_fuzzy_matching_is_answered_literally_and_says_so(http: httpx.Client) -> None:
-    answer = http.get("/studies", params={"PatientName": "Phantom*", "fuzzymatching": "true", "includefield": "all"})
+def uids(answer: httpx.Response, tag: str = "0020000D") -> list[str]:
+    assert answer.status_code in {200, 204}, answer.text
+    return [one[tag]["Value"][0] for one in answer.json()] if answer.content else []
+
+
+def test_names_are_matched_fuzzily_where_that_is_asked_for(archive: Archive, http: httpx.Client) -> None:
+    for name in ("zoe", "ann zoe", "Zoé^Ann", "zoo an"):
+        answer = http.get("/studies", params={"PatientName": name, "fuzzymatching": "true"})
+        assert set(uids(answer)) == {archive.compressed.study_instance_uid, archive.implicit.study_instance_uid}, name
+        assert "warning" not in answer.headers
+        assert uids(http.get("/studies", params={"PatientName": name})) == []
+    assert uids(http.get("/studies", params={"PatientName": "zoe bob", "fuzzymatching": "true"})) == []
+
+
+def test_a_parameter_that_is_repeated_matches_either_value(archive: Archive, http: httpx.Client) -> None:
+    both = [archive.ct.study_instance_uid, archive.implicit.study_instance_uid]
+    assert set(uids(http.get("/studies", params={"StudyInstanceUID": both}))) == set(both)
+    found = http.get("/series", params={"Modality": ["MR", "XA"]})
+    assert uids(found, "0020000E") == [archive.mr.series_instance_uid]
+    assert len(uids(http.get("/studies?PatientID=P2&00100020=nobody"))) == 2
+    assert http.get("/studies", params={"PatientID": ["x"] * 17}).status_code == 400
+
+
+def test_what_is_no_attribute_is_ignored_and_named(http: httpx.Client) -> None:
+    answer = http.get("/studies", params={"_dc": "17", "orderby": "x", "<b>": "y", "includefield": "nonsense"})
     assert answer.status_code == 200
-    assert answer.headers["warning"].startswith('299 dicom-node "The fuzzymatching parameter is not supported.')
+    for name in ("_dc", "orderby", "a parameter", "nonsense"):
+        assert f"Ignored, because it is no DICOM attribute: {name}" in answer.headers["warning"]
+
+
+def test_attributes_without_a_column_are_searched_too(archive: Archive, http: httpx.Client) -> None:
+    ds = archive.ct[0].dataset()
+    found = http.get("/series", params={"Manufacturer": f"{str(ds.Manufacturer)[:3]}*", "Modality": "CT"})
+    assert archive.ct.series_instance_uid in uids(found, "0020000E")
+    assert uids(http.get("/series", params={"Manufacturer": "Nobody"})) == []
+    study = f"/studies/{ds.StudyInstanceUID}/instances"
+    assert len(uids(http.get(study, params={"Rows": "16"}), "00080018")) == 4
+    assert uids(http.get(study, params={"Rows": "17"})) == []
+    refused = http.get("/instances", params={"Rows": "16"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "unsupported-filter")
+
+
+def test_attributes_that_the_index_lacks_come_from_the_metadata(archive: Archive, http: httpx.Client) -> None:
+    ds = archive.ct[0].dataset()
+    path = f"/studies/{ds.StudyInstanceUID}/series"
+    plain = http.get(path, params={"SeriesInstanceUID": ds.SeriesInstanceUID}).json()[0]
+    assert not {"00280030", "00281053"} & plain.keys()
+    for fields in ({"includefield": "PixelSpacing,00281053"}, {"includefield": ["00280030", "RescaleSlope"]}):
+        (found,) = http.get(path, params={"SeriesInstanceUID": ds.SeriesInstanceUID, **fields}).json()
+        assert found["00280030"]["Value"] == [float(value) for value in ds.PixelSpacing]
+        assert found["00281053"]["Value"] == [1]
+        assert {tag: found[tag] for tag in plain} == plain
+    instances = http.get(f"{path}/{ds.SeriesInstanceUID}/instances", params={"includefield": "all"}).json()
+    (metadata, *_) = http.get(f"{path}/{ds.SeriesInstanceUID}/metadata").json()
+    assert metadata.keys() - instances[0].keys() == {"7FE00010"}, "all but bulk data"
 
 
 @pytest.mark.parametrize(
     ("path", "code"),
     [
-        ("/studies?Nonsense=1", "unsupported-filter"),
+        ("/studies?Nonsense=1", "bad-request"),
+        ("/studies?PatinetName=x", "bad-request"),
+        ("/studies?PixelSpacing=1", "unsupported-filter"),
         ("/studies?SeriesInstanceUID=1.2", "unsupported-filter"),
-        ("/studies?00400275.00400009=1", "bad-request"),
+        ("/studies?00400275.00400009=1", "unsupported-filter"),
         ("/studies?99990001=1", "bad-request"),
         ("/studies?limit=-1", "bad-request"),
         ("/studies?limit=many", "bad-request"),
         ("/studies?offset=1e3", "bad-request"),
-        ("/studies?PatientID=1&00100020=2", "bad-request"),
         ("/studies/1.2.3/series?StudyInstanceUID=1.2.4", "bad-request"),
         ("/studies/1..2/series", "bad-request"),
         ("/studies/..%2f..%2fetc/series", "not-found"),
@@ -136,10 +191,23 @@ def test_what_cannot_be_searched_is_a_problem_with_a_code(http: httpx.Client, pa
     assert answer.json()["code"] == code
 
 
-def test_xml_is_not_acceptable(http: httpx.Client) -> None:
-    answer = http.get("/studies", headers={"Accept": 'multipart/related; type="application/dicom+xml"'})
-    assert (answer.status_code, answer.json()["code"]) == (406, "not-acceptable")
-    assert "application/dicom+json" in answer.json()["detail"]
+def test_results_and_metadata_come_as_xml_for_who_takes_only_that(archive: Archive, http: httpx.Client) -> None:
+    accept = {"Accept": 'multipart/related; type="application/dicom+xml"'}
+    for path, tag in (
+        ("/studies", "0020000D"),
+        (f"/studies/{archive.hostile.study_instance_uid}/metadata", "00080018"),
+    ):
+        answer, expected = http.get(path, headers=accept), http.get(path).json()
+        boundary = answer.headers["content-type"].partition("boundary=")[2].encode()
+        documents = [part.partition(b"\r\n\r\n")[2] for part in answer.content.split(b"--" + boundary)[1:-1]]
+        models = [ET.fromstring(document) for document in documents]
+        values = [model.findtext(f"{MODEL}DicomAttribute[@tag='{tag}']/{MODEL}Value") for model in models]
+        assert values == [one[tag]["Value"][0] for one in expected]
+        names = [model.find(f"{MODEL}DicomAttribute[@tag='00100010']/{MODEL}PersonName") for model in models]
+        assert [name.findtext(f"{MODEL}Alphabetic/{MODEL}FamilyName") for name in names if name is not None] == [
+            one["00100010"]["Value"][0]["Alphabetic"].split("^")[0] for one in expected
+        ]
+    assert http.get("/studies", headers={"Accept": "text/html"}).status_code == 406
 
 
 def test_plain_json_is_answered_as_such(http: httpx.Client) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.store import Store, UnsupportedFilterError
 from dicom_node.store.index import matches as matches_module
@@ -171,3 +174,37 @@ def test_objects_are_found_by_their_uids(archive: Store) -> None:
     assert archive.search.find_instances(study_instance_uid="1.2", sop_instance_uid="1.1.1.2") == ()
     with pytest.raises(ValueError, match="at least one UID"):
         archive.search.find_instances()
+
+
+@pytest.mark.parametrize("transfer_syntax_uid", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("is_undefined_length", [False, True])
+def test_series_are_found_by_the_request_that_they_answer(
+    store: Store, transfer_syntax_uid: str, is_undefined_length: bool
+) -> None:
+    item = Dataset()
+    item.ScheduledProcedureStepID, item.RequestedProcedureID = "SPS7", "Schädel 1"
+    item.is_undefined_length_sequence_item = is_undefined_length
+    sequence = Sequence([item])
+    sequence.is_undefined_length = is_undefined_length
+    sent = instance(
+        transfer_syntax_uid=transfer_syntax_uid, SpecificCharacterSet="ISO_IR 100", RequestAttributesSequence=sequence
+    )
+    keep(store, sent)
+    keep(store, instance(series="1.2.3.5", study="1.2.9"))
+    for keyword, value in (("ScheduledProcedureStepID", "SPS?"), ("RequestedProcedureID", "Schädel 1")):
+        (found,) = store.search.search_series({f"RequestAttributesSequence.{keyword}": value})
+        assert found["0020000E"]["Value"] == ["1.2.3.4"]
+        assert found["00400275"]["Value"][0]["00400009"] == {"vr": "SH", "Value": ["SPS7"]}
+    assert not len(store.search.search_series({"RequestAttributesSequence.ScheduledProcedureStepID": "SPS8"}))
+
+
+def test_a_name_in_the_middle_group_is_matched_whole(archive: Store) -> None:
+    for name in ("山田^太郎", "*太郎", "山*郎", "?田^太郎", "やまだ^たろう", "*たろう"):
+        assert studies(archive, PatientName=name) == ["1.3"], name
+    for name in ("山田", "田^太郎", "山田^太", "*太", "やまだ"):
+        assert studies(archive, PatientName=name) == [], name
+
+
+def test_several_values_match_any(archive: Store) -> None:
+    found = archive.search.search_studies({"StudyDate": ("20240105", "20250101-"), "PatientID": ("P1", "P/3")})
+    assert [study["0020000D"]["Value"][0] for study in found] == ["1.2", "1.1"]

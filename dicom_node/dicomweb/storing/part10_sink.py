@@ -13,6 +13,7 @@ from dicom_node.store import Spool
 from part10.damage import PYDICOM_ERRORS
 from part10.errors import NotPart10Error
 from part10.file_meta import START_BYTES, dataset_offset
+from part10.inflate import bounded_for_pydicom
 
 MAX_META_BYTES: Final = 65536
 
@@ -93,7 +94,7 @@ class Part10Sink:
 def read_meta(head: bytes) -> Announced:
     """Read preamble and file meta information."""
     try:
-        meta = dcmread(BytesIO(head), stop_before_pixels=True).file_meta
+        meta = dcmread(bounded_for_pydicom(BytesIO(head), max_inflated_bytes=0), stop_before_pixels=True).file_meta
         texts = [str(meta.get(keyword) or "") for keyword in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID")]
         return Announced(texts[0], texts[1], str(meta.get("TransferSyntaxUID") or ""))
     except PYDICOM_ERRORS as error:

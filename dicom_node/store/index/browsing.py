@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.index.gate_state import GateTerms, gate_state, has_verdict, verdicts_of
-from dicom_node.store.index.matching import begins_with, conditions
+from dicom_node.store.index.matching import conditions
+from dicom_node.store.index.name_matching import begins_with
 from dicom_node.store.schema import jobs, series, studies
 from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
 

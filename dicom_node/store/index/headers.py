@@ -1,6 +1,6 @@
 """What the index wants from a dataset's header: UIDs, and the attributes that QIDO-RS returns.
 
-Only these elements are read, and nothing after (0040,0245). Values that cannot be decoded are left out or carry the
+Only these elements are read, and nothing after (0040,0275). Values that cannot be decoded are left out or carry the
 replacement character, and long ones are cut; they never keep an instance out. Missing or invalid UIDs do.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ from part10.encoding import Encoding, true_transfer_syntax
 from part10.errors import CutShortError, Part10Error
 from part10.inflate import inflate
 from part10.select import select_elements
+from part10.walk import UNDEFINED_LENGTH
 
 Level = Literal["study", "series", "instance"]
 
@@ -77,14 +79,21 @@ ATTRIBUTES: Mapping[int, tuple[str, str, Level]] = {
 }
 """Tag → keyword, VR, level at which it is searched and returned (PS3.18 10.6.3.3)."""
 
+REQUEST_ATTRIBUTES = 0x00400275
+"""Request Attributes Sequence, of which the index keeps `REQUESTED`."""
+REQUESTED: Mapping[int, tuple[str, str]] = {
+    0x00400009: ("ScheduledProcedureStepID", "SH"),
+    0x00401001: ("RequestedProcedureID", "SH"),
+}
 TAGS = {keyword: f"{tag:08X}" for tag, (keyword, _, _) in ATTRIBUTES.items()}
-LAST_WANTED_TAG = max(ATTRIBUTES)
+LAST_WANTED_TAG = REQUEST_ATTRIBUTES
 _OF_LEVEL: Mapping[Level, list[tuple[str, str, str]]] = {
     level: [(TAGS[keyword], keyword, vr) for keyword, vr, its_level in ATTRIBUTES.values() if its_level == level]
     for level in get_args(Level)
 }
 _SPECIFIC_CHARACTER_SET = 0x00080005
-_WANTED = frozenset({_SPECIFIC_CHARACTER_SET, *ATTRIBUTES})
+_ITEM = (0xFFFE, 0xE000)
+_WANTED = frozenset({_SPECIFIC_CHARACTER_SET, REQUEST_ATTRIBUTES, *ATTRIBUTES})
 _ASCII = ("ascii",)
 _ENCODED_VRS = frozenset(
     {"SH", "LO", "PN"}
@@ -133,6 +142,7 @@ class Header:
     study_instance_uid: str
     transfer_syntax_uid: str  # in which the dataset is, which may be another one than was announced
     texts: Mapping[str, str]  # several values with a backslash between, padding gone
+    requests: tuple[Mapping[int, str], ...] = ()  # items of Request Attributes Sequence: tag → text
 
     @property
     def instance_number(self) -> int | None:
@@ -147,12 +157,15 @@ class Header:
                 member = _json_member(vr, self.texts[keyword])
                 if member is not None:
                     members[tag] = member
+        if level == "series" and self.requests:
+            items = [{f"{tag:08X}": _json_member("SH", text) for tag, text in item.items()} for item in self.requests]
+            members[f"{REQUEST_ATTRIBUTES:08X}"] = {"vr": "SQ", "Value": items}
         return json.dumps(members, ensure_ascii=False, separators=(",", ":"))
 
 
 def read_header(spool: Encoded, arrival: Arrival) -> Header:
     """Read what the index wants from a spooled dataset and check it against what the sender announced."""
-    transfer_syntax_uid, texts = _read_texts(spool, arrival)
+    transfer_syntax_uid, texts, requests = _read_texts(spool, arrival)
     uids = []
     for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         uid = texts.get(keyword, "")
@@ -160,7 +173,7 @@ def read_header(spool: Encoded, arrival: Arrival) -> Header:
             found = f"{keyword} is {uid[:80]!r}, a UID expected" if uid else f"{keyword} is missing"
             raise UnreadableInstanceError(_shown(arrival.sop_instance_uid), found)
         uids.append(uid)
-    header = Header(uids[0], uids[1], uids[2], uids[3], transfer_syntax_uid, texts)
+    header = Header(uids[0], uids[1], uids[2], uids[3], transfer_syntax_uid, texts, requests)
     for keyword, found, announced in (
         ("SOPClassUID", header.sop_class_uid, arrival.sop_class_uid),
         ("SOPInstanceUID", header.sop_instance_uid, arrival.sop_instance_uid),
@@ -194,8 +207,8 @@ def _shown(uid: str) -> str:
     return uid if _UID.fullmatch(uid) and len(uid) <= 64 else repr(uid[:80])
 
 
-def _read_texts(spool: Encoded, arrival: Arrival) -> tuple[str, dict[str, str]]:
-    """Transfer syntax of the dataset, and the texts of its wanted elements."""
+def _read_texts(spool: Encoded, arrival: Arrival) -> tuple[str, dict[str, str], tuple[dict[int, str], ...]]:
+    """Transfer syntax of the dataset, the texts of its wanted elements, and those of the requests."""
     try:
         head = spool.read_head(len(spool.head))
         uid, encoding = true_transfer_syntax(head, arrival.transfer_syntax_uid)
@@ -204,6 +217,7 @@ def _read_texts(spool: Encoded, arrival: Arrival) -> tuple[str, dict[str, str]]:
         raise UnreadableInstanceError(_shown(arrival.sop_instance_uid), f"header cannot be read: {error}") from error
     charset = values.get(_SPECIFIC_CHARACTER_SET, b"").decode("ascii", "replace")
     encodings = encodings_of(charset)
+    requests = _requests(values.pop(REQUEST_ATTRIBUTES, b""), encoding, encodings)
     order: Literal["little", "big"] = "little" if encoding.is_little_endian else "big"
     texts = {}
     for tag, value in values.items():
@@ -215,7 +229,36 @@ def _read_texts(spool: Encoded, arrival: Arrival) -> tuple[str, dict[str, str]]:
             text = decode_text(value, encodings if vr in _ENCODED_VRS else _ASCII, vr).replace("\0", " ").strip(" ")
         if text:
             texts[keyword] = text if len(text) <= MAX_CHARACTERS[vr] else _cut(text, MAX_CHARACTERS[vr])
-    return uid, texts
+    return uid, texts, requests
+
+
+def _requests(value: bytes, encoding: Encoding, encodings: tuple[str, ...]) -> tuple[dict[int, str], ...]:
+    """Texts of the items of Request Attributes Sequence, up to the first of undefined length; none if it is damaged."""
+    item_head = struct.Struct("<HHI" if encoding.is_little_endian else ">HHI")
+    found: list[dict[int, str]] = []
+    at = 0
+    while at + item_head.size <= len(value) and len(found) < MAX_VALUES:
+        group, element, n_bytes = item_head.unpack_from(value, at)
+        at += item_head.size
+        if (group, element) != _ITEM:
+            break
+        end = len(value) if n_bytes == UNDEFINED_LENGTH else at + n_bytes
+        try:
+            selected = select_elements(
+                value[at:end],
+                REQUESTED.keys(),
+                max(REQUESTED),
+                is_implicit_vr=encoding.is_implicit_vr,
+                is_little_endian=encoding.is_little_endian,
+            ).values
+        except Part10Error:
+            break
+        texts = {
+            tag: decode_text(text, encodings, "SH").replace("\0", " ").strip(" ") for tag, text in selected.items()
+        }
+        found.append({tag: text[: MAX_CHARACTERS["SH"]] for tag, text in texts.items() if text})
+        at = end
+    return tuple(one for one in found if one)
 
 
 def _cut(text: str, n_characters: int) -> str:

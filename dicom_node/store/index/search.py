@@ -22,7 +22,7 @@ from dicom_node.store.index.gate_state import (
 )
 from dicom_node.store.index.headers import Level
 from dicom_node.store.index.matches import JsonObject, Match, Matches
-from dicom_node.store.index.matching import SEARCHABLE, conditions
+from dicom_node.store.index.matching import SEARCHABLE, FilterValue, conditions
 from dicom_node.store.index.patients import matching_patients, read_patients
 from dicom_node.store.index.retrieval import FoundInstances, find_retrievable
 from dicom_node.store.index.rows import InstanceRow
@@ -53,12 +53,13 @@ class Search:
 
     def search_studies(
         self,
-        filters: Mapping[str, str],
+        filters: Mapping[str, FilterValue],
         *,
         limit: int = 100,
         offset: int = 0,
         terms: GateTerms | None = None,
         is_page: bool = True,
+        is_fuzzy: bool = False,
     ) -> Matches:
         """Search for studies and return the latest study date first.
 
@@ -66,12 +67,14 @@ class Search:
         ----------
         filters
             DICOM keyword → value as in the URL: exact, ``*`` and ``?``, ``from-to`` for dates and times, several UIDs
-            separated by commas or backslashes. An empty value matches all. With ``terms`` also `STATE_TAG` and
-            `VERDICTS_TAG`, with any of several words.
+            separated by commas or backslashes. A tuple matches any of its values, an empty value all. With ``terms``
+            also `STATE_TAG` and `VERDICTS_TAG`, with any of several words.
         terms
             If given, state and verdicts are returned as private attributes.
         is_page
             End before the answer becomes too long for one page.
+        is_fuzzy
+            Match person names fuzzily (`name_matching`).
 
         Raises
         ------
@@ -80,7 +83,7 @@ class Search:
         """
         matching = (
             sa.select(studies.c.study_instance_uid, _characters(studies))
-            .where(*_conditions("study", filters, terms), _HAS_INSTANCES)
+            .where(*_conditions("study", filters, terms, is_fuzzy=is_fuzzy), _HAS_INSTANCES)
             .order_by(studies.c.study_date.desc(), studies.c.study_instance_uid.desc())
         )
         return self._matches(
@@ -89,18 +92,19 @@ class Search:
 
     def search_series(
         self,
-        filters: Mapping[str, str],
+        filters: Mapping[str, FilterValue],
         *,
         limit: int = 100,
         offset: int = 0,
         terms: GateTerms | None = None,
         is_page: bool = True,
+        is_fuzzy: bool = False,
     ) -> Matches:
         """Search for series and include the attributes of their studies; parameters as in `search_studies`."""
         matching = (
             sa.select(series.c.series_instance_uid, _characters(series, studies))
             .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(*_conditions("series", filters, terms), series.c.n_instances > 0)
+            .where(*_conditions("series", filters, terms, is_fuzzy=is_fuzzy), series.c.n_instances > 0)
             .order_by(series.c.series_instance_uid)
         )
         return self._matches(
@@ -108,14 +112,20 @@ class Search:
         )
 
     def search_instances(
-        self, filters: Mapping[str, str], *, limit: int = 100, offset: int = 0, is_page: bool = True
+        self,
+        filters: Mapping[str, FilterValue],
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        is_page: bool = True,
+        is_fuzzy: bool = False,
     ) -> Matches:
         """Search for instances, with the attributes of series and study; filters as in `search_studies`."""
         matching = (
             sa.select(instances.c.id, _characters(instances, series, studies))
             .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
             .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(*conditions("instance", filters), instances.c.superseded_at.is_(None))
+            .where(*conditions("instance", filters, is_fuzzy=is_fuzzy), instances.c.superseded_at.is_(None))
             .order_by(instances.c.series_instance_uid, instances.c.instance_number, instances.c.id)
         )
         return self._matches(matching, self._read_instances, limit=limit, offset=offset, is_page=is_page)
@@ -209,12 +219,16 @@ class Search:
         )
 
 
-def _conditions(level: Level, filters: Mapping[str, str], terms: GateTerms | None) -> list[sa.ColumnElement[bool]]:
+def _conditions(
+    level: Level, filters: Mapping[str, FilterValue], terms: GateTerms | None, *, is_fuzzy: bool
+) -> list[sa.ColumnElement[bool]]:
     """Return the conditions of a query, with those on state and verdicts, which only ``terms`` make possible."""
     private = {} if terms is None else {tag: filters[tag] for tag in (STATE_TAG, VERDICTS_TAG) if filters.get(tag)}
-    found = conditions(level, {keyword: value for keyword, value in filters.items() if keyword not in private})
+    indexed = {keyword: value for keyword, value in filters.items() if keyword not in private}
+    found = conditions(level, indexed, is_fuzzy=is_fuzzy)
     for tag, value in private.items():
-        words = value.lower().replace("\\", ",").split(",")
+        listed = value if isinstance(value, str) else ",".join(value)
+        words = listed.lower().replace("\\", ",").split(",")
         if tag == STATE_TAG and terms is not None:
             found.append(gate_state(terms).in_(words))
         else:
