@@ -29,7 +29,7 @@ from dicom_node.store import PARTS, IndexUnavailableError, Part, Store, Trouble,
 from dicom_node.store.permissions import UMASK, mode_open_to_others
 
 if TYPE_CHECKING:
-    from dicom_node.dicomweb import StoreLimits
+    from dicom_node.dicomweb import Administrators, StoreLimits
     from dicom_node.dimse.query.policy import QueryRetrieve
     from dicom_node.gate.live_terms import LiveTerms
     from dicom_node.store import GateTerms
@@ -225,6 +225,7 @@ def run_web(settings: Settings) -> int:
             storing=_store_limits(settings),
             cors_origins=settings.web.cors_origins,
             browser_cache=settings.web.browser_cache,
+            administrators=_administrators(settings),
         )
         server = BoundedServer(web_app, settings.web)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.
@@ -235,6 +236,14 @@ def run_web(settings: Settings) -> int:
         log.info("ready", extra={"host": settings.web.host, "port": listener.getsockname()[1]})
         server.run(sockets=[listener])
     return 0
+
+
+def _administrators(settings: Settings) -> Administrators | None:
+    """Return who may delete results over DICOMweb; None for nobody."""
+    from dicom_node.dicomweb import Administrators
+
+    web = settings.web
+    return Administrators(web.user_header, web.administrators) if web.administrators else None
 
 
 def _store_limits(settings: Settings) -> StoreLimits | None:

@@ -194,3 +194,16 @@ class RangeError(DicomwebError, Refused):
     def __str__(self) -> str:
         found, total = self.args
         return f"header Range is {found!r}, expected a range that begins within the {total} bytes"
+
+
+class NotAllowedError(DicomwebError, Refused):
+    """Nobody, or not this client, may delete it."""
+
+    code = "not-allowed"
+
+    def __init__(self, resource: str, reason: str) -> None:
+        super().__init__(resource, reason)
+
+    def __str__(self) -> str:
+        resource, reason = self.args
+        return f"{resource}: not deleted: {reason}"

@@ -15,6 +15,7 @@ from dicom_node.dicomweb.capabilities import ANY_METHOD, CapabilitiesService, ca
 from dicom_node.dicomweb.conditional import Conditional
 from dicom_node.dicomweb.cors import Cors
 from dicom_node.dicomweb.decoding_budget import DecodingBudget
+from dicom_node.dicomweb.deleting import Administrators, DeleteService
 from dicom_node.dicomweb.frames import FrameService
 from dicom_node.dicomweb.guard import Guard
 from dicom_node.dicomweb.health import HealthService
@@ -51,6 +52,7 @@ def build_app(
     more_routes: Sequence[Route] = (),
     cors_origins: Sequence[str] = (),
     browser_cache: bool = False,
+    administrators: Administrators | None = None,
 ) -> ASGIApp:
     """Build the application: DICOMweb under ``/dicom-web``, studies under ``/api``, ``/health`` and ``/metrics``.
 
@@ -70,6 +72,8 @@ def build_app(
         Sites whose pages may use DICOMweb.
     browser_cache
         Whether browsers may keep what they retrieve.
+    administrators
+        Who may delete results; if it is None, nobody.
     """
     budget = DecodingBudget(decoding_bytes)
     metadata = MetadataService(store.search, store.objects)
@@ -79,7 +83,7 @@ def build_app(
     frames = FrameService(store.search, store.objects, budget)
     rendering = RenderService(store.search, store.objects, budget)
     tagged = Conditional(store.search, may_be_kept=browser_cache)
-    options = CapabilitiesService(capabilities(stores=storing is not None, deletes=False)).options
+    options = CapabilitiesService(capabilities(stores=storing is not None, deletes=administrators is not None)).options
     routes = [
         _get("/studies", search.studies),
         _get("/series", search.series),
@@ -103,6 +107,7 @@ def build_app(
         _get("/series/{series}/report", studies.report, root=API_ROOT),
         _get(WADO_URI, WadoUriService(store.search, retrieve, rendering).retrieve, root=""),
         *_store_routes(store, storing),
+        *_delete_routes(store, administrators),
         *(Route(path, options, methods=ANY_METHOD) for path in (ROOT, ROOT + "/{path:path}")),
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
@@ -134,6 +139,13 @@ def _store_routes(store: Store, limits: StoreLimits | None) -> list[Route]:
         return []
     service = StoreService(store, limits)
     return [Route(ROOT + path, service.receive, methods=["POST"]) for path in ("/studies", _STUDY)]
+
+
+def _delete_routes(store: Store, administrators: Administrators | None) -> list[Route]:
+    if administrators is None:
+        return []
+    service = DeleteService(store, administrators)
+    return [Route(ROOT + path, service.delete, methods=["DELETE"]) for path in (_SERIES, _INSTANCE)]
 
 
 def _get(path: str, endpoint: Callable[[Request], Response], *, root: str = ROOT) -> Route:

@@ -117,6 +117,14 @@ class WebSettings(Section):
         default=False,
         description="let browsers keep images and metadata on their disks, and ask each time whether they still hold",
     )
+    administrators: tuple[str, ...] = Field(
+        default=(), description="who may delete results over DICOMweb, by the names in user_header; empty: nobody"
+    )
+    user_header: str = Field(
+        default="X-Remote-User",
+        pattern=r"^[A-Za-z0-9-]{1,64}$",
+        description="header in which the proxy says who a client is; it must take the header off what clients send",
+    )
     max_request_bytes: int = Field(
         default=64 * GIB, ge=2**20, description="refuse the rest of a STOW-RS request that is longer, with 413"
     )

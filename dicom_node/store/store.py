@@ -44,6 +44,7 @@ from dicom_node.store.work.key_objects import KeyObjects
 from dicom_node.store.work.moves import Moves
 from dicom_node.store.work.notices import Notices
 from dicom_node.store.work.peer_contexts import PeerContexts
+from dicom_node.store.work.result_withdrawal import ResultWithdrawal
 from dicom_node.store.work.retention import Retention
 from dicom_node.store.work.rows import JobRow
 from dicom_node.store.work.studies import Studies
@@ -91,6 +92,7 @@ class Store:
         self.search = Search(database)
         self.browsing = Browsing(database)
         self.retention = Retention(database, self.objects)
+        self.result_withdrawal = ResultWithdrawal(database)
         self.associations = OpenAssociations(data_dir / "associations")
         self._presence_fd = enter(data_dir, when_alone=self._recover)
 

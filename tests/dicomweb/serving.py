@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dicom_node.dicomweb import BoundedServer, StoreLimits, build_app
+from dicom_node.dicomweb import Administrators, BoundedServer, StoreLimits, build_app
 from dicom_node.gate.documents import Terms
 from dicom_node.gate.rules import StudyRules
 from dicom_node.settings import WebSettings
@@ -44,6 +44,7 @@ def serve(
         storing=limits if web.stow else None,
         cors_origins=web.cors_origins,
         browser_cache=web.browser_cache,
+        administrators=Administrators(web.user_header, web.administrators) if web.administrators else None,
     )
     server = BoundedServer(app, web)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -1,0 +1,68 @@
+"""DELETE of results, for administrators that the settings name; it is off where they name none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from dicom_node.dicomweb.errors import NotAllowedError
+from dicom_node.dicomweb.metadata import find_rows
+from dicom_node.dicomweb.resources import path_uids, resource_name
+from dicom_node.store import Origin, Store
+
+log = logging.getLogger(__name__)
+
+REFUSED: Final = "deletion refused"
+MAX_NAME_CHARACTERS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Administrators:
+    """Who may delete results, and the header in which the proxy says who somebody is."""
+
+    header: str
+    names: Sequence[str]
+
+
+class DeleteService:
+    """``DELETE`` of a series of results, or of one result."""
+
+    def __init__(
+        self, store: Store, administrators: Administrators, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._store = store
+        self._administrators = administrators
+        self._clock = clock
+
+    def delete(self, request: Request) -> Response:
+        """Withdraw results; 403 for everybody else, and for what was received."""
+        uids = path_uids(request)
+        rows = find_rows(self._store.search, uids)
+        series_instance_uid, sop_instance_uid = uids["SeriesInstanceUID"], uids.get("SOPInstanceUID")
+        name = request.headers.get(self._administrators.header, "").strip()[:MAX_NAME_CHARACTERS]
+        if not name or name not in self._administrators.names:
+            self._refuse(uids, name, f"{name or 'somebody without a name'} is not in web.administrators")
+        if any(row.origin is not Origin.NODE for row in rows):
+            self._refuse(uids, name, "it was received; `dicom-node studies delete` is for whole studies")
+        withdrawn = self._store.result_withdrawal.withdraw(
+            series_instance_uid=series_instance_uid, sop_instance_uid=sop_instance_uid, actor=name, now=self._clock()
+        )
+        fields = {"series_instance_uid": series_instance_uid, "n_results": len(withdrawn)}
+        log.warning("results withdrawn by an administrator", extra=fields)
+        return Response(status_code=204)
+
+    def _refuse(self, uids: dict[str, str], name: str, reason: str) -> None:
+        self._store.audit.record(
+            REFUSED,
+            actor=name or "unknown",
+            subject=uids["SeriesInstanceUID"],
+            now=self._clock(),
+            detail={"reason": reason},
+        )
+        raise NotAllowedError(resource_name(uids), reason)
