@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-labels test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-segment bench-volume bench-studies bench-deidentify fuzz clean
+.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-labels test-viewer check format reference agreements soak bench-ingest bench-retrieve dicomweb-table bench-segment bench-volume bench-studies bench-deidentify fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -89,6 +89,9 @@ bench-ingest: dev peers  ## durable ingest against storescp, Orthanc and qrscp
 
 bench-retrieve: dev peers  ## DICOMweb against Orthanc's plugin
 	$(BIN)/python -m benchmarks.bench_retrieve
+
+dicomweb-table: dev peers  ## DICOMweb request by request, the node and Orthanc side by side
+	$(BIN)/python -m benchmarks.dicomweb_table > docs/dicomweb-compatibility.md
 
 bench-segment: dev  ## time and memory against nnUNetPredictor and nnUNetv2_predict
 	$(BIN)/python -m benchmarks.bench_segment

@@ -98,7 +98,7 @@ class CapabilitiesService:
         """Return the methods of the resource that a path is one of."""
         methods = {"OPTIONS"}
         for one in self._found:
-            if _has_form(path.strip("/").split("/"), one.path.strip("/").split("/")):
+            if _has_form(path.removeprefix("/").split("/"), one.path.removeprefix("/").split("/")):
                 methods |= {"GET", "HEAD", *one.taken}
         return sorted(methods)
 
