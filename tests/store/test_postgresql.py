@@ -17,6 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 import sqlalchemy as sa
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from dicom_node.store import Closing, DatabaseUrlError, IndexUnavailableError, Kept, Skip, Store
 from tests.factories import ct_series
@@ -36,6 +38,21 @@ def test_an_index_written_by_one_process_is_read_by_another(url: str, tmp_path: 
     with Store.open(tmp_path, url=url) as store:
         (row,) = store.series.instances(SERIES)
         assert store.objects.read_dataset_bytes(row.digest) == instance(1).encoded
+
+
+def test_attributes_without_a_column_are_searched(url: str, tmp_path: Path) -> None:
+    request = Dataset()
+    request.ScheduledProcedureStepID = "SPS7"
+    with Store.open(tmp_path, url=url) as store:
+        keep(store, instance(Manufacturer="ACME", Rows=5, RequestAttributesSequence=Sequence([request])))
+        for filters in (
+            {"RequestAttributesSequence.ScheduledProcedureStepID": "SPS?"},
+            {"Manufacturer": ("other", "AC*")},
+        ):
+            assert len(store.search.search_series(filters)) == 1
+        assert not len(store.search.search_series({"Manufacturer": "other"}))
+        assert len(store.search.search_instances({"StudyInstanceUID": "1.2.3", "Rows": "5"})) == 1
+        assert len(store.search.search_studies({"PatientName": "parson test"}, is_fuzzy=True)) == 1
 
 
 def test_what_peers_say_of_deliveries_is_kept_and_retention_asks_it(url: str, tmp_path: Path) -> None:
