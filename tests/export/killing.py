@@ -1,7 +1,7 @@
 """An export that is killed between two steps, forked from a process that has imported all.
 
 ``python -m tests.export.killing DATA_DIR OUTPUT N_KILLS``: evenly over all steps, each with its own folder. Writes
-how many steps a whole export has, and what the folder held after each death.
+how many steps a whole export has, what the folder held at every one of them, and after each death.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -18,16 +19,20 @@ from typing import Any, Final
 from dicom_node.store import Store
 from tests.gate.cases import export
 
-_CALLS: Final = frozenset({os.open, os.link, os.unlink, os.mkdir, os.replace, os.rename, os.fsync, os.rmdir})
+_CALLS: Final = frozenset(
+    {open, os.open, os.link, os.unlink, os.mkdir, os.replace, os.rename, os.fsync, os.rmdir, os.utime, os.symlink}
+)
 _NAMES: Final = frozenset({"execute", "executemany", "commit"})  # of SQLite
 
 
 class Death:
     """Kills the process with SIGKILL at the n-th step, counted over all threads; a step of 0 lets it live."""
 
-    def __init__(self, at_step: int) -> None:
+    def __init__(self, at_step: int, look: Callable[[], None] = lambda: None) -> None:
         self.at_step = at_step
         self.n_steps = 0
+        self._look = look  # called at each step
+        self._is_looking = False
 
     def arm(self) -> None:
         threading.setprofile(self._watch)
@@ -38,13 +43,27 @@ class Death:
         threading.setprofile(None)
 
     def _watch(self, _frame: FrameType, event: str, argument: Any) -> None:
-        if event != "c_call":
+        if event != "c_call" or self._is_looking:
             return
         is_step = getattr(argument, "__name__", "") in _NAMES or any(argument is call for call in _CALLS)
         if is_step:
             self.n_steps += 1
+            self._is_looking = True
+            self._look()
+            self._is_looking = False
             if self.n_steps == self.at_step:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+def export_and_look(data_dir: Path, output: Path) -> list[list[str]]:
+    """Export, and return what a reader of the folder could see meanwhile."""
+    seen: set[tuple[str, ...]] = set()
+    death = Death(0, lambda: seen.add(tuple(shown(output))))
+    with Store.open(data_dir) as store:
+        death.arm()
+        export(store, output)
+        death.disarm()
+    return [list(one) for one in sorted(seen)]
 
 
 def export_and_die(data_dir: Path, output: Path, step: int | None) -> int:
@@ -90,6 +109,7 @@ def main(data_dir: str, output: str, n_kills: str) -> None:
             "leftovers": (folder / ".staging").exists(),
         }
         found["killed"].append({"step": step, "lived": lived, "after_death": after_death, "again": again})
+    found["seen"] = export_and_look(Path(data_dir), Path(output) / "looked at")  # last: a fork wants no open store
     sys.stdout.write(json.dumps(found))
 
 

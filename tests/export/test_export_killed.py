@@ -35,6 +35,9 @@ def test_32_a_killed_export_shows_whole_studies_and_the_next_run_completes_it(te
     whole = found["whole"]
     assert len(whole) == 4
     studies = {path.split("/")[1] for path in whole}
+    assert len(found["seen"]) == 3  # none, one, both: never a part of one, at any step
+    for state in found["seen"]:
+        assert all(len([path for path in state if path.split("/")[1] == study]) in (0, 2) for study in studies), state
     assert len(found["killed"]) >= N_KILLS
     assert sum(bool(one["lived"]) for one in found["killed"]) <= 1
     seen_after_death = Counter(len(one["after_death"]) for one in found["killed"])
