@@ -97,12 +97,12 @@ def export_studies(
         The project was exported with another key before, wherever to.
     """
     told = progress or Progress()
-    check_output(work, pseudonyms)
     if store.exports.keys_of(pseudonyms.project) - {pseudonyms.fingerprint()}:
         raise KeyFileError(
             "is not the one with which this project was exported before",
             "use that key, or name another project: with two keys a patient would be two people",
         )
+    check_output(work, pseudonyms)
     with alone_in(work), copying_processes(workers, profile, pseudonyms) as apply:
         stager = Stager(store.objects, work / STAGING_FOLDER, apply)
         if not is_dry_run:

@@ -19,7 +19,7 @@ from pydicom.uid import EncapsulatedPDFStorage, RawDataStorage, SecondaryCapture
 from dicom_node.export import workers
 from dicom_node.export.cleaner import Cleaner
 from dicom_node.export.copying import write_copy
-from dicom_node.export.errors import KeyFileError, OutputFolderError
+from dicom_node.export.errors import KeyFileError
 from dicom_node.export.profile import read_profile
 from dicom_node.export.pseudonyms import Pseudonyms, read_key
 from dicom_node.gate.decisions import GateState
@@ -274,7 +274,7 @@ def test_31_a_key_that_changed_is_a_new_project_and_does_not_write_into_the_old_
     seen(store, "defaced")
     export(store, tmp_path / "out")
     before = copies(tmp_path / "out")
-    with pytest.raises(OutputFolderError, match="was made with another key or for another project"):
+    with pytest.raises(KeyFileError, match="not the one with which this project was exported before"):
         export(store, tmp_path / "out", names=Pseudonyms("HEADS", bytes(range(1, 33))))
     assert copies(tmp_path / "out") == before
 
