@@ -25,7 +25,7 @@ from tests.factories import ct_series
 from tests.node_process import RunningNode, start_node, wait_for, write_settings
 from tests.peer_servers import run_tool
 from tests.postgresql_server import PostgresqlServer
-from tests.store.sending import SERIES, T0, closing, instance, keep, received_series
+from tests.store.sending import SERIES, STUDY, T0, closing, instance, keep, received_series
 from tests.tiny_models import write_tiny_model
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
@@ -53,6 +53,27 @@ def test_attributes_without_a_column_are_searched(url: str, tmp_path: Path) -> N
         assert not len(store.search.search_series({"Manufacturer": "other"}))
         assert len(store.search.search_instances({"StudyInstanceUID": "1.2.3", "Rows": "5"})) == 1
         assert len(store.search.search_studies({"PatientName": "parson test"}, is_fuzzy=True)) == 1
+
+
+def test_patients_are_found_and_instances_moved(url: str, tmp_path: Path) -> None:
+    with Store.open(tmp_path, url=url) as store:
+        received_series(store, n_instances=3)
+        keep(store, instance(1, study="1.5", series="1.5.1", PatientID="P2", PatientName="Other^One", StudyDate=""))
+        keep(store, instance(1, study="1.6", series="1.6.1", PatientID="", PatientName="Nobody"))
+        keep(store, instance(1, study="1.7", series="1.7.1", PatientID="", PatientName="Somebody"))
+        patients = list(store.search.search_patients({}))
+        assert [one.get("00100020", {}).get("Value") for one in patients] == [None, None, ["P1"], ["P2"]]
+        assert [one["00201204"]["Value"] for one in patients] == [[1], [1], [3], [1]]
+        found = store.search.find_retrievable({"StudyInstanceUID": STUDY}, limit=10)
+        assert [row.instance_number for row in found] == [1, 2, 3]
+        move_id, n_queued = store.moves.queue(found.ids, peer="pacs", originator="ASKER", message_id=7, now=T0)
+        assert (n_queued, store.moves.progress(move_id).n_open) == (3, 3)
+        first, *_ = store.deliveries.claim_due("w", T0, 60)
+        assert (first.move_originator, first.move_message_id) == ("ASKER", 7)
+        store.deliveries.fail(first.id, "w", code="store-refused", message="no", retry_at=None, now=T0)
+        assert store.moves.reasons(move_id) == {"store-refused": 1}
+        assert store.moves.cancel(move_id, T0) == 0  # the others are on their way
+        assert len(store.moves.undelivered(move_id, limit=10)) == 3
 
 
 def test_what_peers_say_of_deliveries_is_kept_and_retention_asks_it(url: str, tmp_path: Path) -> None:

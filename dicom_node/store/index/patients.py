@@ -22,7 +22,7 @@ PATIENT_KEYWORDS: Final = frozenset({"PatientID", "PatientName", "PatientBirthDa
 """Attributes of a patient in the index; a query may filter by each."""
 RELATED_STUDIES, RELATED_SERIES, RELATED_INSTANCES = "00201200", "00201202", "00201204"
 _TAGS: Final = frozenset(TAGS[keyword] for keyword in PATIENT_KEYWORDS)
-_SEPARATOR: Final = " "  # in no date and no UID, and before all their characters, so that no date is the earliest
+_SEPARATOR: Final = " "  # in no date and no UID
 
 _WITHOUT_ID: Final = sa.case((studies.c.patient_id == "", studies.c.patient_name_key), else_="")
 _HAS_INSTANCES: Final = (
@@ -60,7 +60,9 @@ def matching_patients(filters: Mapping[str, str]) -> sa.Select[tuple[str, int]]:
     unsupported = sorted(set(filters) - PATIENT_KEYWORDS)
     if unsupported:
         raise UnsupportedFilterError("patient", unsupported[0])
-    latest = sa.func.max(studies.c.study_date + _SEPARATOR + studies.c.study_instance_uid)
+    # No date is the earliest one, also where a database leaves out spaces when it compares.
+    date = sa.case((studies.c.study_date == "", "00000000"), else_=studies.c.study_date)
+    latest = sa.func.max(date + _SEPARATOR + studies.c.study_instance_uid)
     return (
         sa.select(latest, sa.func.max(sa.func.length(studies.c.attributes)))
         .where(*conditions("study", filters), _HAS_INSTANCES)
