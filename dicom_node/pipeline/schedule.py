@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeGuard
 
@@ -93,6 +93,7 @@ class Schedule:
             Tick("retention", partial(self._delete, delete_sources), RETENTION_TICK_S),
             Tick("disk-space", partial(self._delete, relieve_disk), DISK_TICK_S),
             Tick("commitment-requests", self._forget_requests, RETENTION_TICK_S),
+            Tick("old-moves", self._forget_moves, RETENTION_TICK_S),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
             *(self._check_tick(peer, must_stop) for peer in settings.peers if peer.verify_counts),
             *(self._commitment_tick(peer, must_stop) for peer in settings.peers if asks_for_commitment(peer)),
@@ -164,6 +165,9 @@ class Schedule:
     def _delete(self, delete: Callable[..., int]) -> None:
         policy, now = self.settings.retention, self.clock()
         delete(self.store, policy, now=now, committing_peers=committing_peers(self.settings))
+
+    def _forget_moves(self) -> None:
+        self.store.moves.forget(self.clock() - timedelta(days=self.settings.query_retrieve.keep_moves_days))
 
     def _forget_requests(self) -> None:
         forget_requests(self.store, self.settings.commitment, now=self.clock())

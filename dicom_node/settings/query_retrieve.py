@@ -29,3 +29,6 @@ class QueryRetrieveSettings(Section):
         description="a C-MOVE ends when its destination has taken nothing for so long; what is left counts as failed, "
         "and stays in the outbox",
     )
+    keep_moves_days: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="days until deliveries of a C-MOVE that have ended are deleted from the outbox"
+    )

@@ -74,6 +74,9 @@ def test_patients_are_found_and_instances_moved(url: str, tmp_path: Path) -> Non
         assert store.moves.reasons(move_id) == {"store-refused": 1}
         assert store.moves.cancel(move_id, T0) == 0  # the others are on their way
         assert len(store.moves.undelivered(move_id, limit=10)) == 3
+        assert store.moves.forget(T0 - timedelta(seconds=1)) == 0
+        assert store.moves.forget(T0) == 1
+        assert store.moves.progress(move_id).n_open == 2
 
 
 def test_what_peers_say_of_deliveries_is_kept_and_retention_asks_it(url: str, tmp_path: Path) -> None:

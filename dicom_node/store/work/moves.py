@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.schema import deliveries, instances
+from dicom_node.store.schema import commitments, deliveries, instances
 from dicom_node.store.states import JobState
 from dicom_node.store.work.delivery_queries import OF_OBJECT
 
@@ -115,6 +115,32 @@ class Moves:
         )
         with self._database.write() as connection:
             return connection.execute(cancel).rowcount
+
+    def forget(self, before: datetime) -> int:
+        """Delete deliveries of moves that ended before a time; return their number.
+
+        Those that a peer was asked to commit to stay, with what it has said.
+        """
+        ended = (*_ENDED_WELL, JobState.DEAD.value, JobState.CANCELLED.value, JobState.SUPERSEDED.value)
+        is_asked = sa.select(commitments.c.delivery_id).where(commitments.c.delivery_id == deliveries.c.id).exists()
+        old = (
+            sa.select(deliveries.c.id)
+            .where(
+                deliveries.c.move_id.is_not(None),
+                deliveries.c.state.in_(ended),
+                deliveries.c.ended_at <= before,
+                ~is_asked,
+            )
+            .limit(ROWS_AT_ONCE)
+        )
+        n_deleted = 0
+        while True:
+            with self._database.read() as connection:  # most calls find nothing and need no write lock
+                ids = connection.execute(old).scalars().all()
+            if not ids:
+                return n_deleted
+            with self._database.write() as connection:
+                n_deleted += connection.execute(sa.delete(deliveries).where(deliveries.c.id.in_(ids))).rowcount
 
     def undelivered(self, move_id: str, *, limit: int) -> list[str]:
         """Return the SOP Instance UIDs of what the destination does not have, at most ``limit``."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -292,6 +292,16 @@ def test_a_move_that_failed_keeps_no_sources_from_being_deleted(node: Moving, as
     node.destination.status = 0xC000
     answers = move(asker, identifier("STUDY", StudyInstanceUID=study_of(node.images)), "CTONLY")
     assert (answers[-1][0].Status, answers[-1][0].ErrorComment) == (NONE_SENT, "3 not sent: store-refused")
-    assert JobState.DEAD in moved(node.store)
     (of_images,) = [one for one in node.store.retention.survey() if one.study_instance_uid == study_of(node.images)]
     assert not of_images.has_open_deliveries
+
+
+def test_ended_moves_are_forgotten_after_a_while(node: Moving, asker: Association) -> None:
+    move(asker, identifier("STUDY", StudyInstanceUID=study_of(node.images)), "CTONLY")
+    n_before = len(node.store.deliveries.list(limit=1000))
+    now = datetime.now(UTC)
+    assert node.store.moves.forget(now - timedelta(days=30)) == 0
+    n_forgotten = node.store.moves.forget(now + timedelta(seconds=1))
+    assert n_forgotten > 0
+    assert moved(node.store) == []
+    assert len(node.store.deliveries.list(limit=1000)) == n_before - n_forgotten
