@@ -91,7 +91,9 @@ def response_dataset(request: Request, outcomes: Sequence[Outcome]) -> dict[str,
 
 
 def _stored(request: Request, outcome: Outcome) -> dict[str, Any]:
-    item = _reference(outcome) | {_RETRIEVE_URL: _value("UR", resource_url(request, outcome.uids or {}))}
+    item = _reference(outcome)
+    if outcome.uids:
+        item[_RETRIEVE_URL] = _value("UR", resource_url(request, outcome.uids))
     if outcome.reason is not Reason.STORED:
         item[_WARNING_REASON] = _value("US", int(outcome.reason))
     return dict(sorted((item | _comment(outcome)).items()))

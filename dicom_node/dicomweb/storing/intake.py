@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +14,7 @@ from dicom_node.dicomweb.metadata import uids_of
 from dicom_node.dicomweb.storing.answer import MAX_COMMENT_CHARACTERS, Outcome
 from dicom_node.dicomweb.storing.reasons import NotStorableError, Reason, reason_of
 from dicom_node.errors import NodeError
-from dicom_node.store import Arrival, Kept, Spool, Store
+from dicom_node.store import Arrival, Kept, Spool, Store, StoreError
 from dicom_node.upper_layer.sop_classes import is_storable, is_uid
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,6 @@ class Intake:
             announced = Announced(arrival.sop_class_uid, arrival.sop_instance_uid, arrival.transfer_syntax_uid)
             return self._failure(part_number, error, announced)
         is_conflict = kept is Kept.CONFLICT
-        rows = self.store.search.find_instances(sop_instance_uid=arrival.sop_instance_uid)
         if is_conflict:
             log.warning(
                 "instance set aside: another one with the same UID is stored",
@@ -149,8 +148,17 @@ class Intake:
             _CONFLICT if is_conflict else "",
             arrival.sop_class_uid,
             arrival.sop_instance_uid,
-            uids_of(rows[0]) if rows else {},
+            self._uids_of(arrival.sop_instance_uid),
         )
+
+    def _uids_of(self, sop_instance_uid: str) -> Mapping[str, str]:
+        """Return the UIDs of the path of a stored instance; none if the index does not answer any more."""
+        try:
+            rows = self.store.search.find_instances(sop_instance_uid=sop_instance_uid)
+        except StoreError as error:  # it is stored all the same
+            log.warning("the answer lacks the address of an instance: %s", error)
+            return {}
+        return uids_of(rows[0]) if rows else {}
 
     def _failure(self, part_number: int, error: Exception, announced: Announced | None, name: str = "") -> Outcome:
         reason = reason_of(error)
