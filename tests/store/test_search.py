@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
@@ -208,3 +210,13 @@ def test_a_name_in_the_middle_group_is_matched_whole(archive: Store) -> None:
 def test_several_values_match_any(archive: Store) -> None:
     found = archive.search.search_studies({"StudyDate": ("20240105", "20250101-"), "PatientID": ("P1", "P/3")})
     assert [study["0020000D"]["Value"][0] for study in found] == ["1.2", "1.1"]
+
+
+def test_a_damaged_request_keeps_no_instance_out(store: Store) -> None:
+    item = Dataset()
+    item.ScheduledProcedureStepID = "SPS7"
+    sent = instance(RequestAttributesSequence=Sequence([item]))
+    at = sent.encoded.index(b"SPS7") - 16  # the length of the item
+    keep(store, replace(sent, encoded=sent.encoded[:at] + b"\xff" * 12 + sent.encoded[at + 12 :]))
+    assert len(store.search.search_series({})) == 1
+    assert not len(store.search.search_series({"RequestAttributesSequence.ScheduledProcedureStepID": "SPS7"}))

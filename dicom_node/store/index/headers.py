@@ -1,7 +1,8 @@
 """What the index wants from a dataset's header: UIDs, and the attributes that QIDO-RS returns.
 
-Only these elements are read, and nothing after (0040,0275). Values that cannot be decoded are left out or carry the
-replacement character, and long ones are cut; they never keep an instance out. Missing or invalid UIDs do.
+Only these elements are read, and nothing after (0040,0245) but the Request Attributes Sequence, if it is sound. Values
+that cannot be decoded are left out or carry the replacement character, and long ones are cut; they never keep an
+instance out. Missing or invalid UIDs do.
 """
 
 from __future__ import annotations
@@ -86,14 +87,14 @@ REQUESTED: Mapping[int, tuple[str, str]] = {
     0x00401001: ("RequestedProcedureID", "SH"),
 }
 TAGS = {keyword: f"{tag:08X}" for tag, (keyword, _, _) in ATTRIBUTES.items()}
-LAST_WANTED_TAG = REQUEST_ATTRIBUTES
+LAST_WANTED_TAG = max(ATTRIBUTES)
 _OF_LEVEL: Mapping[Level, list[tuple[str, str, str]]] = {
     level: [(TAGS[keyword], keyword, vr) for keyword, vr, its_level in ATTRIBUTES.values() if its_level == level]
     for level in get_args(Level)
 }
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _ITEM = (0xFFFE, 0xE000)
-_WANTED = frozenset({_SPECIFIC_CHARACTER_SET, REQUEST_ATTRIBUTES, *ATTRIBUTES})
+_WANTED = frozenset({_SPECIFIC_CHARACTER_SET, *ATTRIBUTES})
 _ASCII = ("ascii",)
 _ENCODED_VRS = frozenset(
     {"SH", "LO", "PN"}
@@ -286,8 +287,25 @@ def _scan_head(spool: Encoded, head: bytes, encoding: Encoding) -> dict[int, byt
                 raise
             continue
         if scan.is_complete or not is_cut:
-            return scan.values
-    return scan.values
+            break
+    return scan.values | _find_requests(elements, encoding)
+
+
+def _find_requests(elements: bytes, encoding: Encoding) -> dict[int, bytes]:
+    """Find the Request Attributes Sequence; what is damaged there keeps no instance out."""
+    group, element = REQUEST_ATTRIBUTES >> 16, REQUEST_ATTRIBUTES & 0xFFFF
+    if struct.pack("<HH" if encoding.is_little_endian else ">HH", group, element) not in elements:
+        return {}
+    try:
+        return select_elements(
+            elements,
+            frozenset({REQUEST_ATTRIBUTES}),
+            REQUEST_ATTRIBUTES,
+            is_implicit_vr=encoding.is_implicit_vr,
+            is_little_endian=encoding.is_little_endian,
+        ).values
+    except Part10Error:
+        return {}
 
 
 @lru_cache(maxsize=64)
