@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dicom_node.overlay import draw_overlay, window
+from dicom_node.overlay import MARGIN_PX, PANEL_PX, draw_overlay, window
 from dicom_node.page.errors import NoPictureError, PicturesBusyError
 from dicom_node.page.volumes import SeenVolume, read_volumes, seen_job
 from dicom_node.report import caption
 from dicom_node.store import JobRow, Store
 
 LONGEST_AXIS: Final = 256  # voxels
-THUMBNAIL_PX: Final = (240, 86)
+THUMBNAIL_PX: Final = (240, 80)
+PLANE_PX: Final = 100  # half of what a plane has at least on a screen
 WAIT_S: Final = 30.0  # for the pictures of another series
 KIND: Final = ".pictures"
 TYPES: Final[Mapping[str, str]] = {
@@ -36,7 +37,7 @@ TYPES: Final[Mapping[str, str]] = {
     "masks.nii.gz": "application/octet-stream",
 }
 _NEIGHBOURS: Final = (slice(1, None), slice(None, -1))
-_FORM: Final = "pictures 1, job {job_id}"
+_FORM: Final = "pictures 3, job {job_id}"
 _EDGE, _ANONYMIZED = 1, 2  # labels in masks.nii.gz: the foreground is outlined, as in the overlay
 
 
@@ -141,12 +142,14 @@ def _reduced(array: NDArray[np.float32] | NDArray[np.bool_], factors: tuple[int,
 
 
 def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the voxels of a mask that have one beside them which is not in it; beyond the array nothing counts."""
-    inner = mask.copy()
-    for axis in range(3):
-        first, last = (tuple(part if one == axis else slice(None) for one in range(3)) for part in _NEIGHBOURS)
-        inner[first] &= mask[last]
-        inner[last] &= mask[first]
+    """Return the outer voxels of a mask, as many as can be seen in a plane; beyond the array nothing counts."""
+    inner = mask
+    for _ in range(max(1, round(max(mask.shape) / PLANE_PX))):
+        outside, inner = inner, inner.copy()
+        for axis in range(3):
+            first, last = (tuple(part if one == axis else slice(None) for one in range(3)) for part in _NEIGHBOURS)
+            inner[first] &= outside[last]
+            inner[last] &= outside[first]
     return mask & ~inner
 
 
@@ -170,8 +173,7 @@ def _nifti(array: NDArray[np.uint8], lps_affine: NDArray[np.float64]) -> bytes:
 def _thumbnail(overlay: bytes) -> bytes:
     """Return the slices of an overlay without the words below them, small."""
     with Image.open(BytesIO(overlay)) as image:
-        width = image.width
-        picture = image.convert("RGB").crop((0, 0, width, min(image.height, round(width * 0.36))))
+        picture = image.convert("RGB").crop((0, 0, image.width, PANEL_PX + 2 * MARGIN_PX))
     picture.thumbnail(THUMBNAIL_PX, Image.Resampling.LANCZOS)
     jpeg = BytesIO()
     picture.save(jpeg, format="JPEG", quality=80)
