@@ -271,10 +271,12 @@ def _queried() -> Iterator[str]:
     yield f"`query_retrieve.move_wait_s` ({wait_s:g} s) have not passed without one; what is left then counts as"
     yield "failed and is tried again later. Pending responses follow the outbox. C-CANCEL cancels what is not on its"
     yield "way. Warnings of the destination count as completed.\n"
-    yield "Extended negotiation: relational queries are granted, and need no unique keys of levels above. Combined"
-    yield "matching of date and time, fuzzy matching of names, adjustment of time zones, enhanced multi-frame"
-    yield "conversion, and matching of empty and of several values are not granted. C-CANCEL is heeded between two"
-    yield "responses.\n"
+    yield "Extended negotiation: relational queries are granted, and need no unique keys of levels above; so are"
+    yield "fuzzy matching of person names (by words, in any order, with other vowels and accents) and matching of"
+    yield "several values, which is done without it, too. Combined matching of date and time, adjustment of time"
+    yield "zones, enhanced multi-frame conversion and matching of empty values are not granted. At the level IMAGE,"
+    yield "attributes of instances other than UIDs and Instance Number are matched only if a UID narrows the query."
+    yield "C-CANCEL is heeded between two responses.\n"
     yield from _table(("status", "kind", "of", "when", "what the peer may do"), _status_rows(query_status))
 
 

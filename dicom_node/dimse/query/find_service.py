@@ -14,6 +14,7 @@ from typing import Final
 
 from dicom_node.dimse.contexts import AcceptedContext
 from dicom_node.dimse.query.answers import AnswerEncoder, Member, text_member
+from dicom_node.dimse.query.errors import IdentifierError
 from dicom_node.dimse.query.identifier import (
     QUERY_LEVEL,
     TIMEZONE,
@@ -27,10 +28,10 @@ from dicom_node.dimse.query.private_keys import PrivateKeys, find_private_keys
 from dicom_node.dimse.query.receiving import QueryService
 from dicom_node.dimse.query.status import QueryStatus
 from dicom_node.dimse.status import Answer
-from dicom_node.store import GateTerms, Store
+from dicom_node.store import GateTerms, Store, UnsupportedFilterError
 from dicom_node.store.index.headers import ATTRIBUTES, Level
 from dicom_node.store.index.matches import JsonObject, Matches
-from dicom_node.store.index.matching import SEARCHABLE
+from dicom_node.store.index.matching import SEARCHABLE, FilterValue
 from dicom_node.store.index.patients import (
     PATIENT_KEYWORDS,
     RELATED_INSTANCES,
@@ -68,7 +69,7 @@ class Query:
         Every key is matched, and can be returned.
     """
 
-    filters: Mapping[str, str]
+    filters: Mapping[str, FilterValue]
     returned: frozenset[int]
     private: PrivateKeys | None
     is_complete: bool
@@ -82,10 +83,12 @@ class FindService(QueryService):
         model = QUERY_MODELS[context.abstract_syntax]
         identifier = read_identifier(encoded, context.transfer_syntax_uid, model)
         check_values(identifier)
-        check_unique_keys(identifier, model, is_relational=context.abstract_syntax in self.relational)
+        check_unique_keys(identifier, model, is_relational=context.abstract_syntax in self.agreed.relational)
         terms = None if self.policy.terms is None else self.policy.terms()
         query = plan_query(identifier, has_states=terms is not None)
-        found = search(self.store, identifier.level, query, terms, limit=self.policy.settings.max_matches)
+        is_fuzzy = context.abstract_syntax in self.agreed.fuzzy
+        limit = self.policy.settings.max_matches
+        found = search(self.store, identifier.level, query, terms, is_fuzzy=is_fuzzy, limit=limit)
         status = QueryStatus.PENDING if query.is_complete else QueryStatus.PENDING_WITHOUT_SOME_KEYS
         encoder = AnswerEncoder(context.transfer_syntax_uid, identifier.character_set)
         n_sent = 0
@@ -120,7 +123,7 @@ def plan_query(identifier: Identifier, *, has_states: bool) -> Query:
     private = find_private_keys(identifier)
     searchable = _searchable(identifier.level)
     returnable = _returnable(identifier.level)
-    filters: dict[str, str] = {}
+    filters: dict[str, FilterValue] = {}
     is_complete = True
     for tag, key in identifier.keys.items():
         if private is not None and tag in private.tags:
@@ -129,7 +132,7 @@ def plan_query(identifier: Identifier, *, has_states: bool) -> Query:
             is_complete = is_complete and tag in _UNMATCHED
         elif key.text != "" and tag not in _UNMATCHED:
             if key.text is not None and key.keyword in searchable:
-                filters[key.keyword] = key.text
+                filters[key.keyword] = _one_or_several(key.keyword, key.text)
             else:
                 is_complete = False
     if private is not None:
@@ -141,8 +144,10 @@ def plan_query(identifier: Identifier, *, has_states: bool) -> Query:
     return Query(filters, (frozenset(identifier.keys) & returnable) | unique, private, is_complete)
 
 
-def search(store: Store, level: QueryLevel, query: Query, terms: GateTerms | None, *, limit: int) -> Matches:
-    """Ask the index."""
+def search(
+    store: Store, level: QueryLevel, query: Query, terms: GateTerms | None, *, is_fuzzy: bool, limit: int
+) -> Matches:
+    """Ask the index; raise `IdentifierError` for a key that it matches only where a UID narrows the query."""
     match level:
         case QueryLevel.PATIENT:
             found = store.search.search_patients
@@ -152,7 +157,11 @@ def search(store: Store, level: QueryLevel, query: Query, terms: GateTerms | Non
             found = partial(store.search.search_series, terms=terms)
         case QueryLevel.IMAGE:
             found = store.search.search_instances
-    return found(query.filters, limit=limit, is_page=False)
+    try:
+        return found(query.filters, limit=limit, is_page=False, is_fuzzy=is_fuzzy)
+    except UnsupportedFilterError as error:
+        keyword = str(error.args[1])
+        raise IdentifierError(_tag(keyword), f"{keyword}: matched only with a UID of its level or above") from error
 
 
 def answer_members(match: JsonObject, identifier: Identifier, query: Query, ae_title: str) -> dict[int, Member]:
@@ -165,6 +174,13 @@ def answer_members(match: JsonObject, identifier: Identifier, query: Query, ae_t
     if query.private is not None:
         members |= query.private.members(match)
     return members
+
+
+def _one_or_several(keyword: str, text: str) -> FilterValue:
+    """Return what a key may be; lists of UIDs and modalities are matched as they are."""
+    if "\\" not in text or keyword.endswith("UID") or keyword == "ModalitiesInStudy":
+        return text
+    return tuple(part for part in text.split("\\") if part) or ""
 
 
 def _levels_down_to(level: QueryLevel) -> list[QueryLevel]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from dicom_node.dimse.contexts import AcceptedContext
 from dicom_node.dimse.exchange import Exchange
 from dicom_node.dimse.query.counts import Counts, last_answer
+from dicom_node.dimse.query.models import Agreed
 from dicom_node.dimse.query.policy import QueryRetrieve
 from dicom_node.dimse.query.retrieve_service import RetrieveService
 from dicom_node.dimse.query.sub_operations import SubOperations
@@ -38,11 +39,11 @@ class GetService(RetrieveService):
         policy: QueryRetrieve,
         exchange: Exchange,
         *,
-        relational: Collection[str],
+        agreed: Agreed,
         fields: Mapping[str, object],
         sender: SubOperations,
     ) -> None:
-        super().__init__(store, policy, exchange, relational=relational, fields=fields)
+        super().__init__(store, policy, exchange, agreed=agreed, fields=fields)
         self._sender = sender
 
     def perform(self, context: AcceptedContext, request: Request, encoded: bytes) -> Answer:

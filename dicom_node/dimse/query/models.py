@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -56,11 +57,18 @@ QUERY_MODELS: Final = {
 }
 """SOP Class UID → operation and levels."""
 
-RELATIONAL: Final = 1  # the first byte of what is negotiated for a SOP class (PS3.4 C.5.1 to C.5.3)
-# Of C-FIND: relational queries; and no combined matching of date and time, fuzzy matching of names, adjustment of time
-# zones, enhanced multi-frame conversion, matching of empty values, matching of several values.
-_SUPPORTED_BY_FIND: Final = bytes((RELATIONAL, 0, 0, 0, 0, 0, 0))
-_SUPPORTED_BY_RETRIEVE: Final = bytes((RELATIONAL, 0))  # relational retrieval; no enhanced multi-frame conversion
+_SUPPORTED_BY_FIND: Final = bytes((
+    1,  # relational queries
+    0,  # combined matching of date and time
+    1,  # fuzzy matching of person names
+    0,  # adjustment of time zones
+    0,  # enhanced multi-frame image conversion
+    0,  # matching of empty values
+    1,  # matching of several values
+))  # fmt: skip
+"""Item bytes of PS3.4 table C.5-2."""
+_SUPPORTED_BY_RETRIEVE: Final = bytes((1, 0))  # relational retrieval; no enhanced multi-frame image conversion
+_RELATIONAL, _FUZZY = 0, 2
 
 
 def answer_extension(proposed: Extension) -> Extension:
@@ -71,6 +79,19 @@ def answer_extension(proposed: Extension) -> Extension:
     return Extension(proposed.sop_class_uid, granted)
 
 
-def is_relational(granted: Extension) -> bool:
-    """Whether relational queries or retrieval were agreed on."""
-    return granted.information[:1] == bytes((RELATIONAL,))
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What was agreed on beyond the baseline: for which SOP classes."""
+
+    relational: frozenset[str] = frozenset()  # unique keys of levels above may be missing
+    fuzzy: frozenset[str] = frozenset()  # person names are matched with other vowels and accents
+
+
+def agreed_of(granted: Iterable[Extension]) -> Agreed:
+    """Return what extensions that were granted mean."""
+    found = list(granted)
+    relational, fuzzy = (
+        frozenset(each.sop_class_uid for each in found if each.information[index : index + 1] == b"\1")
+        for index in (_RELATIONAL, _FUZZY)
+    )
+    return Agreed(relational, fuzzy)

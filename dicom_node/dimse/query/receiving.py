@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from dicom_node.dimse.contexts import AcceptedContext
@@ -13,7 +13,7 @@ from dicom_node.dimse.exchange import Exchange
 from dicom_node.dimse.messages import Operation, Refusal
 from dicom_node.dimse.query.errors import IdentifierError, UnreadableIdentifierError
 from dicom_node.dimse.query.identifier import MAX_IDENTIFIER_BYTES
-from dicom_node.dimse.query.models import QUERY_MODELS
+from dicom_node.dimse.query.models import QUERY_MODELS, Agreed
 from dicom_node.dimse.query.policy import QueryRetrieve
 from dicom_node.dimse.query.status import QueryStatus
 from dicom_node.dimse.status import Answer
@@ -33,8 +33,8 @@ class QueryService(ABC):
 
     Parameters
     ----------
-    relational
-        SOP classes for which relational queries were agreed on.
+    agreed
+        What was agreed on beyond the baseline.
     fields
         Fields of the association's log lines.
     """
@@ -47,13 +47,13 @@ class QueryService(ABC):
         policy: QueryRetrieve,
         exchange: Exchange,
         *,
-        relational: Collection[str],
+        agreed: Agreed,
         fields: Mapping[str, object],
     ) -> None:
         self.store = store
         self.policy = policy
         self.exchange = exchange
-        self.relational = relational
+        self.agreed = agreed
         self.fields = fields
 
     @abstractmethod

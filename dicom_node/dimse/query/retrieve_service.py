@@ -29,7 +29,7 @@ class RetrieveService(QueryService):
         """Return what is asked for and the instances that are; raises `IdentifierError`."""
         model = QUERY_MODELS[context.abstract_syntax]
         identifier = read_identifier(encoded, context.transfer_syntax_uid, model)
-        is_relational = context.abstract_syntax in self.relational
+        is_relational = context.abstract_syntax in self.agreed.relational
         filters = retrieval_filters(identifier, model, is_relational=is_relational)
         return identifier, self.store.search.find_retrievable(filters, limit=self.policy.settings.max_instances)
 

@@ -9,7 +9,7 @@ from dicom_node.dimse.exchange import Exchange
 from dicom_node.dimse.messages import BeginOperation
 from dicom_node.dimse.query.find_service import FindService
 from dicom_node.dimse.query.get_service import GetService
-from dicom_node.dimse.query.models import QUERY_MODELS, answer_extension, is_relational
+from dicom_node.dimse.query.models import QUERY_MODELS, agreed_of, answer_extension
 from dicom_node.dimse.query.move_service import MoveService
 from dicom_node.dimse.query.policy import QueryRetrieve
 from dicom_node.dimse.query.sub_operations import SubOperations
@@ -50,15 +50,14 @@ def query_operations(
     fields: Mapping[str, object],
 ) -> dict[int, BeginOperation]:
     """Return command field → function that begins the operation."""
-    granted = answer_extensions(request, contexts.values())
-    relational = frozenset(each.sop_class_uid for each in granted if is_relational(each))
+    agreed = agreed_of(answer_extensions(request, contexts.values()))
     wanted = wanted_classes(request, policy.permitted(request.calling_ae_title))
     sender = SubOperations(
         store, policy, exchange, [each for each in contexts.values() if each.abstract_syntax in wanted]
     )
-    find = FindService(store, policy, exchange, relational=relational, fields=fields)
-    get = GetService(store, policy, exchange, relational=relational, fields=fields, sender=sender)
-    move = MoveService(store, policy, exchange, relational=relational, fields=fields)
+    find = FindService(store, policy, exchange, agreed=agreed, fields=fields)
+    get = GetService(store, policy, exchange, agreed=agreed, fields=fields, sender=sender)
+    move = MoveService(store, policy, exchange, agreed=agreed, fields=fields)
     return {
         CommandField.C_FIND_RQ: find.begin,
         CommandField.C_GET_RQ: get.begin,

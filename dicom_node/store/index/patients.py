@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from dicom_node.store.errors import UnsupportedFilterError
 from dicom_node.store.index.headers import TAGS
 from dicom_node.store.index.matches import JsonObject, Match
-from dicom_node.store.index.matching import conditions
+from dicom_node.store.index.matching import FilterValue, conditions
 from dicom_node.store.schema import series, studies
 
 PATIENT_KEYWORDS: Final = frozenset({"PatientID", "PatientName", "PatientBirthDate", "PatientSex"})
@@ -49,7 +49,7 @@ _TOTALS: Final = (
 )
 
 
-def matching_patients(filters: Mapping[str, str]) -> sa.Select[tuple[str, int]]:
+def matching_patients(filters: Mapping[str, FilterValue], *, is_fuzzy: bool) -> sa.Select[tuple[str, int]]:
     """Select the latest study of each patient with a matching study, and the length of what is said of it.
 
     Raises
@@ -65,7 +65,7 @@ def matching_patients(filters: Mapping[str, str]) -> sa.Select[tuple[str, int]]:
     latest = sa.func.max(date + _SEPARATOR + studies.c.study_instance_uid)
     return (
         sa.select(latest, sa.func.max(sa.func.length(studies.c.attributes)))
-        .where(*conditions("study", filters), _HAS_INSTANCES)
+        .where(*conditions("study", filters, is_fuzzy=is_fuzzy), _HAS_INSTANCES)
         .group_by(studies.c.patient_id, _WITHOUT_ID)
         .order_by(latest.desc())
     )

@@ -47,9 +47,12 @@ class Search:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def search_patients(self, filters: Mapping[str, str], *, limit: int = 100, is_page: bool = True) -> Matches:
+    def search_patients(
+        self, filters: Mapping[str, FilterValue], *, limit: int = 100, is_page: bool = True, is_fuzzy: bool = False
+    ) -> Matches:
         """Search for patients by `PATIENT_KEYWORDS`; the one with the latest study comes first."""
-        return self._matches(matching_patients(filters), self._read_patients, limit=limit, is_page=is_page)
+        matching = matching_patients(filters, is_fuzzy=is_fuzzy)
+        return self._matches(matching, self._read_patients, limit=limit, is_page=is_page)
 
     def search_studies(
         self,

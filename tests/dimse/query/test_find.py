@@ -193,11 +193,38 @@ def test_relational_queries_need_no_keys_of_levels_above(relational: Association
     assert uids(matches, "SOPInstanceUID") == ["1.3.1.1"]
 
 
-def test_only_relational_queries_are_granted(archive: Archive) -> None:
+def test_what_is_done_here_is_granted(archive: Archive) -> None:
     proposed = {STUDY_ROOT: bytes([1, 1, 1, 1, 1, 1, 1]), PATIENT_ROOT: b"\x00\x01"}
     with asking(archive.port, extensions=proposed) as association:
         granted = association.acceptor.sop_class_extended
-    assert granted == {STUDY_ROOT: bytes([1, 0, 0, 0, 0, 0, 0]), PATIENT_ROOT: b"\x00\x00"}
+    assert granted == {STUDY_ROOT: bytes([1, 0, 1, 0, 0, 0, 1]), PATIENT_ROOT: b"\x00\x00"}
+
+
+def test_names_are_matched_fuzzily_where_that_was_agreed_on(archive: Archive, asker: Association) -> None:
+    fuzzy = bytes([0, 0, 1])
+    with asking(archive.port, extensions={STUDY_ROOT: fuzzy, PATIENT_ROOT: fuzzy}) as association:
+        assert uids(find(association, identifier("STUDY", PatientName="jorg mueller"))[1]) == ["1.4"]
+        ds = identifier("PATIENT", PatientID="", PatientName="parson test")
+        assert uids(find(association, ds, PATIENT_ROOT)[1], "PatientID") == ["P1"]
+    assert find(asker, identifier("STUDY", PatientName="jorg mueller"))[1] == []
+
+
+def test_several_values_match_each_of_them(relational: Association) -> None:
+    _, matches, statuses = find(relational, identifier("SERIES", SeriesInstanceUID="", Modality="MR\\PT"))
+    assert uids(matches, "SeriesInstanceUID") == ["1.1.2", "1.3.1"]
+    assert statuses == {PENDING}
+    _, matches, _ = find(relational, identifier("STUDY", StudyInstanceUID="", AccessionNumber="A_2\\A9"))
+    assert uids(matches) == ["1.2"]
+
+
+def test_what_only_the_kept_values_say_is_matched_within_a_study(relational: Association) -> None:
+    ds = identifier("IMAGE", StudyInstanceUID="1.1", SOPInstanceUID="", ImagesInAcquisition="")
+    ds.add_new(0x00200012, "IS", "4")
+    assert find(relational, ds)[1] == []
+    del ds.StudyInstanceUID
+    last, _, _ = find(relational, ds)
+    assert (last.Status, last.OffendingElement) == (REFUSED, 0x00200012)
+    assert last.ErrorComment == "AcquisitionNumber: matched only with a UID of its level or above"
 
 
 HOSTILE = {
