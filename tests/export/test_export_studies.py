@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from pydicom import Dataset, dcmread
 
 from dicom_node.export import targets, workers
 from dicom_node.gate.judging import study_decision
-from dicom_node.store import DecisionKind, ExportState, NewVerdict, Outcome, Skip, Store
+from dicom_node.store import DecisionKind, ExportState, NewExport, NewVerdict, Outcome, Skip, Store
 from tests.arrivals import receive
 from tests.export.clearing import DIGEST, NAMES, NOW, RULES, copies, export, looked_at, outcomes, patient, say
 from tests.factories import ct_series
@@ -258,3 +259,15 @@ def test_a_study_that_changes_at_the_last_moment_leaves_no_trace_of_an_export(
         "something arrived or was decided just before it was published",
     )
     assert (copies(tmp_path / "out"), store.exports.list(), store.audit.list()) == ([], (), ())
+
+
+def test_an_export_whose_content_has_changed_counts_as_published_only_when_it_was(store: Store, tmp_path: Path) -> None:
+    looked_at(store, "defaced")
+    export(store, tmp_path / "out")
+    (row,) = store.exports.list()
+    known = NewExport(**{name: getattr(row, name) for name in NewExport.__dataclass_fields__})
+    same = store.exports.begin(known, lambda *_: True, NOW)
+    changed = store.exports.begin(replace(known, content_digest="0" * 64), lambda *_: True, NOW)
+    assert same is not None
+    assert changed is not None
+    assert (same.state, changed.state) == (ExportState.PUBLISHED, ExportState.SENDING)
