@@ -1,4 +1,4 @@
-# `make demo` does the main job once, `make test` runs all tests, `make serve` runs the node. README.md says how long.
+# `make demo` does the main job once, `make test` runs the tests, `make serve` runs the node. README.md says how long.
 # A CPU-only machine saves several GB with: make TORCH_INDEX=https://download.pytorch.org/whl/cpu demo
 
 PYTHON ?= python3
@@ -9,10 +9,11 @@ DATA ?= ../shared/data
 FUZZ_SECONDS ?= 300
 JOBS ?= 2
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-labels test-viewer check format reference agreements soak bench-ingest bench-retrieve dicomweb-table bench-segment bench-volume bench-studies bench-deidentify fuzz clean
+.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-labels test-long test-viewer check format reference agreements soak bench-ingest bench-retrieve dicomweb-table bench-segment bench-volume bench-studies bench-deidentify fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,8 +54,11 @@ demo: install  ## the main job: start a node, send it three series, fetch the re
 serve: install  ## run the node with $(CONFIG)
 	$(BIN)/dicom-node serve -c $(CONFIG)
 
-test: dev peers  ## all tests in two processes (JOBS=1: one after the other)
-	$(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
+test: dev peers  ## all tests but the long ones, in two processes (JOBS=1: one after the other)
+	$(PYTEST) -m "not slow"
+
+test-long: dev peers  ## the tests that take longest: killed processes, real data, training
+	$(PYTEST) -m slow --ignore tests/viewer
 
 test-viewer: dev peers  ## the node's results in OHIF and in dcmjs, where peers-viewer can install them
 	@timeout 300 sh tests/viewer/install.sh || echo "no viewer: its tests are skipped" >&2
