@@ -17,6 +17,7 @@ from inference.errors import InferenceError
 from inference.series.assemble import assemble_volumes
 from inference.series.stack_choice import StackChoice
 from inference.series.volume import SourceVolume
+from part10.inflate import bounded_for_pydicom
 
 MAX_VOXELS: Final = 2**28  # of one series: 512 x 512 x 1024, 1 GiB in memory while pictures are made
 _ROWS, _COLUMNS, _FRAMES = "00280010", "00280011", "00280008"
@@ -101,7 +102,7 @@ def _seen(
     masks = {role: np.zeros(shape, dtype=np.bool_) for role in ("foreground", "anonymized")}
     if result is not None:
         with store.objects.open(result.digest) as file:
-            seg = dcmread(file)
+            seg = dcmread(bounded_for_pydicom(file, max_inflated_bytes=0))  # our SEG is not deflated
         _fill(masks, seg, source, _roles(report))
     return SeenVolume(source, masks["foreground"], masks["anonymized"], report)
 

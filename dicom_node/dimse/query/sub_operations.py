@@ -19,6 +19,7 @@ from dicom_node.peers.status import outcome_of_status
 from dicom_node.store import InstanceRow, Store
 from dicom_node.upper_layer.command_set import CommandField, Request
 from part10.file_meta import START_BYTES, dataset_offset
+from part10.inflate import bounded_for_pydicom
 
 MAX_IMPLICIT_BYTES: Final = 2**28  # written anew in memory
 
@@ -98,7 +99,7 @@ def _write_implicit(file: BinaryIO, n_bytes: int, sop_instance_uid: str) -> None
     if n_bytes > MAX_IMPLICIT_BYTES:
         raise TooLargeToConvertError(sop_instance_uid, n_bytes, MAX_IMPLICIT_BYTES)
     file.seek(0)
-    ds = dcmread(file)
+    ds = dcmread(bounded_for_pydicom(file, max_inflated_bytes=0))  # it is in Explicit VR Little Endian
     ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     file.seek(0)
     file.truncate()
