@@ -6,11 +6,9 @@ its results, byte for byte, apart from ``timings_s`` in the report.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from time import perf_counter
 
 from dicom_node.overlay import draw_overlay
@@ -161,11 +159,6 @@ def process_volume(
 def volume_name(base: str, stack_number: int) -> str:
     """Return the name of a volume's folder: the series', with ``-stack2`` and so on from the second stack."""
     return base if stack_number == 1 else f"{base}-stack{stack_number}"
-
-
-def nifti_stem(path: Path) -> str:
-    """Return the file name without ``.nii``, ``.hdr``, ``.nii.gz`` and the like, ignoring case."""
-    return re.sub(r"\.(nii|hdr)(\.gz|\.bz2)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def frames_of(source: SourceVolume) -> FrameGrid:

@@ -19,7 +19,6 @@ from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 from dicom_node.pipeline_digest import pipeline_digest
 from dicom_node.processing import (
     ProcessedVolume,
-    nifti_stem,
     process_series,
     process_volume,
     volume_name,
@@ -272,23 +271,6 @@ def test_the_pipeline_digest_changes_with_models_and_rules(models: Models, tmp_p
 
     assert len(digests) == 4
     assert pipeline_digest(models.identities) == pipeline_digest(models.identities)
-
-
-@pytest.mark.parametrize(
-    ("file_name", "stem"),
-    [
-        ("a.nii", "a"),
-        ("a.nii.gz", "a"),
-        ("A.NII.GZ", "A"),
-        ("a.b.nii.bz2", "a.b"),
-        ("nii.gz", "nii.gz"),
-        ("a.hdr", "a"),
-        ("a.hdr.gz", "a"),
-        ("a", "a"),
-    ],
-)
-def test_the_stem_of_a_nifti_file(file_name: str, stem: str) -> None:
-    assert nifti_stem(Path(file_name)) == stem
 
 
 def test_stacks_are_numbered_from_the_second() -> None:

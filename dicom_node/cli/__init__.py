@@ -9,6 +9,7 @@ import typer
 import dicom_node
 from dicom_node.cli.audit_command import audit
 from dicom_node.cli.config_command import check_config
+from dicom_node.cli.dataset_command import dataset
 from dicom_node.cli.deidentify_command import deidentify
 from dicom_node.cli.delete_commands import patients_app
 from dicom_node.cli.deliveries_commands import deliveries_app
@@ -64,6 +65,7 @@ def _top(
 
 
 app.command(short_help="Segment folders, zips and NIfTI files.")(segment)
+app.command(short_help="Turn segmented folders into datasets for nnssl, nnU-Net and OpenMind.")(dataset)
 app.command(short_help="De-identify folders and zips of DICOM files.")(deidentify)
 app.command(short_help="Export the studies that may leave, de-identified.")(export)
 app.command(short_help="See the node at work on synthetic series.")(demo)

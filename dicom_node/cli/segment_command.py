@@ -97,7 +97,9 @@ def segment(
         typer.echo(line, err=True)
     for code, number in Counter(rejected.code for rejected in survey.not_used).most_common():
         typer.echo(f"not used: {number} × {code}, listed in summary.json", err=True)
-    summary = summarise(result, survey.not_used, models, started_at=started_at, ended_at=datetime.now(UTC))
+    summary = summarise(
+        result, survey.not_used, models, inputs=inputs, started_at=started_at, ended_at=datetime.now(UTC)
+    )
     folder.write_summary(summary)
     folder.write_page(render_page(summary))
     typer.echo(f"{summary['n_volumes']} volumes in {output}, {summary['n_failed']} failed")

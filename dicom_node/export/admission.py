@@ -11,6 +11,7 @@ from pydicom.uid import UID, MediaStorageDirectoryStorage
 from dicom_node.export.errors import NotExportableError
 from dicom_node.export.hidden_pixels import check_pixel_bytes
 from dicom_node.export.profile import Profile, StructuredReports
+from dicom_node.patient_ids import names_nobody
 
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 # Image Type and burned-in text matter for images from a scanner, not for objects that were derived from them.
@@ -18,16 +19,6 @@ _DERIVED_KINDS: Final = frozenset(
     {"SegmentationStorage", "LabelMapSegmentationStorage", "ParametricMapStorage", "RealWorldValueMappingStorage"}
 )
 _REPORT_KINDS: Final = frozenset({"EnhancedSRStorage", "ComprehensiveSRStorage", "Comprehensive3DSRStorage"})
-# Patient IDs that identify nobody: a pseudonym made from one would merge different people.
-_NOBODY: Final = frozenset(
-    {
-        *("anon", "anonym", "anonymous", "anonymized", "anonymised", "deid", "deidentified", "removed", "deleted"),
-        *("none", "null", "nil", "na", "nn", "noid", "noname", "nopatientid", "notavailable", "notapplicable"),
-        *("unknown", "unk", "unbekannt", "undefined", "unspecified", "tbd", "default", "dummy"),
-        *("test", "testpatient", "patient", "patientid"),
-    }
-)
-_SAME_CHARACTER: Final = 4  # so many of one character are a placeholder: 9999, 000-00-0000
 
 
 def check_object(source: Dataset, profile: Profile) -> None:
@@ -45,7 +36,7 @@ def check_object(source: Dataset, profile: Profile) -> None:
         if not _UID.fullmatch(str(source.get(keyword) or "")):
             raise NotExportableError("missing-uid", f"{keyword} is missing or not a UID; nothing can refer to the copy")
     patient_id = str(source.get("PatientID") or "").strip()
-    if _names_nobody(patient_id):
+    if names_nobody(patient_id):
         raise NotExportableError(
             "no-patient-id",
             "Patient ID is empty or a placeholder; a pseudonym made from it would join different people, "
@@ -63,12 +54,6 @@ def check_object(source: Dataset, profile: Profile) -> None:
         return
     if "PixelData" in source and kind not in _DERIVED_KINDS:
         _check_image(source, profile)
-
-
-def _names_nobody(patient_id: str) -> bool:
-    told = re.sub(r"[\W_]+", "", patient_id).casefold()
-    is_repeated = len(set(told)) == 1 and (len(told) >= _SAME_CHARACTER or told[0] in "0x")
-    return not told or told in _NOBODY or is_repeated
 
 
 def _check_image(source: Dataset, profile: Profile) -> None:

@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.processing import nifti_stem
 from inference.series.assemble import assemble_volumes
 from inference.series.files import Inputs, InstanceSource, PathSource, SeriesFiles
 from inference.series.formats import nifti_files
@@ -45,6 +44,11 @@ def list_items(inputs: Inputs) -> tuple[Item, ...]:
         sources = tuple(PathSource(file) for file in nifti_files(path))
         items.append(Item(give_name(nifti_stem(path)), sources, nifti=path))
     return tuple(items)
+
+
+def nifti_stem(path: Path) -> str:
+    """Return the file name without ``.nii``, ``.hdr``, ``.nii.gz`` and the like, ignoring case."""
+    return re.sub(r"\.(nii|hdr)(\.gz|\.bz2)?$", "", path.name, flags=re.IGNORECASE)
 
 
 def safe_name(text: str) -> str:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +11,13 @@ from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 
 from dicom_node.offline.errors import OutputTakenError
 from dicom_node.offline.items import Item
+from dicom_node.offline.names import PAGE, REPORT, SUMMARY, mask_file
+from dicom_node.offline.replacing import PARTIAL_PREFIX, replacing, sync
 from dicom_node.processing import ProcessedVolume, volume_name
 from dicom_node.report import encode_report
 from inference.series.nifti_masks import write_nifti_mask
 
-REPORT = "report.json"
-SUMMARY = "summary.json"
-PAGE = "index.html"
 _OBJECT_FILES: Mapping[str, str] = {SegmentationStorage: "seg.dcm", ComprehensiveSRStorage: "sr.dcm"}
-_PARTIAL_PREFIX = ".partial-"
-_OLD_PREFIX = ".old-"
 
 
 class OutputFolder:
@@ -69,12 +63,12 @@ class OutputFolder:
             The NIfTI file that the volume was read from; its masks keep the header's geometry.
         """
         folder = self.root / volume.name
-        with self._replacing(folder) as partial:
+        with replacing(folder) as partial:
             for role, mask in (
                 ("foreground", volume.segmentation.foreground),
                 ("anonymized", volume.segmentation.anonymized),
             ):
-                write_nifti_mask(partial / f"{role}.nii.gz", mask, volume.source.volume.get_geometry(), template)
+                write_nifti_mask(partial / mask_file(role), mask, volume.source.volume.get_geometry(), template)
             for written in volume.objects:
                 (partial / _OBJECT_FILES[written.sop_class_uid]).write_bytes(written.part10())
             (partial / "overlay.png").write_bytes(volume.overlay_png)
@@ -91,32 +85,12 @@ class OutputFolder:
 
     def _write_file(self, name: str, pieces: Iterable[bytes]) -> Path:
         path = self.root / name
-        partial = self.root / f"{_PARTIAL_PREFIX}{name}"
+        partial = self.root / f"{PARTIAL_PREFIX}{name}"
         with partial.open("wb") as file:
             file.writelines(pieces)
-        _sync(partial)
+        sync(partial)
         partial.replace(path)
         return path
-
-    @contextmanager
-    def _replacing(self, folder: Path) -> Iterator[Path]:
-        """Yield an empty folder that replaces ``folder`` once its contents are on disk."""
-        partial = folder.with_name(f"{_PARTIAL_PREFIX}{folder.name}")
-        old = folder.with_name(f"{_OLD_PREFIX}{folder.name}")
-        for left_over in (partial, old):  # of a run that was killed
-            shutil.rmtree(left_over, ignore_errors=True)
-        partial.mkdir()
-        try:
-            yield partial
-            for path in (*partial.iterdir(), partial):
-                _sync(path)
-            if folder.exists():
-                folder.rename(old)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-        _sync(self.root)
 
     def _read_report(self, name: str) -> dict[str, Any] | None:
         try:
@@ -124,11 +98,3 @@ class OutputFolder:
         except (OSError, ValueError):
             return None
         return report if isinstance(report, dict) else None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -35,7 +35,7 @@ def render_page(summary: Mapping[str, Any]) -> Iterator[str]:
         reasons.setdefault(item["code"], []).append(item["reason"])
     page = _ENVIRONMENT.get_template("page.html").stream(
         summary=summary,
-        look=_look(),
+        look=look(),
         volumes=map(_row, summary["volumes"]),
         counts=counts.most_common(),
         not_used=[(code, len(found), found[0]) for code, found in sorted(reasons.items())],
@@ -44,7 +44,7 @@ def render_page(summary: Mapping[str, Any]) -> Iterator[str]:
     yield from page
 
 
-def _look() -> str:
+def look() -> str:
     """Return the colours and tables that all pages share."""
     return (resources.files("dicom_node") / "page" / "assets" / "look.css").read_text(encoding="utf-8")
 

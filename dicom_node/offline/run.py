@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -111,9 +112,15 @@ def run_items(
 
 
 def summarise(
-    result: RunResult, not_used: Sequence[Rejected], models: Models, *, started_at: datetime, ended_at: datetime
+    result: RunResult,
+    not_used: Sequence[Rejected],
+    models: Models,
+    *,
+    inputs: Sequence[Path],
+    started_at: datetime,
+    ended_at: datetime,
 ) -> dict[str, Any]:
-    """Return the contents of ``summary.json``."""
+    """Return the contents of ``summary.json``; ``inputs`` lets `dicom-node dataset` find the images again."""
     return {
         "node_version": dicom_node.__version__,
         "started_at": started_at.isoformat(),
@@ -122,6 +129,7 @@ def summarise(
             {"role": model.role, "name": model.name, "version": model.version, "sha256": model.sha256}
             for model in models.identities
         ],
+        "inputs": [str(path.absolute()) for path in inputs],
         "n_volumes": len(result.volumes),
         "n_failed": len(result.failures),
         "volumes": result.volumes,

@@ -1,4 +1,4 @@
-"""Write masks as NIfTI, on the grid of their source."""
+"""Write masks and volumes as NIfTI, on the grid of their source."""
 
 from __future__ import annotations
 
@@ -42,7 +42,26 @@ def write_nifti_mask(path: Path, mask: NDArray[np.bool_], geometry: hd.VolumeGeo
     if mask.shape != geometry.spatial_shape:
         raise ValueError(f"mask of shape {mask.shape} on a grid of shape {geometry.spatial_shape}")
     voxels = np.ascontiguousarray(mask, np.uint8)
-    encoded = _like(template, voxels) if template is not None else _in_scanner_space(voxels, geometry)
+    _write(path, _like(template, voxels) if template is not None else _in_scanner_space(voxels, geometry))
+
+
+def write_nifti_volume(path: Path, voxels: NDArray[Any], geometry: hd.VolumeGeometry) -> None:
+    """Write voxels with their own data type, without texts, in scanner space; the same voxels give the same bytes.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.nii`` or ``.nii.gz``; replaced as a whole or not at all.
+    voxels
+        (slice, row, column) on ``geometry``.
+    """
+    if voxels.shape != geometry.spatial_shape:
+        raise ValueError(f"voxels of shape {voxels.shape} on a grid of shape {geometry.spatial_shape}")
+    _write(path, _in_scanner_space(voxels, geometry))
+
+
+def _write(path: Path, encoded: bytes) -> None:
+    """Replace a file with the bytes, compressed if its name says so."""
     if path.name.endswith(".gz"):
         buffer = io.BytesIO()
         with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=buffer, mtime=0) as packer:
@@ -73,7 +92,7 @@ def _like(template: Path, voxels: NDArray[np.uint8]) -> bytes:
     return header + bytes(EXTENDER_BYTES) + voxels.tobytes()
 
 
-def _in_scanner_space(voxels: NDArray[np.uint8], geometry: hd.VolumeGeometry) -> bytes:
+def _in_scanner_space(voxels: NDArray[Any], geometry: hd.VolumeGeometry) -> bytes:
     new_image: Any = nib.Nifti1Image  # nibabel has no types
     image = new_image(voxels.transpose(2, 1, 0), ras_affine_from_lps(geometry.affine))
     image.set_sform(image.affine, SCANNER_ANATOMICAL)

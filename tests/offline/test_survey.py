@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from dicom_node.offline.items import nifti_stem
 from dicom_node.offline.survey import survey_inputs
 from tests.factories import ct_series, mr_series
 
@@ -208,3 +209,20 @@ def test_the_digest_depends_on_contents_not_on_names_or_packing(tmp_path: Path) 
 
     assert folder == packed
     assert folder != changed
+
+
+@pytest.mark.parametrize(
+    ("file_name", "stem"),
+    [
+        ("a.nii", "a"),
+        ("a.nii.gz", "a"),
+        ("A.NII.GZ", "A"),
+        ("a.b.nii.bz2", "a.b"),
+        ("nii.gz", "nii.gz"),
+        ("a.hdr", "a"),
+        ("a.hdr.gz", "a"),
+        ("a", "a"),
+    ],
+)
+def test_the_stem_of_a_nifti_file(file_name: str, stem: str) -> None:
+    assert nifti_stem(Path(file_name)) == stem

@@ -1,0 +1,1 @@
+"""Turn segmented folders into datasets with both masks, in the layouts that training programs read."""
