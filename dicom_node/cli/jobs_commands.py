@@ -109,7 +109,7 @@ def show_job(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = F
         {
             "job": job.id,
             "state": job.state,
-            "doing": None if task is None else task.words,
+            **({} if task is None else {"doing": task.words}),
             "series": f"{job.series_instance_uid}, generation {job.generation}",
             "study": job.study_instance_uid,
             "attempts": job.attempt_number,

@@ -13,7 +13,7 @@ import yaml
 from pydicom.uid import ExplicitVRLittleEndian
 from typer.testing import Result
 
-from dicom_node.store import JobRow, JobState, NewResult, NewVerdict, Outcome, Skip, Store, StudyState
+from dicom_node.store import JobRow, JobState, NewResult, NewVerdict, Outcome, Skip, Store, StudyState, Task
 from tests.factories import SyntheticSeries, mr_series
 from tests.store.sending import closing, encode
 
@@ -76,6 +76,14 @@ def test_a_job_is_explained_with_its_history(run: Run, config: Path, dead_job: J
         "pacs",
     ]
     assert "rule everything; quiet" in result.stdout  # why it was queued
+
+
+def test_a_running_job_says_what_it_does(
+    run: Run, config: Path, dead_job: JobRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(dead_job.id, "segment foreground", 0.4, dead_job.queued_at)
+    monkeypatch.setattr(Store, "task_of", lambda *_: task)
+    assert "segment foreground, 40 %" in run("jobs", "show", dead_job.id, "-c", config).stdout
 
 
 def test_json_holds_the_same_for_programs(run: Run, config: Path, dead_job: JobRow) -> None:

@@ -28,9 +28,9 @@ def test_a_study_is_listed_decided_and_its_history_shown(run: Run, config: Path,
     assert "held by Ann" in run("studies", "show", uid, "-c", config).stdout
 
 
-def test_a_decision_is_one_of_two_and_a_state_one_of_five(run: Run, config: Path, queued_job: JobRow) -> None:
+def test_a_decision_is_one_of_three_and_a_state_one_of_five(run: Run, config: Path, queued_job: JobRow) -> None:
     both = run("studies", "decide", "1.2", "--release", "--hold", "--reason", "why", "--by", "Ann", "-c", config)
-    assert "say one of the two" in both.stderr
+    assert "say one of the three" in both.stderr
     assert "open, blocked, review, cleared, held" in run("studies", "list", "--state", "fine", "-c", config).stderr
     assert "study 1.2: not in the index" in run("studies", "show", "1.2", "-c", config).stderr
 
