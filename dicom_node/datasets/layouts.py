@@ -25,7 +25,9 @@ from dicom_node.datasets.volumes import (
 
 VOLUMES: Final = "volumes"
 PRETRAIN_DATA, DATASET_JSON, OPENMIND_CSV = "pretrain_data.json", "dataset.json", "openneuro_metadata.csv"
-_WRITTEN: Final = frozenset({PRETRAIN_DATA, DATASET_JSON, OPENMIND_CSV})
+SPLITS = "splits_final.json"
+N_FOLDS: Final = 5  # as many as nnU-Net makes
+_WRITTEN: Final = frozenset({PRETRAIN_DATA, DATASET_JSON, OPENMIND_CSV, SPLITS})
 _OPENMIND_COLUMNS: Final = (
     *("image_path", "anat_mask_path", "anon_mask_path", "modality", "image_quality_score", "unique_id"),
     "derived_from",
@@ -150,7 +152,24 @@ def _write_nnunet(out: Path, entries: Sequence[Entry], name: Name) -> None:
         "file_ending": ".nii.gz",
     }
     folder.mkdir(parents=True, exist_ok=True)
+    if splits := split_by_subject(entries):
+        (folder / SPLITS).write_bytes(encode_json(splits))
     (folder / DATASET_JSON).write_bytes(encode_json(description))
+
+
+def split_by_subject(entries: Sequence[Entry]) -> list[dict[str, list[str]]]:
+    """Return nnU-Net's folds, each subject on one side; none if there are fewer subjects than folds."""
+    subjects = sorted({entry.place.subject for entry in entries})
+    if len(subjects) < N_FOLDS:
+        return []
+    fold_of = {subject: index % N_FOLDS for index, subject in enumerate(subjects)}
+    return [
+        {
+            "train": sorted(entry.id for entry in entries if fold_of[entry.place.subject] != fold),
+            "val": sorted(entry.id for entry in entries if fold_of[entry.place.subject] == fold),
+        }
+        for fold in range(N_FOLDS)
+    ]
 
 
 def _write_openmind(out: Path, entries: Sequence[Entry], name: Name) -> None:

@@ -64,7 +64,10 @@ def find_results(sources: Sequence[Path]) -> tuple[SegmentedVolume, ...]:
     """
     found: dict[Path, SegmentedVolume] = {}
     for source in sources:
-        reports = [(path, report) for path in sorted(source.glob(f"*/{REPORT}")) if (report := _read_json(path))]
+        paths = [
+            path for path in sorted(source.glob(f"*/{REPORT}")) if not path.parent.name.startswith(".")
+        ]  # killed runs
+        reports = [(path, report) for path in paths if (report := _read_json(path))]
         if not reports:
             raise NothingSegmentedError(str(source))
         found |= {path.parent.resolve(): SegmentedVolume(path.parent, report) for path, report in reports}

@@ -162,6 +162,16 @@ def test_a_second_run_writes_only_what_is_missing(out: Path, segmented: Segmente
     assert contents(copy) == contents(out)
 
 
+def test_what_a_killed_segment_run_left_is_no_result(segmented: Segmented, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(segmented.results / "padded", results / ".partial-padded")
+
+    result = run_command("dataset", results, "-o", tmp_path / "out", "--images", segmented.images)
+
+    assert result.exit_code == 2
+    assert "report.json" in result.stderr
+
+
 def test_another_mask_is_written_again(segmented: Segmented, tmp_path: Path) -> None:
     results = tmp_path / "results"
     (results / "padded").parent.mkdir()

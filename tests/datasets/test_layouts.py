@@ -13,6 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from dicom_node.datasets.layouts import Entry, split_by_subject
+from dicom_node.datasets.subjects import Place
 from tests.datasets.conftest import Segmented, run_command
 
 
@@ -144,6 +146,23 @@ def test_stock_nnunet_takes_every_case(out: Path) -> None:
     for case in cases.values():
         assert integrity.check_cases(case["images"], case["label"], len(description["channel_names"]), SimpleITKIO)
         assert integrity.verify_labels(case["label"], SimpleITKIO, [0, 1, 2])
+
+
+def test_folds_keep_a_persons_volumes_together() -> None:
+    entries = [
+        Entry({"id": f"v{subject}{session}"}, Place(f"sub-{subject}", f"ses-{session}"))
+        for subject in range(7)
+        for session in range(2)
+    ]
+
+    folds = split_by_subject(entries)
+
+    assert len(folds) == 5
+    assert sorted(case for fold in folds for case in fold["val"]) == sorted(entry.id for entry in entries)
+    for fold in folds:
+        assert not {case[1] for case in fold["train"]} & {case[1] for case in fold["val"]}
+        assert len(fold["train"]) + len(fold["val"]) == 14
+    assert split_by_subject(entries[:8]) == []
 
 
 def test_openmind_has_its_table_and_its_folders(out: Path) -> None:
