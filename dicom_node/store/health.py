@@ -70,7 +70,7 @@ def _index_unavailable(store: Store) -> tuple[str, str] | None:
     try:
         store.check_writable(timeout_s=ANSWER_TIMEOUT_S)
     except IndexUnavailableError as error:
-        _, reason = error.args
+        _, reason, _ = error.args
         return error.code, f"the index cannot be written ({reason}); stop what locks it, or start its database"
     return None
 
