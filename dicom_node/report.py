@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 import dicom_node
 from dicom_node.report_text import VERDICT_WORDS
 from inference.models import ModelIdentity
-from inference.segment import Segmentation
 from inference.series.remarks import Remark, RemarkCode
 from inference.series.volume import SourceVolume
 from inference.verdict.verdict import SeriesVerdict, Verdict
 from sr_writer.identity import InvalidValue, invalid_identity
 from sr_writer.objects import ROLES, Role, WrittenObject
+
+if TYPE_CHECKING:  # the web server reads reports too, and needs no PyTorch
+    from inference.segment import Segmentation
 
 ML_DIGITS = 3
 SECONDS_DIGITS = 3

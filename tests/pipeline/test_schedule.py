@@ -1,4 +1,4 @@
-"""What the scheduler's process carries."""
+"""What processes without a model carry in their memory."""
 
 from __future__ import annotations
 
@@ -20,4 +20,9 @@ def test_commands_that_need_the_digest_of_the_pipeline_load_neither_torch_nor_sc
         "import sys, dicom_node.pipeline_digest, inference.models\n"
         "sys.exit(bool({'torch', 'scipy'} & set(sys.modules)))"
     )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def test_the_web_server_loads_no_torch() -> None:
+    code = "import sys, dicom_node.page.routes, dicom_node.dicomweb.server\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
