@@ -48,7 +48,7 @@ _OTHER_SCHEMES: Final = frozenset(
         *("DCMUID", "IANA_TZ", "MDC", "MDNS", "MeSH", "MMIS", "NEU", "NICIP", "OPCS4", "RXNORM", "SNM", "UNIPROT"),
     }
 )
-_ANY_CODE: Final = re.compile(r"[A-Za-z]{1,3}|(?=.*\d)[A-Za-z0-9][A-Za-z0-9._/-]{0,15}")
+_ANY_CODE: Final = re.compile(r"[A-Za-z]{1,3}|(?=[A-Za-z._/-]{0,15}\d)[A-Za-z0-9][A-Za-z0-9._/-]{0,15}")
 
 
 @cache

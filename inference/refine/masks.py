@@ -68,6 +68,7 @@ def refine_masks(
         removed = area if altered is None else area & ~altered
         found = refine_anonymized(voxels, removed, body, spacing_mm, is_ct=is_ct)
     decided = {"foreground": DecidedBy.NETWORK, "anonymized": found.decided_by}
+    contour = body
     if foreground:
         surface = refine_foreground(
             voxels,
@@ -82,7 +83,7 @@ def refine_masks(
     whole = found.mask
     if altered is not None and anonymized:
         if smoothed is not None:
-            shown = refine_blurred(voxels, smoothed, body, spacing_mm)
+            shown = refine_blurred(voxels, smoothed, contour, spacing_mm)
             altered = altered & ~smoothed | shown
             if shown.any() and found.decided_by is DecidedBy.NETWORK:
                 decided["anonymized"] = DecidedBy.VALUE_STATISTICS

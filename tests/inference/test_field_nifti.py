@@ -40,7 +40,7 @@ def test_a_head_whose_sform_has_unit_scale_is_as_large_as_it_is(field: Path) -> 
     source = read_nifti(field / N15)
     found = segment(source, models)
     volume_ml = np.count_nonzero(found.foreground) * source.volume.voxel_volume / 1000
-    assert volume_ml == pytest.approx(4478, rel=0.01)
+    assert volume_ml == pytest.approx(4528, rel=0.01)
     assert found.verdict.verdict == "face_present"
 
 

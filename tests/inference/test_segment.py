@@ -214,7 +214,7 @@ def test_models_trained_on_ras_are_fed_ras(folders: tuple[Path, Path], models: M
     source = source_volume(noise((8, 9, 10)))
     try:
         network.plans = plans
-        network.predict_labels = lambda prepared: (seen.append(prepared.values), original(prepared))[1]  # type: ignore[method-assign]
+        network.predict_labels = lambda prepared, *rest: (seen.append(prepared.values), original(prepared, *rest))[1]  # type: ignore[method-assign]
         found = segment(source, models)
     finally:
         network.plans = dataclasses.replace(plans, is_ras=False)
