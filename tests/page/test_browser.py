@@ -45,7 +45,7 @@ def test_a_person_finds_a_study_and_decides_by_keys(node: Node, browser: Browser
         page.keyboard.press("j")
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/studies/{uid}")
-        page.keyboard.press("r")
+        page.keyboard.press("e")
         page.keyboard.type("a phantom")
         page.keyboard.press("Tab")
         page.keyboard.type("A. Example")
