@@ -167,7 +167,7 @@ def _query_retrieve(settings: Settings) -> QueryRetrieve:
 
 
 def _index_terms(settings: Settings) -> Callable[[], GateTerms] | None:
-    """Return what gives the terms of now; None if the rules cannot be used, since instances are received anyway."""
+    """Return a function that reads the present terms; None if the rules cannot be used: instances are kept anyway."""
     try:
         terms = live_terms(settings)
     except NodeError as error:

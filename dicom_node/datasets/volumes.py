@@ -150,7 +150,7 @@ def _read_mask(result: SegmentedVolume, role: str, source: SourceVolume) -> Mask
     difference = np.abs(corners @ (mask.affine - wanted.affine).T).max()
     if difference > MAX_AFFINE_DIFFERENCE_MM * max(1.0, float(max(wanted.spacing))):
         raise VolumeRefused(
-            "grid-differs", f"{mask_file(role)} lies up to {difference:.2f} mm beside the image; segment it again"
+            "grid-differs", f"{mask_file(role)} lies up to {difference:.2f} mm away from the image; segment it again"
         )
     is_set: Mask = mask.array > 0
     return is_set

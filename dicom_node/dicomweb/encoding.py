@@ -20,7 +20,7 @@ from pydicom.uid import UID, HTJ2KLossless, JPEG2000Lossless, JPEGLossless, JPEG
 
 from dicom_node.dicomweb.decoding import Decoded
 
-COPIES_OF_A_FRAME: Final = 4  # beside the decoded one: its array, its planes, the encoder's buffer, the result
+COPIES_OF_A_FRAME: Final = 4  # in addition to the decoded one: its array, its planes, the encoder's buffer, the result
 MAX_RLE_SEGMENTS: Final = 15  # PS3.5 G.5
 _COD: Final = b"\xff\x52"
 _COD_TRANSFORM: Final = 8  # bytes from the marker to the multiple component transformation (ISO 15444-1 A.6.1)

@@ -215,7 +215,7 @@ def test_a_mask_on_another_grid_is_refused(segmented: Segmented, tmp_path: Path)
     result = run_command("dataset", results, "-o", tmp_path / "out", "--images", segmented.images)
 
     assert result.exit_code == 3
-    assert "lies up to 1.00 mm beside the image" in result.stderr
+    assert "lies up to 1.00 mm away from the image" in result.stderr
 
 
 def test_a_result_that_is_named_twice_is_used_once(segmented: Segmented, tmp_path: Path) -> None:
