@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from dicom_node.errors import NodeError
-from dicom_node.gate.decisions import MAX_NAME, MAX_REASON, decide, undo
+from dicom_node.gate.decisions import MAX_NAME, MAX_REASON, undo
 from dicom_node.gate.documents import Terms, study_document
 from dicom_node.gate.severity import Standing
 from dicom_node.page.answers import status_of
@@ -20,7 +20,7 @@ from dicom_node.page.errors import FormError
 from dicom_node.page.pictures import Pictures
 from dicom_node.page.queue import ReviewQueue, parse_place, place_text
 from dicom_node.page.rendering import Renderer
-from dicom_node.page.study_page import kind_of
+from dicom_node.page.study_page import decide_as_said
 from dicom_node.page.uids import checked_uid, study_uid
 from dicom_node.report_text import VERDICT_WORDS
 from dicom_node.store import DecisionKind, DecisionRow, EvidenceChangedError, Place, Store, VerdictRow
@@ -78,22 +78,12 @@ class ReviewPage:
 
     def decide(self, request: Request, fields: Mapping[str, str]) -> Response:
         """``POST /review/{study}/decide``: record a decision and go to the next study, or undo the one before."""
-        uid, terms = study_uid(request), self._terms()
+        uid = study_uid(request)
         try:
             if fields.get("undo"):
                 return self._undo(fields)
             row = self._store.studies.get(uid)
-            decision = decide(
-                self._store,
-                uid,
-                kind_of(fields.get("kind", "")),
-                reason=fields.get("reason", ""),
-                decided_by=fields.get("name", ""),
-                now=self._clock(),
-                gate_digest=terms.digest,
-                rules=terms.rules,
-                seen_evidence=fields.get("evidence", ""),
-            )
+            decision = decide_as_said(self._store, self._terms(), uid, fields, self._clock())
         except NodeError as error:
             return self._page(request, uid, fields=fields, error=error)
         after = place_text(Place(row.last_arrival_at, uid))

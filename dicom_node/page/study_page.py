@@ -20,6 +20,7 @@ from dicom_node.page.uids import study_uid
 from dicom_node.report_text import VERDICT_WORDS, report_text
 from dicom_node.store import (
     DecisionKind,
+    DecisionRow,
     EvidenceChangedError,
     JobRow,
     Origin,
@@ -65,19 +66,9 @@ class StudyPage:
 
     def decide(self, request: Request, fields: Mapping[str, str]) -> Response:
         """Record a decision and return to the study; if that is refused, say why above the form."""
-        uid, terms = study_uid(request), self._terms()
+        uid = study_uid(request)
         try:
-            decide(
-                self._store,
-                uid,
-                kind_of(fields.get("kind", "")),
-                reason=fields.get("reason", ""),
-                decided_by=fields.get("name", ""),
-                now=self._clock(),
-                gate_digest=terms.digest,
-                rules=terms.rules,
-                seen_evidence=fields.get("evidence", ""),
-            )
+            decide_as_said(self._store, self._terms(), uid, fields, self._clock())
         except NodeError as error:
             return self._page(request, uid, fields=fields, error=error)
         return RedirectResponse(f"{self._renderer.base}/studies/{uid}#decide", status_code=303)
@@ -146,6 +137,21 @@ class StudyPage:
         return sorted(
             shown, key=lambda one: (int(one.number) if one.number.isdigit() else 10**9, one.row.series_instance_uid)
         )
+
+
+def decide_as_said(store: Store, terms: Terms, uid: str, fields: Mapping[str, str], now: datetime) -> DecisionRow:
+    """Record the decision of a form, for the evidence that its page showed; return it."""
+    return decide(
+        store,
+        uid,
+        kind_of(fields.get("kind", "")),
+        reason=fields.get("reason", ""),
+        decided_by=fields.get("name", ""),
+        now=now,
+        gate_digest=terms.digest,
+        rules=terms.rules,
+        seen_evidence=fields.get("evidence", ""),
+    )
 
 
 def kind_of(word: str) -> DecisionKind:
