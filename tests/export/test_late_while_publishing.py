@@ -53,14 +53,25 @@ def test_a_late_instance_is_before_the_comparison_or_after_the_publishing(
                 staged = Staged(folder, (write_copy(file, folder, cleaner),))
             monkeypatch.setattr(targets, "publish", watched(fingerprint))
             late = threading.Thread(target=_send_late, args=(receiver, number, chance.uniform(0, 0.03)))
-            late.start()
-            outcome = _publish(FolderTarget(store, tmp_path / "out", lambda: at(300)), staged, fingerprint)
-            late.join()
+            target = FolderTarget(store, tmp_path / "out", lambda: at(300))
+            if number == 0:  # surely before the comparison, whatever the machine's speed
+                late.run()
+                outcome = _publish(target, staged, fingerprint)
+                assert outcome == "changed-meanwhile"
+            elif number == 1:  # surely after the publishing
+                outcome = _publish(target, staged, fingerprint)
+                late.run()
+                assert outcome == "exported"
+            else:
+                late.start()
+                outcome = _publish(target, staged, fingerprint)
+                late.join()
             found[outcome] += 1
             store.closing.complete(
                 store.series.get(f"1.2.3.9{number}"), closing(Skip("rule-scout: few slices")), at(400)
             )
             assert judge(store).study.state is StudyState.CLEARED
+    assert sum(found.values()) == N_TRIES
     assert set(found) == {"exported", "changed-meanwhile"}, found
 
 
