@@ -27,11 +27,12 @@ from dicom_node.dicomweb.rendering.service import RenderService
 from dicom_node.dicomweb.resources import ROOT
 from dicom_node.dicomweb.retrieve import RetrieveService
 from dicom_node.dicomweb.search import SearchService
-from dicom_node.dicomweb.storing.service import StoreLimits, StoreService
+from dicom_node.dicomweb.storing.service import StoreService
 from dicom_node.dicomweb.studies_api import API_ROOT, StudiesApi
 from dicom_node.dicomweb.wado_uri import WADO_URI, WadoUriService
 from dicom_node.errors import NodeError
 from dicom_node.gate.documents import Terms
+from dicom_node.http_intake.limits import StoreLimits
 from dicom_node.store import Store
 
 _HEALTH, _METRICS = "/health", "/metrics"
