@@ -46,3 +46,42 @@ class DatasetRefused(Refused):
 
     def __str__(self) -> str:
         return f"{self.args[0]}: {self.args[1]}"
+
+
+class DiskFullError(Transient):
+    """The disk is full; facts: where something was to be written."""
+
+    code: ClassVar[str] = "pretraining-disk-full"
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: no space left on the disk; free some, then run the same command again to go on"
+
+
+class WorkerKilledError(Transient):
+    """A process of a run was killed; facts: which one, what to do."""
+
+    code: ClassVar[str] = "pretraining-worker-killed"
+
+    def __init__(self, process: str, advice: str) -> None:
+        super().__init__(process, advice)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]} was killed, perhaps because memory ran out; what is finished is kept, {self.args[1]} "
+            "and run the same command again"
+        )
+
+
+class SettingRefused(Refused):
+    """A setting that cannot be used; facts: the option, what is wrong with it."""
+
+    code: ClassVar[str] = "pretraining-setting"
+
+    def __init__(self, option: str, problem: str) -> None:
+        super().__init__(option, problem)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}"
