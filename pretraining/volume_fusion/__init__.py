@@ -4,6 +4,6 @@ G. Wang et al., MIS-FM, arXiv 2306.16925 (2023) and 10.1109/TIP.2025.3610249 (20
 journal paper is the default (``grid``); the preprint's is ``boxes``. ``docs/pretraining.md`` says how they differ.
 """
 
-from pretraining.volume_fusion.method import build
+from pretraining.volume_fusion.method import Options, Variant, VolumeFusion, build
 
-__all__ = ["build"]
+__all__ = ["Options", "Variant", "VolumeFusion", "build"]

@@ -39,14 +39,13 @@ def draw_crop(volume: PreparedVolume, patch: Shape, rng: np.random.Generator, *,
     scale = rng.uniform(*SCALE, size=3)
     wanted = [min(side, max(1, round(n * s))) for side, n, s in zip(volume.shape, patch, scale, strict=True)]
     drawn = draw_patch(volume, (wanted[0], wanted[1], wanted[2]), rng, use_masks=use_masks)
-    flips = [axis for axis in range(3) if rng.random() < 0.5]
+    flips = [1 + axis for axis in range(3) if rng.random() < 0.5]
     percentiles = rng.uniform(*LOW_PERCENTILE), rng.uniform(*HIGH_PERCENTILE)
     gamma = rng.uniform(*GAMMA)
     resized = _resized(drawn, patch)
     stretched = stretch_contrast(resized, *percentiles) ** gamma
     image, body, altered = (
-        torch.from_numpy(np.ascontiguousarray(np.flip(array, flips)))[None]
-        for array in (stretched, resized.body, resized.altered)
+        torch.from_numpy(array)[None].flip(flips) for array in (stretched, resized.body, resized.altered)
     )
     return Crop(image, body, altered)
 

@@ -123,29 +123,23 @@ class VolumeFusion:
         return {"image": fuse(image, others[0], classes), "classes": classes, "weights": weights}
 
 
-def build(options: Mapping[str, Any], plan: NetworkPlan, *, use_masks: bool) -> VolumeFusion:
+def build(options: Options, plan: NetworkPlan, *, use_masks: bool) -> VolumeFusion:
     """Build the method.
-
-    Parameters
-    ----------
-    options
-        Fields of ``Options``.
 
     Raises
     ------
     SettingRefused
         The preprint's version needs two samples in a batch.
     """
-    chosen = Options(**options)
     patch = plan.patch_size
-    if chosen.variant == Variant.BOXES:
+    if options.variant == Variant.BOXES:
         if plan.batch_size < 2:
             raise SettingRefused("--variant boxes", "fuses samples of one batch; use --batch 2 or more")
         sampler: Sampler = CropSampler(patch, use_masks)
     else:
         sampler = GridSampler(patch, default_cells(patch), use_masks)
     network = build_network(plan, n_classes=N_COEFFICIENTS + 1)
-    return VolumeFusion(network, sampler, chosen)
+    return VolumeFusion(network, sampler, options)
 
 
 def _plane(tensor: Tensor) -> Any:  # noqa: ANN401 - of any type
