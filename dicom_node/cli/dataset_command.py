@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,13 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED
+from dicom_node.cli.options import ConfigOption
 
-_EXAMPLES = 3  # results that a line of refusals names
+
+class Studies(StrEnum):
+    """Which studies of a node."""
+
+    CLEARED = "cleared"
 
 
 class Masks(StrEnum):
@@ -24,12 +28,33 @@ class Masks(StrEnum):
 
 
 def dataset(
-    sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE", exists=True, file_okay=False, help="Folders that segment wrote.")
-    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT", file_okay=False, help="Folder for the dataset.")
     ],
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="SOURCE", exists=True, file_okay=False, help="Folders that segment wrote."),
+    ] = None,
+    studies: Annotated[
+        Studies | None, typer.Option("--studies", help="Instead of folders: the studies of a node that may leave.")
+    ] = None,
+    config: ConfigOption = None,
+    project: Annotated[
+        str | None, typer.Option("--project", metavar="NAME", help="With --studies: as in `export`.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", metavar="FILE", help="With --studies: as in `export`.")
+    ] = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(
+            "--cohort", metavar="FILE", help="With --studies: Study Instance UIDs, one per line; default: all cleared."
+        ),
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option("--profile", metavar="FILE", help="With --studies: YAML instead of the built-in profile."),
+    ] = None,
     layout: Annotated[
         str, typer.Option("--layout", metavar="LIST", help="Any of nnssl, nnunet and openmind, with commas.")
     ] = "nnssl,nnunet,openmind",
@@ -50,23 +75,28 @@ def dataset(
     name: Annotated[str, typer.Option("--name", help="Name of the dataset: letters and digits.")] = "Node",
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, metavar="N", help="Processes.")] = 1,
 ) -> None:
-    """Turn folders that segment wrote into a dataset with both masks, for pretraining and training.
+    """Turn folders that segment wrote, or cleared studies of a node, into a dataset with both masks for training.
 
     OUT/volumes/<id>/ holds each volume once: image.nii.gz, altered.nii.gz (1: altered), background.nii.gz (1: air) and
     labels.nii.gz. The layouts OUT/nnssl, OUT/nnunet and OUT/openmind are JSON, CSV and relative links.
     OUT/manifest.json and OUT/index.html say what is in the dataset, and what was refused and why. Images are found by
     their contents. The same input gives the same files; run the same command again to resume.
 
-    Exit code 0: every volume is in the dataset. 3: some were refused, each with its reason. 2: bad usage.
+    --studies cleared takes the studies that `studies list` shows as cleared, with the masks that the node found. That
+    is an export: the evidence is compared again when each study is published, and `exports list` shows it. Subjects
+    have the names that `export` gives to patients with the same project and key.
+
+    Exit code 0: every volume is in the dataset. 3: some were refused, or studies of the cohort stayed. 2: bad usage.
 
     \b
-    Example:
+    Examples:
       dicom-node segment /data/heads -o results
       dicom-node dataset results -o heads --name Heads --workers 4
+      dicom-node dataset --studies cleared -c config/node.yaml --project HEADS --key-file study.key -o heads
     """
-    from dicom_node.cli.progress import growing_bar
+    from dicom_node.cli.dataset_runs import from_folders, from_node
+    from dicom_node.datasets.finishing import Options
     from dicom_node.datasets.layouts import Layout, MaskMode, Name
-    from dicom_node.datasets.run import Options, make_dataset
 
     try:
         layouts = tuple(dict.fromkeys(Layout(part.strip()) for part in layout.split(",")))
@@ -75,21 +105,22 @@ def dataset(
     if not re.fullmatch(r"[A-Za-z0-9]+", name):
         raise typer.BadParameter(f"{name!r}: only letters and digits", param_hint="--name")
     options = Options(layouts, MaskMode(masks), Name(number, name), workers)
+    of_node = {"--project": project, "--key-file": key_file, "--cohort": cohort, "--profile": profile}
     try:
-        with growing_bar("writing volumes") as (begin, advance):
-            manifest = make_dataset(sources, images or (), output, options, on_begin=begin, on_task=advance)
+        if studies is None:
+            if not sources:
+                raise typer.BadParameter("name folders that segment wrote, or --studies cleared", param_hint="SOURCE")
+            if unused := [one for one, given in of_node.items() if given is not None]:
+                raise typer.BadParameter("is for --studies", param_hint=unused[0])
+            is_whole = from_folders(sources, images or (), output, options)
+        else:
+            if sources or images:
+                raise typer.BadParameter("the studies come from the node; leave folders out", param_hint="--studies")
+            if project is None or not project.strip() or key_file is None:
+                raise typer.BadParameter("needs --project and --key-file, as export does", param_hint="--studies")
+            is_whole = from_node(config, output, options, project.strip(), key_file, cohort=cohort, profile=profile)
     except KeyboardInterrupt:
         typer.echo("Interrupted. Run the same command to resume.", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    for code, n in Counter(one["code"] for one in manifest["refused"]).most_common():
-        some = [one for one in manifest["refused"] if one["code"] == code]
-        names = ", ".join(one["result"] for one in some[:_EXAMPLES]) + (" …" if n > _EXAMPLES else "")
-        typer.echo(f"refused: {n} × {code} ({names}): {some[0]['reason']}", err=True)
-    for note in manifest["notes"]:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(
-        f"{manifest['n_volumes']} volumes of {manifest['n_subjects']} subjects in {output} ({manifest['n_new']} new), "
-        f"{manifest['n_refused']} refused; see index.html"
-    )
-    if manifest["refused"]:
+    if not is_whole:
         raise typer.Exit(EXIT_FAILED)

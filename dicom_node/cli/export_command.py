@@ -11,15 +11,13 @@ import typer
 
 from dicom_node.cli.errors import EXIT_FAILED
 from dicom_node.cli.options import ConfigOption, open_existing_store, read_settings
+from dicom_node.cli.outcomes import read_cohort, tell_outcomes
 
 if TYPE_CHECKING:
     from dicom_node.export.manifest import Manifest
     from dicom_node.export.targets import Target
     from dicom_node.settings import Settings
     from dicom_node.store import Store
-
-_EXAMPLES = 5  # reasons that are shown
-_NAMED = 20  # studies that are named
 
 
 def export(
@@ -88,7 +86,7 @@ def export(
         raise typer.BadParameter("no such file", param_hint="--cohort")
     pseudonyms = Pseudonyms(project.strip(), read_key(key_file))
     chosen = read_profile(profile)
-    wanted = None if cohort is None else _read_cohort(cohort)
+    wanted = None if cohort is None else read_cohort(cohort)
     settings = read_settings(config)
     rules = app.read_rules(settings).study
     pipeline = app.current_pipeline_digest(settings)
@@ -114,18 +112,6 @@ def export(
             progress=Progress(begin, study_ended),
         )
     _report(manifest, folder, ended, is_dry_run=dry_run, has_cohort=wanted is not None)
-
-
-def _read_cohort(path: Path) -> list[str]:
-    """Return the Study Instance UIDs of a file, also of one that a spreadsheet wrote; ``#`` begins a comment."""
-    try:
-        lines = [line.partition("#")[0].strip(' \t"') for line in path.read_text("utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter("is not UTF-8; save it as plain text", param_hint="--cohort") from error
-    wanted = [line for line in lines if line]
-    if not wanted:
-        raise typer.BadParameter("names no study; without --cohort every cleared study goes", param_hint="--cohort")
-    return wanted
 
 
 def _target(store: Store, settings: Settings, to: str, work: Path | None, key: str) -> tuple[Target, Path]:
@@ -157,19 +143,14 @@ def _report(
 ) -> None:
     """Say what became of the studies, and name those that somebody has to do something about: the manifest does not."""
     from dicom_node.export.manifest import MANIFEST_FILE
-    from dicom_node.export.studies import Outcome
+    from dicom_node.export.readiness import Outcome
 
     studies = manifest.content["studies"]
     outcomes = Counter(one["outcome"] for one in studies)
     fine = {Outcome.EXPORTED.value, Outcome.WOULD_BE_EXPORTED.value}
     if not has_cohort:
         fine.add(Outcome.NOT_CLEARED.value)
-    for outcome, n in sorted(outcomes.items()):
-        reasons = Counter(one["reason"] for one in studies if one["outcome"] == outcome)
-        lines = [f"  {m} × {text}" for text, m in reasons.most_common(_EXAMPLES) if text]
-        named = [] if outcome in fine else ended[outcome]
-        lines = [*(f"    {uid}" for uid in named[:_NAMED]), *(["    …"] if len(named) > _NAMED else []), *lines]
-        typer.echo("\n".join([f"{n} × {outcome}", *lines]))
+    tell_outcomes(studies, ended, fine)
     refused = manifest.content["counts"]["refused_by_code"]
     if refused:
         typer.echo("objects that stay: " + ", ".join(f"{n} × {code}" for code, n in refused.items()))

@@ -31,6 +31,7 @@ def render_page(manifest: Mapping[str, Any]) -> Iterator[str]:
         modalities=Counter(str(volume["modality"]) for volume in volumes).most_common(),
         n_altered=sum(volume["n_altered"] > 0 for volume in volumes),
         n_zero=sum(volume["exact_zero_air"] > 0 for volume in volumes),
+        outcomes=sorted(Counter(str(one["outcome"]) for one in manifest.get("studies", ())).items()),
         codes=Counter(str(one["code"]) for one in manifest["refused"]).most_common(),
     )
     page.enable_buffering(PIECE_LINES)

@@ -10,8 +10,9 @@ from typing import Any
 
 from dicom_node.datasets.errors import VolumeRefused
 from dicom_node.datasets.results import SegmentedVolume, Task
+from dicom_node.datasets.segmented import read_mask, told_of, volume_id, volume_key
 from dicom_node.datasets.subjects import Owner, owner_of
-from dicom_node.datasets.volumes import Refusal, finished_record, volume_id, volume_key, write_volume
+from dicom_node.datasets.volumes import Refusal, finished_record, write_volume
 from dicom_node.failures import ErrorKind, classify, error_code
 from dicom_node.offline.items import Item
 from inference.series.volume import SourceVolume
@@ -68,7 +69,9 @@ def _outcomes(results: Sequence[SegmentedVolume], source: _Input, owner: Owner, 
             if record is not None:
                 yield Outcome(result, name, record, owner)
                 continue
-            written = write_volume(volumes / name, result, source.volume(result.stack_number), key)
+            volume = source.volume(result.stack_number)
+            body, altered = (read_mask(result, role, volume) for role in ("foreground", "anonymized"))
+            written = write_volume(volumes / name, volume, body, altered, key=key, told=told_of(result))
         except Exception as error:  # noqa: BLE001 - one volume that cannot be written must not end the run
             yield Outcome(result, name, refusal=_refusal(error))
         else:

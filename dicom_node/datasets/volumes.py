@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 
 from dicom_node.datasets.errors import VolumeRefused
 from dicom_node.datasets.facts import Facts, Mask, check, measure
-from dicom_node.datasets.results import SegmentedVolume
-from dicom_node.offline.names import mask_file
 from dicom_node.offline.replacing import replacing
 from dicom_node.overlay import draw_overlay
-from inference.series.nifti import read_nifti
 from inference.series.nifti_masks import write_nifti_volume
 from inference.series.volume import SourceVolume
 
@@ -27,8 +24,7 @@ IMAGE, ALTERED, BACKGROUND, LABELS = "image.nii.gz", "altered.nii.gz", "backgrou
 PICTURE, RECORD = "overlay.png", "volume.json"
 FILES: Final = (IMAGE, ALTERED, BACKGROUND, LABELS, PICTURE)
 BODY_LABEL, ALTERED_LABEL = 1, 2
-MAX_AFFINE_DIFFERENCE_MM: Final = 1e-2
-_ID_DIGITS = 16
+ID_DIGITS: Final = 16
 _INT16 = np.iinfo(np.int16)
 
 
@@ -41,32 +37,6 @@ class Refusal:
     picture: bytes | None = None
 
 
-def volume_id(result: SegmentedVolume) -> str:
-    """Return the ID of a volume, made from the contents of its input alone."""
-    told = f"{result.input_sha256}/{result.stack_number}"
-    return f"v{hashlib.sha256(told.encode()).hexdigest()[:_ID_DIGITS]}"
-
-
-def volume_key(result: SegmentedVolume) -> str:
-    """Return a digest of all that decides a volume's files.
-
-    Raises
-    ------
-    VolumeRefused
-        A mask is not there.
-    """
-    digest = hashlib.sha256(f"{FORMAT}/{result.input_sha256}/{result.stack_number}".encode())
-    for role in ("foreground", "anonymized"):
-        try:
-            digest.update(hashlib.sha256((result.folder / mask_file(role)).read_bytes()).digest())
-        except OSError as error:
-            problem = error.strerror or type(error).__name__
-            raise VolumeRefused(
-                "mask-missing", f"{mask_file(role)} cannot be read ({problem}); segment it again"
-            ) from error
-    return digest.hexdigest()
-
-
 def finished_record(folder: Path, key: str) -> dict[str, Any] | None:
     """Return the record of a volume that an earlier run wrote from the same contents, else None."""
     try:
@@ -77,9 +47,22 @@ def finished_record(folder: Path, key: str) -> dict[str, Any] | None:
     return record if is_same and all((folder / name).is_file() for name in FILES) else None
 
 
-def write_volume(folder: Path, result: SegmentedVolume, source: SourceVolume, key: str) -> dict[str, Any] | Refusal:
-    """Check a volume, write its folder and return its record, or why it is refused."""
-    body, altered = (_read_mask(result, role, source) for role in ("foreground", "anonymized"))
+def write_volume(
+    folder: Path, source: SourceVolume, body: Mask, altered: Mask, *, key: str, told: Mapping[str, Any]
+) -> dict[str, Any] | Refusal:
+    """Check a volume, write its folder and return its record, or why it is refused.
+
+    Parameters
+    ----------
+    folder
+        Its name is the ID of the volume.
+    body, altered
+        (slice, row, column) on the grid of the volume.
+    key
+        Digest of all that decides the files, by which `finished_record` knows them again.
+    told
+        What else the record says: where the volume is from.
+    """
     voxels = source.volume.array
     facts = measure(voxels, body, altered, source.missing)
     spacing_mm = tuple(float(spacing) for spacing in source.volume.spacing)
@@ -100,7 +83,7 @@ def write_volume(folder: Path, result: SegmentedVolume, source: SourceVolume, ke
         record = {
             "id": folder.name,
             "key": key,
-            **_told(result),
+            **told,
             "modality": source.modality or "unknown",
             "shape": list(voxels.shape),
             "spacing_mm": [round(spacing, 6) for spacing in spacing_mm],
@@ -125,35 +108,6 @@ def write_volume(folder: Path, result: SegmentedVolume, source: SourceVolume, ke
 def encode_json(content: object) -> bytes:
     """Return JSON for people and programs; the same content gives the same bytes."""
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def _told(result: SegmentedVolume) -> Mapping[str, Any]:
-    report = result.report
-    return {
-        "result": result.name,
-        "stack_number": result.stack_number,
-        "input_sha256": result.input_sha256,
-        "pipeline_digest": report.get("pipeline_digest"),
-        "verdict": report.get("verdict"),
-    }
-
-
-def _read_mask(result: SegmentedVolume, role: str, source: SourceVolume) -> Mask:
-    """Read a mask, and make sure that it lies on the grid of the image."""
-    mask = read_nifti(result.folder / mask_file(role)).volume
-    wanted = source.volume
-    if mask.spatial_shape != wanted.spatial_shape:
-        shapes = " and ".join(" x ".join(map(str, shape)) for shape in (mask.spatial_shape, wanted.spatial_shape))
-        raise VolumeRefused("grid-differs", f"{mask_file(role)} and the image have {shapes} voxels; segment it again")
-    # The farthest voxel tells the largest difference of two affines.
-    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*wanted.spatial_shape, 1]
-    difference = np.abs(corners @ (mask.affine - wanted.affine).T).max()
-    if difference > MAX_AFFINE_DIFFERENCE_MM * max(1.0, float(max(wanted.spacing))):
-        raise VolumeRefused(
-            "grid-differs", f"{mask_file(role)} lies up to {difference:.2f} mm away from the image; segment it again"
-        )
-    is_set: Mask = mask.array > 0
-    return is_set
 
 
 def _stored(voxels: NDArray[np.float32]) -> NDArray[Any]:

@@ -69,7 +69,11 @@ def check_folder(folder: Path) -> Checked:
 
 def compare_with_node(checked: Checked, exports: Iterable[ExportRow]) -> list[str]:
     """Compare the studies of a folder with the exports that the node remembers of the folder's key."""
-    known = {row.copy_study_instance_uid: row for row in exports if row.key_fingerprint in checked.key_fingerprints}
+    known = {
+        row.copy_study_instance_uid: row
+        for row in exports
+        if row.key_fingerprint in checked.key_fingerprints and not row.is_dataset
+    }
     findings = []
     for study, digest in checked.digests.items():
         row = known.get(study)

@@ -65,7 +65,9 @@ def draw_sample(store: Store, output: Path, terms: GateTerms, cleaner: Cleaner, 
         ``output`` exists already, or cannot be written.
     """
     published = store.exports.list(key_fingerprint=cleaner.pseudonyms.fingerprint(), state=ExportState.PUBLISHED)
-    by_study = {row.study_instance_uid: row for row in published}  # at several targets: the newest
+    by_study = {
+        row.study_instance_uid: row for row in published if not row.is_dataset
+    }  # at several targets: the newest
     chosen = secrets.SystemRandom().sample(sorted(by_study), min(n_studies, len(by_study)))
     try:
         output.mkdir(parents=True, mode=0o700)

@@ -9,42 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from dicom_node.export.cleaner import Report
 from dicom_node.export.copying import Copied
-from dicom_node.export.errors import KeyFileError
 from dicom_node.export.manifest import MANIFEST_FILE, Manifest
 from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
-from dicom_node.export.selection import GateTerms, objects_of, seen_series, select_studies
+from dicom_node.export.readiness import Outcome, Stays, check_key, readiness, still_cleared
+from dicom_node.export.selection import GateTerms, objects_of, select_studies
 from dicom_node.export.staging import Staged, Stager
-from dicom_node.export.targets import MayLeave, Target
+from dicom_node.export.targets import Target
 from dicom_node.export.workers import copying_processes
-from dicom_node.gate.decisions import GateState, Standpoint, standpoint_of
+from dicom_node.gate.decisions import Standpoint
 from dicom_node.gate.withdrawals import withdraw_exports
-from dicom_node.store import DecisionRow, ExportState, NewExport, SeriesState, Store, StudyRow
-
-
-class Outcome(StrEnum):
-    """Outcome for a study."""
-
-    EXPORTED = "exported"
-    NOT_CLEARED = "not-cleared"
-    UNKNOWN = "unknown-study"
-    SOURCES_DELETED = "sources-deleted"
-    SOURCES_LOST = "sources-lost"  # an object is missing or damaged in the store
-    NOTHING_TO_EXPORT = "nothing-to-export"
-    TWO_PATIENTS = "two-patients"
-    QUARANTINED = "quarantined"
-    NO_SPACE = "no-space"
-    CHANGED = "changed-meanwhile"
-    NOT_ACCEPTED = "not-accepted"  # a peer has not taken every copy without a warning
-    WITHDRAWN = "withdrawn"  # it changed while a peer already had some or all of it
-    WOULD_BE_EXPORTED = "would-be-exported"  # a dry run
+from dicom_node.store import ExportState, NewExport, Store
 
 
 @dataclass(slots=True)
@@ -97,11 +78,7 @@ def export_studies(
         The project was exported with another key before, wherever to.
     """
     told = progress or Progress()
-    if store.exports.keys_of(pseudonyms.project) - {pseudonyms.fingerprint()}:
-        raise KeyFileError(
-            "is not the one with which this project was exported before",
-            "use that key, or name another project: with two keys a patient would be two people",
-        )
+    check_key(store, pseudonyms)
     check_output(work, pseudonyms)
     with alone_in(work), copying_processes(workers, profile, pseudonyms) as apply:
         stager = Stager(store.objects, work / STAGING_FOLDER, apply)
@@ -157,24 +134,11 @@ class _Exporting:
 
     def export(self, uid: str, found: Standpoint | None) -> None:
         """Export one study if it may leave, and record its outcome."""
-        if found is None:
-            self._note(uid, Outcome.UNKNOWN, "the node has no such study")
+        ready = readiness(self._store, uid, found, self._terms)
+        if isinstance(ready, Stays):
+            self._note(uid, ready.outcome, ready.reason)
             return
-        if found.state is not GateState.CLEARED:
-            self._note(uid, Outcome.NOT_CLEARED, _why_not(found))
-            return
-        evidence = self._store.studies.evidence(uid)
-        if evidence.fingerprint != found.study.evidence_fingerprint:
-            self._note(uid, Outcome.CHANGED, "something arrived after the study was judged; it will be judged again")
-            return
-        seen = seen_series(evidence.series, self._terms)
-        if any(one.state is SeriesState.DELETED for one in seen):
-            self._note(uid, Outcome.SOURCES_DELETED, "retention has deleted the instances of a series; send them again")
-            return
-        if not seen:
-            self._note(uid, Outcome.NOTHING_TO_EXPORT, "no model has seen any of its series, and no others leave")
-            return
-        objects = objects_of(self._store, seen, self._terms, is_released=found.is_released)
+        objects = objects_of(self._store, ready.seen, self._terms, is_released=ready.is_released)
         staged = self._stager.stage(objects)
         if staged.keeps_in is not None:
             self._note(uid, Outcome(staged.keeps_in[0]), staged.keeps_in[1])
@@ -184,7 +148,7 @@ class _Exporting:
             self._take(staged.copied)
             self._note(uid, Outcome.WOULD_BE_EXPORTED, "", n_instances=len(staged.copied))
         else:
-            self._publish(uid, evidence.fingerprint, staged)
+            self._publish(uid, ready.fingerprint, staged)
 
     def withdrawn(self) -> list[dict[str, Any]]:
         """Return what was published or sent to this target before and should no longer be there."""
@@ -212,20 +176,11 @@ class _Exporting:
             content_digest=staged.content_digest,
             n_instances=len(staged.copied),
         )
-        publication = self._target.publish(staged, new, self._still_cleared(fingerprint))
+        publication = self._target.publish(staged, new, still_cleared(self._terms, fingerprint))
         outcome = Outcome(publication.outcome)
         if outcome is Outcome.EXPORTED:
             self._take(staged.copied)
         self._note(uid, outcome, publication.reason, n_instances=len(staged.copied), n_arrived=publication.n_arrived)
-
-    def _still_cleared(self, fingerprint: str) -> MayLeave:
-        terms = self._terms
-
-        def may_leave(study: StudyRow, known: str, decision: DecisionRow | None) -> bool:
-            standpoint = standpoint_of(study, decision, terms.digest, terms.rules)
-            return known == fingerprint and standpoint.state is GateState.CLEARED
-
-        return may_leave
 
     def _take(self, copied: Sequence[Copied]) -> None:
         self.run.copied += copied
@@ -242,10 +197,3 @@ class _Exporting:
                 "n_arrived": n_arrived,
             }
         )
-
-
-def _why_not(found: Standpoint) -> str:
-    """Return why a study may not leave, without the name of a person who decided."""
-    if found.state is GateState.HELD:
-        return "held: a person holds it"
-    return f"{found.state}: {found.reason if found.state is GateState.OPEN else found.study.reason}"

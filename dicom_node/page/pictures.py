@@ -21,9 +21,10 @@ from PIL import Image
 
 from dicom_node.overlay import MARGIN_PX, PANEL_PX, draw_overlay, window
 from dicom_node.page.errors import NoPictureError, PicturesBusyError
-from dicom_node.page.volumes import SeenVolume, read_volumes, seen_job
+from dicom_node.page.volumes import read_volumes, seen_job
 from dicom_node.report import caption
 from dicom_node.store import JobRow, Store
+from dicom_node.stored_volumes import SeenVolume
 
 LONGEST_AXIS: Final = 256  # voxels
 THUMBNAIL_PX: Final = (240, 80)

@@ -41,13 +41,13 @@ from dicom_node.store.states import (
     StudyState,
 )
 from dicom_node.store.store import Store
-from dicom_node.store.work.access_rows import AccessTokenRow, WebSessionRow
 from dicom_node.store.work.commitments import ReportTaken
 from dicom_node.store.work.delivery_rows import DeliveryCheckRow, DeliveryRow, PeerContextRow, SourceState
 from dicom_node.store.work.erasure import ErasedStudy
 from dicom_node.store.work.figures import Figures
 from dicom_node.store.work.notice_rows import AnnouncementRow, DescribeStudy, NoticeRow, StudyStanding
 from dicom_node.store.work.rows import (
+    DATASET_TARGET,
     AuditRow,
     Closing,
     DecideStudy,
@@ -71,8 +71,8 @@ from dicom_node.store.work.rows import (
 )
 
 __all__ = [
+    "DATASET_TARGET",
     "PARTS",
-    "AccessTokenRow",
     "AnnouncementRow",
     "Arrival",
     "AuditRow",
@@ -146,7 +146,6 @@ __all__ = [
     "UnsupportedFilterError",
     "VerdictRow",
     "Wanted",
-    "WebSessionRow",
     "intake_trouble",
     "part_troubles",
     "read_checked",

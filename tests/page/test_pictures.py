@@ -16,8 +16,9 @@ from PIL import Image
 
 from dicom_node.page.errors import NoPictureError
 from dicom_node.page.pictures import Pictures, draw
-from dicom_node.page.volumes import SeenVolume, read_volumes, seen_job
+from dicom_node.page.volumes import read_volumes, seen_job
 from dicom_node.store import Store
+from dicom_node.stored_volumes import SeenVolume
 from inference.series.assemble import assemble_volumes
 from tests.export.clearing import NOW
 from tests.factories import ct_series

@@ -19,7 +19,6 @@ from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
 from dicom_node.store.objects.files import ObjectStore
 from dicom_node.store.schema import (
-    access_tokens,
     announcements,
     audit,
     conflicts,
@@ -30,14 +29,13 @@ from dicom_node.store.schema import (
     notices,
     series,
     studies,
-    web_sessions,
 )
 from dicom_node.store.states import ExportState, Origin
 from dicom_node.store.work.announcements import announce_deletion
 from dicom_node.store.work.audit import add_audit
 from dicom_node.store.work.retention import remove_unnamed
 
-_STAYS = frozenset({audit, exports, export_copies, announcements, notices, access_tokens, web_sessions})
+_STAYS = frozenset({audit, exports, export_copies, announcements, notices})
 _STUDY, _SERIES, _INSTANCE = "study_instance_uid", "series_instance_uid", "sop_instance_uid"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from dicom_node.store.states import ExportState, JobState, SeriesState, StudyState
 
@@ -234,6 +234,9 @@ class DecisionRow:
     decided_at: datetime
 
 
+DATASET_TARGET: Final = "dataset:"
+
+
 @dataclass(frozen=True, slots=True)
 class NewExport:
     """A study that is about to be published."""
@@ -242,11 +245,16 @@ class NewExport:
     copy_study_instance_uid: str  # by which those who have the copy know it
     project: str
     key_fingerprint: str
-    target: str  # "folder:PATH" or "peer:NAME"
+    target: str  # "folder:PATH", "peer:NAME" or "dataset:PATH"
     evidence_fingerprint: str
     gate_digest: str
     content_digest: str  # over the SHA-256 of all copies
-    n_instances: int
+    n_instances: int  # of a dataset: volumes
+
+    @property
+    def is_dataset(self) -> bool:
+        """Whether volumes of the study went into a dataset, instead of copies of its objects to a folder or a peer."""
+        return self.target.startswith(DATASET_TARGET)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,98 @@
+"""The two ways of ``dataset``, from folders and from a node: each runs, and tells what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from dicom_node.cli.options import open_existing_store, read_settings
+from dicom_node.cli.outcomes import read_cohort, tell_outcomes
+from dicom_node.cli.progress import growing_bar
+from dicom_node.datasets.finishing import Options
+
+_EXAMPLES = 3  # results that a line of refusals names
+
+
+def from_folders(sources: Sequence[Path], images: Sequence[Path], output: Path, options: Options) -> bool:
+    """Write a dataset of what segment wrote; return whether no volume was refused."""
+    from dicom_node.datasets.run import make_dataset
+
+    with growing_bar("writing volumes") as (begin, advance):
+        manifest = make_dataset(sources, images, output, options, on_begin=begin, on_task=advance)
+    _tell(manifest, output)
+    return not manifest["refused"]
+
+
+def from_node(
+    config: Path | None,
+    output: Path,
+    options: Options,
+    project: str,
+    key_file: Path,
+    *,
+    cohort: Path | None,
+    profile: Path | None,
+) -> bool:
+    """Write a dataset of the cleared studies of a node; return whether all that was asked for is in it."""
+    from dicom_node import app
+    from dicom_node.cleared_datasets.run import Progress, make_dataset_of_studies
+    from dicom_node.export.profile import read_profile
+    from dicom_node.export.pseudonyms import Pseudonyms, read_key
+    from dicom_node.export.readiness import Outcome
+    from dicom_node.export.selection import GateTerms
+    from dicom_node.gate.rules import gate_digest
+
+    if cohort is not None and not cohort.is_file():
+        raise typer.BadParameter("no such file", param_hint="--cohort")
+    pseudonyms = Pseudonyms(project, read_key(key_file))
+    chosen = read_profile(profile)
+    wanted = None if cohort is None else read_cohort(cohort)
+    settings = read_settings(config)
+    rules = app.read_rules(settings).study
+    pipeline = app.current_pipeline_digest(settings)
+    ended: dict[str, str] = {}
+    with open_existing_store(settings) as store, growing_bar("studies") as (begin, advance):
+
+        def study_ended(uid: str, outcome: str) -> None:
+            ended[uid] = outcome
+            advance()
+
+        manifest = make_dataset_of_studies(
+            store,
+            output,
+            GateTerms(rules, pipeline, gate_digest(rules, pipeline)),
+            options,
+            profile=chosen,
+            pseudonyms=pseudonyms,
+            now=app.utc_now,
+            cohort=wanted,
+            progress=Progress(begin, study_ended, ended.__setitem__),
+        )
+    fine = {Outcome.EXPORTED.value} | ({Outcome.NOT_CLEARED.value} if wanted is None else set())
+    by_outcome: defaultdict[str, list[str]] = defaultdict(list)
+    for uid, outcome in ended.items():
+        by_outcome[outcome].append(uid)
+    tell_outcomes(manifest["studies"], by_outcome, fine)
+    if manifest["withdrawn"]:
+        n = len(manifest["withdrawn"])
+        typer.echo(f"{n} studies that were in it may no longer be used; tell those who have a copy (`exports list`)")
+    _tell(manifest, output)
+    stayed = {str(one["outcome"]) for one in manifest["studies"]} - fine
+    return not (manifest["refused"] or stayed or manifest["withdrawn"])
+
+
+def _tell(manifest: Mapping[str, Any], output: Path) -> None:
+    for code, n in Counter(one["code"] for one in manifest["refused"]).most_common():
+        some = [one for one in manifest["refused"] if one["code"] == code]
+        names = ", ".join(one["result"] for one in some[:_EXAMPLES]) + (" …" if n > _EXAMPLES else "")
+        typer.echo(f"refused: {n} × {code} ({names}): {some[0]['reason']}", err=True)
+    for note in manifest["notes"]:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(
+        f"{manifest['n_volumes']} volumes of {manifest['n_subjects']} subjects in {output} ({manifest['n_new']} new), "
+        f"{manifest['n_refused']} refused; see index.html"
+    )
