@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --di
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-labels test-long test-viewer check format reference agreements soak bench-ingest bench-retrieve dicomweb-table bench-segment bench-volume bench-studies bench-deidentify fuzz clean
+.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-labels test-long test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-deidentify fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -93,6 +93,9 @@ bench-ingest: dev peers  ## durable ingest against storescp, Orthanc and qrscp
 
 bench-retrieve: dev peers  ## DICOMweb against Orthanc's plugin
 	$(BIN)/python -m benchmarks.bench_retrieve
+
+bench-query: dev peers  ## QIDO-RS and C-FIND among a million instances against Orthanc, which has a tenth of them
+	$(BIN)/python -m benchmarks.bench_query
 
 dicomweb-table: dev peers  ## DICOMweb request by request, the node and Orthanc side by side
 	$(BIN)/python -m benchmarks.dicomweb_table > docs/dicomweb-compatibility.md

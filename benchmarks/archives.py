@@ -82,7 +82,7 @@ def node_archive(folder: Path, paths: Sequence[Path]) -> Iterator[Archive]:
     settings.write_text(
         f"node: {{data_dir: {data_dir}}}\nweb: {{host: 127.0.0.1, port: {port}}}\nlog: {{level: error}}\n"
     )
-    with _running([sys.executable, "-m", "dicom_node.cli", "web", "-c", str(settings)], port, {}) as pid:
+    with running_archive([sys.executable, "-m", "dicom_node.cli", "web", "-c", str(settings)], port, {}) as pid:
         yield Archive("node", port, pid)
 
 
@@ -113,7 +113,7 @@ def orthanc_archive(folder: Path, paths: Sequence[Path]) -> Iterator[Archive]:
     }  # fmt: skip
     path = folder / "orthanc.json"
     path.write_text(json.dumps(configuration))
-    with _running([tool("Orthanc"), str(path)], port, NODELAY) as pid:
+    with running_archive([tool("Orthanc"), str(path)], port, NODELAY) as pid:
         clients = [HTTPConnection("127.0.0.1", port, timeout=600) for _ in range(N_LOADING)]
         with ThreadPoolExecutor(N_LOADING) as pool:
             list(pool.map(lambda number: _post(clients[number], paths[number::N_LOADING]), range(N_LOADING)))
@@ -130,7 +130,7 @@ def _post(client: HTTPConnection, paths: Sequence[Path]) -> None:
 
 
 @contextmanager
-def _running(command: Sequence[str], port: int, environment: Mapping[str, str]) -> Iterator[int]:
+def running_archive(command: Sequence[str], port: int, environment: Mapping[str, str]) -> Iterator[int]:
     """A server that answers a search for one study."""
     quiet = subprocess.DEVNULL
     with subprocess.Popen(

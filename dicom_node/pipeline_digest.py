@@ -13,7 +13,7 @@ from inference.models import ModelIdentity
 from inference.series.stack_choice import DEFAULT_POLICY, STACKS_VERSION
 from inference.verdict.calibration import calibration_sha256
 from inference.version import SEGMENTATION_VERSION
-from sr_writer.objects import WRITER_VERSION
+from sr_writer.version import WRITER_VERSION
 
 
 def pipeline_digest(identities: Iterable[ModelIdentity], rules_digest: str = "") -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from inference.nnunet.channels import CHANNELS
+from inference.nnunet.channel_names import CHANNEL_NAMES
 from inference.nnunet.document import Node, check_no_link, read_yaml
 from inference.nnunet.errors import ModelFileMissingError, ModelKeyError
 
@@ -128,7 +128,7 @@ def read_model_spec(folder: Path, *, may_link: bool = False) -> ModelSpec:
     identity = ModelIdentity(
         role, text_for_results(document["name"]), text_for_results(document["version"]), _digest(sha256, path)
     )
-    channels = tuple(node.text(*CHANNELS) for node in document["channels"].items())
+    channels = tuple(node.text(*CHANNEL_NAMES) for node in document["channels"].items())
     return ModelSpec(
         identity=identity,
         folder=folder,

@@ -14,9 +14,6 @@ from sr_writer.uids import derive_uid
 Role: TypeAlias = Literal["foreground", "anonymized"]
 ROLES: Final[tuple[Role, ...]] = ("foreground", "anonymized")
 
-# Raise it whenever the same masks lead to other bytes; part of the pipeline digest.
-WRITER_VERSION: Final = "5"
-
 # Equipment that made an object. A PACS that coerces patient or study does not change it, so it identifies our results.
 MANUFACTURER: Final = "dicom-node project"
 MANUFACTURER_MODEL_NAME: Final = "dicom-node"

@@ -16,8 +16,9 @@ from sr_writer.codes import private_scheme_item
 from sr_writer.encoding import encode_dataset, encoded_element
 from sr_writer.errors import SourceHeaderError
 from sr_writer.identity import copy_identity
-from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME, WRITER_VERSION, WrittenObject
+from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME, WrittenObject
 from sr_writer.time_zone import source_time_zone
+from sr_writer.version import WRITER_VERSION
 
 REPLACES_EARLIER: Final = " (replaces earlier)"  # appended to Series Description, which people see in a viewer
 _LARGEST_SERIES_NUMBER: Final = 2**31 - 1  # IS, PS3.5 table 6.2-1

@@ -11,16 +11,21 @@ import fnmatch
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydicom.datadict import dictionary_VR, keyword_dict
+
+from dicom_node.store.index.attributes import TAGS
 
 SENDER_KEYWORD = "calling_ae_title"  # a fact that the node records; every other key is an attribute
 WITHOUT_TEXT = frozenset({"SQ", "OB", "OB or OW", "OW", "OD", "OF", "OL", "OV", "UN"})  # VRs, PS3.5 table 6.2-1
+# Keywords of texts and numbers, among them all of the default rules, for which pydicom need not be loaded.
+_KNOWN = frozenset(TAGS) | {"SamplesPerPixel"}
 
 
 def _checked_keyword(keyword: str) -> str:
     """Return a valid keyword: of an attribute of the standard, or `SENDER_KEYWORD`."""
-    if keyword == SENDER_KEYWORD:
+    if keyword == SENDER_KEYWORD or keyword in _KNOWN:
         return keyword
+    from pydicom.datadict import dictionary_VR, keyword_dict  # slow to import, and rarely wanted
+
     if keyword not in keyword_dict:
         raise ValueError(f"{keyword!r} is no keyword of the standard; write it like SeriesDescription")
     if dictionary_VR(keyword) in WITHOUT_TEXT:

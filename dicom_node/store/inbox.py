@@ -13,19 +13,20 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-from pydicom.uid import UID
+from typing import TYPE_CHECKING
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import IndexUnavailableError, StorageFullError
 from dicom_node.store.group_commit import GroupCommit, Part
 from dicom_node.store.index.filing import Filed
-from dicom_node.store.index.headers import Header, read_header
 from dicom_node.store.index.rows import Arrival
 from dicom_node.store.objects.files import ObjectStore, Spool, sync_folder
 from dicom_node.store.recovery import Unproven, forget
 from dicom_node.store.states import Kept
 from dicom_node.store.work.arrivals import index_arrivals
+
+if TYPE_CHECKING:
+    from dicom_node.store.index.headers import Header
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,8 @@ class Inbox:
         IndexUnavailableError
             The database did not take it within `COMMIT_WAIT_S`.
         """
+        from dicom_node.store.index.headers import read_header  # loads pydicom, which most commands do without
+
         entry = None
         try:
             self.check_space()
@@ -191,6 +194,8 @@ class Inbox:
 
     def _relabel(self, spool: Spool, header: Header, arrival: Arrival) -> Spool:
         """Let the file say in which transfer syntax its dataset is; the dataset stays as it came."""
+        from pydicom.uid import UID
+
         key = (arrival.association_id, arrival.transfer_syntax_uid, header.transfer_syntax_uid)
         is_first = key != self._last_relabelled
         self._last_relabelled = key

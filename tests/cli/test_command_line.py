@@ -13,6 +13,12 @@ import yaml
 from typer.testing import Result
 
 import dicom_node
+from dicom_node.store import JobRow
+
+HEAVY = (
+    "torch", "pydicom", "pynetdicom", "highdicom", "numpy", "scipy", "SimpleITK", "pandas", "requests", "httpx",
+    "starlette", "alembic", "imagecodecs", "PIL",
+)  # fmt: skip
 
 Run = Callable[..., Result]
 
@@ -72,6 +78,21 @@ def test_help_loads_nothing_heavy() -> None:
 
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True)
 
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
+def test_lists_load_only_the_index(config: Path, queued_job: JobRow) -> None:
+    script = (
+        f"import sys; sys.argv = ['dicom-node', 'studies', 'list', '-c', {str(config)!r}]\n"
+        "from dicom_node.cli import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=True)
+
+    assert queued_job.study_instance_uid in answer.stdout
     assert answer.stdout.splitlines()[-1] == "[]"
 
 

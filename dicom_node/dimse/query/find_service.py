@@ -29,7 +29,7 @@ from dicom_node.dimse.query.receiving import QueryService
 from dicom_node.dimse.query.status import QueryStatus
 from dicom_node.dimse.status import Answer
 from dicom_node.store import GateTerms, Store, UnsupportedFilterError
-from dicom_node.store.index.headers import ATTRIBUTES, Level
+from dicom_node.store.index.attributes import ATTRIBUTES, Level
 from dicom_node.store.index.matches import JsonObject, Matches
 from dicom_node.store.index.matching import SEARCHABLE, FilterValue
 from dicom_node.store.index.patients import (

@@ -15,8 +15,9 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_node.dimse.query.errors import IdentifierError, UnreadableIdentifierError
 from dicom_node.dimse.query.models import QueryLevel, QueryModel
+from dicom_node.store.index.attributes import TAGS
 from dicom_node.store.index.filter_limits import MAX_LISTED, find_problem
-from dicom_node.store.index.headers import TAGS, decode_text, encodings_of
+from dicom_node.store.index.headers import decode_text, encodings_of
 from part10.errors import Part10Error
 from part10.walk import UNDEFINED_LENGTH, Walker
 

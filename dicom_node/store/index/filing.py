@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from dicom_node.store.index.headers import Header, integer
+from dicom_node.store.index.attributes import integer
 from dicom_node.store.index.rows import Arrival
 from dicom_node.store.schema import series, studies
 from dicom_node.store.states import Origin, SeriesState, StudyState
+
+if TYPE_CHECKING:
+    from dicom_node.store.index.headers import Header
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from dicom_node.store.index.headers import ATTRIBUTES, REQUEST_ATTRIBUTES, REQUESTED, Level
+from dicom_node.store.index.attributes import ATTRIBUTES, REQUEST_ATTRIBUTES, REQUESTED, Level
 from dicom_node.store.index.like import ESCAPE, like_pattern
 from dicom_node.store.schema import instances, series, studies
 

@@ -9,8 +9,8 @@ from types import MappingProxyType
 import sqlalchemy as sa
 
 from dicom_node.store.errors import UnsupportedFilterError
+from dicom_node.store.index.attributes import Level, integer
 from dicom_node.store.index.filing import name_key
-from dicom_node.store.index.headers import Level, integer
 from dicom_node.store.index.kept_values import kept_conditions
 from dicom_node.store.index.like import ESCAPE, like_pattern
 from dicom_node.store.index.name_matching import fuzzy_patient_name, fuzzy_referring_physician, patient_name

@@ -13,7 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from dicom_node.store.errors import UnsupportedFilterError
-from dicom_node.store.index.headers import TAGS
+from dicom_node.store.index.attributes import TAGS
 from dicom_node.store.index.matches import JsonObject, Match
 from dicom_node.store.index.matching import FilterValue, conditions
 from dicom_node.store.schema import series, studies

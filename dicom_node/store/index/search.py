@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
+from dicom_node.store.index.attributes import Level
 from dicom_node.store.index.gate_state import (
     STATE_TAG,
     VERDICTS_TAG,
@@ -20,7 +21,6 @@ from dicom_node.store.index.gate_state import (
     private_members,
     verdicts_of,
 )
-from dicom_node.store.index.headers import Level
 from dicom_node.store.index.matches import JsonObject, Match, Matches
 from dicom_node.store.index.matching import SEARCHABLE, FilterValue, conditions
 from dicom_node.store.index.patients import matching_patients, read_patients

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import ConflictChoiceError, NotFoundError
 from dicom_node.store.index.filing import series_values, study_values
-from dicom_node.store.index.headers import Header, read_header
 from dicom_node.store.index.rows import Arrival, ConflictRow
 from dicom_node.store.index.series import conflict_row
 from dicom_node.store.objects.files import ObjectStore
@@ -24,6 +23,9 @@ from dicom_node.store.schema import conflicts, instances, series, studies
 from dicom_node.store.states import ConflictChoice, Origin, SeriesState
 from dicom_node.store.work.audit import add_audit
 from dicom_node.store.work.transitions import REOPENED, STUDY_REOPENED, supersede_work
+
+if TYPE_CHECKING:
+    from dicom_node.store.index.headers import Header
 
 OTHER_BYTES = "other-bytes"
 _COLUMNS = [conflicts.c[name] for name in ConflictRow.__dataclass_fields__]
@@ -143,6 +145,8 @@ class Conflicts:
         return tuple(touched)
 
     def _header(self, row: ConflictRow) -> tuple[Header, int]:
+        from dicom_node.store.index.headers import read_header  # loads pydicom, which most commands do without
+
         with self._objects.stored(row.digest) as stored:
             with self._database.read() as connection:
                 sop_class_uid = connection.execute(

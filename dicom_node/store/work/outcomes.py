@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from dicom_node.store.errors import ResultConflictError
 from dicom_node.store.index.filing import Filed, add_series, add_study, instance_values
-from dicom_node.store.index.headers import Header, read_header
 from dicom_node.store.index.rows import Arrival
 from dicom_node.store.objects.files import ObjectStore, Spool, sync_folder
 from dicom_node.store.schema import instances, jobs, results, series, studies, verdicts
@@ -19,6 +19,9 @@ from dicom_node.store.states import Origin, SeriesState
 from dicom_node.store.work.delivery_queries import queue_delivery
 from dicom_node.store.work.rows import JobRow, NewResult, Outcome, ResultRow
 from dicom_node.store.work.tags import set_tag
+
+if TYPE_CHECKING:
+    from dicom_node.store.index.headers import Header
 
 SET_BY_JOB = "node"
 
@@ -31,6 +34,8 @@ def file_results(
 
     When the block fails, the spool's names stay: they tell the next start which objects have no row.
     """
+    from dicom_node.store.index.headers import read_header  # loads pydicom, which most commands do without
+
     spools = []
     filed = []
     for result in new_results:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from inference.nnunet.channel_names import CHANNEL_NAMES
 from inference.nnunet.channels import CHANNELS, READERS, constancy, field_of_view, image, roughness
 
 
@@ -81,3 +82,7 @@ def test_a_single_slice_is_a_region_too(name: str) -> None:
     voxels = noisy_volume((1, 5, 6))
     region = (slice(0, 1), slice(0, 3), slice(2, 6))
     np.testing.assert_array_equal(READERS[name](voxels)(region), CHANNELS[name](voxels)[region])
+
+
+def test_every_channel_has_its_name() -> None:
+    assert tuple(CHANNELS) == tuple(READERS) == CHANNEL_NAMES
