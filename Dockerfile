@@ -24,7 +24,8 @@ COPY config /config
 ENV PATH=/opt/node/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DICOM_NODE__NODE__DATA_DIR=/data \
-    DICOM_NODE__WEB__HOST=0.0.0.0
+    DICOM_NODE__WEB__HOST=0.0.0.0 \
+    DICOM_NODE__WEB__ACCESS=tokens
 USER node
 VOLUME /data
 EXPOSE 11112 8080

@@ -29,6 +29,7 @@ from dicom_node.store import PARTS, IndexUnavailableError, Part, Store, Trouble,
 from dicom_node.store.permissions import UMASK, mode_open_to_others
 
 if TYPE_CHECKING:
+    from dicom_node.access.gatekeeper import Gatekeeper
     from dicom_node.dicomweb import Administrators, StoreLimits
     from dicom_node.dimse.query.policy import QueryRetrieve
     from dicom_node.gate.live_terms import LiveTerms
@@ -214,18 +215,22 @@ def run_web(settings: Settings) -> int:
             return 0
         public_url = None if settings.web.public_url is None else str(settings.web.public_url)
         terms = live_terms(settings)
+        gatekeeper = web_gatekeeper(settings, store)
         web_app = build_app(
             store,
             terms=terms,
             decoding_bytes=settings.web.decoding_bytes,
             public_url=public_url,
-            more_routes=page_routes(store, settings, terms, read_models=partial(model_identities, settings))
+            more_routes=page_routes(
+                store, settings, terms, gatekeeper=gatekeeper, read_models=partial(model_identities, settings)
+            )
             if settings.web.page
             else (),
-            storing=_store_limits(settings),
+            storing=store_limits(settings),
             cors_origins=settings.web.cors_origins,
             browser_cache=settings.web.browser_cache,
             administrators=_administrators(settings),
+            gatekeeper=gatekeeper,
         )
         server = BoundedServer(web_app, settings.web)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.
@@ -238,6 +243,18 @@ def run_web(settings: Settings) -> int:
     return 0
 
 
+def web_gatekeeper(settings: Settings, store: Store, *, clock: Callable[[], datetime] = utc_now) -> Gatekeeper:
+    """Return what stands before the routes of the web server."""
+    from dicom_node.access.gatekeeper import Gatekeeper
+    from dicom_node.access.identify import Identifier
+    from dicom_node.access.origins import Origins
+
+    web = settings.web
+    origins = Origins(None if web.public_url is None else str(web.public_url), web.host_names)
+    signs_in = web.access == "tokens"
+    return Gatekeeper(origins, Identifier(store, session_hours=web.session_hours, clock=clock) if signs_in else None)
+
+
 def _administrators(settings: Settings) -> Administrators | None:
     """Return who may delete results over DICOMweb; None for nobody."""
     from dicom_node.dicomweb import Administrators
@@ -246,7 +263,7 @@ def _administrators(settings: Settings) -> Administrators | None:
     return Administrators(web.user_header, web.administrators) if web.administrators else None
 
 
-def _store_limits(settings: Settings) -> StoreLimits | None:
+def store_limits(settings: Settings) -> StoreLimits | None:
     """Return the bounds of what comes by STOW-RS; None if it is off."""
     from dicom_node.dicomweb import StoreLimits
 

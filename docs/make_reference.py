@@ -17,6 +17,8 @@ import dicom_node
 import dicom_node.errors
 import inference
 import inference.errors
+import pretraining
+import pretraining.errors
 import sr_writer
 import sr_writer.errors
 from dicom_node.cli import app
@@ -26,6 +28,7 @@ REFERENCE = Path(__file__).with_name("reference.md")
 FAMILIES = (
     (dicom_node, dicom_node.errors.Refused, dicom_node.errors.Transient),
     (inference, inference.errors.Refused, inference.errors.Transient),
+    (pretraining, pretraining.errors.Refused, pretraining.errors.Transient),
     (sr_writer, sr_writer.errors.Refused, None),
 )
 

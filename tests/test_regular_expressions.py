@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("dicom_node", "inference", "sr_writer", "part10")
+PACKAGES = ("dicom_node", "inference", "sr_writer", "part10", "pretraining")
 METHODS = frozenset({"compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"})
 ANCHORED = frozenset({"match", "fullmatch"})
 LENGTHS = (22, 10_000)  # an exponential expression shows itself with the first, a quadratic one with the second

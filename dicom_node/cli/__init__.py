@@ -28,6 +28,7 @@ from dicom_node.cli.series_commands import series_app
 from dicom_node.cli.status_command import status
 from dicom_node.cli.store_commands import store_app
 from dicom_node.cli.studies_commands import studies_app
+from dicom_node.cli.tokens_commands import tokens_app
 
 app = typer.Typer(
     name="dicom-node",
@@ -78,6 +79,7 @@ app.command(name="check-config", short_help="Check settings, rules and models.")
 app.command(short_help="Show what runs, waits and has failed.")(status)
 app.command(short_help="Show which sources would be deleted, and why the others stay.")(retention)
 app.command(short_help="Show who did what, when.")(audit)
+app.add_typer(tokens_app, name="tokens", short_help="Create, list and revoke tokens for the web server.")
 app.add_typer(studies_app, name="studies", short_help="Show which studies may leave; release or hold them.")
 app.add_typer(patients_app, name="patients", short_help="Delete what the node has of a patient.")
 app.add_typer(exports_app, name="exports", short_help="List what was exported, and what may no longer be used.")

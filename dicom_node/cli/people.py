@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -11,6 +12,20 @@ MAX_NAME = 100
 
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; the audit trail keeps it.")]
 NameOption = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; the audit trail keeps it.")]
+ByOption = Annotated[
+    str | None,
+    typer.Option("--by", metavar="NAME", help="Who does it, for the audit trail; default: the user of this shell."),
+]
+
+
+def person(by: str | None) -> str:
+    """Return who does something: the name that was given, else the system's user."""
+    if by is not None:
+        return said("-", by)[1]
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown user"
 
 
 def said(reason: str, name: str) -> tuple[str, str]:

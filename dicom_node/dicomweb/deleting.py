@@ -1,4 +1,4 @@
-"""DELETE of results, for administrators that the settings name; it is off where they name none."""
+"""DELETE of results, for administrators: people with that role, or those whom a proxy names and the settings know."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicom_node.access.callers import caller_of
 from dicom_node.dicomweb.errors import NotAllowedError
 from dicom_node.dicomweb.metadata import find_rows
 from dicom_node.dicomweb.resources import path_uids, resource_name
@@ -34,7 +35,10 @@ class DeleteService:
     """``DELETE`` of a series of results, or of one result."""
 
     def __init__(
-        self, store: Store, administrators: Administrators, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        store: Store,
+        administrators: Administrators | None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self._administrators = administrators
@@ -45,9 +49,7 @@ class DeleteService:
         uids = path_uids(request)
         rows = find_rows(self._store.search, uids)
         series_instance_uid, sop_instance_uid = uids["SeriesInstanceUID"], uids.get("SOPInstanceUID")
-        name = request.headers.get(self._administrators.header, "").strip()[:MAX_NAME_CHARACTERS]
-        if not name or name not in self._administrators.names:
-            self._refuse(uids, name, f"{name or 'somebody without a name'} is not in web.administrators")
+        name = self._administrator(request, uids)
         if any(row.origin is not Origin.NODE for row in rows):
             self._refuse(uids, name, "it was received; `dicom-node studies delete` is for whole studies")
         withdrawn = self._store.result_withdrawal.withdraw(
@@ -56,6 +58,17 @@ class DeleteService:
         fields = {"series_instance_uid": series_instance_uid, "n_results": len(withdrawn)}
         log.warning("results withdrawn by an administrator", extra=fields)
         return Response(status_code=204)
+
+    def _administrator(self, request: Request, uids: dict[str, str]) -> str:
+        """Return who deletes; who has signed in comes here only with the right to."""
+        caller = caller_of(request)
+        if caller is not None:
+            return caller.name
+        known = self._administrators or Administrators("", ())
+        name = request.headers.get(known.header, "").strip()[:MAX_NAME_CHARACTERS]
+        if not name or name not in known.names:
+            self._refuse(uids, name, f"{name or 'somebody without a name'} is not in web.administrators")
+        return name
 
     def _refuse(self, uids: dict[str, str], name: str, reason: str) -> None:
         self._store.audit.record(

@@ -12,16 +12,15 @@ from starlette.responses import JSONResponse
 
 from dicom_node.dicomweb.errors import (
     BadRequestError,
-    BodyTooLargeError,
     NoSuchResourceError,
     NotAcceptableError,
     NotAllowedError,
     RangeError,
-    SlowBodyError,
     UnreadableObjectError,
     UnsupportedMediaTypeError,
 )
 from dicom_node.errors import NodeError, Refused, Transient
+from dicom_node.http_intake.errors import BodyTooLargeError, SlowBodyError
 from dicom_node.store import NotFoundError, ObjectDamagedError, ObjectMissingError, UnsupportedFilterError
 
 log = logging.getLogger(__name__)

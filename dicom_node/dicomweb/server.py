@@ -11,6 +11,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from dicom_node.access.gatekeeper import Gatekeeper
+from dicom_node.access.origins import Origins
 from dicom_node.dicomweb.capabilities import ANY_METHOD, CapabilitiesService, capabilities
 from dicom_node.dicomweb.conditional import Conditional
 from dicom_node.dicomweb.cors import Cors
@@ -27,11 +29,12 @@ from dicom_node.dicomweb.rendering.service import RenderService
 from dicom_node.dicomweb.resources import ROOT
 from dicom_node.dicomweb.retrieve import RetrieveService
 from dicom_node.dicomweb.search import SearchService
-from dicom_node.dicomweb.storing.service import StoreLimits, StoreService
+from dicom_node.dicomweb.storing.service import StoreService
 from dicom_node.dicomweb.studies_api import API_ROOT, StudiesApi
 from dicom_node.dicomweb.wado_uri import WADO_URI, WadoUriService
 from dicom_node.errors import NodeError
 from dicom_node.gate.documents import Terms
+from dicom_node.http_intake.limits import StoreLimits
 from dicom_node.store import Store
 
 _HEALTH, _METRICS = "/health", "/metrics"
@@ -53,6 +56,7 @@ def build_app(
     cors_origins: Sequence[str] = (),
     browser_cache: bool = False,
     administrators: Administrators | None = None,
+    gatekeeper: Gatekeeper | None = None,
 ) -> ASGIApp:
     """Build the application: DICOMweb under ``/dicom-web``, studies under ``/api``, ``/health`` and ``/metrics``.
 
@@ -73,8 +77,12 @@ def build_app(
     browser_cache
         Whether browsers may keep what they retrieve.
     administrators
-        Who may delete results; if it is None, nobody.
+        Who may delete results where nobody signs in; if it is None, nobody.
+    gatekeeper
+        Stands before every route; if it is None, nobody has to sign in.
     """
+    gatekeeper = gatekeeper or Gatekeeper(Origins(public_url))
+    deletes = administrators is not None or gatekeeper.signs_in
     budget = DecodingBudget(decoding_bytes)
     metadata = MetadataService(store.search, store.objects)
     search, health = SearchService(store.search, lambda: terms().for_index, metadata), HealthService(store)
@@ -83,7 +91,7 @@ def build_app(
     frames = FrameService(store.search, store.objects, budget)
     rendering = RenderService(store.search, store.objects, budget)
     tagged = Conditional(store.search, may_be_kept=browser_cache)
-    options = CapabilitiesService(capabilities(stores=storing is not None, deletes=administrators is not None)).options
+    options = CapabilitiesService(capabilities(stores=storing is not None, deletes=deletes)).options
     routes = [
         _get("/studies", search.studies),
         _get("/series", search.series),
@@ -107,13 +115,14 @@ def build_app(
         _get("/series/{series}/report", studies.report, root=API_ROOT),
         _get(WADO_URI, WadoUriService(store.search, retrieve, rendering).retrieve, root=""),
         *_store_routes(store, storing),
-        *_delete_routes(store, administrators),
+        *_delete_routes(store, administrators, deletes=deletes),
         *(Route(path, options, methods=ANY_METHOD) for path in (ROOT, ROOT + "/{path:path}")),
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
         Route(_METRICS, MetricsService(store).metrics),
         *more_routes,
     ]
+    gatekeeper.guard(routes)
     app = Starlette(
         routes=routes,
         exception_handlers={
@@ -141,8 +150,8 @@ def _store_routes(store: Store, limits: StoreLimits | None) -> list[Route]:
     return [Route(ROOT + path, service.receive, methods=["POST"]) for path in ("/studies", _STUDY)]
 
 
-def _delete_routes(store: Store, administrators: Administrators | None) -> list[Route]:
-    if administrators is None:
+def _delete_routes(store: Store, administrators: Administrators | None, *, deletes: bool) -> list[Route]:
+    if not deletes:
         return []
     service = DeleteService(store, administrators)
     return [Route(ROOT + path, service.delete, methods=["DELETE"]) for path in (_SERIES, _INSTANCE)]

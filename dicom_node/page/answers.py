@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from dicom_node.access.errors import ForeignRequestError
 from dicom_node.errors import NodeError, Refused, Transient
 from dicom_node.gate.errors import DecisionRefusedError
-from dicom_node.page.errors import ForeignRequestError, NoPictureError, NoSuchPageError
+from dicom_node.page.errors import NoPictureError, NoSuchPageError
 from dicom_node.page.forms import read_form, read_object
 from dicom_node.page.protection import Protection
 from dicom_node.page.rendering import Renderer

@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicom_node import __version__
+from dicom_node.access.callers import caller_of
 from dicom_node.gate.decisions import decide
 from dicom_node.gate.documents import Terms
 from dicom_node.json_values import plain
-from dicom_node.page.actions import act_on_delivery, act_on_job, row_number
+from dicom_node.page.actions import act_on_delivery, act_on_job, actor_of, row_number
 from dicom_node.page.errors import FormError
 from dicom_node.page.study_page import kind_of
 from dicom_node.page.uids import checked_uid, study_uid
@@ -91,12 +92,18 @@ class Api:
     def act_on_job(self, request: Request, _: Mapping[str, Any]) -> Response:
         """``POST /api/jobs/{job}/{action}``."""
         number = row_number("job", request.path_params["job"])
-        return _answer(act_on_job(self._store, self._terms(), number, request.path_params["action"], self._clock()))
+        return _answer(
+            act_on_job(
+                self._store, self._terms(), number, request.path_params["action"], self._clock(), by=actor_of(request)
+            )
+        )
 
     def act_on_delivery(self, request: Request, _: Mapping[str, Any]) -> Response:
         """``POST /api/deliveries/{delivery}/{action}``."""
         number = row_number("delivery", request.path_params["delivery"])
-        return _answer(act_on_delivery(self._store, number, request.path_params["action"], self._clock()))
+        return _answer(
+            act_on_delivery(self._store, number, request.path_params["action"], self._clock(), by=actor_of(request))
+        )
 
     def decide(self, request: Request, body: Mapping[str, Any]) -> Response:
         """``POST /api/studies/{study}/decisions``; who releases says which evidence was looked at."""
@@ -109,12 +116,15 @@ class Api:
         kind = kind_of(body.get("kind", ""))
         if kind is DecisionKind.RELEASE and _FINGERPRINT not in body:
             raise FormError(_FINGERPRINT, "", "that of the study's document, for a release")
+        caller = caller_of(request)
+        if caller is not None and body.get("decided_by", caller.name) != caller.name:
+            raise FormError("decided_by", body["decided_by"], f"{caller.name!r}, whose token this is, or nothing")
         made = decide(
             self._store,
             uid,
             kind,
             reason=body.get("reason", ""),
-            decided_by=body.get("decided_by", ""),
+            decided_by=body.get("decided_by", "") if caller is None else caller.name,
             now=self._clock(),
             gate_digest=terms.digest,
             rules=terms.rules,

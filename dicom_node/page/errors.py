@@ -11,19 +11,6 @@ class PageError(NodeError):
     code = "page"
 
 
-class ForeignRequestError(PageError, Refused):
-    """A request that changes something did not come from a page of this node."""
-
-    code = "foreign-request"
-
-    def __init__(self, finding: str, way_out: str) -> None:
-        super().__init__(finding, way_out)
-
-    def __str__(self) -> str:
-        finding, way_out = self.args
-        return f"{finding}; nothing was changed, {way_out}"
-
-
 class FormError(PageError, Refused):
     """A form, a query or a JSON body says something that is not allowed."""
 

@@ -1,29 +1,26 @@
 """Which requests may change something: only those from a page of this node, by a browser that was given a token.
 
 A page of another site can make a browser send a form to this node. It cannot give the form our token, nor hide where it
-comes from. It can also have its own name resolve to the node's address; so the name that the browser called must be one
-that this node knows.
+comes from.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
-import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicom_node.page.errors import ForeignRequestError
+from dicom_node.access.errors import ForeignRequestError
+from dicom_node.access.origins import RELOAD, Origins
 
 COOKIE: Final = "dicom_node_browser"
 TOKEN_FIELD: Final = "token"  # noqa: S105 - the name of a form's field
-_RELOAD: Final = "reload the page and try again"
 
 
 class Protection:
@@ -33,13 +30,16 @@ class Protection:
     ----------
     public_url
         What clients call; its host is a known name.
+    host_names
+        Other names of the node.
     """
 
-    def __init__(self, public_url: str | None) -> None:
+    def __init__(self, public_url: str | None, host_names: Iterable[str] = ()) -> None:
         self._secret = secrets.token_bytes(32)
-        self._public = urlsplit(public_url or "")
-        self._path = self._public.path.rstrip("/") or "/"
-        self._names = {"localhost", socket.gethostname().lower()} | {(self._public.hostname or "localhost").lower()}
+        public = urlsplit(public_url or "")
+        self.path = public.path.rstrip("/") or "/"
+        self.is_secure = public.scheme == "https"
+        self._origins = Origins(public_url, host_names)
 
     def browser_of(self, request: Request) -> str:
         """Return the random name of a browser, a new one if it has none."""
@@ -53,48 +53,22 @@ class Protection:
     def remember(self, request: Request, response: Response, browser: str) -> None:
         """Give the browser its name, unless it has it."""
         if request.cookies.get(COOKIE) != browser:
-            is_secure = self._public.scheme == "https"
             response.set_cookie(
-                COOKIE, browser, httponly=True, samesite="strict", path=self._path, secure=is_secure, max_age=None
+                COOKIE, browser, httponly=True, samesite="strict", path=self.path, secure=self.is_secure, max_age=None
             )
 
     def check_form(self, request: Request, fields: Mapping[str, str]) -> None:
         """Raise `ForeignRequestError` unless a form comes from a page of this process, in the same browser."""
-        self.check_origin(request)
+        self._origins.check(request)
         browser = request.cookies.get(COOKIE, "")
         if not browser or not hmac.compare_digest(fields.get(TOKEN_FIELD, ""), self.token_for(browser)):
-            raise ForeignRequestError("the form is from before a restart of the node, or from another browser", _RELOAD)
+            raise ForeignRequestError("the form is from before a restart of the node, or from another browser", RELOAD)
 
     def check_json(self, request: Request) -> None:
         """Raise `ForeignRequestError` unless a JSON request is no browser's, or that of a page of this node.
 
         A page of another site cannot send JSON without asking first, which this node never allows.
         """
-        self.check_origin(request)
+        self._origins.check(request)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise ForeignRequestError("the request has no body of JSON", "send it with Content-Type: application/json")
-
-    def check_origin(self, request: Request) -> None:
-        """Raise `ForeignRequestError` if a browser says that the request is another site's, or calls a foreign name."""
-        host = request.headers.get("host", "")
-        if not self._is_known(host):
-            raise ForeignRequestError(
-                f"this node does not know the name {host[:80]!r} by which it was called",
-                "call it by its address or set web.public_url to the URL that people use",
-            )
-        site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-        if site is not None and site not in ("same-origin", "none"):
-            raise ForeignRequestError("a page of another site sent this request", _RELOAD)
-        if origin is not None and urlsplit(origin).netloc not in (host, self._public.netloc or host):
-            raise ForeignRequestError(f"the page {origin[:80]!r} sent this request", _RELOAD)
-
-    def _is_known(self, host: str) -> bool:
-        """Return whether a Host is an address or a name of this node; no page of another site is called so."""
-        name = (urlsplit(f"//{host}").hostname or "").lower()
-        if name in self._names:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True

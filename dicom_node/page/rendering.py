@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from dicom_node import __version__
+from dicom_node.access.callers import caller_of
 from dicom_node.page.assets import asset_path
 from dicom_node.page.protection import TOKEN_FIELD, Protection
 
@@ -65,7 +66,7 @@ class Renderer:
         """Return a page; ``values`` are what its template names."""
         browser = self._protection.browser_of(request)
         text = self._environment.get_template(template).render(
-            token=self._protection.token_for(browser), path=request.url.path, **values
+            token=self._protection.token_for(browser), path=request.url.path, caller=caller_of(request), **values
         )
         response = HTMLResponse(text, status_code=status, headers=_HEADERS)
         self._protection.remember(request, response, browser)

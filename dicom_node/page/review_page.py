@@ -20,7 +20,7 @@ from dicom_node.page.errors import FormError
 from dicom_node.page.pictures import Pictures
 from dicom_node.page.queue import ReviewQueue, parse_place, place_text
 from dicom_node.page.rendering import Renderer
-from dicom_node.page.study_page import decide_as_said
+from dicom_node.page.study_page import decide_as_said, said_by
 from dicom_node.page.uids import checked_uid, study_uid
 from dicom_node.report_text import VERDICT_WORDS
 from dicom_node.store import DecisionKind, DecisionRow, EvidenceChangedError, Place, Store, VerdictRow
@@ -78,7 +78,7 @@ class ReviewPage:
 
     def decide(self, request: Request, fields: Mapping[str, str]) -> Response:
         """``POST /review/{study}/decide``: record a decision and go to the next study, or undo the one before."""
-        uid = study_uid(request)
+        uid, fields = study_uid(request), said_by(request, fields)
         try:
             if fields.get("undo"):
                 return self._undo(fields)

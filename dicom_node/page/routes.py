@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from starlette.routing import Route
 
+from dicom_node.access.gatekeeper import Gatekeeper
 from dicom_node.gate.documents import Terms
 from dicom_node.page.answers import Answers
 from dicom_node.page.api import Api
@@ -16,6 +17,7 @@ from dicom_node.page.pictures import Pictures
 from dicom_node.page.protection import Protection
 from dicom_node.page.rendering import Renderer
 from dicom_node.page.review_page import ReviewPage
+from dicom_node.page.sign_in_page import SignInPage
 from dicom_node.page.studies_page import StudiesPage
 from dicom_node.page.study_page import StudyPage
 from dicom_node.page.work_page import WorkPage
@@ -29,6 +31,7 @@ def page_routes(
     settings: Settings,
     terms: Callable[[], Terms],
     *,
+    gatekeeper: Gatekeeper | None = None,
     read_models: ReadModels = tuple,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> list[Route]:
@@ -38,11 +41,13 @@ def page_routes(
     ----------
     terms
         Returns the rules for studies and the pipeline that the node has now.
+    gatekeeper
+        Of the application; people see its refusals as pages, and can sign in.
     read_models
         Returns what identifies the models that the node has now; raises if they cannot be described.
     """
     public_url = None if settings.web.public_url is None else str(settings.web.public_url)
-    protection = Protection(public_url)
+    protection = Protection(public_url, settings.web.host_names)
     renderer = Renderer(
         protection,
         ae_title=settings.node.ae_title,
@@ -56,6 +61,7 @@ def page_routes(
     work = WorkPage(store, settings, terms, renderer, read_models, clock)
     api = Api(store, settings, terms, read_models, clock)
     return [
+        *_sign_in_routes(gatekeeper, answers, renderer, protection),
         answers.show("/", studies.show),
         answers.show("/studies", studies.show),
         answers.show("/studies/counts", studies.counts),
@@ -79,4 +85,18 @@ def page_routes(
         answers.post("/api/deliveries/{delivery}/{action}", api.act_on_delivery),
         answers.post("/api/studies/{study}/decisions", api.decide),
         answers.show("/assets/{name:path}", send_asset),
+    ]
+
+
+def _sign_in_routes(
+    gatekeeper: Gatekeeper | None, answers: Answers, renderer: Renderer, protection: Protection
+) -> list[Route]:
+    if gatekeeper is None or gatekeeper.identifier is None:
+        return []
+    page = SignInPage(gatekeeper.identifier, renderer, protection)
+    gatekeeper.show = page.show_refusal
+    return [
+        answers.show("/sign-in", page.show),
+        answers.act("/sign-in", page.sign_in),
+        answers.act("/sign-out", page.sign_out),
     ]

@@ -10,6 +10,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from dicom_node.access.callers import caller_of
 from dicom_node.errors import NodeError
 from dicom_node.gate.decisions import MAX_NAME, MAX_REASON, GateState, decide
 from dicom_node.gate.documents import Terms, study_document
@@ -68,7 +69,7 @@ class StudyPage:
         """Record a decision and return to the study; if that is refused, say why above the form."""
         uid = study_uid(request)
         try:
-            decide_as_said(self._store, self._terms(), uid, fields, self._clock())
+            decide_as_said(self._store, self._terms(), uid, said_by(request, fields), self._clock())
         except NodeError as error:
             return self._page(request, uid, fields=fields, error=error)
         return RedirectResponse(f"{self._renderer.base}/studies/{uid}#decide", status_code=303)
@@ -152,6 +153,12 @@ def decide_as_said(store: Store, terms: Terms, uid: str, fields: Mapping[str, st
         rules=terms.rules,
         seen_evidence=fields.get("evidence", ""),
     )
+
+
+def said_by(request: Request, fields: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the fields of a form; who has signed in decides under that name and no other."""
+    caller = caller_of(request)
+    return fields if caller is None else {**fields, "name": caller.name}
 
 
 def kind_of(word: str) -> DecisionKind:

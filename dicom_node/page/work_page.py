@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from dicom_node.gate.documents import Terms
-from dicom_node.page.actions import act_on_delivery, act_on_job, row_number
+from dicom_node.page.actions import act_on_delivery, act_on_job, actor_of, row_number
 from dicom_node.page.rendering import Renderer
 from dicom_node.page.work_state import ReadModels, read_work
 from dicom_node.settings import Settings
@@ -46,13 +46,15 @@ class WorkPage:
     def act_on_job(self, request: Request, _: Mapping[str, str]) -> Response:
         """``POST /work/jobs/{job}/retry`` or ``cancel``."""
         number = row_number("job", request.path_params["job"])
-        act_on_job(self._store, self._terms(), number, request.path_params["action"], self._clock())
+        act_on_job(
+            self._store, self._terms(), number, request.path_params["action"], self._clock(), by=actor_of(request)
+        )
         return self._back()
 
     def act_on_delivery(self, request: Request, _: Mapping[str, str]) -> Response:
         """``POST /work/deliveries/{delivery}/retry`` or ``cancel``."""
         number = row_number("delivery", request.path_params["delivery"])
-        act_on_delivery(self._store, number, request.path_params["action"], self._clock())
+        act_on_delivery(self._store, number, request.path_params["action"], self._clock(), by=actor_of(request))
         return self._back()
 
     def _back(self) -> Response:

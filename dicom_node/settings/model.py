@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -39,6 +40,20 @@ def _checked_origin(value: str) -> str:
 
 
 Origin = Annotated[str, AfterValidator(_checked_origin)]
+
+
+Access = Literal["this-machine", "tokens", "everyone-in-reach"]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})$")]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address to listen on."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class NodeSettings(Section):
@@ -79,9 +94,24 @@ class DimseSettings(Section):
 
 
 class WebSettings(Section):
-    """DICOMweb and health over HTTP."""
+    """DICOMweb, the page, health and metrics over HTTP."""
 
-    host: str = Field(default="127.0.0.1", description="address to listen on; DICOMweb has no authentication")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; any but this machine's own needs `web.access`"
+    )
+    access: Access = Field(
+        default="this-machine",
+        description="who may use it: `this-machine` (everybody on it, without signing in), `tokens` (who has one, see "
+        "`tokens create`), or `everyone-in-reach` (whoever reaches the port, without signing in)",
+    )
+    session_hours: Annotated[float, Field(gt=0, le=720)] = Field(
+        default=12.0, description="hours until who signed in to the page has to do it again"
+    )
+    host_names: tuple[HostName, ...] = Field(
+        default=(),
+        description="more names by which clients call the node, such as `node.example.org`; its addresses, this "
+        "machine's name and the host of public_url are known, all others are refused",
+    )
     port: Port = Field(default=8080, description="TCP port; 0 lets the system choose one, which is logged")
     public_url: HttpUrl | None = Field(
         default=None, description="URL that clients use if there is a proxy; without /dicom-web"
@@ -107,7 +137,7 @@ class WebSettings(Section):
         "and a request that finds too little is answered with 503",
     )
     stow: bool = Field(
-        default=False, description="take instances by STOW-RS; DICOMweb has no authentication, so a proxy must have it"
+        default=False, description="take instances by STOW-RS, from who may (roles sender, reviewer and above)"
     )
     cors_origins: tuple[Origin, ...] = Field(
         default=(),
@@ -118,7 +148,9 @@ class WebSettings(Section):
         description="let browsers keep images and metadata on their disks, and ask each time whether they still hold",
     )
     administrators: tuple[str, ...] = Field(
-        default=(), description="who may delete results over DICOMweb, by the names in user_header; empty: nobody"
+        default=(),
+        description="who may delete results over DICOMweb where nobody signs in, by the names in user_header; empty: "
+        "nobody",
     )
     user_header: str = Field(
         default="X-Remote-User",
@@ -134,6 +166,17 @@ class WebSettings(Section):
     receive_timeout_s: Seconds = Field(
         default=60.0, description="time for each 256 kB of a STOW-RS request, after which it is ended with 408"
     )
+
+    @model_validator(mode="after")
+    def _others_have_to_sign_in(self) -> Self:
+        if self.access == "this-machine" and not is_loopback(self.host):
+            raise ValueError(
+                f"host: others than this machine reach {self.host!r}, and they need not say who they are; set "
+                "web.access to tokens (make the first one with `dicom-node tokens create NAME --role admin`), or keep "
+                "web.host at 127.0.0.1, or set web.access to everyone-in-reach if everybody who reaches the port may "
+                "see patients and release studies"
+            )
+        return self
 
 
 class SeriesSettings(Section):

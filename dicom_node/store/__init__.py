@@ -41,6 +41,7 @@ from dicom_node.store.states import (
     StudyState,
 )
 from dicom_node.store.store import Store
+from dicom_node.store.work.access_rows import AccessTokenRow, WebSessionRow
 from dicom_node.store.work.commitments import ReportTaken
 from dicom_node.store.work.delivery_rows import DeliveryCheckRow, DeliveryRow, PeerContextRow, SourceState
 from dicom_node.store.work.erasure import ErasedStudy
@@ -73,6 +74,7 @@ from dicom_node.store.work.rows import (
 __all__ = [
     "DATASET_TARGET",
     "PARTS",
+    "AccessTokenRow",
     "AnnouncementRow",
     "Arrival",
     "AuditRow",
@@ -146,6 +148,7 @@ __all__ = [
     "UnsupportedFilterError",
     "VerdictRow",
     "Wanted",
+    "WebSessionRow",
     "intake_trouble",
     "part_troubles",
     "read_checked",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0016"
+HEAD_REVISION = "0017"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -459,4 +459,30 @@ notices = sa.Table(
     sa.Column("error_message", sa.Text, nullable=True),
     sa.UniqueConstraint("study_instance_uid", "target"),
     sa.Index(None, "target", "state", "id"),
+)
+
+access_tokens = sa.Table(
+    "access_tokens",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),  # the public part of a token
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("role", WORD, nullable=False),
+    sa.Column("secret_digest", sa.String(64), nullable=False),  # SHA-256 of the secret part
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Column("revoked_at", UtcDateTime, nullable=True),
+    sa.Column("last_used_at", UtcDateTime, nullable=True),  # to the hour
+)
+
+web_sessions = sa.Table(
+    "web_sessions",  # of people who signed in to the page
+    metadata,
+    sa.Column("secret_digest", sa.String(64), primary_key=True),  # SHA-256 of the cookie
+    sa.Column("person", sa.Text, nullable=False),
+    sa.Column("role", WORD, nullable=False),
+    sa.Column("token_id", sa.ForeignKey("access_tokens.id"), nullable=True),  # by which they signed in
+    sa.Column("began_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Index(None, "expires_at"),
 )

@@ -28,6 +28,7 @@ from dicom_node.store.recovery import recover
 from dicom_node.store.schema import conflicts, instances
 from dicom_node.store.sqlite import sqlite_url
 from dicom_node.store.states import JobState
+from dicom_node.store.work.access_tokens import AccessTokens
 from dicom_node.store.work.announcements import Announcements
 from dicom_node.store.work.audit import Audit
 from dicom_node.store.work.closing import SeriesClosing
@@ -49,6 +50,7 @@ from dicom_node.store.work.retention import Retention
 from dicom_node.store.work.rows import JobRow
 from dicom_node.store.work.studies import Studies
 from dicom_node.store.work.times import WorkTimes
+from dicom_node.store.work.web_sessions import WebSessions
 
 INDEX_FILE = "index.sqlite"
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class Store:
     ----------
     objects, inbox, integrity, series, closing, jobs, deliveries, commitments, delivery_checks, moves, peer_contexts,
     studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit, search,
-    browsing, retention, associations
+    browsing, retention, associations, access_tokens, web_sessions
         Its parts, each a class of its own.
     """
 
@@ -93,6 +95,8 @@ class Store:
         self.browsing = Browsing(database)
         self.retention = Retention(database, self.objects)
         self.result_withdrawal = ResultWithdrawal(database)
+        self.access_tokens = AccessTokens(database)
+        self.web_sessions = WebSessions(database)
         self.associations = OpenAssociations(data_dir / "associations")
         self._presence_fd = enter(data_dir, when_alone=self._recover)
 

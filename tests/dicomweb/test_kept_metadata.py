@@ -113,15 +113,15 @@ def test_it_is_computed_once_and_comes_back_byte_for_byte(
 
 def test_references_to_bulk_data_begin_with_the_address_that_each_client_used(url: str) -> None:
     (first, *_) = get(url).json()
-    (second, *_) = get(url, Host="archive.example:8443").json()
+    (second, *_) = get(url, Host="192.0.2.7:8443").json()
     path = url.split("/dicom-web", 1)[1].removesuffix("/metadata") + f"/instances/{first['00080018']['Value'][0]}"
     assert first["7FE00010"]["BulkDataURI"].endswith(f"{path}/bulkdata/7FE00010")
-    assert second["7FE00010"]["BulkDataURI"] == f"http://archive.example:8443/dicom-web{path}/bulkdata/7FE00010"
+    assert second["7FE00010"]["BulkDataURI"] == f"http://192.0.2.7:8443/dicom-web{path}/bulkdata/7FE00010"
     assert second["00204000"]["Value"] == [TEXT]
     nested = second["00081140"]["Value"][0]["00420011"]["BulkDataURI"]
     assert nested.endswith(f"{path}/bulkdata/00081140/1/00420011")
     assert (
-        httpx.get(nested.replace("http://archive.example:8443", url.split("/dicom-web")[0]), timeout=60).content
+        httpx.get(nested.replace("http://192.0.2.7:8443", url.split("/dicom-web")[0]), timeout=60).content
         == b"\1" * 2048
     )
 

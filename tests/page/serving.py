@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Self
 
 import httpx
 
+from dicom_node.app import store_limits, utc_now, web_gatekeeper
 from dicom_node.dicomweb import BoundedServer, build_app
 from dicom_node.gate.documents import Terms
 from dicom_node.page import page_routes
@@ -24,16 +26,25 @@ TERMS = Terms(RULES, DIGEST)
 
 
 @contextmanager
-def serve_page(store: Store, settings: Mapping[str, Any] | None = None, *, terms: Terms = TERMS) -> Iterator[str]:
+def serve_page(
+    store: Store,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    terms: Terms = TERMS,
+    clock: Callable[[], datetime] = utc_now,
+) -> Iterator[str]:
     """Serve a store as the web process does; yields the server's URL without a path."""
     checked = Settings.model_validate(settings or {})
     public_url = None if checked.web.public_url is None else str(checked.web.public_url)
+    gatekeeper = web_gatekeeper(checked, store, clock=clock)
     app = build_app(
         store,
         terms=lambda: terms,
         decoding_bytes=checked.web.decoding_bytes,
         public_url=public_url,
-        more_routes=page_routes(store, checked, lambda: terms),
+        more_routes=page_routes(store, checked, lambda: terms, gatekeeper=gatekeeper),
+        storing=store_limits(checked),
+        gatekeeper=gatekeeper,
     )
     listener = socket.create_server(("127.0.0.1", 0))
     server = BoundedServer(app, checked.web)

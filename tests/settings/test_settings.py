@@ -57,7 +57,7 @@ def test_peers_of_both_kinds_are_read(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("wob: {}\n", r"node\.yaml: wob: unknown key; known here: .*\bweb\b"),
-        ("web: {prot: 1}\n", r"web\.prot: unknown key; known here: administrators, browser_cache, cors_origins"),
+        ("web: {prot: 1}\n", r"web\.prot: unknown key; known here: access, administrators, browser_cache"),
         ("web: {public_url: 'ftp://x'}\n", r"web\.public_url: .*'http' or 'https'"),
         ("web: {port: 70000}\n", r"web\.port: .*65535 \(found 70000\)"),
         ("work: {device: gpu}\n", r"work\.device: .*'auto', 'cpu' or 'cuda' \(found 'gpu'\)"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,7 +12,8 @@ from starlette.responses import Response
 
 from dicom_node.dicomweb.problems import RETRY_AFTER_S
 from dicom_node.dicomweb.resources import resource_url
-from dicom_node.dicomweb.storing.reasons import Reason
+from dicom_node.http_intake.outcomes import Outcome
+from dicom_node.http_intake.reasons import Reason
 
 MAX_COMMENT_CHARACTERS: Final = 64  # VR LO
 _RETRIEVE_URL: Final = "00081190"
@@ -25,31 +25,6 @@ _SOP_INSTANCE_UID: Final = "00081155"
 _WARNING_REASON: Final = "00081196"
 _FAILURE_REASON: Final = "00081197"
 _ERROR_COMMENT: Final = "00000902"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one instance.
-
-    Attributes
-    ----------
-    part_number
-        Of the part that held it, for the order of the answer.
-    uids
-        Of its study, its series and itself, by keyword; empty if it is not stored.
-    """
-
-    part_number: int
-    reason: Reason
-    comment: str = ""
-    sop_class_uid: str = ""
-    sop_instance_uid: str = ""
-    uids: Mapping[str, str] | None = None
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether its bytes and its row are on disk."""
-        return self.uids is not None
 
 
 def status_of(outcomes: Sequence[Outcome]) -> HTTPStatus:
@@ -115,7 +90,11 @@ def _reference(outcome: Outcome) -> dict[str, Any]:
 
 def _comment(outcome: Outcome) -> dict[str, Any]:
     """Error Comment says which part it is about, and why; PS3.18 has no attribute for either."""
-    return {_ERROR_COMMENT: _value("LO", outcome.comment)} if outcome.comment else {}
+    if not outcome.words:
+        return {}
+    where = f"part {outcome.part_number}{f' ({outcome.name})' if outcome.name else ''}: "
+    text = outcome.words if outcome.is_stored else where + outcome.words
+    return {_ERROR_COMMENT: _value("LO", text[:MAX_COMMENT_CHARACTERS])}
 
 
 def _value(vr: str, value: object) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from dicom_node.dicomweb.errors import DicomwebError, NotAnInstanceError
+from dicom_node.dicomweb.errors import DicomwebError
 from dicom_node.dicomweb.media_types import DICOM, DICOM_JSON, MediaRange, parse_media_type
-from dicom_node.dicomweb.storing.intake import Intake
 from dicom_node.dicomweb.storing.json_documents import JsonDocuments
-from dicom_node.dicomweb.storing.multipart_reader import MultipartReader, Sink
-from dicom_node.dicomweb.storing.part10_sink import Part10Sink
+from dicom_node.http_intake.errors import NotAnInstanceError
+from dicom_node.http_intake.intake import Intake
+from dicom_node.http_intake.multipart_reader import MultipartReader, Sink
+from dicom_node.http_intake.part10_sink import Part10Sink
 
 MAX_NAME_CHARACTERS: Final = 24
 _FILENAME: Final = re.compile(r'filename="?([^";]+)')

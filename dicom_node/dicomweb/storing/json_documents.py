@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Final
 
-from dicom_node.dicomweb.errors import MalformedBodyError, NotAnInstanceError
 from dicom_node.dicomweb.media_types import DICOM_JSON, JSON, OCTET_STREAM, MediaRange
-from dicom_node.dicomweb.storing.intake import Announced, Intake
 from dicom_node.dicomweb.storing.json_instance import BulkValue, read_instance, write_instance
+from dicom_node.http_intake.errors import MalformedBodyError, NotAnInstanceError
+from dicom_node.http_intake.intake import Announced, Intake
 from dicom_node.store import Spool
 
 MAX_JSON_BYTES: Final = 64 * 2**20  # of all documents of a request: they are held in memory

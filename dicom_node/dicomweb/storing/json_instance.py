@@ -13,8 +13,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_node.dicomweb.errors import NotAnInstanceError
-from dicom_node.dicomweb.storing.intake import Announced
+from dicom_node.http_intake.errors import NotAnInstanceError
+from dicom_node.http_intake.intake import Announced
 from part10.damage import PYDICOM_ERRORS
 from part10.limits import MAX_SEQUENCE_DEPTH
 from part10.pixel_data import PIXEL_DATA_TAGS

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,40 +13,24 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from dicom_node.dicomweb.errors import (
-    BadRequestError,
-    BodyTooLargeError,
-    DicomwebError,
-    MalformedBodyError,
-    SlowBodyError,
-    TooManyUploadsError,
-    UnsupportedMediaTypeError,
-)
+from dicom_node.dicomweb.errors import BadRequestError, UnsupportedMediaTypeError
 from dicom_node.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART, MediaRange, json_media_type, parse_media_type
 from dicom_node.dicomweb.problems import answer_error
 from dicom_node.dicomweb.resources import path_uids
-from dicom_node.dicomweb.storing.answer import Outcome, store_response
+from dicom_node.dicomweb.storing.answer import store_response
 from dicom_node.dicomweb.storing.body import Body, multipart_body, single_body
-from dicom_node.dicomweb.storing.intake import Intake
 from dicom_node.errors import NodeError
+from dicom_node.http_intake.errors import HttpIntakeError, MalformedBodyError, TooManyUploadsError
+from dicom_node.http_intake.intake import Intake
+from dicom_node.http_intake.limits import RequestSlots, StoreLimits, body_pieces, check_length
+from dicom_node.http_intake.outcomes import Outcome
 from dicom_node.store import Store
 
 log = logging.getLogger(__name__)
 
-PIECE_BYTES: Final = 256 * 1024
+SENDER: Final = "STOW-RS"  # in place of a calling AE title
 MAX_BOUNDARY_CHARACTERS: Final = 70  # RFC 2046 5.1.1
 _TAKEN: Final = f'{MULTIPART}; type="{DICOM}", {MULTIPART}; type="{DICOM_JSON}", or {DICOM}'
-
-
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """Bounds of Store requests; each is a setting."""
-
-    max_object_bytes: int
-    max_request_bytes: int
-    max_requests: int
-    receive_timeout_s: float
-    accept_unknown_uids: bool
 
 
 class StoreService:
@@ -60,25 +42,23 @@ class StoreService:
         self._store = store
         self._limits = limits
         self._clock = clock
-        self._n_requests = 0
+        self._slots = RequestSlots(limits.max_requests)
         self._executor = ThreadPoolExecutor(max_workers=16, thread_name_prefix="stow")
 
     async def receive(self, request: Request) -> Response:
         """Store the instances in the body; success only once they are on disk and in the index."""
-        if self._n_requests >= self._limits.max_requests:
-            return _closing(answer_error(request, TooManyUploadsError(self._limits.max_requests)))
-        self._n_requests += 1
         try:
-            return await self._receive(request)
-        finally:
-            self._n_requests -= 1
+            with self._slots.take():
+                return await self._receive(request)
+        except TooManyUploadsError as error:
+            return _closing(answer_error(request, error))
 
     async def _receive(self, request: Request) -> Response:
         try:
             answer_type = json_media_type(request, "answer to a Store request")
             study_instance_uid = path_uids(request).get("StudyInstanceUID")
             content_type = parse_media_type(request.headers.get("content-type", ""))
-            self._check_length(request)
+            check_length(request, self._limits)
             await run_in_threadpool(self._store.inbox.check_space)
             association_id = uuid.uuid4().hex
             intake = self._intake(association_id, study_instance_uid)
@@ -88,11 +68,11 @@ class StoreService:
         failure: Exception | None = None
         with self._store.associations.hold(association_id) as note_message:
             try:
-                async for piece in self._pieces(request):
+                async for piece in body_pieces(request, self._limits):
                     note_message(self._clock())
                     await run_in_threadpool(body.feed, piece)
                 await run_in_threadpool(body.finish)
-            except (DicomwebError, ClientDisconnect) as error:
+            except (HttpIntakeError, ClientDisconnect) as error:
                 failure = error
                 await run_in_threadpool(body.discard, _told(error))
             except BaseException:
@@ -111,6 +91,7 @@ class StoreService:
     def _intake(self, association_id: str, study_instance_uid: str | None) -> Intake:
         return Intake(
             self._store,
+            sender=SENDER,
             association_id=association_id,
             study_instance_uid=study_instance_uid,
             max_object_bytes=self._limits.max_object_bytes,
@@ -118,34 +99,6 @@ class StoreService:
             executor=self._executor,
             clock=self._clock,
         )
-
-    def _check_length(self, request: Request) -> None:
-        length = request.headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._limits.max_request_bytes:
-            raise BodyTooLargeError(self._limits.max_request_bytes)
-
-    async def _pieces(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of `PIECE_BYTES`, each of which has to come within the time for it."""
-        piece = bytearray()
-        n_bytes = 0
-        chunks = request.stream()
-        while True:
-            try:
-                async with asyncio.timeout(self._limits.receive_timeout_s):
-                    while len(piece) < PIECE_BYTES:
-                        chunk = await anext(chunks, None)
-                        if chunk is None:
-                            break
-                        piece += chunk
-            except TimeoutError as error:
-                raise SlowBodyError(self._limits.receive_timeout_s) from error
-            if not piece:
-                return
-            n_bytes += len(piece)
-            if n_bytes > self._limits.max_request_bytes:
-                raise BodyTooLargeError(self._limits.max_request_bytes)
-            yield bytes(piece)
-            piece.clear()
 
     def _log(self, association_id: str, outcomes: list[Outcome]) -> None:
         n_stored = sum(outcome.is_stored for outcome in outcomes)

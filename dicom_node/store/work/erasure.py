@@ -19,6 +19,7 @@ from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
 from dicom_node.store.objects.files import ObjectStore
 from dicom_node.store.schema import (
+    access_tokens,
     announcements,
     audit,
     conflicts,
@@ -29,13 +30,14 @@ from dicom_node.store.schema import (
     notices,
     series,
     studies,
+    web_sessions,
 )
 from dicom_node.store.states import ExportState, Origin
 from dicom_node.store.work.announcements import announce_deletion
 from dicom_node.store.work.audit import add_audit
 from dicom_node.store.work.retention import remove_unnamed
 
-_STAYS = frozenset({audit, exports, export_copies, announcements, notices})
+_STAYS = frozenset({audit, exports, export_copies, announcements, notices, access_tokens, web_sessions})
 _STUDY, _SERIES, _INSTANCE = "study_instance_uid", "series_instance_uid", "sop_instance_uid"
 
 

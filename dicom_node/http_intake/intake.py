@@ -1,4 +1,4 @@
-"""Instances of one Store request on their way into the inbox, several at a time, so that they share syncs."""
+"""Instances of one request on their way into the inbox, several at a time, so that they share syncs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from dicom_node.dicomweb.errors import NotAnInstanceError, ObjectTooLargeError
-from dicom_node.dicomweb.metadata import uids_of
-from dicom_node.dicomweb.storing.answer import MAX_COMMENT_CHARACTERS, Outcome
-from dicom_node.dicomweb.storing.reasons import NotStorableError, Reason, reason_of
 from dicom_node.errors import NodeError
+from dicom_node.http_intake.errors import NotAnInstanceError, ObjectTooLargeError
+from dicom_node.http_intake.outcomes import Outcome
+from dicom_node.http_intake.reasons import NotStorableError, Reason, reason_of
 from dicom_node.store import Arrival, Kept, Spool, Store, StoreError
 from dicom_node.upper_layer.sop_classes import is_storable, is_uid
 
 log = logging.getLogger(__name__)
 
-SENDER: Final = "STOW-RS"  # in place of a calling AE title
 MAX_IN_FLIGHT: Final = 8  # of one request
 SPACE_CHECK_BYTES: Final = 16 * 2**20  # received between two checks of the free space
 _CONFLICT: Final = "UID has other content here; first one stays, this is set aside"
@@ -49,6 +47,8 @@ class Intake:
     ----------
     study_instance_uid
         The study of the URL, which all instances must belong to; None for any.
+    sender
+        Stands in place of a calling AE title.
     max_object_bytes
         Largest dataset.
     accept_unknown
@@ -61,6 +61,7 @@ class Intake:
         self,
         store: Store,
         *,
+        sender: str,
         association_id: str,
         study_instance_uid: str | None,
         max_object_bytes: int,
@@ -70,6 +71,7 @@ class Intake:
     ) -> None:
         self.store = store
         self.max_object_bytes = max_object_bytes
+        self._sender = sender
         self._association_id = association_id
         self._study_instance_uid = study_instance_uid
         self._accept_unknown = accept_unknown
@@ -110,7 +112,7 @@ class Intake:
             sop_class_uid=announced.sop_class_uid,
             sop_instance_uid=announced.sop_instance_uid,
             transfer_syntax_uid=announced.transfer_syntax_uid,
-            calling_ae_title=SENDER,
+            calling_ae_title=self._sender,
             association_id=self._association_id,
             received_at=self._clock(),
             study_instance_uid=self._study_instance_uid,
@@ -146,9 +148,10 @@ class Intake:
             part_number,
             Reason.COERCION if is_conflict else Reason.STORED,
             _CONFLICT if is_conflict else "",
-            arrival.sop_class_uid,
-            arrival.sop_instance_uid,
-            self._uids_of(arrival.sop_instance_uid),
+            sop_class_uid=arrival.sop_class_uid,
+            sop_instance_uid=arrival.sop_instance_uid,
+            uids=self._uids_of(arrival.sop_instance_uid),
+            was_here=kept is Kept.DUPLICATE,
         )
 
     def _uids_of(self, sop_instance_uid: str) -> Mapping[str, str]:
@@ -158,7 +161,13 @@ class Intake:
         except StoreError as error:  # it is stored all the same
             log.warning("the answer lacks the address of an instance: %s", error)
             return {}
-        return uids_of(rows[0]) if rows else {}
+        if not rows:
+            return {}
+        return {
+            "StudyInstanceUID": rows[0].study_instance_uid,
+            "SeriesInstanceUID": rows[0].series_instance_uid,
+            "SOPInstanceUID": rows[0].sop_instance_uid,
+        }
 
     def _failure(self, part_number: int, error: Exception, announced: Announced | None, name: str = "") -> Outcome:
         reason = reason_of(error)
@@ -174,12 +183,12 @@ class Intake:
             exc_info=error if reason is Reason.PROCESSING_FAILURE else None,
         )
         words = str(error.args[0]) if isinstance(error, NotAnInstanceError) else _WORDS[reason]
-        comment = f"part {part_number}{f' ({name})' if name else ''}: {words}"
         is_named = announced is not None and is_uid(announced.sop_instance_uid)
         return Outcome(
             part_number,
             reason,
-            comment[:MAX_COMMENT_CHARACTERS],
+            words,
+            name,
             announced.sop_class_uid if announced is not None and is_named else "",
             announced.sop_instance_uid if announced is not None and is_named else "",
         )

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.dicomweb.errors import MalformedBodyError
-from dicom_node.dicomweb.storing.multipart_reader import MAX_HEADER_BYTES, MAX_PREAMBLE_BYTES, MultipartReader
+from dicom_node.http_intake.errors import MalformedBodyError
+from dicom_node.http_intake.multipart_reader import MAX_HEADER_BYTES, MAX_PREAMBLE_BYTES, MultipartReader
 
 CONTENTS = [
     b"",

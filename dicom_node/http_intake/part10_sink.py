@@ -7,8 +7,8 @@ from typing import Final
 
 from pydicom import dcmread
 
-from dicom_node.dicomweb.errors import NotAnInstanceError
-from dicom_node.dicomweb.storing.intake import Announced, Intake
+from dicom_node.http_intake.errors import NotAnInstanceError
+from dicom_node.http_intake.intake import Announced, Intake
 from dicom_node.store import Spool
 from part10.damage import PYDICOM_ERRORS
 from part10.errors import NotPart10Error
@@ -35,6 +35,11 @@ class Part10Sink:
         self._announced: Announced | None = None
         self._spool: Spool | None = None
         self._failed = False
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether what is left of the part need not be read."""
+        return self._failed
 
     def write(self, piece: bytes) -> None:
         """Take the next bytes."""

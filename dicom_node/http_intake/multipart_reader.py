@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final, Protocol
 
-from dicom_node.dicomweb.errors import MalformedBodyError
+from dicom_node.http_intake.errors import MalformedBodyError
 
 MAX_HEADER_BYTES: Final = 8192  # of one part
 MAX_PREAMBLE_BYTES: Final = 65536

@@ -1,4 +1,4 @@
-"""What is said of each instance that STOW-RS was asked to store (PS3.18 10.5.3 and table I.2-2).
+"""What is said of each instance that came in over HTTP (PS3.18 10.5.3 and table I.2-2).
 
 ======  =======  ===============================================  ====================================================
 reason  kind     when                                             what the sender may do
@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from dicom_node.dicomweb.errors import ObjectTooLargeError
 from dicom_node.failures import ErrorKind, classify
+from dicom_node.http_intake.errors import ObjectTooLargeError
 from dicom_node.store import MismatchedInstanceError
 
 

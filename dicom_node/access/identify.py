@@ -1,0 +1,122 @@
+"""Find out who sends a request: by a token in a header, or by the session of somebody who signed in with one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from dicom_node.access.callers import Caller
+from dicom_node.access.errors import NotSignedInError, TooManyFailuresError
+from dicom_node.access.roles import Role
+from dicom_node.access.secrets_at_rest import TokenText, digest_of, is_secret_of, new_secret
+from dicom_node.access.seldom import Failures, Seldom
+from dicom_node.store import Store, StoreError, WebSessionRow
+
+log = logging.getLogger(__name__)
+
+UNKNOWN: Final = "unknown"  # who sends a wrong token
+USE_PERIOD_S: Final = 3600.0  # between two records that a token is used from an address
+REFUSAL_PERIOD_S: Final = 60.0  # between two records of the same refusal
+_NOBODY: Final = digest_of("")
+
+
+class Identifier:
+    """Knows the callers of one web server.
+
+    Parameters
+    ----------
+    session_hours
+        How long a session lasts; it never outlives its token.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        session_hours: float = 12.0,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._session = timedelta(hours=session_hours)
+        self._clock = clock
+        self._failures = Failures()
+        self._uses, self._refusals = Seldom(USE_PERIOD_S), Seldom(REFUSAL_PERIOD_S)
+
+    def by_token(self, text: str, address: str) -> Caller:
+        """Return whose token it is.
+
+        Raises
+        ------
+        NotSignedInError
+            It is no token of this node, or expired or revoked.
+        TooManyFailuresError
+            Too many wrong ones came from this address.
+        """
+        wait_s = self._failures.wait_s(address, time.monotonic())
+        if wait_s:
+            raise TooManyFailuresError(wait_s)
+        token = TokenText.parse(text)
+        row = None if token is None else self._store.access_tokens.find(token.id)
+        # Compared in any case, so that the time does not say whether there is such a token.
+        is_right = is_secret_of("" if token is None else token.secret, _NOBODY if row is None else row.secret_digest)
+        if row is None or not is_right:
+            self._failures.add(address, time.monotonic())
+            self.refused("sign-in-failed", UNKNOWN, address, {"reason": "wrong token"})
+            raise NotSignedInError("this is no token of this node", has_token=True)
+        now = self._clock()
+        if row.ended_at(now) is not None:
+            finding = "revoked" if row.revoked_at is not None else "expired"
+            self.refused("sign-in-failed", row.person, address, {"reason": f"token {finding}", "token": row.id})
+            raise NotSignedInError(f"this token is {finding}", has_token=True)
+        if self._uses.count((row.id, address), time.monotonic()):
+            self._store.access_tokens.used(row.id, person=row.person, address=address, now=now)
+        return Caller(row.person, Role(row.role), row.id)
+
+    def by_session(self, secret: str) -> Caller | None:
+        """Return whose session it is; None if it is none, or over."""
+        row = self._store.web_sessions.find(digest_of(secret), self._clock())
+        return None if row is None else Caller(row.person, Role(row.role), row.token_id)
+
+    def sign_in(self, text: str, address: str) -> tuple[str, Caller]:
+        """Begin a session with a token; return the secret of its cookie and who it is.
+
+        Raises
+        ------
+        NotSignedInError, TooManyFailuresError
+            As of `by_token`.
+        """
+        caller = self.by_token(text.strip(), address)
+        return self.begin_session(caller, address), caller
+
+    def begin_session(self, caller: Caller, address: str) -> str:
+        """Begin a session of somebody who has shown who they are; return the secret of its cookie."""
+        secret, now = new_secret(), self._clock()
+        row = WebSessionRow(
+            secret_digest=digest_of(secret),
+            person=caller.name,
+            role=caller.role.value,
+            token_id=caller.token_id,
+            began_at=now,
+            expires_at=now + self._session,
+        )
+        self._store.web_sessions.begin(row, address=address)
+        return secret
+
+    def sign_out(self, secret: str) -> None:
+        """End a session."""
+        self._store.web_sessions.end(digest_of(secret), now=self._clock())
+
+    def refused(self, action: str, actor: str, subject: str, detail: dict[str, Any]) -> None:
+        """Record that somebody was refused; the same refusal once a minute, with its number since then."""
+        number = self._refusals.count((action, actor, subject, *detail.values()), time.monotonic())
+        if number is None:
+            return
+        if number > 1:
+            detail = {**detail, "times": number}
+        try:
+            self._store.audit.record(action, actor=actor, subject=subject, now=self._clock(), detail=detail)
+        except StoreError as error:  # refused in any case
+            log.error("a refusal is not in the audit trail: %s", error, extra={"action": action})  # noqa: TRY400

@@ -1,0 +1,99 @@
+"""Sign in to the page with a token, sign out, and what people see who are not signed in or may not do something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from dicom_node.access.errors import AccessError, NotSignedInError
+from dicom_node.access.gatekeeper import COOKIE, address_of, headers_of, status_of
+from dicom_node.access.identify import Identifier
+from dicom_node.page.protection import Protection
+from dicom_node.page.rendering import Renderer
+
+PATH: Final = "/sign-in"
+TOKEN_INPUT: Final = "access_token"  # noqa: S105 - the name of a form's field
+_FOR_PROGRAMS: Final = ("/api", "/dicom-web", "/wado", "/health", "/metrics")
+
+
+class SignInPage:
+    """``/sign-in`` and ``/sign-out``."""
+
+    def __init__(self, identifier: Identifier, renderer: Renderer, protection: Protection) -> None:
+        self._identifier = identifier
+        self._renderer = renderer
+        self._protection = protection
+
+    def show(self, request: Request) -> Response:
+        """``GET /sign-in?next=``: the form, or who is signed in."""
+        return self._page(request, request.query_params.get("next", ""))
+
+    def sign_in(self, request: Request, fields: Mapping[str, str]) -> Response:
+        """``POST /sign-in``: begin a session and go to where the person wanted to go."""
+        wanted = fields.get("next", "")
+        try:
+            secret, _ = self._identifier.sign_in(fields.get(TOKEN_INPUT, ""), address_of(request))
+        except AccessError as error:
+            return self._page(request, wanted, error)
+        response = RedirectResponse(self._renderer.base + local_path(wanted), status_code=303)
+        response.set_cookie(
+            COOKIE, secret, httponly=True, samesite="lax", path=self._protection.path, secure=self._protection.is_secure
+        )
+        return response
+
+    def sign_out(self, request: Request, _: Mapping[str, str]) -> Response:
+        """``POST /sign-out``: end the session."""
+        self._identifier.sign_out(request.cookies.get(COOKIE, ""))
+        response = RedirectResponse(self._renderer.base + PATH, status_code=303)
+        response.delete_cookie(COOKIE, path=self._protection.path)
+        return response
+
+    def show_refusal(self, request: Request, error: AccessError) -> Response | None:
+        """Return what a person sees in place of a page; None for programs, which get JSON."""
+        path = request.scope["path"]
+        is_program = "authorization" in request.headers
+        if is_program or any(path == root or path.startswith(f"{root}/") for root in _FOR_PROGRAMS):
+            return None
+        if not isinstance(error, NotSignedInError):
+            return self._error(request, error)
+        query = f"?{request.url.query}" if request.url.query else ""
+        target = f"{self._renderer.base}{PATH}?{urlencode({'next': path + query})}"
+        if "hx-request" in request.headers:  # a part of a page: the whole page goes to the form
+            return Response(status_code=401, headers={**headers_of(error), "HX-Redirect": self._renderer.base + PATH})
+        if request.method in ("GET", "HEAD"):
+            return RedirectResponse(target, status_code=303)
+        return self._error(request, error)
+
+    def _error(self, request: Request, error: AccessError) -> Response:
+        status = status_of(error)
+        response = self._renderer.html(
+            request, "error.html", status=int(status), title=status.phrase, message=str(error), code=error.code
+        )
+        response.headers.update(headers_of(error))
+        return response
+
+    def _page(self, request: Request, wanted: str, error: AccessError | None = None) -> Response:
+        cookie = request.cookies.get(COOKIE, "")
+        person = self._identifier.by_session(cookie) if cookie and error is None else None
+        status = 200 if error is None else int(status_of(error))
+        response = self._renderer.html(
+            request,
+            "sign_in.html",
+            status=status,
+            person=person,
+            wanted=local_path(wanted),
+            error=error,
+            token_input=TOKEN_INPUT,
+        )
+        response.headers.update({} if error is None else headers_of(error))
+        return response
+
+
+def local_path(wanted: str) -> str:
+    """Return a path of this node to go to; its first page if it is an address elsewhere."""
+    is_local = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable()
+    return wanted if is_local else "/"

@@ -1,0 +1,87 @@
+"""Errors of this package: final, or worth another try."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PretrainingError(Exception):
+    """Base of all errors of this package."""
+
+    code: ClassVar[str] = "pretraining"
+
+
+class Refused(PretrainingError):
+    """The input will never work; trying again cannot help."""
+
+
+class Transient(PretrainingError):
+    """The same command may work later."""
+
+
+class VolumeRefused(Refused):
+    """A volume that no network should learn from; facts: the reason's code, one sentence with the values."""
+
+    code: ClassVar[str] = "pretraining-volume"
+
+    def __init__(self, reason_code: str, reason: str) -> None:
+        super().__init__(reason_code, reason)
+
+    @property
+    def reason_code(self) -> str:
+        """Why, for programs."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+class DatasetRefused(Refused):
+    """A dataset that cannot be pretrained on; facts: its folder, what is wrong with it."""
+
+    code: ClassVar[str] = "pretraining-dataset"
+
+    def __init__(self, folder: str, problem: str) -> None:
+        super().__init__(folder, problem)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}"
+
+
+class DiskFullError(Transient):
+    """The disk is full; facts: where something was to be written."""
+
+    code: ClassVar[str] = "pretraining-disk-full"
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: no space left on the disk; free some, then run the same command again to go on"
+
+
+class WorkerKilledError(Transient):
+    """A process of a run was killed; facts: which one, what to do."""
+
+    code: ClassVar[str] = "pretraining-worker-killed"
+
+    def __init__(self, process: str, advice: str) -> None:
+        super().__init__(process, advice)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]} was killed, perhaps because memory ran out; what is finished is kept, {self.args[1]} "
+            "and run the same command again"
+        )
+
+
+class SettingRefused(Refused):
+    """A setting that cannot be used; facts: the option, what is wrong with it."""
+
+    code: ClassVar[str] = "pretraining-setting"
+
+    def __init__(self, option: str, problem: str) -> None:
+        super().__init__(option, problem)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}"
