@@ -222,7 +222,12 @@ def run_web(settings: Settings) -> int:
             decoding_bytes=settings.web.decoding_bytes,
             public_url=public_url,
             more_routes=page_routes(
-                store, settings, terms, gatekeeper=gatekeeper, read_models=partial(model_identities, settings)
+                store,
+                settings,
+                terms,
+                gatekeeper=gatekeeper,
+                read_models=partial(model_identities, settings),
+                uploading=upload_limits(settings),
             )
             if settings.web.page
             else (),
@@ -263,12 +268,19 @@ def _administrators(settings: Settings) -> Administrators | None:
     return Administrators(web.user_header, web.administrators) if web.administrators else None
 
 
+def upload_limits(settings: Settings) -> StoreLimits | None:
+    """Return the bounds of uploads; None if they are off."""
+    return _intake_limits(settings) if settings.web.upload else None
+
+
 def store_limits(settings: Settings) -> StoreLimits | None:
     """Return the bounds of what comes by STOW-RS; None if it is off."""
+    return _intake_limits(settings) if settings.web.stow else None
+
+
+def _intake_limits(settings: Settings) -> StoreLimits:
     from dicom_node.dicomweb import StoreLimits
 
-    if not settings.web.stow:
-        return None
     return StoreLimits(
         max_object_bytes=settings.dimse.max_object_bytes,
         max_request_bytes=settings.web.max_request_bytes,

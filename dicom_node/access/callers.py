@@ -30,6 +30,11 @@ class Caller:
     token_id: str | None = None
 
     @property
+    def may_store(self) -> bool:
+        """Whether the page offers them to upload."""
+        return self.role.has(Right.STORE)
+
+    @property
     def may_decide(self) -> bool:
         """Whether the page offers them to decide on studies."""
         return self.role.has(Right.DECIDE)

@@ -15,9 +15,11 @@ from starlette.routing import Route
 from dicom_node.access.errors import ForeignRequestError
 from dicom_node.errors import NodeError, Refused, Transient
 from dicom_node.gate.errors import DecisionRefusedError
-from dicom_node.page.errors import NoPictureError, NoSuchPageError
+from dicom_node.http_intake.errors import BodyTooLargeError, SlowBodyError
+from dicom_node.page.errors import NoPictureError, NoSuchPageError, UnsupportedBodyError, UploadsOffError
 from dicom_node.page.forms import read_form, read_object
 from dicom_node.page.protection import Protection
+from dicom_node.page.refusals import Refusals
 from dicom_node.page.rendering import Renderer
 from dicom_node.store import EvidenceChangedError, IllegalTransitionError, NotFoundError
 
@@ -27,6 +29,10 @@ _STATUS_OF: Final[dict[type[Exception], HTTPStatus]] = {
     NotFoundError: HTTPStatus.NOT_FOUND,
     NoSuchPageError: HTTPStatus.NOT_FOUND,
     ForeignRequestError: HTTPStatus.FORBIDDEN,
+    UploadsOffError: HTTPStatus.FORBIDDEN,
+    UnsupportedBodyError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    SlowBodyError: HTTPStatus.REQUEST_TIMEOUT,
     NoPictureError: HTTPStatus.NOT_FOUND,
     EvidenceChangedError: HTTPStatus.CONFLICT,
     DecisionRefusedError: HTTPStatus.CONFLICT,
@@ -35,6 +41,7 @@ _STATUS_OF: Final[dict[type[Exception], HTTPStatus]] = {
 
 Show = Callable[[Request], Response]
 Act = Callable[[Request, dict[str, str]], Response]
+Take = Callable[[Request], Awaitable[Response]]
 
 
 def status_of(error: NodeError) -> HTTPStatus:
@@ -49,9 +56,10 @@ def status_of(error: NodeError) -> HTTPStatus:
 class Answers:
     """Make routes of functions that show something and functions that change something."""
 
-    def __init__(self, renderer: Renderer, protection: Protection) -> None:
+    def __init__(self, renderer: Renderer, protection: Protection, refusals: Refusals) -> None:
         self._renderer = renderer
         self._protection = protection
+        self._refusals = refusals
 
     def show(self, path: str, endpoint: Show) -> Route:
         """Return the route of a page that only shows something."""
@@ -84,7 +92,7 @@ class Answers:
             try:
                 return endpoint(request)
             except NodeError as error:
-                return _problem(request, error)
+                return self.problem(request, error)
 
         return _route(path, answer, "GET")
 
@@ -97,27 +105,51 @@ class Answers:
                 body = await read_object(request)
                 return await run_in_threadpool(endpoint, request, body)
             except NodeError as error:
-                return _problem(request, error)
+                return await run_in_threadpool(self.problem, request, error)
+
+        return _route(path, answer, "POST")
+
+    def take(self, path: str, endpoint: Take, is_json: Callable[[Request], bool]) -> Route:
+        """Return the route of a request that brings files, which its endpoint reads and checks by itself.
+
+        Parameters
+        ----------
+        is_json
+            Whether the sender of a request reads JSON rather than a page.
+        """
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except NodeError as error:
+                tell = self.problem if is_json(request) else self.error
+                response = await run_in_threadpool(tell, request, error)
+                response.headers["Connection"] = "close"  # the rest of the body is not read
+                return response
 
         return _route(path, answer, "POST")
 
     def error(self, request: Request, error: NodeError) -> Response:
         """Return the page for an error."""
-        status = status_of(error)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("request failed: %s", error, extra={"path": request.url.path, "code": error.code})
+        status = self._note(request, error)
         return self._renderer.html(
             request, "error.html", status=int(status), title=status.phrase, message=str(error), code=error.code
         )
 
+    def problem(self, request: Request, error: NodeError) -> Response:
+        """Return an error as RFC 9457 has it, as all answers under ``/api`` do."""
+        status = self._note(request, error)
+        body = {"title": status.phrase, "status": int(status), "code": error.code, "detail": str(error)}
+        return JSONResponse(body, status_code=int(status), media_type="application/problem+json")
 
-def _problem(request: Request, error: NodeError) -> JSONResponse:
-    """Return an error as RFC 9457 has it, as all answers under ``/api`` do."""
-    status = status_of(error)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("request failed: %s", error, extra={"path": request.url.path, "code": error.code})
-    body = {"title": status.phrase, "status": int(status), "code": error.code, "detail": str(error)}
-    return JSONResponse(body, status_code=int(status), media_type="application/problem+json")
+    def _note(self, request: Request, error: NodeError) -> HTTPStatus:
+        """Log what failed, and write into the audit trail what was forbidden; return the status."""
+        status = status_of(error)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("request failed: %s", error, extra={"path": request.url.path, "code": error.code})
+        if status is HTTPStatus.FORBIDDEN:
+            self._refusals.note(request, error)
+        return status
 
 
 def _route(path: str, endpoint: Callable[[Request], Response | Awaitable[Response]], method: str) -> Route:

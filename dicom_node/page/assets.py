@@ -21,6 +21,7 @@ _NAMES: Final = (
     "page.css",
     "page.js",
     "review.js",
+    "upload.js",
     "icon.svg",
     HTMX,
     NIIVUE,

@@ -11,6 +11,28 @@ class PageError(NodeError):
     code = "page"
 
 
+class UploadsOffError(PageError, Refused):
+    """Nobody may upload to this node."""
+
+    code = "uploads-off"
+
+    def __str__(self) -> str:
+        return "uploads are off in the settings of this node; nothing was stored, web.upload: true turns them on"
+
+
+class UnsupportedBodyError(PageError, Refused):
+    """The Content-Type of a request is none that is taken."""
+
+    code = "unsupported-body"
+
+    def __init__(self, found: str, expected: str) -> None:
+        super().__init__(found[:80], expected)
+
+    def __str__(self) -> str:
+        found, expected = self.args
+        return f"Content-Type is {found!r}, expected {expected}"
+
+
 class FormError(PageError, Refused):
     """A form, a query or a JSON body says something that is not allowed."""
 

@@ -64,6 +64,10 @@ class Protection:
         if not browser or not hmac.compare_digest(fields.get(TOKEN_FIELD, ""), self.token_for(browser)):
             raise ForeignRequestError("the form is from before a restart of the node, or from another browser", RELOAD)
 
+    def check_origin(self, request: Request) -> None:
+        """Raise `ForeignRequestError` if a browser says that another site sent a request, or calls a foreign name."""
+        self._origins.check(request)
+
     def check_json(self, request: Request) -> None:
         """Raise `ForeignRequestError` unless a JSON request is no browser's, or that of a page of this node.
 

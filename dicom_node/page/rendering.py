@@ -38,10 +38,18 @@ class Renderer:
         Links begin with its path.
     viewer_url
         Address of a viewer, ``{study}`` where the Study Instance UID goes; None if there is none.
+    may_upload
+        Whether pages lead to the page of uploads.
     """
 
     def __init__(
-        self, protection: Protection, *, ae_title: str, public_url: str | None, viewer_url: str | None = None
+        self,
+        protection: Protection,
+        *,
+        ae_title: str,
+        public_url: str | None,
+        viewer_url: str | None = None,
+        may_upload: bool = False,
     ) -> None:
         self.base = urlsplit(public_url or "").path.rstrip("/")
         self._protection = protection
@@ -57,6 +65,7 @@ class Renderer:
             asset=lambda name: self.base + asset_path(name),
             ae_title=ae_title,
             version=__version__,
+            may_upload=may_upload,
             token_field=TOKEN_FIELD,
             viewer=lambda uid: None if viewer_url is None else viewer_url.replace("{study}", quote(uid)),
         )

@@ -139,6 +139,10 @@ class WebSettings(Section):
     stow: bool = Field(
         default=False, description="take instances by STOW-RS, from who may (roles sender, reviewer and above)"
     )
+    upload: bool = Field(
+        default=False,
+        description="take files that people upload by the page, and programs by /api/upload",
+    )
     cors_origins: tuple[Origin, ...] = Field(
         default=(),
         description="sites whose pages may use DICOMweb, such as `https://viewer.example.org`; `*` is any",
@@ -158,13 +162,20 @@ class WebSettings(Section):
         description="header in which the proxy says who a client is; it must take the header off what clients send",
     )
     max_request_bytes: int = Field(
-        default=64 * GIB, ge=2**20, description="refuse the rest of a STOW-RS request that is longer, with 413"
+        default=64 * GIB,
+        ge=2**20,
+        description="refuse the rest of a STOW-RS request or upload that is longer, with 413; "
+        "an uploaded zip archive is not unpacked to more either",
     )
     max_store_requests: int = Field(
-        default=8, ge=1, le=64, description="simultaneous STOW-RS requests; more are answered with 503"
+        default=8,
+        ge=1,
+        le=64,
+        description="simultaneous STOW-RS requests, and as many uploads; more are answered with 503",
     )
     receive_timeout_s: Seconds = Field(
-        default=60.0, description="time for each 256 kB of a STOW-RS request, after which it is ended with 408"
+        default=60.0,
+        description="time for each 256 kB of a STOW-RS request or upload, after which it is ended with 408",
     )
 
     @model_validator(mode="after")

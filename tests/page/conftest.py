@@ -64,7 +64,7 @@ def node(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Itera
         }
         receive(store, studies["open"], at=LATER)
         say(store, studies["held"], DecisionKind.HOLD)
-        with serve_page(store) as url:
+        with serve_page(store, {"web": {"upload": True}}) as url:
             yield Node(url, store, **studies)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 
-from dicom_node.app import store_limits, utc_now, web_gatekeeper
+from dicom_node.app import store_limits, upload_limits, utc_now, web_gatekeeper
 from dicom_node.dicomweb import BoundedServer, build_app
 from dicom_node.gate.documents import Terms
 from dicom_node.page import page_routes
@@ -42,7 +42,7 @@ def serve_page(
         terms=lambda: terms,
         decoding_bytes=checked.web.decoding_bytes,
         public_url=public_url,
-        more_routes=page_routes(store, checked, lambda: terms, gatekeeper=gatekeeper),
+        more_routes=page_routes(store, checked, lambda: terms, gatekeeper=gatekeeper, uploading=upload_limits(checked)),
         storing=store_limits(checked),
         gatekeeper=gatekeeper,
     )

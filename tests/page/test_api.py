@@ -8,6 +8,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from starlette.routing import Route
 
 from dicom_node.dicomweb import build_app
@@ -15,8 +16,23 @@ from dicom_node.page import page_routes
 from dicom_node.page.api import openapi
 from dicom_node.settings import Settings
 from dicom_node.store import DecisionKind, JobState
+from tests.factories import ct_series
 from tests.page.conftest import Node
 from tests.page.serving import TERMS
+from tests.page.test_upload import zipped
+
+IMAGE = next(iter(ct_series(1, seed="uploaded by a program"))).part10
+BODIES = {
+    "application/dicom": [IMAGE],
+    "application/zip": [zipped({"IM1": IMAGE}), zipped({"IM1": IMAGE, "notes.txt": b"x"}), zipped({"DICOMDIR": IMAGE})],
+}
+for media_type, bodies in BODIES.items():
+    schemathesis.openapi.media_type(media_type, st.sampled_from(bodies))
+
+    @schemathesis.serializer(media_type)
+    def as_bytes(_: Any, value: Any) -> bytes:
+        return value if isinstance(value, bytes) else str(value).encode()
+
 
 SAID = {"kind": "release", "reason": "a phantom", "decided_by": "A. Example"}
 

@@ -1,7 +1,7 @@
 "use strict";
 // Keys that work on every page, and the name of the person who decides, which this browser remembers.
 (() => {
-  const isTyping = element => element.matches("input, textarea, select, [contenteditable]");
+  const isTyping = element => element.matches("input:not([type=file]), textarea, select, [contenteditable]");
   const rows = () => [...document.querySelectorAll("tr[data-row] a[data-open]")];
 
   const step = by => {
@@ -24,7 +24,7 @@
     else if (event.key === "k") step(-1);
     else if (event.key === "/") document.querySelector("input[type=search]")?.focus();
     else if (event.key === "?") document.querySelector("dialog#keys")?.showModal();
-    else if (target && !target.disabled) target.matches("input, textarea") ? target.focus() : target.click();
+    else if (target && !target.disabled) isTyping(target) ? target.focus() : target.click();
     else return;
     event.preventDefault();
   });
