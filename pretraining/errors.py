@@ -85,3 +85,57 @@ class SettingRefused(Refused):
 
     def __str__(self) -> str:
         return f"{self.args[0]}: {self.args[1]}"
+
+
+class RunRefused(Refused):
+    """A run's folder cannot be used; facts: its name, what is wrong with it."""
+
+    code: ClassVar[str] = "pretraining-run"
+
+    def __init__(self, folder: str, problem: str) -> None:
+        super().__init__(folder, problem)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}"
+
+
+class SampleFailedError(Refused):
+    """No sample could be made of a volume; facts: its ID, why, where in the program."""
+
+    code: ClassVar[str] = "pretraining-sample"
+
+    def __init__(self, volume_id: str, reason: str, trace: str) -> None:
+        super().__init__(volume_id, reason, trace)
+
+    def __str__(self) -> str:
+        return (
+            f"volume {self.args[0]}: {self.args[1]}; take it out of the dataset, or remove its folder in the prepared "
+            "volumes to have it prepared again; the last checkpoint can be used"
+        )
+
+
+class LossNotFiniteError(Refused):
+    """The loss is no finite number; facts: the step."""
+
+    code: ClassVar[str] = "pretraining-loss"
+
+    def __init__(self, step: int) -> None:
+        super().__init__(step)
+
+    def __str__(self) -> str:
+        return (
+            f"the loss is no finite number after step {self.args[0]}; the checkpoint before it is kept; "
+            "try --precision fp32 or a lower --learning-rate, in a new folder"
+        )
+
+
+class StoppedError(Transient):
+    """A signal stopped a run, which is saved; facts: steps done, steps of the run."""
+
+    code: ClassVar[str] = "pretraining-stopped"
+
+    def __init__(self, step: int, n_steps: int) -> None:
+        super().__init__(step, n_steps)
+
+    def __str__(self) -> str:
+        return f"stopped after {self.args[0]} of {self.args[1]} steps, which are saved; run the same command to resume"

@@ -110,10 +110,14 @@ class Method(Protocol):
         Largest norm of the gradient; None leaves it as it is.
     """
 
-    network: nn.Module
-    module: nn.Module
-    sampler: Sampler
-    clip_norm: float | None
+    @property
+    def network(self) -> nn.Module: ...  # noqa: D102 - above
+    @property
+    def module(self) -> nn.Module: ...  # noqa: D102
+    @property
+    def sampler(self) -> Sampler: ...  # noqa: D102
+    @property
+    def clip_norm(self) -> float | None: ...  # noqa: D102
 
     def configure(self, n_steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """Return the optimiser of ``module`` and its schedule, which is advanced after every step."""

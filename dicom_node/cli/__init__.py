@@ -21,6 +21,7 @@ from dicom_node.cli.jobs_commands import jobs_app
 from dicom_node.cli.models_commands import models_app
 from dicom_node.cli.notices_commands import notices_app
 from dicom_node.cli.peers_commands import peers_app
+from dicom_node.cli.pretrain_commands import pretrain_app
 from dicom_node.cli.process_commands import receive, schedule, serve, web, work
 from dicom_node.cli.retention_command import retention
 from dicom_node.cli.segment_command import segment
@@ -89,6 +90,7 @@ app.add_typer(deliveries_app, name="deliveries", short_help="List, retry, repeat
 app.add_typer(notices_app, name="notices", short_help="List and retry notices of states to other systems.")
 app.add_typer(peers_app, name="peers", short_help="Check whether peers answer, and see what they accept.")
 app.add_typer(store_app, name="store", short_help="Check the objects on disk.")
+app.add_typer(pretrain_app, name="pretrain", short_help="Pretrain stock nnU-Net networks without labels.")
 app.add_typer(models_app, name="models", short_help="List, add and verify models.")
 
 __all__ = ["app"]
