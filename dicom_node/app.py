@@ -100,6 +100,24 @@ def current_pipeline_digest(settings: Settings) -> str:
     return pipeline_digest([model.identity for model in read_models(settings)], read_rules(settings).digest)
 
 
+def check_tls(settings: Settings) -> None:
+    """Load all keys and certificates for TLS, as the node will.
+
+    Raises
+    ------
+    TlsFilesError
+        One is missing or cannot be used.
+    """
+    from dicom_node.dimse.tls import listening_context
+    from dicom_node.peers.tls import calling_files
+    from dicom_node.upper_layer.tls.contexts import requestor_context
+
+    listening_context(settings.dimse.tls)
+    for peer in settings.peers:
+        if peer.kind == "dimse" and peer.tls is not None:
+            requestor_context(calling_files(peer, peer.tls))
+
+
 def data_dir_warnings(settings: Settings) -> list[str]:
     """Sentences on a data directory that works, but should not stay as it is; what to do is in them."""
     data_dir = settings.node.data_dir
@@ -122,6 +140,7 @@ def serve(settings: Settings, config_path: Path | None) -> int:
     """
     _enter_process("serve", settings)
     read_rules(settings)
+    check_tls(settings)
     arguments = () if config_path is None else ("--config", str(config_path.absolute()))
     stopping = threading.Event()
     stop_on_signals(stopping.set)
@@ -150,7 +169,7 @@ def run_receive(settings: Settings) -> int:
         )
         with server:
             part.ready()
-            log.info("ready", extra={"host": settings.dimse.host, "port": server.port})
+            log.info("ready", extra={"host": settings.dimse.host})
             _watch_intake(store, part, stopping)
             log.info("stopping")
     return 0
@@ -202,6 +221,7 @@ def _watch_intake(store: Store, part: Part, stopping: threading.Event) -> None:
 
 def run_web(settings: Settings) -> int:
     """Serve DICOMweb, health and metrics until SIGTERM or SIGINT."""
+    from dicom_node.certificates import Certificates
     from dicom_node.dicomweb import BoundedServer, build_app
     from dicom_node.page import page_routes
 
@@ -236,6 +256,7 @@ def run_web(settings: Settings) -> int:
             browser_cache=settings.web.browser_cache,
             administrators=_administrators(settings),
             gatekeeper=gatekeeper,
+            certificates=Certificates(settings).facts,
         )
         server = BoundedServer(web_app, settings.web)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.

@@ -27,6 +27,7 @@ from dicom_node.dicomweb.rendering.service import MAX_PICTURES
 from dicom_node.dicomweb.storing import reasons
 from dicom_node.dicomweb.storing.json_documents import COMPRESSED
 from dicom_node.dimse import status
+from dicom_node.dimse.association import ARTIM_TIMEOUT_S
 from dicom_node.dimse.contexts import TRANSFER_SYNTAXES
 from dicom_node.dimse.query import status as query_status
 from dicom_node.dimse.query.models import QUERY_MODELS
@@ -41,6 +42,7 @@ from dicom_node.store.index.patients import PATIENT_KEYWORDS
 from dicom_node.store.index.search import SEARCHABLE
 from dicom_node.upper_layer.commitment import STORAGE_COMMITMENT, ReportStatus
 from dicom_node.upper_layer.sop_classes import STORAGE_SOP_CLASSES
+from dicom_node.upper_layer.tls.contexts import PROFILE, REGISTERED_PORT, TLS_1_2_SUITES, TLS_1_3_SUITES
 from inference.input_checks import LARGEST_VIEW_MM, LARGEST_WIDTH_MM, SMALLEST_VIEW_MM
 from inference.series import (
     divide,
@@ -141,8 +143,8 @@ CHOICES: Mapping[StackChoice, str] = {
 def conformance() -> str:
     """The whole page."""
     sections = (
-        _head(), _received(), _transfer_syntaxes(), _commitment(), _queried(), _run(), _stacks(), _geometry(), _nifti(),
-        _refusals(), _remarks(), _written(), _searched(), _retrieved(), _shown(),
+        _head(), _received(), _transfer_syntaxes(), _secured(), _commitment(), _queried(), _run(), _stacks(),
+        _geometry(), _nifti(), _refusals(), _remarks(), _written(), _searched(), _retrieved(), _shown(),
     )  # fmt: skip
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -219,6 +221,22 @@ def _refusal_of_encoding(uid: UID) -> str | None:
     except errors.UnsuitableObjectError as error:
         return error.code
     return None
+
+
+def _secured() -> Iterator[str]:
+    yield "## TLS\n"
+    yield f"As acceptor (`dimse.tls.port`, {REGISTERED_PORT} is the registered port) and as requestor (`tls` of a"
+    yield f"peer), by the *{PROFILE}* (PS3.15 B.12)."
+    yield "TLS 1.1 and older are never negotiated, whatever the other side offers.\n"
+    suites = {"TLS 1.3, preferred": TLS_1_3_SUITES, "TLS 1.2": tuple(TLS_1_2_SUITES.values())}
+    yield from _table(
+        ("version", "cipher suites"),
+        ((version, ", ".join(f"`{name}`" for name in names)) for version, names in suites.items()),
+    )
+    yield "\nX.509 certificates, RSA (2048 bits or more) or ECDSA. Requestors must show one unless"
+    yield "`dimse.tls.require_certificate` is off; those of peers are checked, with their host name. No revocation"
+    yield "lists, no session resumption, no renegotiation. A handshake that is not complete after"
+    yield f"{ARTIM_TIMEOUT_S:g} s ends; what is not TLS is closed without an answer. How to use it: [tls.md](tls.md)."
 
 
 def _commitment() -> Iterator[str]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import typer
 from pydantic import BaseModel
@@ -40,8 +40,14 @@ def setting_rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from setting_rows(field.annotation, f"{key}.")
             continue
-        default = "required" if field.is_required() else f"`{_shown(field.default)}`"
-        yield f"| `{key}` | {default} | {field.description or ''} |"
+        for section in get_args(field.annotation):
+            if isinstance(section, type) and issubclass(section, BaseModel) and field.default is None:
+                yield f"| `{key}` | `-` | {field.description or ''} |"
+                yield from setting_rows(section, f"{key}.")
+                break
+        else:
+            default = "required" if field.is_required() else f"`{_shown(field.default)}`"
+            yield f"| `{key}` | {default} | {field.description or ''} |"
 
 
 def command_rows(command: object, path: str) -> Iterator[str]:

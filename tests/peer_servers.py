@@ -13,6 +13,7 @@ import os
 import random
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ from typing import Any, NoReturn
 
 import httpx
 import pytest
+
+from tests.certificates import Authority, Pair
 
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
@@ -113,6 +116,7 @@ def start_storescp(
     *,
     ae_title: str = "STORESCP",
     options: Sequence[str] = ("--promiscuous", "--fork", "+xa", "+B"),
+    tls_options: Sequence[object] = (),
     environment: Mapping[str, str] = NODELAY,
 ) -> Iterator[DimsePeerServer]:
     """dcmtk's ``storescp``; by default it takes any SOP class and transfer syntax and keeps the bytes as sent."""
@@ -120,9 +124,10 @@ def start_storescp(
     received.mkdir(parents=True, exist_ok=True)
 
     def command(port: int) -> list[str]:
-        return [tool("storescp"), "-aet", ae_title, "-od", str(received), *options, str(port)]
+        return [tool("storescp"), "-aet", ae_title, "-od", str(received), *options, *map(str, tls_options), str(port)]
 
-    with _dimse_server(command, ae_title, received, folder / "storescp.log", environment) as server:
+    ready = partial(_answers_tls if tls_options else _answers_echo, ae_title)
+    with _dimse_server(command, ae_title, received, folder / "storescp.log", environment, ready) as server:
         yield server
 
 
@@ -206,6 +211,15 @@ def start_orthanc(
     raise RuntimeError(f"Orthanc did not start; see {log}")
 
 
+def orthanc_tls_settings(own: Pair, authority: Authority) -> dict[str, object]:
+    """Settings of an Orthanc that speaks DICOM with TLS only, and wants no certificate of who calls."""
+    return {
+        "DicomTlsEnabled": True, "DicomTlsRemoteCertificateRequired": False,
+        "DicomTlsCertificate": str(own.certificate), "DicomTlsPrivateKey": str(own.key),
+        "DicomTlsTrustedCertificates": str(authority.path),
+    }  # fmt: skip
+
+
 @contextmanager
 def start_nginx(folder: Path, locations: str, *, port: int) -> Iterator[None]:
     """nginx as a reverse proxy on loopback; ``locations`` are the ``location`` blocks of its only server."""
@@ -235,13 +249,18 @@ def start_nginx_servers(folder: Path, servers: str, *, port: int) -> Iterator[No
 
 @contextmanager
 def _dimse_server(
-    command: Callable[[int], list[str]], ae_title: str, folder: Path, log: Path, environment: Mapping[str, str]
+    command: Callable[[int], list[str]],
+    ae_title: str,
+    folder: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    ready: Callable[[int], bool] | None = None,
 ) -> Iterator[DimsePeerServer]:
     for _ in range(PORT_ATTEMPTS):
         port = free_port()
         process = _spawn(command(port), log, environment)
         try:
-            if not _wait_until(partial(_answers_echo, ae_title, port), process):
+            if not _wait_until(partial(ready or partial(_answers_echo, ae_title), port), process):
                 continue  # another process took the port in between
             yield DimsePeerServer(ae_title, port, folder, process, log)
             return
@@ -274,6 +293,19 @@ def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> 
 def _answers_echo(ae_title: str, port: int) -> bool:
     answer = run_tool("echoscu", "-to", 2, "-ta", 2, "-td", 2, "-aec", ae_title, "127.0.0.1", port, timeout_s=60)
     return answer.returncode == 0
+
+
+def _answers_tls(_: str, port: int) -> bool:
+    """Whether a peer listens that answers a handshake, whatever it thinks of our certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as plain, context.wrap_socket(plain):
+            return True
+    except ssl.SSLError:
+        return True
+    except OSError:
+        return False
 
 
 def _orthanc_answers(url: str, name: str) -> bool:

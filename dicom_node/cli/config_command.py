@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,7 +14,7 @@ from dicom_node.cli.options import ConfigOption, read_settings
 if TYPE_CHECKING:
     from pydantic import HttpUrl
 
-    from dicom_node.settings import Settings
+    from dicom_node.settings import DimsePeer, Settings
 
 
 def check_config(config: ConfigOption = None) -> None:
@@ -30,25 +31,46 @@ def check_config(config: ConfigOption = None) -> None:
 
     settings = read_settings(config)
     app.read_rules(settings)
+    app.check_tls(settings)
     models = app.read_models(settings)
     if settings.node.database_url is not None:
         Store.ask_database(settings.node.database_url)
     typer.echo(f"node {settings.node.ae_title}, data in {settings.node.data_dir}")
-    typer.echo(f"DIMSE on {settings.dimse.host}:{settings.dimse.port}, web on {settings.web.host}:{settings.web.port}")
+    dimse = settings.dimse
+    ports = ([f"{dimse.port}"] if dimse.plain else []) + ([f"{dimse.tls.port} with TLS"] if dimse.tls.port else [])
+    typer.echo(f"DIMSE on {dimse.host}, port {' and '.join(ports)}; web on {settings.web.host}:{settings.web.port}")
     for model in models:
         identity = model.identity
         typer.echo(f"model {identity.role}: {identity.name} {identity.version} ({identity.sha256[:12]})")
     for peer in settings.peers:
-        place = f"{peer.ae_title} at {peer.host}:{peer.port}" if peer.kind == "dimse" else str(peer.url)
+        place = _place(peer) if peer.kind == "dimse" else str(peer.url)
         gets = "gets every result" if peer.name in settings.deliver_to else "gets what rules send it"
         typer.echo(f"peer {peer.name}: {place}, {gets}")
     if not settings.peers:
         typer.echo("no peers: results are kept and served by DICOMweb only")
     for target in settings.notify:
         typer.echo(f"target {target.name}: {target.kind} at {_shown_url(target.url)}, is told the state of every study")
-    for warning in [*app.data_dir_warnings(settings), *_environment_warnings(settings)]:
+    warnings = [*app.data_dir_warnings(settings), *_certificate_warnings(settings), *_environment_warnings(settings)]
+    for warning in warnings:
         typer.echo(f"warning: {warning}")
     typer.echo("the settings are usable")
+
+
+def _place(peer: DimsePeer) -> str:
+    return f"{peer.ae_title} at {peer.host}:{peer.port}" + ("" if peer.tls is None else " with TLS")
+
+
+def _certificate_warnings(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each certificate that is not valid, not for long, or signed by nobody else."""
+    from dicom_node.certificates import Certificates
+
+    own = "certificate_file"
+    for each in Certificates(settings).facts():
+        words = each.warning(datetime.now(UTC))
+        if words is not None:
+            yield words
+        if each.is_self_signed and each.about.endswith(own):
+            yield f"{each.about}: {each.path} is self-signed; every peer has to have this very certificate in its trust"
 
 
 def _environment_warnings(settings: Settings) -> Iterator[str]:

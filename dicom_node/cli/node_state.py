@@ -5,12 +5,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dicom_node.app import utc_now
+from dicom_node.certificates import Certificates
 from dicom_node.cli.options import open_existing_store
 from dicom_node.settings import Settings
 from dicom_node.store import IndexUnavailableError, JobState, PartState, Store, Trouble, intake_trouble, part_troubles
+
+if TYPE_CHECKING:
+    from dicom_node.upper_layer.tls.certificates import CertificateFacts
 
 CONNECT_TIMEOUT_S = 1.0
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked at this machine's own address
@@ -29,11 +33,13 @@ def node_state(settings: Settings) -> dict[str, Any]:
         No node has run with these settings.
     """
     parts = Store.parts(settings.node.data_dir)
+    dimse, certificates = settings.dimse, Certificates(settings)
     ports = {
-        "dimse": _port_state(settings.dimse.host, settings.dimse.port),
+        **({"dimse": _port_state(dimse.host, dimse.port)} if dimse.plain else {}),
+        **({"dimse_tls": _port_state(dimse.host, dimse.tls.port)} if dimse.tls.port is not None else {}),
         "web": _port_state(settings.web.host, settings.web.port),
     }
-    troubles = [*part_troubles(parts), *_port_troubles(ports)]
+    troubles = [*part_troubles(parts), *_port_troubles(ports), *certificates.troubles(utc_now())]
     counts: dict[str, Any] = {}
     try:
         with open_existing_store(settings) as store:
@@ -50,6 +56,7 @@ def node_state(settings: Settings) -> dict[str, Any]:
         **ports,
         "parts": [_part_state(part) for part in parts],
         **counts,
+        "certificates": [_certificate_state(each) for each in certificates.facts()],
         "troubles": troubles,
     }
 
@@ -104,6 +111,17 @@ def _counts_of(store: Store) -> dict[str, Any]:
 def _part_state(part: PartState) -> dict[str, Any]:
     state = "down" if not part.is_running else "ready" if part.is_ready else "starting"
     return {"name": part.name, "state": state, "host": part.host, "pid": part.pid, "started_at": part.started_at}
+
+
+def _certificate_state(certificate: CertificateFacts) -> dict[str, Any]:
+    now = utc_now()
+    return {
+        "setting": certificate.about,
+        "subject": certificate.subject,
+        "not_after": certificate.not_after,
+        "state": certificate.validity(now).value,
+        "warning": certificate.warning(now),
+    }
 
 
 def _intake_troubles(store: Store, parts: Sequence[PartState]) -> Iterator[Trouble]:

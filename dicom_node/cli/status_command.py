@@ -11,6 +11,8 @@ from dicom_node.cli.errors import EXIT_FAILED
 from dicom_node.cli.options import ConfigOption, JsonOption, read_settings
 from dicom_node.cli.tables import shown, write_fields, write_json
 
+_PORTS = {"dimse": "dimse", "dimse_tls": "dimse with TLS", "web": "web"}
+
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show whether the node works, and how many series, jobs, deliveries and notices are in each state.
@@ -38,8 +40,7 @@ def _show(state: Mapping[str, Any], option: str) -> None:
     """Write the state for people; ``option`` is added to suggested commands, so that they work as shown."""
     fields = {
         "node": f"{state['ae_title']}, data in {state['data_dir']}",
-        "dimse": _port(state["dimse"]),
-        "web": _port(state["web"]),
+        **{words: _port(state[key]) for key, words in _PORTS.items() if key in state},
         "parts": ", ".join(f"{part['name']} {part['state']}" for part in state["parts"]) or "none",
     }
     if "series" in state:
@@ -47,10 +48,17 @@ def _show(state: Mapping[str, Any], option: str) -> None:
         fields |= {f"commitment by {peer}": _counts(counts) for peer, counts in state["commitments"].items()}
         fields |= {f"series at {peer}": _counts(counts) for peer, counts in state["delivered_series"].items()}
         fields["conflicts"] = state["instances"]["conflicts"]
+    for certificate in state["certificates"]:
+        words = f"{certificate['subject']}, valid until {shown(certificate['not_after'])}"
+        before = fields.get(certificate["setting"])
+        fields[certificate["setting"]] = words if before is None else f"{before}; {words}"
     write_fields(fields)
     for trouble in state["troubles"]:
         since = f" since {shown(trouble.since)}" if trouble.since else ""
         typer.echo(f"{trouble.about}{since}: {trouble.message} [{trouble.code}]")
+    for certificate in state["certificates"]:
+        if certificate["state"] == "certificate-expires":
+            typer.echo(f"warning: {certificate['warning']}")
     for job in state.get("dead_jobs", ()):
         again = f"dicom-node jobs retry {job['id']}{option}"
         typer.echo(f"job {job['id']} is dead ({job['code']}): {job['message']}; {again}")

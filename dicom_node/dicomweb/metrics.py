@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -19,15 +19,18 @@ from starlette.responses import Response
 import dicom_node
 from dicom_node.store import Figures, PartState, Store, part_troubles
 
+if TYPE_CHECKING:
+    from dicom_node.upper_layer.tls.certificates import CertificateFacts
+
 KEPT_S: Final = 5.0  # several scrapers, or one that asks too often, cost no more than one
 
 
 class MetricsService:
     """``/metrics``, in the text format of Prometheus or OpenMetrics, as the client asks."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, certificates: Callable[[], Sequence[CertificateFacts]] = tuple) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_NodeCollector(store))
+        self._registry.register(_NodeCollector(store, certificates))
 
     def metrics(self, request: Request) -> Response:
         """Answer with all metrics."""
@@ -38,8 +41,9 @@ class MetricsService:
 class _NodeCollector(Collector):
     """Reads the store at most every `KEPT_S` seconds."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, certificates: Callable[[], Sequence[CertificateFacts]]) -> None:
         self._store = store
+        self._certificates = certificates
         self._lock = threading.Lock()
         self._kept: tuple[float, Figures] | None = None
 
@@ -70,6 +74,7 @@ class _NodeCollector(Collector):
         yield _gauge("dicom_node_disk_free_bytes", "Free space in node.data_dir", disk.f_bavail * disk.f_frsize)
         yield _gauge("dicom_node_disk_total_bytes", "Size of its file system", disk.f_blocks * disk.f_frsize)
         yield from _parts(parts)
+        yield _expiry(self._certificates())
 
     def _figures(self) -> Figures:
         with self._lock:
@@ -92,6 +97,14 @@ def _parts(parts: tuple[PartState, ...]) -> Iterator[Metric]:
     for about, code in sorted({(trouble.about, trouble.code) for trouble in part_troubles(parts, names)}):
         troubles.add_metric([about, code], 1.0)
     yield from (ready, pipeline, troubles)
+
+
+def _expiry(certificates: Sequence[CertificateFacts]) -> Metric:
+    text = "When a certificate for TLS ends to be valid, in seconds since 1970"
+    family = GaugeMetricFamily("dicom_node_certificate_expiry_timestamp_seconds", text, labels=["setting", "subject"])
+    for each in certificates:
+        family.add_metric([each.about, each.subject], each.not_after.timestamp())
+    return family
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

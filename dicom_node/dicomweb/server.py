@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -37,6 +38,9 @@ from dicom_node.gate.documents import Terms
 from dicom_node.http_intake.limits import StoreLimits
 from dicom_node.store import Store
 
+if TYPE_CHECKING:
+    from dicom_node.upper_layer.tls.certificates import CertificateFacts
+
 _HEALTH, _METRICS = "/health", "/metrics"
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
@@ -57,6 +61,7 @@ def build_app(
     browser_cache: bool = False,
     administrators: Administrators | None = None,
     gatekeeper: Gatekeeper | None = None,
+    certificates: Callable[[], Sequence[CertificateFacts]] = tuple,
 ) -> ASGIApp:
     """Build the application: DICOMweb under ``/dicom-web``, studies under ``/api``, ``/health`` and ``/metrics``.
 
@@ -80,12 +85,17 @@ def build_app(
         Who may delete results where nobody signs in; if it is None, nobody.
     gatekeeper
         Stands before every route; if it is None, nobody has to sign in.
+    certificates
+        Returns the node's certificates for TLS, for ``/health/ready`` and ``/metrics``.
     """
     gatekeeper = gatekeeper or Gatekeeper(Origins(public_url))
     deletes = administrators is not None or gatekeeper.signs_in
     budget = DecodingBudget(decoding_bytes)
     metadata = MetadataService(store.search, store.objects)
-    search, health = SearchService(store.search, lambda: terms().for_index, metadata), HealthService(store)
+    search, health = (
+        SearchService(store.search, lambda: terms().for_index, metadata),
+        HealthService(store, certificates),
+    )
     studies = StudiesApi(store, terms)
     retrieve = RetrieveService(store.search, store.objects, budget)
     frames = FrameService(store.search, store.objects, budget)
@@ -119,7 +129,7 @@ def build_app(
         *(Route(path, options, methods=ANY_METHOD) for path in (ROOT, ROOT + "/{path:path}")),
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
-        Route(_METRICS, MetricsService(store).metrics),
+        Route(_METRICS, MetricsService(store, certificates).metrics),
         *more_routes,
     ]
     gatekeeper.guard(routes)

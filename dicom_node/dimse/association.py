@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +51,9 @@ from dicom_node.upper_layer.pdu_stream import (
     release_response,
     split_pdvs,
 )
+from dicom_node.upper_layer.tls.errors import TlsHandshakeError
+from dicom_node.upper_layer.tls.handshake import accept_tls
+from dicom_node.upper_layer.tls.peers import describe_tls
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +127,8 @@ class Association:
 
     def _read_request(self) -> AssociationRequest | None:
         """Wait for the association request; return None if there is none, after logging and answering that."""
+        if not self._encrypt():
+            return None
         try:
             if not self._stream.wait(self._limits.artim_timeout_s, self._slots.wake):
                 raise StoppingError
@@ -134,6 +140,19 @@ class Association:
             self._connection_log.note(error, self._connection, has_sent=self._stream.has_received)
             self._abort(error)
             return None
+
+    def _encrypt(self) -> bool:
+        """Perform the TLS handshake if the connection came in on the port for TLS; no slot is taken meanwhile."""
+        connection = self._connection.socket
+        if not isinstance(connection, ssl.SSLSocket):
+            return True
+        try:
+            accept_tls(connection, wake=self._slots.wake, timeout_s=self._limits.artim_timeout_s)
+        except AssociationError as error:
+            self._connection_log.note(error, self._connection, has_sent=isinstance(error, TlsHandshakeError))
+            return False  # and no abort: without a handshake only TLS itself can say anything to the peer
+        self._fields |= describe_tls(connection)
+        return True
 
     def _admit_and_serve(self, request: AssociationRequest) -> None:
         self._fields |= {"calling_ae_title": request.calling_ae_title, "called_ae_title": request.called_ae_title}

@@ -13,10 +13,12 @@ from dicom_node.upper_layer.errors import (
     PeerTooSlowError,
     StoppingError,
 )
+from dicom_node.upper_layer.tls.errors import TlsHandshakeError
 
 FAULT_WINDOW_S = 60.0
 PROBE_WINDOW_S = 3600.0
-_OWN_EVENT = (OtherProtocolError, PeerGoneError, PeerTooSlowError)  # kinds of faults that are counted separately
+# Kinds of faults that are counted separately.
+_OWN_EVENT = (OtherProtocolError, PeerGoneError, PeerTooSlowError, TlsHandshakeError)
 
 
 class ConnectionLog:

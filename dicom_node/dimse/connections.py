@@ -67,7 +67,8 @@ class OpenConnections:
 def shut(connection: Connection) -> None:
     """Wake the thread that reads from or writes to a connection; it then finds the end of the stream."""
     try:
-        connection.socket.shutdown(socket.SHUT_RDWR)
+        # Not the method of an SSLSocket, which takes the TLS state away from the thread that uses it.
+        socket.socket.shutdown(connection.socket, socket.SHUT_RDWR)
     except OSError:  # closed already
         return
 

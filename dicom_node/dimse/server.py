@@ -1,4 +1,4 @@
-"""The DIMSE server: a listening socket, a limited number of connections with a thread each, and a clean stop."""
+"""The DIMSE server: listening sockets (plain, TLS), a limited number of connections with a thread each, a stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -19,9 +20,11 @@ from dicom_node.dimse.connections import Connection, OpenConnections, shut
 from dicom_node.dimse.errors import ListenError
 from dicom_node.dimse.query.policy import QueryRetrieve
 from dicom_node.dimse.slots import AssociationSlots
+from dicom_node.dimse.tls import listening_context
 from dicom_node.failures import network_reason
 from dicom_node.settings import DimseSettings
 from dicom_node.store import Store
+from dicom_node.upper_layer.tls.files import ReloadingContext
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,18 @@ SUM_UP_S = 10.0  # how often to check for counts to log
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """A listening socket; with a context, what connects to it has to use TLS."""
+
+    socket: socket.socket
+    context: ReloadingContext | None
+
+    @property
+    def port(self) -> int:
+        return int(self.socket.getsockname()[1])
 
 
 class DimseServer:
@@ -85,15 +100,24 @@ class DimseServer:
         )
         self._connections = OpenConnections(settings.max_associations)
         self._connection_log = ConnectionLog()
-        self._listener: socket.socket | None = None
+        self._listeners: list[_Listener] = []
         self._acceptor: threading.Thread | None = None
 
     @property
     def port(self) -> int:
-        """Listening port; chosen by the system if the settings say 0."""
-        if self._listener is None:
-            raise RuntimeError("the server was not started")
-        return int(self._listener.getsockname()[1])
+        """Listening port without TLS; chosen by the system if the settings say 0."""
+        return self._port(with_tls=False)
+
+    @property
+    def tls_port(self) -> int:
+        """Listening port for TLS."""
+        return self._port(with_tls=True)
+
+    def _port(self, *, with_tls: bool) -> int:
+        for listener in self._listeners:
+            if (listener.context is not None) is with_tls:
+                return listener.port
+        raise RuntimeError("the server was not started, or has no such port")
 
     @property
     def n_associations(self) -> int:
@@ -107,16 +131,38 @@ class DimseServer:
         ------
         ListenError
             The node cannot listen on the address; another process may use it.
+        TlsFilesError
+            A file for TLS is missing or cannot be used.
         """
-        host, port = self._settings.host, self._settings.port
+        settings = self._settings
+        context = listening_context(settings.tls)
+        try:
+            if settings.plain:
+                self._listen(settings.port, None)
+            if settings.tls.port is not None:
+                self._listen(settings.tls.port, context)
+        except ListenError:
+            self._close_listeners()
+            raise
+        self._acceptor = threading.Thread(target=self._accept, args=(tuple(self._listeners),), name="dimse-accept")
+        self._acceptor.start()
+
+    def _listen(self, port: int, context: ReloadingContext | None) -> None:
+        host = self._settings.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self._listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+            listener = _Listener(socket.create_server((host, port), family=family, backlog=BACKLOG), context)
         except OSError as error:
             raise ListenError(host, port, network_reason(error)) from error
-        self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), name="dimse-accept")
-        self._acceptor.start()
-        log.info("listening for associations", extra={"ae_title": self._policy.ae_title, "port": self.port})
+        listener.socket.setblocking(False)  # the peer may have left between poll and accept
+        self._listeners.append(listener)
+        fields = {"ae_title": self._policy.ae_title, "port": listener.port, "tls": context is not None}
+        log.info("listening for associations", extra=fields)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.socket.close()
+        self._listeners = []
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Accept no more connections, finish messages in transit, and end the associations.
@@ -124,13 +170,13 @@ class DimseServer:
         Between two messages an association is aborted at once; the peer knows what was acknowledged. A message that
         is not complete after ``grace_s`` is dropped unacknowledged.
         """
-        if self._listener is None or self._acceptor is None:
+        if self._acceptor is None:
             return
         end_at = time.monotonic() + grace_s
         log.info("no more associations are accepted", extra={"n_associations": self.n_associations})
         self._slots.close()
         self._acceptor.join()
-        self._listener.close()
+        self._close_listeners()
         for connection in self._connections.snapshot():
             _join(connection, max(0.0, end_at - time.monotonic()))
         late = self._connections.snapshot()
@@ -139,7 +185,7 @@ class DimseServer:
         for connection in late:
             _join(connection, None)
         self._slots.release()
-        self._listener = self._acceptor = None
+        self._acceptor = None
         self._connection_log.sum_up(is_last=True)
         log.info("all associations have ended", extra={"n_dropped": len(late)})
 
@@ -152,24 +198,39 @@ class DimseServer:
     ) -> None:
         self.stop()
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listeners: Sequence[_Listener]) -> None:
         poller = select.poll()
-        poller.register(listener, select.POLLIN)
         poller.register(self._slots.wake, select.POLLIN)
-        listener.setblocking(False)  # the peer may have left between poll and accept
+        for listener in listeners:
+            poller.register(listener.socket, select.POLLIN)
         while not self._slots.is_closed:
-            poller.poll(SUM_UP_S * 1000)
+            ready = dict(poller.poll(SUM_UP_S * 1000))
             self._connection_log.sum_up()
+            for listener in listeners:
+                if listener.socket.fileno() in ready:
+                    self._accept_from(listener)
+
+    def _accept_from(self, listener: _Listener) -> None:
+        try:
+            accepted, address = listener.socket.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # no file descriptors, or the peer gave up
+            self._connection_log.note_not_accepted(network_reason(error), "unknown")
+            self._connections.evict_oldest()
+            time.sleep(ACCEPT_PAUSE_S)
+            return
+        if listener.context is not None:
             try:
-                accepted, address = listener.accept()
-            except BlockingIOError:
-                continue
-            except OSError as error:  # no file descriptors, or the peer gave up
-                self._connection_log.note_not_accepted(network_reason(error), "unknown")
-                self._connections.evict_oldest()
-                time.sleep(ACCEPT_PAUSE_S)
-                continue
-            self._begin(Connection(accepted, address[0]))
+                # The handshake follows in the thread of the connection.
+                accepted = listener.context.current().wrap_socket(
+                    accepted, server_side=True, do_handshake_on_connect=False
+                )
+            except (OSError, ValueError) as error:  # the peer has left, or sent bytes and left
+                accepted.close()
+                self._connection_log.note_not_accepted(str(error), address[0])
+                return
+        self._begin(Connection(accepted, address[0]))
 
     def _begin(self, connection: Connection) -> None:
         evicted = self._connections.add(connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,9 @@ from dicom_node.peers.errors import (
     DeliveryError,
     PeerTimeoutError,
     PeerUnreachableError,
+    TlsFailedError,
 )
+from dicom_node.peers.tls import calling_context
 from dicom_node.settings import DimsePeer
 from dicom_node.upper_layer import command_set
 from dicom_node.upper_layer.associate import (
@@ -45,6 +48,8 @@ from dicom_node.upper_layer.pdu_stream import (
     split_pdvs,
 )
 from dicom_node.upper_layer.presentation import ContextResult, ProposedContext
+from dicom_node.upper_layer.tls.errors import TlsHandshakeError
+from dicom_node.upper_layer.tls.handshake import end_tls, request_tls
 
 log = logging.getLogger(__name__)
 
@@ -233,13 +238,7 @@ def associate(
     DeliveryError
         There is no association, or it ended too early; the class says whether trying again can help.
     """
-    try:
-        connection = socket.create_connection((peer.host, peer.port), timeout=min(CONNECT_TIMEOUT_S, timeout_s))
-    except OSError as error:
-        where = f"no connection to {peer.host}:{peer.port} ({error.strerror or error})"
-        raise PeerUnreachableError(peer.name, where) from error
-    with connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with _connect(peer, timeout_s) as connection:
         stream = PduStream(connection, max_pdu_bytes=MAX_PDU_BYTES, pdu_timeout_s=timeout_s)
         try:
             association = _negotiate(stream, peer, proposals, calling_ae_title, timeout_s)
@@ -254,6 +253,29 @@ def associate(
             association.abort()
             raise
         association.release()
+        end_tls(connection)
+
+
+def _connect(peer: DimsePeer, timeout_s: float) -> socket.socket:
+    """Connect to a peer, with TLS if its settings say so."""
+    context = None if peer.tls is None else calling_context(peer, peer.tls)
+    connect_timeout_s = min(CONNECT_TIMEOUT_S, timeout_s)
+    try:
+        connection = socket.create_connection((peer.host, peer.port), timeout=connect_timeout_s)
+    except OSError as error:
+        where = f"no connection to {peer.host}:{peer.port} ({error.strerror or error})"
+        raise PeerUnreachableError(peer.name, where) from error
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if peer.tls is None or context is None:
+            return connection
+        return request_tls(connection, context, peer.tls.host_name or peer.host, timeout_s=connect_timeout_s)
+    except TlsHandshakeError as error:
+        connection.close()
+        raise TlsFailedError(peer.name, str(error.args[-1])) from error
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _negotiate(
@@ -286,4 +308,10 @@ def _negotiate(
 def _translated(peer: DimsePeer, error: AssociationError, timeout_s: float) -> DeliveryError:
     if isinstance(error, PeerTooSlowError):
         return PeerTimeoutError(peer.name, str(error.args[0]), timeout_s)
-    return AssociationAbortedError(peer.name, str(error.args[-1]))
+    what = str(error.args[-1])
+    # TLS 1.3: a peer says only after the handshake that it does not accept our certificate.
+    return (
+        TlsFailedError(peer.name, what)
+        if isinstance(error.__cause__, ssl.SSLError)
+        else AssociationAbortedError(peer.name, what)
+    )

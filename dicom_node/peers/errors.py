@@ -35,6 +35,30 @@ class PeerUnreachableError(DeliveryError, Transient):
         return f"peer {self.args[0]}: {self.args[1]}; tried again later, check host, port and network"
 
 
+class TlsFailedError(DeliveryError, Transient):
+    """No TLS connection: a certificate was not accepted on one side, or the peer does not use TLS."""
+
+    code = "tls-failed"
+
+    def __init__(self, peer: str, reason: str) -> None:
+        super().__init__(peer, reason)
+
+    def __str__(self) -> str:
+        return f"peer {self.args[0]}: no TLS connection: {self.args[1]}; tried again later"
+
+
+class TlsFilesUnusableError(DeliveryError, Transient):
+    """A key or certificate for TLS with the peer is missing or cannot be used now."""
+
+    code = "tls-files-unusable"
+
+    def __init__(self, peer: str, finding: str) -> None:
+        super().__init__(peer, finding)
+
+    def __str__(self) -> str:
+        return f"peer {self.args[0]}: {self.args[1]}; tried again later"
+
+
 class PeerTimeoutError(DeliveryError, Transient):
     """The peer did not answer in time."""
 

@@ -19,6 +19,7 @@ from dicom_node.settings.model import (
 )
 from dicom_node.settings.query_retrieve import QueryRetrieveSettings
 from dicom_node.settings.targets import OrthancTarget, Target, WebhookTarget
+from dicom_node.settings.tls import DimseTlsSettings, PeerTlsSettings
 
 __all__ = [
     "CommitmentSettings",
@@ -26,11 +27,13 @@ __all__ = [
     "DicomwebPeer",
     "DimsePeer",
     "DimseSettings",
+    "DimseTlsSettings",
     "LogSettings",
     "ModelSettings",
     "NodeSettings",
     "OrthancTarget",
     "Peer",
+    "PeerTlsSettings",
     "QueryRetrieveSettings",
     "RetentionSettings",
     "SeriesSettings",

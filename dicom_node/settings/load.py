@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,7 +19,14 @@ from dicom_node.settings.model import DicomwebPeer, DimsePeer, Settings
 from dicom_node.settings.targets import OrthancTarget, WebhookTarget
 
 ENVIRONMENT_PREFIX = "DICOM_NODE__"
-_PATH_KEYS = (("node", "data_dir"), ("models", "foreground"), ("models", "anonymized"), ("rules",))
+_TLS_FILES = ("certificate_file", "key_file", "ca_file")
+_PATH_KEYS = (
+    ("node", "data_dir"),
+    ("models", "foreground"),
+    ("models", "anonymized"),
+    ("rules",),
+    *(("dimse", "tls", key) for key in _TLS_FILES),
+)
 
 _KINDS_IN_LISTS: Mapping[str, Mapping[str, type[BaseModel]]] = {
     "peers": {"dimse": DimsePeer, "dicomweb": DicomwebPeer},
@@ -63,6 +70,7 @@ def load_settings(path: Path | None, env: Mapping[str, str]) -> Settings:
     for name, text in sorted(env.items()):
         if name.startswith(ENVIRONMENT_PREFIX):
             _overlay(tree, name, text)
+    _share_tls_files(tree)
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
@@ -96,8 +104,27 @@ def _anchor_paths(tree: dict[str, Any], folder: Path) -> None:
     for key in _KINDS_IN_LISTS:
         entries = tree.get(key)
         for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict) and isinstance(entry.get("ca_file"), str):
-                entry["ca_file"] = _anchored(entry["ca_file"], folder)
+            for section in (entry, entry.get("tls")) if isinstance(entry, dict) else ():
+                for file in _TLS_FILES if isinstance(section, dict) else ():
+                    if isinstance(section.get(file), str):
+                        section[file] = _anchored(section[file], folder)
+
+
+def _share_tls_files(tree: dict[str, Any]) -> None:
+    """Give peers with TLS the node's own certificate, key and authorities, where they name none."""
+    dimse = tree.get("dimse")
+    shared = dimse.get("tls") if isinstance(dimse, dict) else None
+    peers = tree.get("peers")
+    if not isinstance(shared, dict) or not isinstance(peers, list):
+        return
+    for peer in peers:
+        section = peer.get("tls") if isinstance(peer, dict) else None
+        if not isinstance(section, dict):
+            continue
+        if section.get("certificate_file") is None and section.get("key_file") is None:
+            section |= {key: shared[key] for key in ("certificate_file", "key_file") if key in shared}
+        if section.get("ca_file") is None and "ca_file" in shared:
+            section["ca_file"] = shared["ca_file"]
 
 
 def _anchored(path: str, folder: Path) -> str:
@@ -135,13 +162,17 @@ def _problem(item: ErrorDetails) -> str:
 
 def _known_keys(location: list[Any]) -> list[str]:
     """Return the keys that are allowed at a location in the tree."""
-    model: type[BaseModel] = Settings
+    models: list[type[BaseModel]] = [Settings]
     for part in location:
         if part in _KINDS_IN_LISTS:
-            return sorted({name for kind in _KINDS_IN_LISTS[part].values() for name in kind.model_fields})
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field is not None else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return sorted(model.model_fields)
+            models = list(_KINDS_IN_LISTS[part].values())
+        elif not isinstance(part, int):
+            fields = [model.model_fields[part] for model in models if part in model.model_fields]
+            models = [model for field in fields for model in _sections(field.annotation)]
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - whatever a field is annotated with
+    """Return the sections in an annotation, which may be optional."""
+    found = get_args(annotation) or (annotation,)
+    return [each for each in found if isinstance(each, type) and issubclass(each, BaseModel)]

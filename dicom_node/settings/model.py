@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, HttpUrl, model_validator
 from dicom_node.settings.query_retrieve import QueryRetrieveSettings
 from dicom_node.settings.section import Name, Section
 from dicom_node.settings.targets import Target
+from dicom_node.settings.tls import DimseTlsSettings, PeerTlsSettings
 
 AE_TITLE_MAX_LENGTH = 16  # PS3.5 table 6.2-1, VR AE
 GIB = 2**30
@@ -72,6 +73,8 @@ class DimseSettings(Section):
 
     host: str = Field(default="0.0.0.0", description="address to listen on")  # noqa: S104 - a PACS must reach it
     port: Port = Field(default=11112, description="TCP port; 0 lets the system choose one, which is logged")
+    plain: bool = Field(default=True, description="listen on port, without encryption; false leaves tls.port only")
+    tls: DimseTlsSettings = DimseTlsSettings()
     max_associations: int = Field(default=32, ge=1, le=1024, description="simultaneous associations; more are rejected")
     max_associations_per_host: int | None = Field(
         default=None, ge=1, le=1024, description="simultaneous associations from one address; no such limit when empty"
@@ -91,6 +94,14 @@ class DimseSettings(Section):
     )
     max_pdu_bytes: int = Field(default=131072, ge=16384, le=4 * 2**20, description="largest PDU that the node accepts")
     idle_timeout_s: Seconds = Field(default=60.0, description="a silent association is aborted after this time")
+
+    @model_validator(mode="after")
+    def _ports_fit(self) -> Self:
+        if not self.plain and self.tls.port is None:
+            raise ValueError("plain is false and tls.port is empty, so nothing would listen; set tls.port")
+        if self.plain and self.port and self.port == self.tls.port:
+            raise ValueError(f"port and tls.port are both {self.port}; set one of them to another port")
+        return self
 
 
 class WebSettings(Section):
@@ -251,6 +262,9 @@ class DimsePeer(Section):
     ae_title: AeTitle = Field(description="the peer's own AE title")
     host: str = Field(description="host name or IP address")
     port: int = Field(ge=1, le=65535, description="TCP port")
+    tls: PeerTlsSettings | None = Field(
+        default=None, description="call the peer with TLS; `tls: {}` is enough where dimse.tls has the files"
+    )
     verify_counts: bool = Field(
         default=False, description="ask the peer after each delivery how many instances of the series it has"
     )
@@ -268,6 +282,13 @@ class DimsePeer(Section):
         description="the peer may get what is stored here: by C-GET, and by C-MOVE to itself or to another such peer",
     )
     results: tuple[ResultKind, ...] = Field(default=("seg", "sr"), description=_RESULTS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tls_is_meant(cls, values: object) -> object:
+        if isinstance(values, dict) and "tls" in values and values["tls"] is None:
+            raise ValueError("tls is there and empty; write tls: {} to use TLS, or leave tls out to call without it")
+        return values
 
 
 class DicomwebPeer(Section):

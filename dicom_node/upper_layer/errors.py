@@ -55,7 +55,7 @@ class OtherProtocolError(ProtocolError):
         super().__init__(reason, what)
 
     def __str__(self) -> str:
-        return f"{self.args[1]}; connection closed, set the peer to DICOM without encryption or call another port"
+        return f"{self.args[1]}; connection closed, set the peer to DICOM without TLS or call another port"
 
 
 class PeerGoneError(AssociationError, Transient):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from dicom_node.upper_layer.errors import (
     ProtocolError,
 )
 from dicom_node.upper_layer.other_protocols import WANTED_BYTES, name_protocol
+from dicom_node.upper_layer.tls.handshake import end_tls, words_of
 
 PDU_HEADER = struct.Struct(">BxI")  # type, reserved, length of what follows
 PDV_HEADER = struct.Struct(">IBB")  # length of what follows, presentation context ID, message control header
@@ -29,6 +31,7 @@ MAX_NEGOTIATION_BYTES = 256 * 1024
 LENGTH_TOLERANCE_BYTES = 6
 READ_AHEAD_BYTES = 128 * 1024
 MAX_SENT_PDU_BYTES = 128 * 1024
+MIN_TIMEOUT_S = 0.001  # of one call of a socket; 0 would mean not to wait
 IS_COMMAND = 0x01
 IS_LAST = 0x02
 
@@ -71,7 +74,7 @@ class Pdv(NamedTuple):
 
 
 class PduStream:
-    """Read and write PDUs on a connected socket.
+    """Read and write PDUs on a connected socket, plain or with TLS after its handshake.
 
     Parameters
     ----------
@@ -98,7 +101,7 @@ class PduStream:
 
     def is_readable(self, timeout_s: float) -> bool:
         """Wait for the first byte of a PDU, or the end of the stream; return False if neither comes in time."""
-        if self._end > self._start:
+        if self._has_bytes():
             return True
         poller = select.poll()
         poller.register(self._connection, select.POLLIN)
@@ -106,7 +109,7 @@ class PduStream:
 
     def wait(self, timeout_s: float, wake: int) -> bool:
         """Wait for the first byte of a PDU; return False if the file descriptor ``wake`` becomes readable first."""
-        if self._end > self._start:
+        if self._has_bytes():
             return True
         poller = select.poll()
         poller.register(self._connection, select.POLLIN)
@@ -115,6 +118,12 @@ class PduStream:
         if not ready:
             raise PeerTooSlowError("PDU", timeout_s)
         return self._connection.fileno() in ready
+
+    def _has_bytes(self) -> bool:
+        """Whether bytes are here already: in our buffer, or decrypted in that of TLS, where poll does not see them."""
+        return self._end > self._start or (
+            isinstance(self._connection, ssl.SSLSocket) and self._connection.pending() > 0
+        )
 
     def read(self, *, timeout_s: float | None = None) -> Pdu:
         """Read a whole PDU, within ``timeout_s`` if given, else within the timeout of the stream.
@@ -148,19 +157,22 @@ class PduStream:
     def _unrecognized(self, number: int) -> ProtocolError:
         protocol = name_protocol(bytes(self._buffer[self._start : min(self._end, self._start + WANTED_BYTES)]))
         if protocol is not None:
-            what = f"peer speaks {protocol}, but DICOM without encryption was expected"
+            what = f"peer speaks {protocol}, but DICOM without TLS was expected here"
             return OtherProtocolError(AbortReason.UNRECOGNIZED_PDU, what)
         return ProtocolError(AbortReason.UNRECOGNIZED_PDU, f"PDU of unknown type 0x{number:02x}")
 
     def send(self, pdu: bytes) -> None:
         """Send PDUs with one call, so that no TCP acknowledgement is awaited in between."""
-        self._connection.settimeout(self._timeout_s)
+        end_at = time.monotonic() + self._timeout_s
+        rest = memoryview(pdu)
         try:
-            self._connection.sendall(pdu)
+            while rest:  # not sendall: with TLS it allows the whole time for each record
+                self._connection.settimeout(max(MIN_TIMEOUT_S, end_at - time.monotonic()))
+                rest = rest[self._connection.send(rest) :]
         except TimeoutError:
             raise PeerTooSlowError("acknowledgement of an answer", self._timeout_s) from None
         except OSError as error:
-            raise PeerGoneError(str(error)) from error
+            raise PeerGoneError(words_of(error)) from error
 
     def drain(self, timeout_s: float) -> None:
         """Half-close the connection, and discard what still arrives until the peer closes it or the time is over.
@@ -168,8 +180,9 @@ class PduStream:
         Closing a socket with unread bytes resets the connection, and the peer may never receive the last PDU.
         """
         end_at = time.monotonic() + timeout_s
+        end_tls(self._connection)
         try:
-            self._connection.shutdown(socket.SHUT_WR)
+            self._connection.shutdown(socket.SHUT_WR)  # what still arrives is not decrypted any more
             while (left := end_at - time.monotonic()) > 0:
                 self._connection.settimeout(left)
                 if not self._connection.recv_into(self._buffer):
@@ -195,7 +208,7 @@ class PduStream:
             except TimeoutError:
                 raise PeerTooSlowError("complete PDU", allowed_s) from None
             except OSError as error:
-                raise PeerGoneError(str(error)) from error
+                raise PeerGoneError(words_of(error)) from error
             if not received:
                 raise PeerGoneError("end of stream")
             self._has_received = True

@@ -99,7 +99,7 @@ def wait_for_recovery(running: Running) -> None:
 
 
 def test_a_node_that_is_well_has_no_trouble_with_its_receiver(running: Running, tmp_path: Path) -> None:
-    assert running.ready().json() == {"status": "ready", "troubles": []}
+    assert running.ready().json() == {"status": "ready", "troubles": [], "warnings": []}
     assert running.troubles("receive") == {}
     assert "(Success)" in running.send(tmp_path)
 

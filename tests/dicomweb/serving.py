@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dicom_node.dicomweb import Administrators, BoundedServer, StoreLimits, build_app
@@ -12,6 +12,7 @@ from dicom_node.gate.documents import Terms
 from dicom_node.gate.rules import StudyRules
 from dicom_node.settings import WebSettings
 from dicom_node.store import Store
+from dicom_node.upper_layer.tls.certificates import CertificateFacts
 
 START_TIMEOUT_S = 60.0
 UNKNOWN = Terms(StudyRules(), None)  # without models every study is open
@@ -24,6 +25,7 @@ def serve(
     public_url: str | None = None,
     terms: Terms = UNKNOWN,
     max_object_bytes: int = 2**30,
+    certificates: Callable[[], Sequence[CertificateFacts]] = tuple,
     **settings: object,
 ) -> Iterator[str]:
     """Serve a store with settings of ``web``; yields the server's URL without a path."""
@@ -45,6 +47,7 @@ def serve(
         cors_origins=web.cors_origins,
         browser_cache=web.browser_cache,
         administrators=Administrators(web.user_header, web.administrators) if web.administrators else None,
+        certificates=certificates,
     )
     server = BoundedServer(app, web)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

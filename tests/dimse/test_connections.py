@@ -151,8 +151,8 @@ def test_a_tls_client_is_told_from_a_fault(node: ListeningNode, caplog: pytest.L
     node.server.stop()
     first, summary = lines(caplog, level=logging.WARNING)
     assert first == (
-        "no association: peer speaks TLS, but DICOM without encryption was expected; connection closed, "
-        "set the peer to DICOM without encryption or call another port"
+        "no association: peer speaks TLS, but DICOM without TLS was expected here; connection closed, "
+        "set the peer to DICOM without TLS or call another port"
     )
     assert "TLS" in summary
     assert "(repeated, 2 in " in summary

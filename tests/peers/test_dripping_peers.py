@@ -185,4 +185,4 @@ def test_a_peer_that_speaks_tls_is_named() -> None:
         peer = DimsePeer(name="tls", ae_title="PEER", host="127.0.0.1", port=port)
         error = check_peer(peer, calling_ae_title="NODE", timeout_s=60)
     assert error is not None
-    assert "peer speaks TLS, but DICOM without encryption was expected" in str(error)
+    assert "peer speaks TLS, but DICOM without TLS was expected here" in str(error)

@@ -87,7 +87,7 @@ def test_an_association_request_has_a_limit_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("first", "named"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", "peer speaks HTTP, but DICOM without encryption was expected; connection closed"),
+        (b"GET / HTTP/1.1\r\n\r\n", "peer speaks HTTP, but DICOM without TLS was expected here; connection closed"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "peer speaks HTTP"),
         (b"HTTP/1.1 400 Bad Request\r\n", "peer speaks HTTP"),
         (b"\x16\x03\x01\x02\x00\x01", "peer speaks TLS"),

@@ -1,0 +1,105 @@
+"""Until when certificates are valid: in `status`, in `check-config`, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from dicom_node.certificates import Certificates
+from dicom_node.settings import load_settings
+from tests.certificates import Authority, Pair, self_signed
+from tests.cli.conftest import Run
+from tests.dicomweb.serving import serve
+from tests.new_store import NewStore
+
+SOON = timedelta(days=12, hours=1)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "certificates")
+
+
+def with_tls(config: Path, own: Pair, authority: Authority) -> Path:
+    """The node's file with a port for TLS, on which nothing listens."""
+    settings = yaml.safe_load(config.read_text())
+    files = {"certificate_file": own.certificate, "key_file": own.key, "ca_file": authority.path}
+    settings["dimse"]["tls"] = {"port": 3} | {key: str(path) for key, path in files.items()}
+    config.write_text(yaml.safe_dump(settings))
+    return config
+
+
+def test_status_shows_every_certificate_and_warns_before_one_expires(
+    run: Run, config: Path, authority: Authority, new_store: NewStore, tmp_path: Path
+) -> None:
+    new_store(tmp_path / "data").close()
+    with_tls(config, authority.issue("node", ends_in=SOON), authority)
+    shown = run("status", "-c", config).stdout
+    words = " ".join(shown.split())
+    assert "dimse.tls.certificate_file: CN=node, valid until" in words
+    assert "dimse.tls.ca_file: CN=authority, valid until" in words
+    assert "warning: dimse.tls.certificate_file: the certificate CN=node" in shown
+    assert "expires in 12 days" in shown
+    state = json.loads(run("status", "-c", config, "--json").stdout)
+    assert [each["state"] for each in state["certificates"]] == ["certificate-expires", "valid"]
+    assert not [each for each in state["troubles"] if each["code"].startswith("certificate")]
+
+
+def test_an_expired_certificate_is_a_trouble(
+    run: Run, config: Path, authority: Authority, new_store: NewStore, tmp_path: Path
+) -> None:
+    new_store(tmp_path / "data").close()
+    with_tls(config, authority.expired("node"), authority)
+    state = json.loads(run("status", "-c", config, "--json").stdout)
+    (trouble,) = [each for each in state["troubles"] if each["code"] == "certificate-expired"]
+    assert trouble["about"] == "dimse.tls.certificate_file"
+    assert "renew it, no restart is needed" in trouble["message"]
+
+
+def test_check_config_says_what_is_odd_about_certificates(run: Run, config: Path, authority: Authority) -> None:
+    expired = run("check-config", "-c", with_tls(config, authority.expired("node"), authority))
+    assert expired.exit_code == 0
+    assert "port 1 and 3 with TLS" in expired.stdout
+    assert "warning: dimse.tls.certificate_file: the certificate CN=node" in expired.stdout
+    alone = run("check-config", "-c", with_tls(config, self_signed(authority.folder), authority))
+    assert "is self-signed; every peer has to have this very certificate" in alone.stdout
+
+
+def test_check_config_names_a_key_that_is_missing(run: Run, config: Path, authority: Authority) -> None:
+    own = authority.issue("node")
+    own.key.unlink()
+    refused = run("check-config", "-c", with_tls(config, own, authority))
+    assert refused.exit_code == 2
+    assert f"dimse.tls.key_file: {own.key}: no such file" in refused.stderr
+
+
+def test_health_and_metrics_follow_a_renewed_certificate(
+    config: Path, authority: Authority, new_store: NewStore, tmp_path: Path
+) -> None:
+    own = authority.issue("node", ends_in=SOON)
+    certificates = Certificates(load_settings(with_tls(config, own, authority), {}))
+    with new_store(tmp_path / "data") as store, serve(store, certificates=certificates.facts) as url:
+        ready = httpx.get(f"{url}/health/ready", trust_env=False).json()
+        assert ready["warnings"] == [
+            {"about": "dimse.tls.certificate_file", "code": "certificate-expires", "days": SOON.days}
+        ]
+        before = expiry(url)
+        renewed = authority.issue("node")
+        os.utime(renewed.certificate, ns=(1, 1))
+        assert httpx.get(f"{url}/health/ready", trust_env=False).json()["warnings"] == []
+        after = expiry(url)
+    assert after["dimse.tls.certificate_file"] - before["dimse.tls.certificate_file"] > 86400 * 300
+    assert after["dimse.tls.ca_file"] == before["dimse.tls.ca_file"]
+
+
+def expiry(url: str) -> dict[str, float]:
+    families = text_string_to_metric_families(httpx.get(f"{url}/metrics", trust_env=False).text)
+    name = "dicom_node_certificate_expiry_timestamp_seconds"
+    return {s.labels["setting"]: s.value for family in families for s in family.samples if s.name == name}
