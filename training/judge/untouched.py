@@ -29,7 +29,7 @@ def vary(scene: Scene, rng: np.random.Generator, *, is_map: bool) -> Scene:
         for share, change in ((0.08, dark_neck), (0.07, ghosts), (0.05, low_field), (0.2, conditions.fall_off)):
             if rng.random() < share:
                 scene = change(with_geometry(scene, like), rng)
-        if rng.random() < 0.14:
+        if rng.random() < 0.24:
             scene = conditions.add_voids(with_geometry(scene, like), rng)
     if rng.random() < 0.35:
         scene = zero_air(with_geometry(scene, like), rng)
