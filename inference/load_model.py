@@ -45,7 +45,9 @@ def load_judge_of(spec: ModelSpec, plans: Plans, *, device: torch.device) -> nn.
         The judge cannot be used, or not with this model.
     """
     if plans.is_ras or plans.transpose_forward != (0, 1, 2):
-        raise ModelKeyError(str(spec.folder / MODEL_FILE), "judge", "true", "false, because plans.json turns the axes")
+        raise ModelKeyError(
+            str(spec.folder / MODEL_FILE), "judge", str(spec.judge), "none, because plans.json turns the axes"
+        )
     return load_judge(spec.folder / JUDGE_FOLDER, device)
 
 
@@ -59,7 +61,7 @@ def verify_model(folder: Path) -> ModelSpec:
     """
     spec = read_model_spec(folder)
     model = load_model(spec, device=torch.device("cpu"))
-    if spec.has_judge:
+    if spec.judge is not None:
         load_judge_of(spec, model.plans, device=torch.device("cpu"))
     return spec
 

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 
@@ -34,6 +35,13 @@ JUDGE_FOLDER, JUDGE_FILES = "judge", ("judge/judge.json", "judge/weights.pth")
 _LONG_STRING = re.compile(r"[ -\[\]-~]{1,64}")
 # Networks write these two on intact faces too; they are part of the mask only if model.yaml lists them in mask_labels.
 NOT_IN_MASK = frozenset({"altered", "replaced"})
+
+
+class JudgeScope(StrEnum):
+    """What the judge decides."""
+
+    ALTERED = "altered"  # where a face was smoothed or exchanged; equal values and statistics decide the rest
+    ALL = "all"  # the whole area; equal values draw its edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +70,8 @@ class ModelSpec:
         Whether masks are refined on the source grid, and CT padding is raised to air before prediction.
     sha256
         Hexadecimal digests by file name relative to ``folder``.
-    has_judge
-        Whether a second network at native voxels follows, in the folder ``JUDGE_FOLDER``.
+    judge
+        What a second network at native voxels, in the folder ``JUDGE_FOLDER``, decides; None if there is none.
     """
 
     identity: ModelIdentity
@@ -75,7 +83,7 @@ class ModelSpec:
     folds: tuple[int | str, ...]  # numbers, or "all"
     refine: bool
     sha256: Mapping[str, str]
-    has_judge: bool = False
+    judge: JudgeScope | None = None
     licence: str = ""
     trained_on: str = ""
 
@@ -139,7 +147,7 @@ def read_model_spec(folder: Path, *, may_link: bool = False) -> ModelSpec:
         folds=tuple(node.integer(0, 99) if node.value != "all" else "all" for node in document["folds"].items()),
         refine=document["refine"].flag(),
         sha256=sha256,
-        has_judge=_has_judge(document, labels, channels, sha256),
+        judge=_judge_scope(document, labels, channels, sha256),
         licence=_optional_text(document, "licence"),
         trained_on=_optional_text(document, "trained_on"),
     )
@@ -200,19 +208,20 @@ def _mask_labels(document: Node, labels: Mapping[str, tuple[int, ...]]) -> tuple
     return tuple(item.text(*labels) for item in node.items())
 
 
-def _has_judge(
+def _judge_scope(
     document: Node, labels: Mapping[str, tuple[int, ...]], channels: tuple[str, ...], sha256: Mapping[str, str]
-) -> bool:
-    """Return the flag ``judge``; raise ModelKeyError if the rest of model.yaml does not fit to it."""
+) -> JudgeScope | None:
+    """Return what ``judge`` says; raise ModelKeyError if the rest of model.yaml does not fit to it."""
     node = document.get("judge")
-    if node is None or not node.flag():
-        return False
+    if node is None or node.value == "none":
+        return None
+    scope = JudgeScope(node.text("none", *JudgeScope))
     if labels != JUDGED_LABELS or "field_of_view" not in channels or not document["refine"].flag():
-        raise node.wrong("false, unless labels are removed: 1, smoothed: 2, replaced: 3, with field_of_view and refine")
+        raise node.wrong("none, unless labels are removed: 1, smoothed: 2, replaced: 3, with field_of_view and refine")
     missing = [name for name in JUDGE_FILES if name not in sha256]
     if missing:
-        raise document["sha256"].wrong(f"a digest of {' and '.join(missing)}, because judge is true")
-    return True
+        raise document["sha256"].wrong(f"a digest of {' and '.join(missing)}, because judge is {scope}")
+    return scope
 
 
 def _values(node: Node) -> tuple[int, ...]:

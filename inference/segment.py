@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,15 +20,13 @@ from inference.input_checks import (
     has_signal,
     with_numbers,
 )
-from inference.judge.context import probabilities
-from inference.judge.judge import judge_volume
+from inference.judge_stage import Judged, ask_judge, doubted_if_unconfirmed
 from inference.load_model import load_judge_of, load_model
 from inference.models import ModelIdentity, ModelSpec
 from inference.nnunet.errors import ModelKeyError
 from inference.nnunet.orientation import CANONICAL, RAS, Reorientation, reorientation_of
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel, choose_device
-from inference.refine.judged import JudgedArea
 from inference.refine.masks import DecidedBy, refine_masks
 from inference.series.remarks import Remark, RemarkCode
 from inference.series.volume import SourceVolume
@@ -118,7 +116,7 @@ def load_models(
         if spec.identity.role != role:
             raise ModelKeyError(str(spec.folder / "model.yaml"), "role", spec.identity.role, role)
         network = load_model(spec, device=chosen, use_mirroring=use_mirroring)
-        judge = load_judge_of(spec, network.plans, device=chosen) if spec.has_judge else None
+        judge = load_judge_of(spec, network.plans, device=chosen) if spec.judge is not None else None
         loaded[role] = LoadedModel(spec, network, judge)
     return Models(loaded["foreground"], loaded["anonymized"], chosen)
 
@@ -166,14 +164,15 @@ def segment(
             altered |= {kind: _mask_of(labels, values) for kind, values in kinds.items() if values}
             del labels, prepared
     inputs.forget()
-    judged = None
-    if models.anonymized.judge is not None and outputs:
+    judged, unconfirmed = Judged(), None
+    judge, scope = models.anonymized.judge, models.anonymized.spec.judge
+    if judge is not None and scope is not None and outputs and not is_area_without_face(*_verdict_on(masks, source)):
         with clock.stage("judge"):
-            judged = _judged(source, inputs.unpadded(), masks["foreground"], outputs, models.anonymized.judge)
+            judged = ask_judge(source, inputs.unpadded(), masks["foreground"], outputs, judge, scope)
     decided_by = dict.fromkeys(masks, str(DecidedBy.NETWORK))
     if models.foreground.spec.refine or models.anonymized.spec.refine:
         with clock.stage("refine"):
-            decided_by = _refine(source, inputs.unpadded(), models, masks, altered, judged)
+            decided_by, unconfirmed = _refine(source, inputs.unpadded(), models, masks, altered, judged)
     if source.frames is not None:
         for mask in masks.values():
             source.frames.clear_outside_frames(mask)
@@ -182,6 +181,10 @@ def segment(
         if verdict.verdict is not SeriesVerdict.DEFACED and are_surroundings_missing(source, masks["foreground"]):
             remarks += _leave_out_missing_area(masks, source)
             verdict, facts = _verdict_on(masks, source)
+        if unconfirmed is not None:
+            confirmed = {**masks, "anonymized": masks["anonymized"] & ~unconfirmed}
+            unconfirmed_ml = np.count_nonzero(unconfirmed) * source.volume.voxel_volume / 1000.0
+            verdict = doubted_if_unconfirmed(verdict, _verdict_on(confirmed, source)[0], unconfirmed_ml)
     if is_area_without_face(verdict, facts):
         remarks += _leave_out_area_without_face(masks, source)
     return Segmentation(
@@ -279,9 +282,12 @@ def _refine(
     models: Models,
     masks: dict[str, Mask],
     altered: Mapping[str, Mask],
-    judged: JudgedArea | None,
-) -> dict[str, str]:
-    """Replace the masks of models with ``refine`` set; return for each role what determined the contour."""
+    judged: Judged,
+) -> tuple[dict[str, str], Mask | None]:
+    """Replace the masks of models with ``refine`` set.
+
+    Return for each role what determined the contour, and the area that only the judge found, if there is some.
+    """
     geometry = source.volume.get_geometry()
     canonical = reorientation_of(geometry)
     body, area = (np.ascontiguousarray(canonical.to_canonical(masks[role])) for role in ("foreground", "anonymized"))
@@ -293,28 +299,16 @@ def _refine(
         foreground=models.foreground.spec.refine,
         anonymized=models.anonymized.spec.refine,
         is_ct=source.modality == "CT",
-        judged=judged,
+        judged=judged.area,
+        judged_altered=judged.altered,
         **{kind: np.ascontiguousarray(canonical.to_canonical(mask)) for kind, mask in altered.items()},
     )
     masks["foreground"] = np.ascontiguousarray(canonical.to_source(refined.foreground))
     masks["anonymized"] = np.ascontiguousarray(canonical.to_source(refined.anonymized))
-    return {role: str(decided) for role, decided in refined.decided_by.items()}
-
-
-def _judged(
-    source: SourceVolume,
-    voxels: NDArray[np.float32],
-    body: Mask,
-    outputs: Sequence[torch.Tensor],
-    judge: nn.Module,
-) -> JudgedArea:
-    """Return what the judge finds, in the orientation of the refinement (towards head, posterior and left)."""
-    geometry = source.volume.get_geometry()
-    canonical = reorientation_of(geometry)
-    values = np.ascontiguousarray(canonical.to_canonical(voxels))
-    context = probabilities(torch.cat(list(outputs), 1).float().cpu().numpy())
-    body = np.ascontiguousarray(canonical.to_canonical(body))
-    return judge_volume(values, canonical.spacing_mm(geometry), body, context, judge).area(values.shape)
+    unconfirmed = None
+    if refined.unconfirmed is not None:
+        unconfirmed = np.ascontiguousarray(canonical.to_source(refined.unconfirmed))
+    return {role: str(decided) for role, decided in refined.decided_by.items()}, unconfirmed
 
 
 class _SharedInputs:

@@ -12,19 +12,26 @@ from inference.refine.anonymized import RefinedArea, refine_anonymized
 from inference.refine.blurred import refine_blurred
 from inference.refine.foreground import refine_foreground
 from inference.refine.grids import DecidedBy, Mask, Spacing
-from inference.refine.judged import JudgedArea, join_with_equal_values
+from inference.refine.judged import JudgedArea, believed_alteration, join_with_equal_values
 
 __all__ = ["DecidedBy", "RefinedMasks", "refine_masks"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RefinedMasks:
-    """Masks on the source grid, (slice, row, column), and for each role what determined the contour."""
+    """Masks on the source grid, (slice, row, column), and for each role what determined the contour.
+
+    Attributes
+    ----------
+    unconfirmed
+        The part of ``anonymized`` that only the judge found; None if it was not asked for alterations, or found none.
+    """
 
     foreground: Mask
     anonymized: Mask
     decided_by: Mapping[str, DecidedBy]
     fill_value: float | None = None
+    unconfirmed: Mask | None = None
 
 
 def refine_masks(
@@ -39,6 +46,7 @@ def refine_masks(
     altered: Mask | None = None,
     smoothed: Mask | None = None,
     judged: JudgedArea | None = None,
+    judged_altered: Mask | None = None,
 ) -> RefinedMasks:
     """Refine one or both masks of the networks.
 
@@ -59,6 +67,8 @@ def refine_masks(
         The part of ``altered`` that is kept only where it is smoother than other tissue.
     judged
         What the judge found; it then takes the place of ``area``, ``altered`` and ``smoothed``.
+    judged_altered
+        Smoothed or replaced tissue that the judge found and that is added to the area if it is as large as a face.
     """
     found = RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK)
     if anonymized and judged is not None:
@@ -88,4 +98,11 @@ def refine_masks(
             if shown.any() and found.decided_by is DecidedBy.NETWORK:
                 decided["anonymized"] = DecidedBy.VALUE_STATISTICS
         whole = whole | altered
-    return RefinedMasks(body, whole, decided, found.fill_value)
+    unconfirmed = None
+    if judged_altered is not None and anonymized:
+        believed = believed_alteration(judged_altered, spacing_mm) & ~whole
+        if believed.any():
+            if not whole.any():
+                decided["anonymized"] = DecidedBy.JUDGE
+            unconfirmed, whole = believed, whole | believed
+    return RefinedMasks(body, whole, decided, found.fill_value, unconfirmed)

@@ -15,7 +15,7 @@ import yaml
 from inference.add_model import add_model
 from inference.errors import ModelError
 from inference.load_model import verify_model
-from inference.models import file_sha256, read_model_spec, reference_model
+from inference.models import JudgeScope, file_sha256, read_model_spec, reference_model
 from inference.nnunet.errors import ChecksumMismatchError, ModelArchiveError, ModelFileMissingError, ModelKeyError
 from sr_writer.objects import AlgorithmIdentity
 from tests.tiny_models import write_tiny_model
@@ -234,9 +234,9 @@ def with_judge(folder: Path) -> dict[str, str]:
 
 def test_a_judge_belongs_to_the_model_and_its_identity(tmp_path: Path) -> None:
     digests = with_judge(tmp_path / "model")
-    edit_description(tmp_path / "model", judge=True, sha256=digests)
+    edit_description(tmp_path / "model", judge="altered", sha256=digests)
     spec = verify_model(tmp_path / "model")
-    assert spec.has_judge
+    assert spec.judge is JudgeScope.ALTERED
     with (tmp_path / "model" / "judge" / "weights.pth").open("ab") as stream:
         stream.write(b" ")
     with pytest.raises(ChecksumMismatchError, match=r"judge/weights\.pth"):
@@ -248,13 +248,14 @@ def test_a_judge_belongs_to_the_model_and_its_identity(tmp_path: Path) -> None:
     [
         ({"refine": False}, "judge.*field_of_view and refine"),
         ({"labels": {"removed": 1, "smoothed": 2}}, "judge.*removed: 1, smoothed: 2, replaced: 3"),
+        ({"judge": True}, "judge.*none, altered, all"),
         ({"sha256": "without"}, "a digest of judge/judge.json and judge/weights.pth"),
     ],
 )
 def test_a_judge_that_does_not_fit_its_model_is_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     digests = with_judge(tmp_path / "model")
     plain = {name: digest for name, digest in digests.items() if not name.startswith("judge/")}
-    edit_description(tmp_path / "model", judge=True, sha256=digests)
+    edit_description(tmp_path / "model", judge="altered", sha256=digests)
     edit_description(tmp_path / "model", **{k: plain if v == "without" else v for k, v in changes.items()})
     with pytest.raises(ModelKeyError, match=message):
         read_model_spec(tmp_path / "model")

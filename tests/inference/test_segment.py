@@ -11,8 +11,9 @@ import torch
 
 from inference.input_checks import check_model_grid
 from inference.judge.channels import CHANNEL_NAMES
-from inference.models import read_model_spec, reference_model
+from inference.models import JudgeScope, read_model_spec, reference_model
 from inference.nnunet.errors import ModelKeyError, ResourcesExhaustedError
+from inference.refine.judged import ALTERED_FACE_ML
 from inference.segment import Models, load_models, segment
 from inference.series.errors import FieldOfViewError, SeriesTooLargeError
 from inference.series.remarks import Remark, RemarkCode
@@ -233,20 +234,40 @@ class BrightIsReplaced(torch.nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("orientation", ["HPL", "LAF", "PHR"])
-def test_what_the_judge_finds_lies_where_it_is_in_any_orientation(orientation: str) -> None:
+def with_bright_judge(scope: JudgeScope) -> Models:
     loaded = load_models(reference_model("foreground"), reference_model("anonymized"), device="cpu")
-    models = dataclasses.replace(loaded, anonymized=dataclasses.replace(loaded.anonymized, judge=BrightIsReplaced()))
+    spec = dataclasses.replace(loaded.anonymized.spec, judge=scope)
+    return dataclasses.replace(
+        loaded, anonymized=dataclasses.replace(loaded.anonymized, judge=BrightIsReplaced(), spec=spec)
+    )
+
+
+def bright_block(size: tuple[slice, slice, slice]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """Return a head with a block of other tissue, and the block."""
     head = phantom()
     block = np.zeros(head.voxels.shape, bool)
-    block[20:32, 30:45, 25:60] = True
+    block[size] = True
     block &= head.body
-    voxels = np.where(block, 1300 + head.voxels % 100, head.voxels)
+    return np.where(block, 1300 + head.voxels % 100, head.voxels), block
+
+
+@pytest.mark.parametrize(
+    ("orientation", "scope"), [("HPL", JudgeScope.ALTERED), ("LAF", JudgeScope.ALL), ("PHR", JudgeScope.ALTERED)]
+)
+def test_what_the_judge_finds_lies_where_it_is_in_any_orientation(orientation: str, scope: JudgeScope) -> None:
+    voxels, block = bright_block((slice(18, 42), slice(22, 50), slice(25, 65)))
     announced: list[str] = []
     source = source_volume(voxels, orientation=orientation, spacing_mm=HEAD_SPACING_MM)
     truth = source_volume(block, orientation=orientation, spacing_mm=HEAD_SPACING_MM).volume.array > 0
-    found = segment(source, models, on_stage=announced.append)
+    found = segment(source, with_bright_judge(scope), on_stage=announced.append)
     assert announced.index("judge") < announced.index("refine")
     assert found.decided_by["anonymized"] == "judge"
     np.testing.assert_array_equal(found.anonymized, truth)
     assert found.foreground[truth].mean() > 0.95
+
+
+def test_a_judge_of_alterations_is_not_believed_on_less_than_a_face() -> None:
+    voxels, block = bright_block((slice(20, 30), slice(30, 42), slice(30, 55)))
+    assert 3 < np.count_nonzero(block) * np.prod(HEAD_SPACING_MM) / 1000 < ALTERED_FACE_ML
+    found = segment(source_volume(voxels, spacing_mm=HEAD_SPACING_MM), with_bright_judge(JudgeScope.ALTERED))
+    assert not found.anonymized.any()

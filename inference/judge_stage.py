@@ -1,0 +1,81 @@
+"""Ask the judge of a model about a volume, and doubt a verdict that rests on its answer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from inference.judge.context import probabilities
+from inference.judge.judge import judge_volume
+from inference.models import JudgeScope
+from inference.nnunet.orientation import reorientation_of
+from inference.refine.judged import JudgedArea
+from inference.series.volume import SourceVolume
+from inference.verdict.verdict import SeriesVerdict, Verdict
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """The judge's answer in the orientation of the refinement (towards head, posterior and left); one is None.
+
+    Attributes
+    ----------
+    area
+        The whole anonymised area, for a judge that decides on all of it.
+    altered
+        (slice, row, column) smoothed and replaced tissue, for a judge that decides on nothing else.
+    """
+
+    area: JudgedArea | None = None
+    altered: Mask | None = None
+
+
+def ask_judge(
+    source: SourceVolume,
+    voxels: NDArray[np.float32],
+    body: Mask,
+    outputs: Sequence[torch.Tensor],
+    judge: nn.Module,
+    scope: JudgeScope,
+) -> Judged:
+    """Return what the judge finds.
+
+    Parameters
+    ----------
+    voxels, body
+        (slice, row, column) on the source grid, CT padding raised to air.
+    outputs
+        Logits (label, slice, row, column) of the 3 mm network, in parts along the first spatial axis.
+    """
+    geometry = source.volume.get_geometry()
+    canonical = reorientation_of(geometry)
+    values = np.ascontiguousarray(canonical.to_canonical(voxels))
+    context = probabilities(torch.cat(list(outputs), 1).float().cpu().numpy())
+    body = np.ascontiguousarray(canonical.to_canonical(body))
+    judgement = judge_volume(values, canonical.spacing_mm(geometry), body, context, judge)
+    if scope is JudgeScope.ALL:
+        return Judged(area=judgement.area(values.shape))
+    return Judged(altered=judgement.surely_altered(values.shape))
+
+
+def doubted_if_unconfirmed(verdict: Verdict, without: Verdict, unconfirmed_ml: float) -> Verdict:
+    """Return ``indeterminate`` instead of ``defaced`` if stored values alone do not show that the face is gone.
+
+    Parameters
+    ----------
+    verdict, without
+        With and without the tissue that only the judge found altered.
+    unconfirmed_ml
+        Volume of that tissue.
+    """
+    if verdict.verdict is not SeriesVerdict.DEFACED or without.verdict is SeriesVerdict.DEFACED:
+        return verdict
+    reason = f"{unconfirmed_ml:.0f} mL look smoothed or exchanged to a network, but no stored value confirms it"
+    return Verdict(SeriesVerdict.INDETERMINATE, verdict.probability, (reason, *verdict.reasons))
