@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --di
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-viewer demo serve test test-labels test-long test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-deidentify fuzz clean
+.PHONY: help install dev peers peers-labels peers-nnssl peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-deidentify fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ peers-labels:  ## an Orthanc that has labels, in a folder (as root, 420 MB); wit
 peers-viewer:  ## OHIF and modules for Node.js (npm, 110 MB) and Chromium (as root); without them, tests/viewer is skipped
 	@sh tests/viewer/install.sh
 
+peers-nnssl:  ## stock nnssl in a Python 3.12 of its own (1 to 4 GB); without it, tests/nnssl is skipped
+	@sh tests/nnssl/install.sh
+
 demo: install  ## the main job: start a node, send it three series, fetch the results
 	$(BIN)/dicom-node demo --out demo-out
 
@@ -58,11 +61,15 @@ test: dev peers  ## all tests but the long ones, in two processes (JOBS=1: one a
 	$(PYTEST) -m "not slow"
 
 test-long: dev peers  ## the tests that take longest: killed processes, real data, training
-	$(PYTEST) -m slow --ignore tests/viewer
+	$(PYTEST) -m slow --ignore tests/viewer --ignore tests/nnssl
 
 test-viewer: dev peers  ## the node's results in OHIF and in dcmjs, where peers-viewer can install them
 	@timeout 300 sh tests/viewer/install.sh || echo "no viewer: its tests are skipped" >&2
 	$(BIN)/python -m pytest tests/viewer --session-timeout=600
+
+test-nnssl: dev  ## datasets in stock nnssl's preprocessing, where peers-nnssl can install it
+	@timeout 900 sh tests/nnssl/install.sh || echo "no nnssl: its tests are skipped" >&2
+	$(BIN)/python -m pytest tests/nnssl --session-timeout=1200
 
 test-labels: dev peers  ## states of studies in an Orthanc that has labels, where peers-labels can install it
 	@timeout 400 sh tests/install_labelled_orthanc.sh || echo "no Orthanc with labels: its tests are skipped" >&2

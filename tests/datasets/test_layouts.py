@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -110,24 +109,6 @@ def test_the_other_modes_swap_the_paths_or_leave_one_out(
             )
         else:
             assert told == {**before, "anatomy_mask": None}
-
-
-def test_stock_nnssl_reads_the_collection(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("nnssl_raw", str(out / "nnssl"))
-    pytest.importorskip("nnssl", reason="nnssl needs Python 3.12 and is installed by hand for this check")
-    raw_dataset = importlib.import_module("nnssl.data.raw_dataset")
-
-    collection = raw_dataset.Collection.from_dict(
-        read_json(out / "nnssl" / "Dataset017_Cuboids" / "pretrain_data.json")
-    )
-    images = collection.to_independent_images()
-
-    assert len(images) == 6
-    for image in images:
-        masks = image.associated_masks
-        assert all(Path(path).is_file() for path in (image.image_path, masks.anonymization_mask, masks.anatomy_mask))
-        assert not image.get_output_path("anat_mask").startswith("/")
-    assert collection.get_file_ending() == ".nii.gz"
 
 
 def test_stock_nnunet_takes_every_case(out: Path) -> None:
