@@ -24,7 +24,6 @@ from dicom_node.dicomweb.include_fields import MAX_ENRICHED
 from dicom_node.dicomweb.rendering.parameters import DEFAULT_QUALITY, FUNCTIONS, MAX_VIEWPORT_PIXELS
 from dicom_node.dicomweb.rendering.picture import FORMATS
 from dicom_node.dicomweb.rendering.service import MAX_PICTURES
-from dicom_node.dicomweb.storing import reasons
 from dicom_node.dicomweb.storing.json_documents import COMPRESSED
 from dicom_node.dimse import status
 from dicom_node.dimse.association import ARTIM_TIMEOUT_S
@@ -34,6 +33,7 @@ from dicom_node.dimse.query.models import QUERY_MODELS
 from dicom_node.dimse.query.policy import PERFORMED
 from dicom_node.gate import severity
 from dicom_node.gate.decisions import GateState
+from dicom_node.http_intake import reasons
 from dicom_node.offline.survey import NOT_MEANT_CODES
 from dicom_node.pipeline.rules import Action, load_rules
 from dicom_node.settings import CommitmentSettings, QueryRetrieveSettings
