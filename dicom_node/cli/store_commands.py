@@ -1,4 +1,4 @@
-"""The commands ``store``: check that stored objects are unchanged."""
+"""The commands ``store``: check that stored objects are unchanged, and move the index to another database."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dicom_node.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, fail
+from dicom_node.cli.no_store import NoStoreError
 from dicom_node.cli.options import ConfigOption, JsonOption, open_existing_store, read_settings
 from dicom_node.cli.tables import shown, write_json
 from dicom_node.json_values import plain
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 store_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Check the objects on disk.",
+    help="Check the objects on disk; move the index to another database.",
 )
 
 
@@ -83,6 +84,61 @@ def verify(
         typer.echo(f"{tally.n_objects} objects read, {tally.n_bytes / 1e9:.3f} GB: {found}")
     if counts[Fault.MISSING] or counts[Fault.DAMAGED]:
         raise typer.Exit(EXIT_FAILED)
+
+
+@store_app.command("migrate")
+def migrate(
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="URL",
+            envvar="DICOM_NODE_MIGRATE_TO",
+            help="An empty database, `postgresql://user:password@host/database`, or `sqlite` for the file in "
+            "node.data_dir. Other users of this machine see a command's options: a password is better in the variable.",
+        ),
+    ],
+    config: ConfigOption = None,
+    start_again: Annotated[
+        bool, typer.Option("--start-again", help="Empty a database to which a move has not finished, and begin anew.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the index to another database, and compare both; images and results stay where they are.
+
+    The node must not run. The old database is only read. An interrupted move continues when the command is typed
+    again; until it is finished and both sides have the same rows, no node opens the new database.
+
+    \b
+    Examples:
+      dicom-node store migrate -c config/node.yaml --to postgresql://node@db.example.org/node
+      dicom-node store migrate -c config/node.yaml --to sqlite
+    """
+    from dicom_node.store.moving import move_index, sqlite_index
+
+    settings = read_settings(config)
+    data_dir = settings.node.data_dir.absolute()
+    if settings.node.database_url is None and not data_dir.is_dir():
+        raise NoStoreError(data_dir)
+    here = settings.node.database_url or sqlite_index(data_dir)
+    there = sqlite_index(data_dir) if to == "sqlite" else to
+    report = _report_rows if sys.stderr.isatty() and not as_json else lambda *_: None
+    try:
+        sums = move_index(data_dir, here, there, start_again=start_again, report=report)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command resumes")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if as_json:
+        write_json({table: plain(each) for table, each in sums.items()})
+        return
+    for table, each in sums.items():
+        typer.echo(f"{table}: {each.n_rows} rows, digest {each.digest[:16]}")
+    next_step = "remove node.database_url" if to == "sqlite" else "set node.database_url to the new database"
+    typer.echo(f"{sum(each.n_rows for each in sums.values())} rows are alike on both sides; {next_step}, then start")
+
+
+def _report_rows(table: str, n_rows: int) -> None:
+    typer.echo(f"\r{table}: {n_rows} rows copied\x1b[K", err=True, nl=False)
 
 
 def _folder_number(text: str) -> int:

@@ -11,9 +11,15 @@ import sqlalchemy as sa
 
 from dicom_node.errors import NodeError
 from dicom_node.store import postgresql, sqlite
-from dicom_node.store.errors import DatabaseTooNewError, DatabaseUrlError, IndexUnavailableError
+from dicom_node.store.errors import (
+    DatabaseTooNewError,
+    DatabaseUrlError,
+    IndexUnavailableError,
+    UnfinishedMoveError,
+)
 from dicom_node.store.schema import HEAD_REVISION
 
+UNFINISHED_MOVE = "unfinished-move"  # in place of a revision, while an index is being copied here (moving.py)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -145,9 +151,16 @@ class Database:
             config = Config(attributes={"connection": connection})
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
             known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+            if revision == UNFINISHED_MOVE:
+                raise UnfinishedMoveError(self.url.render_as_string())
             if revision is not None and revision not in known:
                 raise DatabaseTooNewError(self.url.render_as_string(), revision, HEAD_REVISION)
             command.upgrade(config, "head")
+
+    def has_unfinished_move(self) -> bool:
+        """Whether an index was partly copied here."""
+        with self.read() as connection:
+            return _revision(connection) == UNFINISHED_MOVE
 
     @contextmanager
     def _migrating(self) -> Iterator[sa.Connection]:

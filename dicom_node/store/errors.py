@@ -170,6 +170,46 @@ class DatabaseTooNewError(StoreError, Refused):
         )
 
 
+class UnfinishedMoveError(StoreError, Refused):
+    """The database holds a part of an index that is being moved there."""
+
+    code = "move-unfinished"
+
+    def __init__(self, database: str) -> None:
+        super().__init__(database)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: the move of an index to it is not finished; type `store migrate` again to finish it"
+
+
+class MoveTargetError(StoreError, Refused):
+    """An index cannot be moved to this database."""
+
+    code = "move-target"
+
+    def __init__(self, database: str, finding: str) -> None:
+        super().__init__(database, finding)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}; name an empty database, or move the file of SQLite away first"
+
+
+class IndexDiffersError(StoreError, Refused):
+    """After a move, the two databases do not hold the same rows."""
+
+    code = "move-differs"
+
+    def __init__(self, database: str, table: str, n_here: int, n_there: int) -> None:
+        super().__init__(database, table, n_here, n_there)
+
+    def __str__(self) -> str:
+        database, table, n_here, n_there = self.args
+        return (
+            f"{database}: table {table} differs, {n_here} rows to move and {n_there} there; the old database was "
+            "changed after a part was copied: type the command again with --start-again"
+        )
+
+
 class DatabaseUrlError(StoreError, Refused):
     """The URL of the index does not name a database that this package can use."""
 

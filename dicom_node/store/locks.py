@@ -62,6 +62,27 @@ def enter(data_dir: Path, when_alone: Callable[[], object]) -> int:
     return fd
 
 
+@contextmanager
+def hold_alone(data_dir: Path) -> Iterator[None]:
+    """Keep everyone else from opening the store during the block.
+
+    Raises
+    ------
+    DataDirInUseError
+        Somebody has it open.
+    """
+    with hold_role(data_dir, "serve"):
+        fd = os.open(data_dir / PRESENCE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataDirInUseError(data_dir, "a part or a command", "it has the store open") from error
+        else:
+            yield
+        finally:
+            os.close(fd)
+
+
 def _holder(fd: int) -> str:
     try:
         facts = json.loads(os.pread(fd, 4096, 0))

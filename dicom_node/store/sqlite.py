@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
+INDEX_FILE = "index.sqlite"  # below the data directory
 BUSY_TIMEOUT_S = 60.0  # another process may hold the write lock for a long transaction
 # Waiting for another writer until a given moment: SQLite's own waits grow to 100 ms, which would be most of a commit.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.0002, 0.002

@@ -29,7 +29,7 @@ class DriverStatement:
     ) -> None:
         self._statement = statement
         self._columns = columns
-        self._compiled: dict[str, _Compiled] = {}  # by name of the dialect
+        self._compiled: dict[tuple[str, str], _Compiled] = {}  # by dialect and driver, which may differ in parameters
 
     def run(self, connection: sa.Connection, parameters: Mapping[str, object]) -> None:
         """Execute it."""
@@ -49,9 +49,10 @@ class DriverStatement:
         return cast("tuple[Any, ...] | None", cursor.fetchone())
 
     def _for(self, dialect: sa.Dialect) -> _Compiled:
-        compiled = self._compiled.get(dialect.name)
+        key = dialect.name, dialect.driver
+        compiled = self._compiled.get(key)
         if compiled is None:
-            compiled = self._compiled[dialect.name] = _Compiled(self._statement, self._columns, dialect)
+            compiled = self._compiled[key] = _Compiled(self._statement, self._columns, dialect)
         return compiled
 
 

@@ -26,7 +26,7 @@ from dicom_node.store.parts import Part, PartState, Task, read_parts
 from dicom_node.store.permissions import make_private_file, make_private_folder
 from dicom_node.store.recovery import recover
 from dicom_node.store.schema import conflicts, instances
-from dicom_node.store.sqlite import sqlite_url
+from dicom_node.store.sqlite import INDEX_FILE, sqlite_url
 from dicom_node.store.states import JobState
 from dicom_node.store.work.access_tokens import AccessTokens
 from dicom_node.store.work.announcements import Announcements
@@ -52,7 +52,6 @@ from dicom_node.store.work.studies import Studies
 from dicom_node.store.work.times import WorkTimes
 from dicom_node.store.work.web_sessions import WebSessions
 
-INDEX_FILE = "index.sqlite"
 log = logging.getLogger(__name__)
 
 
