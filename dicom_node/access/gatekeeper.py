@@ -97,6 +97,9 @@ class Gatekeeper:
             detail = {"role": caller.role.value, "needed": right.name.lower()}
             identifier.refused("not-permitted", caller.name, f"{request.method} {path}", detail)
             raise NotPermittedError(caller.name, caller.role, right)
+        if right in (Right.READ, Right.DECIDE) and request.method == "GET":
+            names = request.path_params
+            identifier.has_read(caller, names.get("study") or names.get("series"), address_of(request))
         return caller
 
     def _caller(self, request: Request, identifier: Identifier) -> Caller:

@@ -43,7 +43,7 @@ class Identifier:
         self._session = timedelta(hours=session_hours)
         self._clock = clock
         self._failures = Failures()
-        self._uses, self._refusals = Seldom(USE_PERIOD_S), Seldom(REFUSAL_PERIOD_S)
+        self._uses, self._refusals, self._reads = Seldom(USE_PERIOD_S), Seldom(REFUSAL_PERIOD_S), Seldom(USE_PERIOD_S)
 
     def by_token(self, text: str, address: str) -> Caller:
         """Return whose token it is.
@@ -108,6 +108,15 @@ class Identifier:
     def sign_out(self, secret: str) -> None:
         """End a session."""
         self._store.web_sessions.end(digest_of(secret), now=self._clock())
+
+    def has_read(self, caller: Caller, subject: str | None, address: str) -> None:
+        """Record that somebody has read of a study or a series, or has searched: once an hour for each of these."""
+        times = self._reads.count((caller.name, subject, address), time.monotonic())
+        if times is None:
+            return
+        detail = {"address": address, **({"times": times} if times > 1 else {})}
+        action, about = ("searched", address) if subject is None else ("read", subject)
+        self._store.audit_buffer.note(action, actor=caller.name, subject=about, now=self._clock(), detail=detail)
 
     def refused(self, action: str, actor: str, subject: str, detail: dict[str, Any]) -> None:
         """Record that somebody was refused; the same refusal once a minute, with its number since then."""

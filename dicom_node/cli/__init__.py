@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import dicom_node
-from dicom_node.cli.audit_command import audit
+from dicom_node.cli.audit_command import audit_app
 from dicom_node.cli.config_command import check_config
 from dicom_node.cli.dataset_command import dataset
 from dicom_node.cli.deidentify_command import deidentify
@@ -79,7 +79,7 @@ app.command(short_help="Run the worker alone.")(work)
 app.command(name="check-config", short_help="Check settings, rules and models.")(check_config)
 app.command(short_help="Show what runs, waits and has failed.")(status)
 app.command(short_help="Show which sources would be deleted, and why the others stay.")(retention)
-app.command(short_help="Show who did what, when.")(audit)
+app.add_typer(audit_app, name="audit", short_help="Show who did what, when, and check that nothing was changed.")
 app.add_typer(tokens_app, name="tokens", short_help="Create, list and revoke tokens for the web server.")
 app.add_typer(studies_app, name="studies", short_help="Show which studies may leave; release or hold them.")
 app.add_typer(patients_app, name="patients", short_help="Delete what the node has of a patient.")

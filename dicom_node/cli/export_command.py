@@ -12,6 +12,7 @@ import typer
 from dicom_node.cli.errors import EXIT_FAILED
 from dicom_node.cli.options import ConfigOption, open_existing_store, read_settings
 from dicom_node.cli.outcomes import read_cohort, tell_outcomes
+from dicom_node.cli.people import ByOption, person
 
 if TYPE_CHECKING:
     from dicom_node.export.manifest import Manifest
@@ -56,6 +57,7 @@ def export(
         int, typer.Option("--workers", min=1, metavar="N", help="Processes that de-identify, one object each.")
     ] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Do everything but publish.")] = False,
+    by: ByOption = None,
 ) -> None:
     """Export de-identified copies of the studies that may leave, with the node's findings (SEG and SR).
 
@@ -97,7 +99,7 @@ def export(
             ended[outcome].append(uid)
             step()
 
-        target, folder = _target(store, settings, to, work, pseudonyms.fingerprint())
+        target, folder = _target(store, settings, to, work, pseudonyms.fingerprint(), by=person(by))
         manifest = export_studies(
             store,
             folder,
@@ -114,7 +116,9 @@ def export(
     _report(manifest, folder, ended, is_dry_run=dry_run, has_cohort=wanted is not None)
 
 
-def _target(store: Store, settings: Settings, to: str, work: Path | None, key: str) -> tuple[Target, Path]:
+def _target(
+    store: Store, settings: Settings, to: str, work: Path | None, key: str, *, by: str
+) -> tuple[Target, Path]:
     """Return where to publish, and the folder of the manifest and of the copies until they are published."""
     from dicom_node import app
     from dicom_node.export.peer_target import peer_target
@@ -125,7 +129,7 @@ def _target(store: Store, settings: Settings, to: str, work: Path | None, key: s
         if work is not None:
             told = f"{to} is no peer of the settings; a folder holds its own manifest"
             raise typer.BadParameter(told, param_hint="--work")
-        return FolderTarget(store, Path(to), app.utc_now), Path(to)
+        return FolderTarget(store, Path(to), app.utc_now, by), Path(to)
     if Path(to).is_dir():
         raise typer.BadParameter(f"{to} is a peer and a folder here; type ./{to} for the folder", param_hint="--to")
     target = peer_target(
@@ -134,6 +138,7 @@ def _target(store: Store, settings: Settings, to: str, work: Path | None, key: s
         calling_ae_title=settings.node.ae_title,
         timeout_s=settings.delivery.timeout_s,
         now=app.utc_now,
+        by=by,
     )
     return target, work or settings.node.data_dir / "exports" / f"{peer.name}-{key[:12]}"
 

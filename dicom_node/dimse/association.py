@@ -24,6 +24,7 @@ from dicom_node.dimse.query.services import (
     rejected_queries,
     wanted_classes,
 )
+from dicom_node.dimse.record import AssociationRecord
 from dicom_node.dimse.slots import AssociationSlots
 from dicom_node.dimse.store_service import Sender, StoreService, begin_echo
 from dicom_node.store import Store
@@ -106,6 +107,7 @@ class Association:
             connection.socket, max_pdu_bytes=limits.max_pdu_bytes, pdu_timeout_s=limits.idle_timeout_s
         )
         self._fields: dict[str, object] = {"association_id": uuid.uuid4().hex, "host": connection.host}
+        self._record = AssociationRecord(store, connection_log.seen, connection.host, clock)
 
     def run(self) -> None:
         """Negotiate, serve, close."""
@@ -159,12 +161,19 @@ class Association:
         rejection = find_rejection(request, self._policy) or self._slots.claim(self._connection.host)
         if rejection is not None:
             log.warning("association rejected: %s", rejection.in_words, extra=self._fields)
+            self._record.rejected(request, rejection)
             self._stream.send(encode_rejection(rejection))
             return
         self._connection.holds_slot = True
+        outcome = "internal error"
         try:
             self._serve(request, self._accept(request))
+            outcome = "released"
+        except AssociationError as error:
+            outcome = str(error)
+            raise
         finally:
+            self._record.ended(request, str(self._fields["association_id"]), outcome)
             self._connection.holds_slot = False
             self._slots.leave(self._connection.host)
 
@@ -218,7 +227,7 @@ class Association:
             operations |= query_operations(
                 self._store, self._query_retrieve, exchange, request, contexts, fields=self._fields
             )
-        reader = MessageReader(contexts, operations)
+        reader = MessageReader(contexts, self._record.counting(operations))
         with self._store.associations.hold(sender.association_id) as note_message:
             try:
                 n_messages = self._take_messages(reader, exchange, request.max_pdu_bytes, note_message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from dicom_node.dimse.connections import Connection
+from dicom_node.dimse.record import Seen
 from dicom_node.dimse.recurring import RecurringEvent
 from dicom_node.upper_layer.errors import (
     AssociationError,
@@ -29,6 +30,7 @@ class ConnectionLog:
     """
 
     def __init__(self) -> None:
+        self.seen = Seen()  # by the audit trail
         self._probes = RecurringEvent(logging.INFO, window_s=PROBE_WINDOW_S, is_quiet=True)
         self._evicted, self._not_accepted = _fault(), _fault()
         self._faults: dict[type[AssociationError], RecurringEvent] = {kind: _fault() for kind in _OWN_EVENT}

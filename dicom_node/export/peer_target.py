@@ -37,6 +37,7 @@ class PeerTarget:
     kind: str  # "dimse" or "dicomweb"
     deliver: Deliver
     now: Callable[[], datetime]
+    by: str = "export"  # who exports, for the audit trail
     wait: Callable[[float], None] = time.sleep
 
     @property
@@ -59,7 +60,7 @@ class PeerTarget:
         if problem is not None and problem.outcome == "not-accepted":
             return Publication(problem.outcome, problem.reason, n_arrived)
         if problem is None:
-            with self.store.exports.publishing(begun, may_leave, self.now()) as is_fine:
+            with self.store.exports.publishing(begun, may_leave, self.now(), by=self.by) as is_fine:
                 pass
             if is_fine:
                 return Publication("exported", n_arrived=n_arrived)
@@ -67,7 +68,7 @@ class PeerTarget:
             self.store.exports.forget(begun)
             return Publication("changed-meanwhile", "something arrived or was decided just before it was sent")
         because = "something arrived or was decided while it was being sent"
-        self.store.exports.withdraw(begun, because, self.now())
+        self.store.exports.withdraw(begun, because, self.now(), by=self.by)
         return Publication("withdrawn", f"{because}; delete the study at the peer", n_arrived)
 
     def _send(self, begun: ExportRow, staged: Staged, may_leave: MayLeave) -> Publication | None:
@@ -132,10 +133,11 @@ def peer_target(
     calling_ae_title: str,
     timeout_s: float,
     now: Callable[[], datetime],
+    by: str = "export",
 ) -> PeerTarget:
     """Return a peer of the settings as a target."""
     send = partial(deliver, peer, calling_ae_title=calling_ae_title, timeout_s=timeout_s)
-    return PeerTarget(store, peer.name, peer.kind, send, now)
+    return PeerTarget(store, peer.name, peer.kind, send, now, by)
 
 
 def _is_accepted(outcome: SendOutcome, copied: Copied, sent_before: Mapping[str, tuple[str, bool]]) -> bool:

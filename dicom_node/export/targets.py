@@ -54,6 +54,7 @@ class FolderTarget:
     store: Store
     folder: Path
     now: Callable[[], datetime]
+    by: str = "export"  # who exports, for the audit trail
 
     @property
     def name(self) -> str:
@@ -73,7 +74,7 @@ class FolderTarget:
         begun: ExportRow | None = self.store.exports.begin(new, may_leave, self.now())
         if begun is None:
             return Publication("changed-meanwhile", "something arrived or was decided while it was de-identified")
-        with self.store.exports.publishing(begun, may_leave, self.now()) as is_fine:
+        with self.store.exports.publishing(begun, may_leave, self.now(), by=self.by) as is_fine:
             if is_fine:
                 for folder in folders:
                     publish(staged.folder / folder, self.folder / folder)

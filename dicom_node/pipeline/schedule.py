@@ -49,11 +49,13 @@ from dicom_node.pipeline.rules import Rules
 from dicom_node.pipeline.verification import DeliveryCheck
 from dicom_node.settings import DimsePeer, Peer, Settings, Target
 from dicom_node.store import Store
+from dicom_node.store.work.audit_chain import BATCH
 
 MAX_TICK_S = 5.0
 STUDY_TICK_S = 30.0
 RETENTION_TICK_S = 3600.0
 DISK_TICK_S = 15.0
+AUDIT_TICK_S = 5.0
 DELIVERY_TICK_S = 2.0
 COMMITMENT_TICK_S = 5.0
 CHECK_TICK_S = 10.0
@@ -94,6 +96,7 @@ class Schedule:
             Tick("disk-space", partial(self._delete, relieve_disk), DISK_TICK_S),
             Tick("commitment-requests", self._forget_requests, RETENTION_TICK_S),
             Tick("old-moves", self._forget_moves, RETENTION_TICK_S),
+            Tick("audit-chain", self._seal_audit, AUDIT_TICK_S),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
             *(self._check_tick(peer, must_stop) for peer in settings.peers if peer.verify_counts),
             *(self._commitment_tick(peer, must_stop) for peer in settings.peers if asks_for_commitment(peer)),
@@ -165,6 +168,10 @@ class Schedule:
     def _delete(self, delete: Callable[..., int]) -> None:
         policy, now = self.settings.retention, self.clock()
         delete(self.store, policy, now=now, committing_peers=committing_peers(self.settings))
+
+    def _seal_audit(self) -> None:
+        while self.store.audit_chain.seal() == BATCH:
+            pass
 
     def _forget_moves(self) -> None:
         self.store.moves.forget(self.clock() - timedelta(days=self.settings.query_retrieve.keep_moves_days))

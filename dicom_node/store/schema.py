@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0017"
+HEAD_REVISION = "0018"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -376,6 +376,15 @@ audit = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),  # JSON
     sa.Column("occurred_at", UtcDateTime, nullable=False),
     sa.Index(None, "subject", "action"),
+)
+
+audit_chain = sa.Table(
+    "audit_chain",  # each digest covers an entry and the digest before; triggers refuse to change entries and chain
+    metadata,
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("audit_id", sa.ForeignKey("audit.id"), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Index(None, "audit_id", unique=True),
 )
 
 decisions = sa.Table(

@@ -31,6 +31,8 @@ from dicom_node.store.states import JobState
 from dicom_node.store.work.access_tokens import AccessTokens
 from dicom_node.store.work.announcements import Announcements
 from dicom_node.store.work.audit import Audit
+from dicom_node.store.work.audit_buffer import AuditBuffer
+from dicom_node.store.work.audit_chain import AuditChain
 from dicom_node.store.work.closing import SeriesClosing
 from dicom_node.store.work.commitments import Commitments
 from dicom_node.store.work.conflicts import Conflicts
@@ -61,7 +63,8 @@ class Store:
     Attributes
     ----------
     objects, inbox, integrity, series, closing, jobs, deliveries, commitments, delivery_checks, moves, peer_contexts,
-    studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit, search,
+    studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit, audit_buffer,
+    audit_chain, search,
     browsing, retention, associations, access_tokens, web_sessions
         Its parts, each a class of its own.
     """
@@ -90,6 +93,8 @@ class Store:
         self.key_objects = KeyObjects(database, self.objects)
         self.times = WorkTimes(database)
         self.audit = Audit(database)
+        self.audit_buffer = AuditBuffer(database)
+        self.audit_chain = AuditChain(database)
         self.search = Search(database)
         self.browsing = Browsing(database)
         self.retention = Retention(database, self.objects)
@@ -178,6 +183,7 @@ class Store:
     def close(self) -> None:
         """Finish what the inbox has accepted, and close files and connections."""
         self.inbox.close()
+        self.audit_buffer.close()
         self._database.dispose()
         if self._presence_fd >= 0:
             os.close(self._presence_fd)

@@ -45,7 +45,7 @@ def test_the_exit_code_says_whether_all_that_was_asked_for_left(run: Run, config
     assert "1 × would-be-exported" in dry.stdout
     assert json.loads((out / "dry-run-manifest.json").read_text())["is_dry_run"] is True
 
-    done = run("export", *options)
+    done = run("export", *options, "--by", "A.Example")
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
         "1 × exported",
@@ -56,7 +56,7 @@ def test_the_exit_code_says_whether_all_that_was_asked_for_left(run: Run, config
     checked = run("exports", "check", out, "-c", config)
     assert (checked.exit_code, checked.stdout) == (0, "2 copies of 1 studies, 1 manifests, 0 faults\n")
     told = run("audit", "--study", STUDY, "-c", config)
-    assert [line.split()[3] for line in told.stdout.splitlines()[1:]] == ["exported"]
+    assert [line.split()[2:4] for line in told.stdout.splitlines()[1:]] == [["A.Example", "exported"]]
     assert run("audit", "--study", "1.2.9", "-c", config).stdout == "no entries\n"
     cohort = config.parent / "cohort.txt"
     for content, why in ((b"\n# none yet\n", "names no study"), ("\ufeff1.2.9".encode("utf-16"), "is not UTF-8")):

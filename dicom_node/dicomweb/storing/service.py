@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from dicom_node.access.callers import caller_of
 from dicom_node.dicomweb.errors import BadRequestError, UnsupportedMediaTypeError
 from dicom_node.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART, MediaRange, json_media_type, parse_media_type
 from dicom_node.dicomweb.problems import answer_error
@@ -80,7 +81,7 @@ class StoreService:
                 await run_in_threadpool(intake.outcomes)
                 raise
             outcomes = await run_in_threadpool(intake.outcomes)
-        self._log(association_id, outcomes)
+        await run_in_threadpool(self._log, request, association_id, outcomes)
         if failure is not None and (isinstance(failure, ClientDisconnect) or not _has_stored(outcomes)):
             return _closing(answer_error(request, _told(failure)))
         if not outcomes:
@@ -100,10 +101,16 @@ class StoreService:
             clock=self._clock,
         )
 
-    def _log(self, association_id: str, outcomes: list[Outcome]) -> None:
+    def _log(self, request: Request, association_id: str, outcomes: list[Outcome]) -> None:
         n_stored = sum(outcome.is_stored for outcome in outcomes)
         fields = {"association_id": association_id, "n_stored": n_stored, "n_failed": len(outcomes) - n_stored}
         log.info("instances came by STOW-RS", extra=fields)
+        caller, address = caller_of(request), "unknown" if request.client is None else request.client.host
+        actor = address if caller is None else caller.name
+        detail = {"address": address, "n_stored": n_stored, "n_failed": len(outcomes) - n_stored, "by": SENDER}
+        self._store.audit_buffer.note(
+            "instances-received", actor=actor, subject=association_id, now=self._clock(), detail=detail
+        )
 
 
 def _begin_body(content_type: MediaRange, intake: Intake) -> Body:

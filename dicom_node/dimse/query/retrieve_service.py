@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Final
 
 from dicom_node.dimse.contexts import AcceptedContext
@@ -18,6 +19,8 @@ from dicom_node.store.index.retrieval import FoundInstances
 log = logging.getLogger(__name__)
 
 MAX_REASONS: Final = 20  # logged of one retrieval
+MAX_SUBJECT: Final = 650  # characters of UIDs in the audit trail, some ten of them
+_UNIQUE_KEYS: Final = (0x0020000D, 0x0020000E, 0x00080018)
 
 
 class RetrieveService(QueryService):
@@ -52,5 +55,14 @@ class RetrieveService(QueryService):
         }
         if reasons:
             fields["reasons"] = "; ".join(f"{code}: {n}" for code, n in reasons.most_common(MAX_REASONS))
+        subject = next(filter(None, (_uid(identifier, tag) for tag in _UNIQUE_KEYS)), "-")
+        actor = str(self.fields.get("calling_ae_title", ""))
+        detail = {"by": operation, "address": self.fields.get("host"), **fields}
+        self.store.audit_buffer.note("retrieved", actor=actor, subject=subject, now=datetime.now(UTC), detail=detail)
         level = logging.WARNING if counts.failed else logging.INFO
         log.log(level, "retrieval by %s answered", operation, extra={**self.fields, **fields})
+
+
+def _uid(identifier: Identifier, tag: int) -> str:
+    key = identifier.keys.get(tag)
+    return (key.text or "")[:MAX_SUBJECT] if key is not None else ""

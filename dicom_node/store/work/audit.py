@@ -39,14 +39,45 @@ class Audit:
         statement = sa.select(*_COLUMNS).where(audit.c.subject.in_(subjects)).order_by(audit.c.id.desc()).limit(limit)
         return self._rows(statement)
 
-    def list(self, *, limit: int = 100, offset: int = 0) -> tuple[AuditRow, ...]:
+    def list(
+        self,
+        *,
+        subjects: Sequence[str] = (),
+        actor: str | None = None,
+        action: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[AuditRow, ...]:
         """Return entries, the latest first."""
-        return self._rows(sa.select(*_COLUMNS).order_by(audit.c.id.desc()).limit(limit).offset(offset))
+        statement = sa.select(*_COLUMNS).order_by(audit.c.id.desc()).limit(limit).offset(offset)
+        if subjects:
+            statement = statement.where(audit.c.subject.in_(subjects))
+        if actor is not None:
+            statement = statement.where(audit.c.actor == actor)
+        if action is not None:
+            statement = statement.where(audit.c.action == action)
+        if since is not None:
+            statement = statement.where(audit.c.occurred_at >= since)
+        return self._rows(statement)
 
     def _rows(self, statement: sa.Select[Any]) -> tuple[AuditRow, ...]:
         with self._database.read() as connection:
-            rows = [row._asdict() for row in connection.execute(statement)]
-        return tuple(AuditRow(**values | {"detail": json.loads(values["detail"])}) for values in rows)
+            return tuple(audit_row(row) for row in connection.execute(statement))
+
+
+def audit_row(row: Any) -> AuditRow:  # noqa: ANN401 - a row of SQLAlchemy
+    """Return an entry from a row that has all of its columns."""
+    values = {name: getattr(row, name) for name in AuditRow.__dataclass_fields__}
+    return AuditRow(**values | {"detail": json.loads(values["detail"])})
+
+
+def entry_values(
+    action: str, *, actor: str, subject: str, now: datetime, detail: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the values of a new row."""
+    text = json.dumps(dict(detail or {}), ensure_ascii=False)
+    return {"actor": actor, "action": action, "subject": subject, "detail": text, "occurred_at": now}
 
 
 def add_audit(
@@ -59,7 +90,5 @@ def add_audit(
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Add an entry within the caller's write transaction."""
-    text = json.dumps(dict(detail or {}), ensure_ascii=False)
-    connection.execute(
-        sa.insert(audit).values(actor=actor, action=action, subject=subject, detail=text, occurred_at=now)
-    )
+    values = entry_values(action, actor=actor, subject=subject, now=now, detail=detail)
+    connection.execute(sa.insert(audit).values(**values))

@@ -22,6 +22,7 @@ from dicom_node.store.schema import (
     access_tokens,
     announcements,
     audit,
+    audit_chain,
     conflicts,
     export_copies,
     exports,
@@ -37,7 +38,7 @@ from dicom_node.store.work.announcements import announce_deletion
 from dicom_node.store.work.audit import add_audit
 from dicom_node.store.work.retention import remove_unnamed
 
-_STAYS = frozenset({audit, exports, export_copies, announcements, notices, access_tokens, web_sessions})
+_STAYS = frozenset({audit, audit_chain, exports, export_copies, announcements, notices, access_tokens, web_sessions})
 _STUDY, _SERIES, _INSTANCE = "study_instance_uid", "series_instance_uid", "sop_instance_uid"
 
 

@@ -55,10 +55,10 @@ class Exports:
             return _row(connection.execute(changed.returning(*_COLUMNS)).one())
 
     @contextmanager
-    def publishing(self, row: ExportRow, may_leave: MayLeave, now: datetime) -> Iterator[bool]:
+    def publishing(self, row: ExportRow, may_leave: MayLeave, now: datetime, *, by: str = "export") -> Iterator[bool]:
         """Yield whether the study may still leave, under the write lock; then it counts as published.
 
-        Nothing can arrive or be decided during the block; keep it short. An exception in the block leaves the export
+        Nothing can arrive or be decided during the block; keep it short. ``by`` says who exports. An exception leaves the export
         begun.
         """
         with self._database.write() as connection:
@@ -74,9 +74,7 @@ class Exports:
                     "evidence_fingerprint": row.evidence_fingerprint,
                     "gate_digest": row.gate_digest,
                 }
-                add_audit(
-                    connection, "exported", actor="export", subject=row.study_instance_uid, now=now, detail=detail
-                )
+                add_audit(connection, "exported", actor=by, subject=row.study_instance_uid, now=now, detail=detail)
 
     def forget(self, row: ExportRow) -> None:
         """Remove an export that was begun, if nothing of it was ever published or sent."""
@@ -90,15 +88,13 @@ class Exports:
         with self._database.read() as connection:
             return _may_leave(connection, study_instance_uid, may_leave)
 
-    def withdraw(self, row: ExportRow, because: str, now: datetime) -> None:
+    def withdraw(self, row: ExportRow, because: str, now: datetime, *, by: str = "node") -> None:
         """Record that a study should no longer be where it was published or sent to. Nothing is recalled by this."""
         with self._database.write() as connection:
             withdrawn = {"state": ExportState.WITHDRAWN.value, "withdrawn_at": now, "withdrawn_because": because}
             connection.execute(sa.update(exports).where(exports.c.id == row.id).values(**withdrawn))
             detail = {"project": row.project, "target": row.target, "because": because}
-            add_audit(
-                connection, "export-withdrawn", actor="export", subject=row.study_instance_uid, now=now, detail=detail
-            )
+            add_audit(connection, "export-withdrawn", actor=by, subject=row.study_instance_uid, now=now, detail=detail)
 
     def list(
         self,

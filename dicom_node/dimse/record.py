@@ -1,0 +1,112 @@
+"""What the audit trail has of an association: one entry at its end, whatever was sent over it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final
+
+from dicom_node.access.seldom import Seldom
+from dicom_node.dimse.contexts import AcceptedContext
+from dicom_node.dimse.messages import BeginOperation, Operation
+from dicom_node.dimse.status import Answer
+from dicom_node.store import Store
+from dicom_node.upper_layer.associate import AssociationRequest, Rejection
+from dicom_node.upper_layer.command_set import CommandField, Request
+
+QUIET_PERIOD_S: Final = 3600.0  # between two entries on associations of a host that only carried C-ECHO
+REJECTION_PERIOD_S: Final = 60.0  # between two entries on the same rejection of a host
+_NAMES: Final[Mapping[int, str]] = {
+    CommandField.C_STORE_RQ: "C-STORE",
+    CommandField.C_FIND_RQ: "C-FIND",
+    CommandField.C_GET_RQ: "C-GET",
+    CommandField.C_MOVE_RQ: "C-MOVE",
+    CommandField.C_ECHO_RQ: "C-ECHO",
+    CommandField.N_EVENT_REPORT_RQ: "N-EVENT-REPORT",
+}
+_FINE: Final = frozenset({0x0, 0xB, 0xF})  # first digit of success, warning, and pending or cancelled (PS3.7 annex C)
+
+
+class Seen:
+    """What one server has recorded lately."""
+
+    def __init__(self) -> None:
+        self.quiet, self.rejections = Seldom(QUIET_PERIOD_S), Seldom(REJECTION_PERIOD_S)
+
+
+class AssociationRecord:
+    """Counts the messages of one association, and records it when it has ended.
+
+    Parameters
+    ----------
+    host
+        Address of the peer.
+    """
+
+    def __init__(self, store: Store, seen: Seen, host: str, clock: Callable[[], datetime]) -> None:
+        self._store, self._seen, self._host, self._clock = store, seen, host, clock
+        self._began_s = time.monotonic()
+        self._answered: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+
+    def counting(self, operations: Mapping[int, BeginOperation]) -> dict[int, BeginOperation]:
+        """Return the operations of an association, whose answers are counted."""
+        return {field: self._counted(_NAMES.get(field, f"{field:04X}"), begin) for field, begin in operations.items()}
+
+    def rejected(self, request: AssociationRequest, rejection: Rejection) -> None:
+        """Record that an association was rejected."""
+        times = self._seen.rejections.count((rejection, self._host), time.monotonic())
+        if times is not None:
+            detail = {"reason": rejection.in_words, "called": request.called_ae_title, "times": times}
+            self._note("association-rejected", request.calling_ae_title, self._host, detail)
+
+    def ended(self, request: AssociationRequest, association_id: str, outcome: str) -> None:
+        """Record that an association has ended."""
+        times = 1
+        if not set(self._answered) - {"C-ECHO"}:
+            counted = self._seen.quiet.count((request.calling_ae_title, self._host), time.monotonic())
+            if counted is None:
+                return
+            times = counted
+        detail = {
+            "address": self._host,
+            "called": request.called_ae_title,
+            "outcome": outcome,
+            "seconds": round(time.monotonic() - self._began_s, 1),
+            **({"answered": dict(self._answered)} if self._answered else {}),
+            **({"failed": dict(self._failed)} if self._failed else {}),
+            **({"times": times} if times > 1 else {}),
+        }
+        self._note("association", request.calling_ae_title, association_id, detail)
+
+    def _note(self, action: str, actor: str, subject: str, detail: Mapping[str, object]) -> None:
+        self._store.audit_buffer.note(action, actor=actor, subject=subject, now=self._clock(), detail=detail)
+
+    def _counted(self, name: str, begin: BeginOperation) -> BeginOperation:
+        def begin_counted(context: AcceptedContext, request: Request) -> Operation:
+            return _Counted(begin(context, request), name, self._count)
+
+        return begin_counted
+
+    def _count(self, name: str, answer: Answer) -> None:
+        self._answered[name] += 1
+        if answer.status >> 12 not in _FINE:
+            self._failed[name] += 1
+
+
+class _Counted:
+    """An operation whose answer is counted; fragments go to it directly, because there are many."""
+
+    __slots__ = ("_count", "_name", "_operation", "discard", "write")
+
+    def __init__(self, operation: Operation, name: str, count: Callable[[str, Answer], None]) -> None:
+        self._operation, self._name, self._count = operation, name, count
+        self.write: Callable[[memoryview], None] = operation.write
+        self.discard: Callable[[], None] = operation.discard
+
+    def finish(self) -> Answer:
+        answer = self._operation.finish()
+        self._count(self._name, answer)
+        return answer
