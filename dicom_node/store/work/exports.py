@@ -58,8 +58,8 @@ class Exports:
     def publishing(self, row: ExportRow, may_leave: MayLeave, now: datetime, *, by: str = "export") -> Iterator[bool]:
         """Yield whether the study may still leave, under the write lock; then it counts as published.
 
-        Nothing can arrive or be decided during the block; keep it short. ``by`` says who exports. An exception leaves the export
-        begun.
+        Nothing can arrive or be decided during the block; keep it short. An exception in the block leaves the export
+        begun. ``by`` says who exports.
         """
         with self._database.write() as connection:
             is_fine = _may_leave(connection, row.study_instance_uid, may_leave)
