@@ -30,6 +30,7 @@ from dicom_node.store.permissions import UMASK, mode_open_to_others
 
 if TYPE_CHECKING:
     from dicom_node.access.gatekeeper import Gatekeeper
+    from dicom_node.access.oidc import OidcProvider
     from dicom_node.dicomweb import Administrators, StoreLimits
     from dicom_node.dimse.query.policy import QueryRetrieve
     from dicom_node.gate.live_terms import LiveTerms
@@ -277,8 +278,22 @@ def web_gatekeeper(settings: Settings, store: Store, *, clock: Callable[[], date
 
     web = settings.web
     origins = Origins(None if web.public_url is None else str(web.public_url), web.host_names)
-    signs_in = web.access == "tokens"
-    return Gatekeeper(origins, Identifier(store, session_hours=web.session_hours, clock=clock) if signs_in else None)
+    if web.access not in ("tokens", "oidc"):
+        return Gatekeeper(origins)
+    provider = oidc_provider(settings) if web.access == "oidc" else None
+    identifier = Identifier(store, provider=provider, session_hours=web.session_hours, clock=clock)
+    return Gatekeeper(origins, identifier)
+
+
+def oidc_provider(settings: Settings) -> OidcProvider:
+    """Return the OpenID Connect provider that the settings name; nothing is asked yet."""
+    from dicom_node.access.errors import OidcMissingError
+
+    try:
+        from dicom_node.access.oidc import OidcProvider
+    except ImportError as error:
+        raise OidcMissingError(str(error.name)) from error
+    return OidcProvider(settings.oidc)
 
 
 def _administrators(settings: Settings) -> Administrators | None:

@@ -73,6 +73,44 @@ class TooManyFailuresError(AccessError, Transient):
         return f"too many wrong tokens came from your address; try again in {self.args[0]} s"
 
 
+class NoRoleError(AccessError, Refused):
+    """The provider knows who it is, and the node has no role for them."""
+
+    code = "no-role"
+
+    def __init__(self, name: str, claim: str) -> None:
+        super().__init__(name, claim)
+
+    def __str__(self) -> str:
+        name, claim = self.args
+        return f"{name} has no role at this node; ask for one (no value of the claim {claim} is in oidc.roles)"
+
+
+class ProviderError(AccessError, Transient):
+    """The OpenID Connect provider cannot be asked, or does not answer as it should."""
+
+    code = "provider"
+
+    def __init__(self, issuer: str, finding: str) -> None:
+        super().__init__(issuer, finding)
+
+    def __str__(self) -> str:
+        issuer, finding = self.args
+        return f"{issuer}: {finding}; try again, or sign in with a token of this node"
+
+
+class OidcMissingError(AccessError, Refused):
+    """What OpenID Connect needs is not installed."""
+
+    code = "oidc-missing"
+
+    def __init__(self, package: str) -> None:
+        super().__init__(package)
+
+    def __str__(self) -> str:
+        return f"web.access is oidc, and {self.args[0]} is not installed; pip install 'dicom-node[oidc]'"
+
+
 class TokenRefusedError(AccessError, Refused):
     """A token cannot be made as it is wanted."""
 

@@ -19,6 +19,7 @@ from dicom_node.access.errors import (
     ClosedRouteError,
     NotPermittedError,
     NotSignedInError,
+    ProviderError,
     TooManyFailuresError,
 )
 from dicom_node.access.identify import UNKNOWN, Identifier
@@ -32,6 +33,7 @@ COOKIE: Final = "dicom_node_session"
 _STATUS_OF: Final[dict[type[AccessError], HTTPStatus]] = {
     NotSignedInError: HTTPStatus.UNAUTHORIZED,
     TooManyFailuresError: HTTPStatus.TOO_MANY_REQUESTS,
+    ProviderError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _NO_NAME_NEEDED: Final = frozenset({Right.ANYONE, Right.METRICS})  # monitoring calls containers by other names
 _CHALLENGE: Final = 'Bearer realm="dicom-node"'

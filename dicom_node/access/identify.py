@@ -6,14 +6,17 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.access.callers import Caller
 from dicom_node.access.errors import NotSignedInError, TooManyFailuresError
 from dicom_node.access.roles import Role
-from dicom_node.access.secrets_at_rest import TokenText, digest_of, is_secret_of, new_secret
+from dicom_node.access.secrets_at_rest import PREFIX, TokenText, digest_of, is_secret_of, new_secret
 from dicom_node.access.seldom import Failures, Seldom
 from dicom_node.store import Store, StoreError, WebSessionRow
+
+if TYPE_CHECKING:
+    from dicom_node.access.oidc import OidcProvider
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ class Identifier:
 
     Parameters
     ----------
+    provider
+        Of OpenID Connect; if it is None, only tokens of this node count.
     session_hours
         How long a session lasts; it never outlives its token.
     """
@@ -36,10 +41,12 @@ class Identifier:
         self,
         store: Store,
         *,
+        provider: OidcProvider | None = None,
         session_hours: float = 12.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
+        self.provider = provider
         self._session = timedelta(hours=session_hours)
         self._clock = clock
         self._failures = Failures()
@@ -58,6 +65,8 @@ class Identifier:
         wait_s = self._failures.wait_s(address, time.monotonic())
         if wait_s:
             raise TooManyFailuresError(wait_s)
+        if self.provider is not None and not text.startswith(f"{PREFIX}_"):
+            return self._by_provider(self.provider, text, address)
         token = TokenText.parse(text)
         row = None if token is None else self._store.access_tokens.find(token.id)
         # Compared in any case, so that the time does not say whether there is such a token.
@@ -74,6 +83,20 @@ class Identifier:
         if self._uses.count((row.id, address), time.monotonic()):
             self._store.access_tokens.used(row.id, person=row.person, address=address, now=now)
         return Caller(row.person, Role(row.role), row.id)
+
+    def _by_provider(self, provider: OidcProvider, text: str, address: str) -> Caller:
+        try:
+            caller = provider.by_token(text)
+        except NotSignedInError as error:
+            self._failures.add(address, time.monotonic())
+            self.refused("sign-in-failed", UNKNOWN, address, {"reason": str(error.args[0])})
+            raise
+        if self._uses.count((caller.name, address), time.monotonic()):
+            detail = {"address": address, "role": caller.role.value}
+            self._store.audit_buffer.note(
+                "token-used", actor=caller.name, subject="oidc", now=self._clock(), detail=detail
+            )
+        return caller
 
     def by_session(self, secret: str) -> Caller | None:
         """Return whose session it is; None if it is none, or over."""

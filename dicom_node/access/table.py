@@ -83,6 +83,8 @@ RIGHTS_OF_ROUTES: Final[Mapping[str, Right]] = {
     "GET /assets/{name:path}": Right.ANYONE,
     "GET /sign-in": Right.ANYONE,
     "POST /sign-in": Right.ANYONE,
+    "GET /sign-in/oidc": Right.ANYONE,
+    "GET /sign-in/callback": Right.ANYONE,
     "POST /sign-out": Right.ANYONE,
 }
 

@@ -116,9 +116,7 @@ def export(
     _report(manifest, folder, ended, is_dry_run=dry_run, has_cohort=wanted is not None)
 
 
-def _target(
-    store: Store, settings: Settings, to: str, work: Path | None, key: str, *, by: str
-) -> tuple[Target, Path]:
+def _target(store: Store, settings: Settings, to: str, work: Path | None, key: str, *, by: str) -> tuple[Target, Path]:
     """Return where to publish, and the folder of the manifest and of the copies until they are published."""
     from dicom_node import app
     from dicom_node.export.peer_target import peer_target

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dicom_node.access.errors import ForeignRequestError
+from dicom_node.access.errors import AccessError, ForeignRequestError
+from dicom_node.access.gatekeeper import status_of as access_status
 from dicom_node.errors import NodeError, Refused, Transient
 from dicom_node.gate.errors import DecisionRefusedError
 from dicom_node.http_intake.errors import BodyTooLargeError, SlowBodyError
@@ -48,6 +49,8 @@ def status_of(error: NodeError) -> HTTPStatus:
     """Return the HTTP status of an error."""
     if type(error) in _STATUS_OF:
         return _STATUS_OF[type(error)]
+    if isinstance(error, AccessError):
+        return access_status(error)
     if isinstance(error, Refused):
         return HTTPStatus.BAD_REQUEST
     return HTTPStatus.SERVICE_UNAVAILABLE if isinstance(error, Transient) else HTTPStatus.INTERNAL_SERVER_ERROR

@@ -52,6 +52,7 @@ class Renderer:
         may_upload: bool = False,
     ) -> None:
         self.base = urlsplit(public_url or "").path.rstrip("/")
+        self.public_url = public_url
         self._protection = protection
         self._environment = Environment(
             loader=PackageLoader("dicom_node.page"),

@@ -111,5 +111,10 @@ def _sign_in_routes(
     return [
         answers.show("/sign-in", page.show),
         answers.act("/sign-in", page.sign_in),
+        *(
+            ()
+            if gatekeeper.identifier.provider is None
+            else (answers.show("/sign-in/oidc", page.leave), answers.show("/sign-in/callback", page.come_back))
+        ),
         answers.act("/sign-out", page.sign_out),
     ]

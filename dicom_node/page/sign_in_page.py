@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
-from typing import Final
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, unquote, urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -12,10 +13,17 @@ from starlette.responses import RedirectResponse, Response
 from dicom_node.access.errors import AccessError, NotSignedInError
 from dicom_node.access.gatekeeper import COOKIE, address_of, headers_of, status_of
 from dicom_node.access.identify import Identifier
+from dicom_node.access.pending import Pending
+from dicom_node.page.errors import NoSuchPageError
 from dicom_node.page.protection import Protection
 from dicom_node.page.rendering import Renderer
 
+if TYPE_CHECKING:
+    from dicom_node.access.oidc import OidcProvider
+
 PATH: Final = "/sign-in"
+PENDING_COOKIE: Final = "dicom_node_oidc"
+PENDING_S: Final = 600  # to sign in at the provider
 TOKEN_INPUT: Final = "access_token"  # noqa: S105 - the name of a form's field
 _FOR_PROGRAMS: Final = ("/api", "/dicom-web", "/wado", "/health", "/metrics")
 
@@ -39,11 +47,58 @@ class SignInPage:
             secret, _ = self._identifier.sign_in(fields.get(TOKEN_INPUT, ""), address_of(request))
         except AccessError as error:
             return self._page(request, wanted, error)
-        response = RedirectResponse(self._renderer.base + local_path(wanted), status_code=303)
-        response.set_cookie(
-            COOKIE, secret, httponly=True, samesite="lax", path=self._protection.path, secure=self._protection.is_secure
-        )
+        return self._begin(secret, wanted)
+
+    def leave(self, request: Request) -> Response:
+        """``GET /sign-in/oidc?next=``: go to the provider, and remember what its answer must fit to."""
+        pending = Pending.new()
+        response = RedirectResponse(self._provider.begin(self._callback(request), pending), status_code=303)
+        kept = f"{pending}!{quote(local_path(request.query_params.get('next', '')), safe='')}"
+        self._set_cookie(response, PENDING_COOKIE, kept, max_age=PENDING_S)
         return response
+
+    def come_back(self, request: Request) -> Response:
+        """``GET /sign-in/callback?code=&state=``: the provider's answer; begin a session of who it is."""
+        kept, _, wanted = request.cookies.get(PENDING_COOKIE, "").partition("!")
+        query, pending = request.query_params, Pending.parse(kept)
+        if pending is None or not hmac.compare_digest(query.get("state", "").encode(), pending.state.encode()):
+            raise NotSignedInError("this answer of the provider is not to a sign-in of this browser, or came too late")
+        if "code" not in query:
+            raise NotSignedInError(f"the provider says {query.get('error', 'nothing')[:80]!r}")
+        caller = self._provider.finish(query["code"], self._callback(request), pending)
+        response = self._begin(self._identifier.begin_session(caller, address_of(request)), unquote(wanted))
+        response.delete_cookie(PENDING_COOKIE, path=self._protection.path)
+        return response
+
+    @property
+    def _provider(self) -> OidcProvider:
+        provider = self._identifier.provider
+        if provider is None:
+            raise NoSuchPageError("OpenID Connect")
+        return provider
+
+    def _callback(self, request: Request) -> str:
+        """Return the address to which the provider sends people back; the provider has to know it."""
+        root = self._renderer.public_url or str(request.base_url)
+        return f"{root.rstrip('/')}{PATH}/callback"
+
+    def _begin(self, secret: str, wanted: str) -> Response:
+        response = RedirectResponse(self._renderer.base + local_path(wanted), status_code=303)
+        self._set_cookie(response, COOKIE, secret)
+        return response
+
+    def _set_cookie(self, response: Response, name: str, value: str, max_age: int | None = None) -> None:
+        # Lax, not strict: people come from other sites by links, and from the provider.
+        protection = self._protection
+        response.set_cookie(
+            name,
+            value,
+            max_age=max_age,
+            httponly=True,
+            samesite="lax",
+            path=protection.path,
+            secure=protection.is_secure,
+        )
 
     def sign_out(self, request: Request, _: Mapping[str, str]) -> Response:
         """``POST /sign-out``: end the session."""
@@ -88,6 +143,9 @@ class SignInPage:
             wanted=local_path(wanted),
             error=error,
             token_input=TOKEN_INPUT,
+            provider=None
+            if self._identifier.provider is None
+            else f"{PATH}/oidc?{urlencode({'next': local_path(wanted)})}",
         )
         response.headers.update({} if error is None else headers_of(error))
         return response

@@ -17,6 +17,7 @@ from dicom_node.settings.model import (
     WebSettings,
     WorkSettings,
 )
+from dicom_node.settings.oidc import OidcSettings
 from dicom_node.settings.query_retrieve import QueryRetrieveSettings
 from dicom_node.settings.targets import OrthancTarget, Target, WebhookTarget
 from dicom_node.settings.tls import DimseTlsSettings, PeerTlsSettings
@@ -31,6 +32,7 @@ __all__ = [
     "LogSettings",
     "ModelSettings",
     "NodeSettings",
+    "OidcSettings",
     "OrthancTarget",
     "Peer",
     "PeerTlsSettings",

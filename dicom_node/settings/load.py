@@ -25,6 +25,7 @@ _PATH_KEYS = (
     ("models", "foreground"),
     ("models", "anonymized"),
     ("rules",),
+    ("oidc", "ca_file"),
     *(("dimse", "tls", key) for key in _TLS_FILES),
 )
 

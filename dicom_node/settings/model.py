@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, HttpUrl, model_validator
 
+from dicom_node.settings.addresses import is_loopback
+from dicom_node.settings.oidc import OidcSettings
 from dicom_node.settings.query_retrieve import QueryRetrieveSettings
 from dicom_node.settings.section import Name, Section
 from dicom_node.settings.targets import Target
@@ -43,18 +44,8 @@ def _checked_origin(value: str) -> str:
 Origin = Annotated[str, AfterValidator(_checked_origin)]
 
 
-Access = Literal["this-machine", "tokens", "everyone-in-reach"]
+Access = Literal["this-machine", "tokens", "oidc", "everyone-in-reach"]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})$")]
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address to listen on."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class NodeSettings(Section):
@@ -113,7 +104,8 @@ class WebSettings(Section):
     access: Access = Field(
         default="this-machine",
         description="who may use it: `this-machine` (everybody on it, without signing in), `tokens` (who has one, see "
-        "`tokens create`), or `everyone-in-reach` (whoever reaches the port, without signing in)",
+        "`tokens create`), `oidc` (whom a provider knows, see `oidc.issuer`, and who has a token), or "
+        "`everyone-in-reach` (whoever reaches the port, without signing in)",
     )
     session_hours: Annotated[float, Field(gt=0, le=720)] = Field(
         default=12.0, description="hours until who signed in to the page has to do it again"
@@ -194,9 +186,9 @@ class WebSettings(Section):
         if self.access == "this-machine" and not is_loopback(self.host):
             raise ValueError(
                 f"host: others than this machine reach {self.host!r}, and they need not say who they are; set "
-                "web.access to tokens (make the first one with `dicom-node tokens create NAME --role admin`), or keep "
-                "web.host at 127.0.0.1, or set web.access to everyone-in-reach if everybody who reaches the port may "
-                "see patients and release studies"
+                "web.access to tokens (make the first one with `dicom-node tokens create NAME --role admin`) or oidc, "
+                "keep web.host at 127.0.0.1, or set web.access to everyone-in-reach if everybody who reaches the port "
+                "may see patients and release studies"
             )
         return self
 
@@ -355,6 +347,7 @@ class Settings(Section):
     dimse: DimseSettings = DimseSettings()
     query_retrieve: QueryRetrieveSettings = QueryRetrieveSettings()
     web: WebSettings = WebSettings()
+    oidc: OidcSettings = OidcSettings()
     series: SeriesSettings = SeriesSettings()
     work: WorkSettings = WorkSettings()
     delivery: DeliverySettings = DeliverySettings()
@@ -371,6 +364,8 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
+        if self.web.access == "oidc" and self.oidc.issuer is None:
+            raise ValueError("oidc.issuer: is empty, and web.access is oidc; name the provider")
         names = [peer.name for peer in self.peers]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
