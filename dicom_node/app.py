@@ -165,6 +165,7 @@ def run_receive(settings: Settings) -> int:
             store,
             settings.dimse,
             ae_title=settings.node.ae_title,
+            peers=[peer for peer in settings.peers if peer.kind == "dimse"],
             commitment_peers=commitment_peers(settings),
             query_retrieve=_query_retrieve(settings),
         )
@@ -201,7 +202,7 @@ def commitment_peers(settings: Settings) -> dict[str, list[str]]:
     """AE title → names of the peers with it; they may report on requests, also on those from before a change."""
     found: dict[str, list[str]] = {}
     for peer in settings.peers:
-        if peer.kind == "dimse":
+        if peer.kind == "dimse" and peer.may_report:
             found.setdefault(peer.ae_title, []).append(peer.name)
     return found
 

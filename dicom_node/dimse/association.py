@@ -26,7 +26,7 @@ from dicom_node.dimse.query.services import (
 )
 from dicom_node.dimse.record import AssociationRecord
 from dicom_node.dimse.slots import AssociationSlots
-from dicom_node.dimse.store_service import Sender, StoreService, begin_echo
+from dicom_node.dimse.store_service import Sender, StoreService, begin_echo, refuse_store
 from dicom_node.store import Store
 from dicom_node.upper_layer.associate import (
     Acceptance,
@@ -158,7 +158,9 @@ class Association:
 
     def _admit_and_serve(self, request: AssociationRequest) -> None:
         self._fields |= {"calling_ae_title": request.calling_ae_title, "called_ae_title": request.called_ae_title}
-        rejection = find_rejection(request, self._policy) or self._slots.claim(self._connection.host)
+        rejection = find_rejection(request, self._policy, self._connection.host) or self._slots.claim(
+            self._connection.host
+        )
         if rejection is not None:
             log.warning("association rejected: %s", rejection.in_words, extra=self._fields)
             self._record.rejected(request, rejection)
@@ -213,7 +215,7 @@ class Association:
         peers = self._commitment_peers.get(request.calling_ae_title, ()) if is_called else ()
         reports = CommitmentService(self._store, peers, self._fields, self._clock)
         operations: dict[int, BeginOperation] = {
-            CommandField.C_STORE_RQ: service.begin,
+            CommandField.C_STORE_RQ: service.begin if self._policy.may_store(sender.calling_ae_title) else refuse_store,
             CommandField.N_EVENT_REPORT_RQ: reports.begin,
             CommandField.C_ECHO_RQ: begin_echo,
         }

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from dicom_node.dimse.admission import AdmissionPolicy
+from dicom_node.dimse.admission import AdmissionPolicy, known_titles
 from dicom_node.dimse.association import ARTIM_TIMEOUT_S, Association, AssociationLimits
 from dicom_node.dimse.connection_log import ConnectionLog
 from dicom_node.dimse.connections import Connection, OpenConnections, shut
@@ -22,7 +22,7 @@ from dicom_node.dimse.query.policy import QueryRetrieve
 from dicom_node.dimse.slots import AssociationSlots
 from dicom_node.dimse.tls import listening_context
 from dicom_node.failures import network_reason
-from dicom_node.settings import DimseSettings
+from dicom_node.settings import DimsePeer, DimseSettings
 from dicom_node.store import Store
 from dicom_node.upper_layer.tls.files import ReloadingContext
 
@@ -61,6 +61,8 @@ class DimseServer:
         Store for the instances; it stays open when the server stops.
     ae_title
         AE title of the node, which requestors have to call unless the settings say otherwise.
+    peers
+        Of the settings: from where each may call, and whether it may store.
     commitment_peers
         AE title → names of the peers that may report on storage commitment with it.
     query_retrieve
@@ -75,6 +77,7 @@ class DimseServer:
         settings: DimseSettings,
         *,
         ae_title: str,
+        peers: Sequence[DimsePeer] = (),
         commitment_peers: Mapping[str, Sequence[str]] | None = None,
         query_retrieve: QueryRetrieve | None = None,
         clock: Callable[[], datetime] = _utc_now,
@@ -86,7 +89,11 @@ class DimseServer:
         self._query_retrieve = query_retrieve
         self._clock = clock
         self._policy = AdmissionPolicy(
-            ae_title, settings.require_called_ae_title, frozenset(settings.allowed_calling_ae_titles)
+            ae_title,
+            settings.require_called_ae_title,
+            frozenset(settings.allowed_calling_ae_titles),
+            known_titles(peers),
+            settings.known_peers_only,
         )
         self._limits = AssociationLimits(
             settings.max_pdu_bytes,

@@ -20,6 +20,7 @@ status  kind     when                                        what the sender may
                  UID
 0x0122  failure  SOP class of the C-STORE-RQ is not that of  negotiate it
                  its presentation context
+0x0124  failure  the peer has may_store: false               not send it here
 0x0211  failure  an operation that we do not perform         not ask for it
 ======  =======  ==========================================  ====================================================
 """
@@ -45,6 +46,7 @@ class Status(IntEnum):
     PROCESSING_FAILURE = 0x0110
     INVALID_SOP_INSTANCE = 0x0117
     SOP_CLASS_NOT_SUPPORTED = 0x0122
+    NOT_AUTHORIZED = 0x0124
     UNRECOGNIZED_OPERATION = 0x0211
     OUT_OF_RESOURCES = 0xA700
     DATA_SET_DOES_NOT_MATCH_SOP_CLASS = 0xA900

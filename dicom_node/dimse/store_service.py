@@ -28,6 +28,11 @@ class Sender:
     association_id: str
 
 
+def refuse_store(_context: AcceptedContext, _request: Request) -> Operation:
+    """Refuse an instance of a peer that may not store."""
+    return Refusal(Answer(Status.NOT_AUTHORIZED, "you may not store here (may_store)"))
+
+
 class StoreService:
     """Begins a C-STORE for one association."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -32,6 +33,20 @@ def _checked_ae_title(value: str) -> str:
 AeTitle = Annotated[str, AfterValidator(_checked_ae_title)]
 Port = Annotated[int, Field(ge=0, le=65535)]  # 0 lets the system choose one, which is logged
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _checked_network(value: str) -> str:
+    """Return an IP address or network as it is usually written."""
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; an address such as 192.0.2.10 or a network such as 10.1.0.0/16 is expected"
+        ) from None
+    return str(network)
+
+
+Network = Annotated[str, AfterValidator(_checked_network)]
 
 
 def _checked_origin(value: str) -> str:
@@ -71,6 +86,9 @@ class DimseSettings(Section):
         default=None, ge=1, le=1024, description="simultaneous associations from one address; no such limit when empty"
     )
     allowed_calling_ae_titles: tuple[AeTitle, ...] = Field(default=(), description="empty: every calling AE title")
+    known_peers_only: bool = Field(
+        default=False, description="only peers of kind dimse in `peers` may associate, by their AE titles"
+    )
     require_called_ae_title: bool = Field(default=True, description="refuse associations that call another AE title")
     min_free_bytes: int = Field(
         default=2 * GIB, ge=0, description="refuse C-STORE with 0xA700 when less disk space is free"
@@ -268,6 +286,13 @@ class DimsePeer(Section):
         default=False,
         description="ask the peer for storage commitment of all that it accepted; retention waits for it",
     )
+    addresses: tuple[Network, ...] = Field(
+        default=(),
+        description="addresses or networks from which the peer calls, such as `[192.0.2.10, 10.1.0.0/16]`; with its AE "
+        "title from elsewhere nobody may associate; empty: from anywhere",
+    )
+    may_store: bool = Field(default=True, description="the peer may store here by C-STORE")
+    may_report: bool = Field(default=True, description="the peer may report on storage commitment")
     may_query: bool = Field(default=True, description="the peer may search here by C-FIND")
     may_retrieve: bool = Field(
         default=True,

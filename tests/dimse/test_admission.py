@@ -36,14 +36,15 @@ def request_pdu(encoded: bytes) -> Pdu:
     ],
 )
 def test_titles_and_application_context_decide(options: dict[str, str], rejection: Rejection | None) -> None:
-    assert find_rejection(decode_request(request_pdu(associate_rq(**options))), POLICY) is rejection
+    assert find_rejection(decode_request(request_pdu(associate_rq(**options))), POLICY, "192.0.2.1") is rejection
 
 
 def test_a_later_protocol_without_the_first_version_is_refused() -> None:
     encoded = bytearray(associate_rq(calling_ae_title="PACS"))
     encoded[6:8] = b"\x00\x02"
     assert (
-        find_rejection(decode_request(request_pdu(bytes(encoded))), POLICY) is Rejection.PROTOCOL_VERSION_NOT_SUPPORTED
+        find_rejection(decode_request(request_pdu(bytes(encoded))), POLICY, "192.0.2.1")
+        is Rejection.PROTOCOL_VERSION_NOT_SUPPORTED
     )
 
 
