@@ -215,10 +215,14 @@ def _write(place: Path, files: dict[str, bytes]) -> None:
             (partial / name).write_bytes(content)
         if place.exists():
             shutil.rmtree(place)
-        partial.replace(place)
+        try:
+            partial.replace(place)
+        except OSError:
+            # Another run has just prepared the same volume; whichever came first is as good.
+            if read_record(place) is None:
+                raise
     finally:
-        if partial.exists():
-            shutil.rmtree(partial)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _mm(spacing_mm: tuple[float, float, float]) -> str:

@@ -80,7 +80,7 @@ class RunLog:
 def compose(panels: Sequence[Panel]) -> Image.Image:
     """Return the panels side by side, with their titles."""
     width = (_SIDE + 4) * len(panels)
-    whole = Image.new("RGB", (width, _SIDE + _TITLE), "white")
+    whole = Image.new("RGB", (width, _SIDE + _TITLE), "lightgrey")
     pen = ImageDraw.Draw(whole)
     for index, panel in enumerate(panels):
         plane = Image.fromarray(_rgb(panel.pixels))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -162,7 +163,7 @@ def _read(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
         turns: Any = orientations
         turned = image.as_reoriented(turns.ornt_transform(turns.io_orientation(image.affine), _LPS))
         voxels = np.asarray(turned.dataobj).T
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise VolumeRefused("unreadable", f"{path.name} cannot be read as NIfTI ({type(error).__name__})") from error
     zooms = [float(size) for size in turned.header.get_zooms()[:3]]
     return voxels, (zooms[2], zooms[1], zooms[0])

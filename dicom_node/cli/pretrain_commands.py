@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,6 +178,8 @@ def _run(method: str, options: dict[str, Any], given: dict[str, Any]) -> None:
     try:
         from pretraining.errors import PretrainingError, Refused, StoppedError
         from pretraining.run import pretrain
+
+        import_module("tensorboard")  # the run needs it later
     except ModuleNotFoundError as error:
         fail(f"{error.name} is not installed; pretraining needs: pip install 'dicom-node[pretraining]'")
         raise typer.Exit(EXIT_USAGE) from None

@@ -67,7 +67,9 @@ class VolumeFusion:
         """Return Adam, and the schedule that halves its rate three times."""
         options = self.options
         optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+            (one for one in self.network.parameters() if one.requires_grad),
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
         )
         every = max(1, -(-n_steps // N_HALVINGS))
         return optimizer, torch.optim.lr_scheduler.StepLR(optimizer, step_size=every, gamma=0.5)
@@ -139,6 +141,8 @@ def build(options: Options, plan: NetworkPlan, *, use_masks: bool) -> VolumeFusi
     else:
         sampler = GridSampler(patch, default_cells(patch), use_masks)
     network = build_network(plan, n_classes=N_COEFFICIENTS + 1)
+    for layer in list(network.get_submodule("decoder.seg_layers").children())[:-1]:
+        layer.requires_grad_(False)  # no loss reaches them without deep supervision
     return VolumeFusion(network, sampler, options)
 
 

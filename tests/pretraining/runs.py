@@ -1,4 +1,4 @@
-"""Runs that take seconds: two stages of four and eight channels, patches of 16 voxels."""
+"""Runs that take seconds: three stages of four and eight channels, patches of 16 voxels."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def tiny_plans(path: Path) -> Path:
     (settings,) = plans["configurations"].values()
     arguments = settings["architecture"]["arch_kwargs"]
     arguments.update(
-        n_stages=2,
-        features_per_stage=[4, 8],
-        kernel_sizes=[[3, 3, 3]] * 2,
-        strides=[[1, 1, 1], [2, 2, 2]],
-        n_conv_per_stage=[1, 1],
-        n_conv_per_stage_decoder=[1],
+        n_stages=3,
+        features_per_stage=[4, 8, 8],
+        kernel_sizes=[[3, 3, 3]] * 3,
+        strides=[[1, 1, 1], [2, 2, 2], [2, 2, 2]],
+        n_conv_per_stage=[1, 1, 1],
+        n_conv_per_stage_decoder=[1, 1],
     )
     settings.update(patch_size=list(PATCH), spacing=[2.0, 2.0, 2.0], batch_size=2)
     path.write_text(json.dumps(plans))

@@ -259,7 +259,7 @@ def test_a_dataset_without_masks_trains_only_when_asked(dataset: Path, tmp_path:
     ("changes", "message"),
     [
         ({"hours": 1.0}, "--hours: cannot be used together with --steps"),
-        ({"patch_size": (15, 16, 16)}, "--patch: sides must be multiples of 2 x 2 x 2"),
+        ({"patch_size": (15, 16, 16)}, "--patch: sides must be multiples of 4 x 4 x 4"),
         ({"n_devices": 3}, "--batch: 2 cannot be divided among 3 processes"),
         ({"options": {"variant": "boxes"}, "batch_size": 1}, "--variant boxes: .*--batch 2"),
     ],
