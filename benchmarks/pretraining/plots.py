@@ -1,0 +1,46 @@
+"""Draw Dice against steps for every start, and differences to scratch with their intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+from benchmarks.pretraining.protocol import Start
+
+COLOURS = {
+    Start.SCRATCH: "black",
+    Start.VOLUME_FUSION: "tab:blue",
+    Start.ANATOMASK: "tab:orange",
+    Start.VOLUME_FUSION_PLAIN: "tab:cyan",
+    Start.ANATOMASK_PLAIN: "gold",
+    Start.PERMUTED: "tab:gray",
+    Start.SUPERVISED: "tab:green",
+}
+
+
+def draw(summary: dict[str, Any], path: Path) -> None:
+    """Write one picture of both."""
+    figure, (curves, forest) = plt.subplots(1, 2, figsize=(11, 4), dpi=110, layout="constrained")
+    for start, colour in COLOURS.items():
+        points = summary["starts"][start.value]["dice"]
+        curves.plot(list(points), list(points.values()), "o-", color=colour, label=start.value, markersize=3)
+    curves.set(xlabel="steps of fine-tuning", ylabel="mean Dice of four targets, people not seen")
+    curves.legend(fontsize=7)
+    others = [start for start in COLOURS if start != Start.SCRATCH]
+    for place, start in enumerate(reversed(others)):
+        for shift, step in ((0.15, summary["half"]), (-0.15, summary["end"])):
+            found = summary["starts"][start.value]["to_scratch"][f"dice at {step}"]
+            is_half = step == summary["half"]
+            forest.plot([found.low, found.high], [place + shift] * 2, color=COLOURS[start], alpha=1 if is_half else 0.5)
+            forest.plot(found.mean, place + shift, "o" if is_half else "s", color=COLOURS[start], markersize=4)
+    forest.axvline(0, color="black", linewidth=0.8)
+    forest.set_yticks(range(len(others)), [start.value for start in reversed(others)], fontsize=8)
+    forest.set(xlabel=f"Dice minus scratch, 95 % interval (circle: {summary['half']} steps, square: {summary['end']})")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
