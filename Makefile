@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --di
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-nnssl peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-deidentify fuzz clean
+.PHONY: help install dev peers peers-labels peers-nnssl peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-deidentify bench-pretraining fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,9 +26,10 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-# torch by itself first: with it in place nothing else asks for another build of it.
+# torch by itself first: with it in place nothing else asks for another build of it. timm wants torchvision, which must
+# come from the same index, or it cannot load its operators, and nnU-Net cannot look for trainers.
 $(VENV)/.torch: constraints.txt | $(BIN)/python
-	$(PIP) install -q $(EXTRA_INDEX) -c constraints.txt torch
+	$(PIP) install -q $(EXTRA_INDEX) -c constraints.txt torch torchvision
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
@@ -120,6 +121,9 @@ bench-studies: dev  ## lists of studies and the survey of retention among 100,00
 bench-deidentify: dev  ## de-identification against dicom-anonymizer, in an environment of its own under build/
 	test -d build/dicom-anonymizer || (python3 -m venv build/dicom-anonymizer && build/dicom-anonymizer/bin/pip install --quiet dicom-anonymizer==2.1.0)
 	$(BIN)/python -m benchmarks.bench_deidentify --other build/dicom-anonymizer/bin/python
+
+bench-pretraining: dev  ## what pretraining and its masks add to few-shot segmentation; continues where it was stopped
+	$(BIN)/python -m benchmarks.pretraining --data $(DATA) --work build/bench-pretraining --threads 2
 
 fuzz: dev  ## drive what anybody may send by coverage, FUZZ_SECONDS=300
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)

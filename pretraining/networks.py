@@ -62,6 +62,16 @@ class Preset:
     batch_size: int = 2
 
 
+# Of intensities in the foreground, which ZScoreNormalization ignores; nnU-Net's preprocessing looks for the entry.
+_UNKNOWN = {
+    "max": 1.0,
+    "mean": 0.0,
+    "median": 0.0,
+    "min": -1.0,
+    "percentile_00_5": -1.0,
+    "percentile_99_5": 1.0,
+    "std": 1.0,
+}
 _LARGE = (32, 64, 128, 256, 320, 320)
 PRESETS: Mapping[str, Preset] = {
     "ResEncL": Preset(True, _LARGE, (1, 3, 4, 6, 6, 6), (160, 160, 160), (1.0, 1.0, 1.0)),
@@ -286,5 +296,5 @@ def _plans_of(preset: Preset, n_channels: int) -> dict[str, Any]:
         "configurations": {CONFIGURATION: configuration},
         "experiment_planner_used": "pretraining",
         "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {},
+        "foreground_intensity_properties_per_channel": {str(number): _UNKNOWN for number in range(n_channels)},
     }

@@ -2,7 +2,8 @@
 
     python -m benchmarks.pretraining --data ../shared/data --work build/bench-pretraining
 
-Writes ``summary.json`` and ``pretraining.png`` into the work folder, and prints the tables of ``docs/models/pretraining.md``.
+Writes ``summary.json`` and ``pretraining.png`` into the work folder, and prints the tables of
+``docs/models/pretraining.md``.
 """
 
 from __future__ import annotations

@@ -61,7 +61,9 @@ def read_label_heads(data: Path, work: Path, protocol: Protocol) -> LabelHeads:
     first = protocol.n_choice_heads
     second = first + protocol.n_train_heads
     third = second + protocol.n_test_heads
-    return LabelHeads(tuple(heads[first:second]), tuple(heads[:first]), tuple(heads[second:third]), tuple(heads[third:]))
+    return LabelHeads(
+        tuple(heads[first:second]), tuple(heads[:first]), tuple(heads[second:third]), tuple(heads[third:])
+    )
 
 
 def _read(entry: Entry, work: Path) -> LabelHead:
@@ -97,9 +99,7 @@ def render(head: LabelHead, rng: np.random.Generator, *, multiple: int = 8, marg
         low, high = int(found[0]) - margin, int(found[-1]) + 1 + margin
         size = -(-(high - low) // multiple) * multiple
         window.append((low, low + size))
-    inner = tuple(
-        slice(max(low, 0), min(high, size)) for (low, high), size in zip(window, image.shape, strict=True)
-    )
+    inner = tuple(slice(max(low, 0), min(high, size)) for (low, high), size in zip(window, image.shape, strict=True))
     widths = [(max(-low, 0), max(high - size, 0)) for (low, high), size in zip(window, image.shape, strict=True)]
     return Case(
         head.id,

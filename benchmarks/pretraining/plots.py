@@ -1,7 +1,8 @@
-"""Draw Dice against steps for every start, and differences to scratch with their intervals."""
+"""Draw what a pretraining saw, Dice against steps for every start, and differences to scratch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.pretraining.protocol import Start
+from pretraining.method import Panel
 
 COLOURS = {
     Start.SCRATCH: "black",
@@ -42,5 +44,16 @@ def draw(summary: dict[str, Any], path: Path) -> None:
     forest.set_yticks(range(len(others)), [start.value for start in reversed(others)], fontsize=8)
     forest.set(xlabel=f"Dice minus scratch, 95 % interval (circle: {summary['half']} steps, square: {summary['end']})")
     path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def draw_panels(panels: Sequence[Panel], path: Path) -> None:
+    """Write the pictures of a method side by side, with their titles."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(3 * len(panels), 3.3), dpi=100, layout="constrained")
+    for panel, axis in zip(panels, axes, strict=True):
+        axis.imshow(panel.pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(panel.title, fontsize=9)
+        axis.axis("off")
     figure.savefig(path)
     plt.close(figure)

@@ -1,8 +1,8 @@
 """What is compared, and with how many steps.
 
-Five starts: none; each method with masks; each without. Two controls: the tensors of a pretrained network with their values
-permuted (same scale, no knowledge), which must not gain; and weights trained with labels of other heads, which must gain,
-or the task cannot show anything.
+Five starts: none; each method with masks; each without. Two controls: the tensors of a pretrained network with their
+values permuted (same scale, no knowledge), which must not gain; and weights trained with labels of other heads, which
+must gain, or the task cannot show anything.
 """
 
 from __future__ import annotations
@@ -63,11 +63,18 @@ class Protocol:
 
 PROTOCOLS = {
     # Under an hour on two idle cores.
-    "full": Protocol(40, {"anatomask": 1600, "volume-fusion": 2400, "supervised": 2400}, tuning_steps=200, rate_steps=120),
-    # For a machine that is busy with other work: a quarter of an hour of one core.
-    "short": Protocol(32, {"anatomask": 300, "volume-fusion": 400, "supervised": 400}, tuning_steps=100, rate_steps=50),
+    "full": Protocol(
+        40, {"anatomask": 1600, "volume-fusion": 2400, "supervised": 2400}, tuning_steps=200, rate_steps=120
+    ),
+    # For a machine that is busy with other work: ten minutes of one core.
+    "short": Protocol(32, {"anatomask": 250, "volume-fusion": 300, "supervised": 300}, tuning_steps=80, rate_steps=40),
     # For the test of this script.
     "tiny": Protocol(
-        16, {"anatomask": 2, "volume-fusion": 2, "supervised": 2}, tuning_steps=4, rate_steps=2, seeds=(0,), decoder_width=8
+        16,
+        {"anatomask": 2, "volume-fusion": 2, "supervised": 2},
+        tuning_steps=4,
+        rate_steps=2,
+        seeds=(0,),
+        decoder_width=8,
     ),
 }

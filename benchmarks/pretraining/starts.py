@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import pretraining.anatomask
-import pretraining.volume_fusion
 from benchmarks.pretraining.cases import LabelHead, draw_batch, render
 from benchmarks.pretraining.heads import read_heads, without_masks
+from benchmarks.pretraining.plots import draw_panels
 from benchmarks.pretraining.protocol import PRETRAINED, SPACING_MM, TARGETS, Protocol, Start
+from pretraining import anatomask, volume_fusion
 from pretraining.checkpoints import read_checkpoint, write_checkpoint
 from pretraining.dataset import ArrayVolume
 from pretraining.method import Method, Moment, sample_rng, stack, step_rng
@@ -45,9 +45,9 @@ def build_method(protocol: Protocol, name: str, *, use_masks: bool) -> Method:
     torch.manual_seed(SEED)
     plan = plan_of(protocol)
     if name == "anatomask":
-        options = {"learning_rate": 1e-3, "decay": (0.99, 0.999), "decoder_width": protocol.decoder_width}
-        return pretraining.anatomask.build(options, plan, use_masks=use_masks)
-    return pretraining.volume_fusion.build({}, plan, use_masks=use_masks)
+        options = anatomask.Options(learning_rate=1e-3, decay=(0.99, 0.999), decoder_width=protocol.decoder_width)
+        return anatomask.build(options, plan, use_masks=use_masks)
+    return volume_fusion.build(volume_fusion.Options(), plan, use_masks=use_masks)
 
 
 def pretrain(start: Start, protocol: Protocol, data: Path, work: Path) -> Path:
@@ -85,6 +85,9 @@ def pretrain(start: Start, protocol: Protocol, data: Path, work: Path) -> Path:
         "held_out": measure_pretext(method, protocol, held_out, n_steps),
     }
     write_checkpoint(folder, method.network, plan_of(protocol), citations=[], facts={"start": start.value})
+    batch = draw_samples(method, held_out, n_steps, protocol.batch_size)
+    with torch.no_grad():
+        draw_panels(method.draw(batch, Moment(n_steps - 1, n_steps), step_rng(SEED, n_steps)), folder / "picture.png")
     _write(folder, measured)
     return folder
 

@@ -76,13 +76,14 @@ def summarize(work: Path, protocol: Protocol) -> dict[str, Any]:
     seeds = complete_seeds(runs)
     summary: dict[str, Any] = {"protocol": _plain(protocol), "seeds": seeds, "starts": {}, "mask_effect": {}}
     summary["pretext"] = {
-        path.parent.name: json.loads(path.read_text("utf-8")) for path in sorted((work / "starts").glob("*/measured.json"))
+        path.parent.name: json.loads(path.read_text("utf-8"))
+        for path in sorted((work / "starts").glob("*/measured.json"))
     }
     summary["cpu_s"] = sum(float(run["cpu_s"]) for run in runs.values())
     if not seeds:
         return summary
     steps = sorted({row["step"] for row in runs[Start.SCRATCH, seeds[0]]["rows"]})
-    half, end = steps[len(steps) // 2 - 1], steps[-1]
+    half, end = steps[0], steps[-1]
     for start in Start:
         summary["starts"][start.value] = _start(runs, start, seeds, steps, half, end)
     for masked, plain in COMPARED:
@@ -99,13 +100,20 @@ def summarize(work: Path, protocol: Protocol) -> dict[str, Any]:
 
 
 def _start(
-    runs: Mapping[tuple[Start, int], dict[str, Any]], start: Start, seeds: list[int], steps: list[int], half: int, end: int
+    runs: Mapping[tuple[Start, int], dict[str, Any]],
+    start: Start,
+    seeds: list[int],
+    steps: list[int],
+    half: int,
+    end: int,
 ) -> dict[str, Any]:
     dice = {step: values_of(runs, start, seeds, step, "dice") for step in steps}
     scratch_end = values_of(runs, Start.SCRATCH, seeds, end, "dice").mean()
     reached = [step for step in steps if dice[step].mean() >= scratch_end]
     per_target = [
-        float(np.mean([row["dice"][target] for seed in seeds for row in runs[start, seed]["rows"] if row["step"] == end]))
+        float(
+            np.mean([row["dice"][target] for seed in seeds for row in runs[start, seed]["rows"] if row["step"] == end])
+        )
         for target in range(len(TARGETS))
     ]
     found: dict[str, Any] = {

@@ -29,10 +29,8 @@ def pretext_table(pretext: dict[str, Any]) -> str:
             continue
         curve = [point["loss"] for point in measured["curve"]]
         others = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in held_out.items() if key != "loss")
-        rows.append(
-            [name, str(measured["steps"]), f"{measured['cpu_s']:.0f}", f"{curve[0]:.3f} → {curve[-1]:.3f}"]
-            + [f"{held_out['loss']:.3f}", others]
-        )
+        losses = [f"{curve[0]:.3f} → {curve[-1]:.3f}", f"{held_out['loss']:.3f}"]
+        rows.append([name, str(measured["steps"]), f"{measured['cpu_s']:.0f}", *losses, others])
     return _table(["start", "steps", "CPU s", "loss in training", "loss held out", "other values held out"], rows)
 
 
@@ -55,7 +53,9 @@ def start_table(summary: dict[str, Any]) -> str:
 def mask_table(effects: dict[str, Any]) -> str:
     """Return the effect of the masks on each method."""
     names = list(next(iter(effects.values())))
-    return _table(["method", *names], [[method, *(str(found[name]) for name in names)] for method, found in effects.items()])
+    return _table(
+        ["method", *names], [[method, *(str(found[name]) for name in names)] for method, found in effects.items()]
+    )
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

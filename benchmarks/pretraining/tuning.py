@@ -18,7 +18,7 @@ from benchmarks.pretraining.starts import learn, plan_of
 from pretraining.networks import build_network
 
 log = logging.getLogger(__name__)
-MOMENTS = (0.25, 0.5, 0.75, 1.0)  # of the steps, at which a network is measured
+MOMENTS = (0.5, 0.75, 1.0)  # of the steps, at which a network is measured
 CHOICE_SEED = 1000
 
 

@@ -12,6 +12,7 @@ and so prefers bright blocks: ``importance="raw"``. The default compares like wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,9 +26,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pretraining.anatomask import blocks
 from pretraining.anatomask.pictures import panels
-from pretraining.anatomask.reconstruct import Reconstructor
+from pretraining.anatomask.reconstruct import Reconstructor, stage_sides
 from pretraining.anatomask.sampling import PatchSampler
 from pretraining.anatomask.schedules import hard_share, learning_rate_schedule, teacher_decay
+from pretraining.errors import SettingRefused
 from pretraining.method import Batch, Moment, Outcome, Panel
 from pretraining.networks import NetworkPlan, build_network
 
@@ -70,6 +72,7 @@ class AnatoMask:
     def __init__(self, options: Options, plan: NetworkPlan, *, use_masks: bool) -> None:
         self.options = options
         self.side = options.block or plan.total_stride
+        _check(options, plan)
         self.grid = blocks.grid_of(plan.patch_size, self.side)
         self.network = build_network(plan, n_classes=2)
         self.module: Reconstructor = Reconstructor(
@@ -186,6 +189,22 @@ class _Asked:
     target: Tensor
     weights: Tensor
     roles: blocks.BlockRoles
+
+
+def _check(options: Options, plan: NetworkPlan) -> None:
+    """Refuse settings that cannot work, before anything is built."""
+    if options.importance not in ("normalized", "raw"):
+        raise SettingRefused("--importance", f"{options.importance} is unknown; expected normalized or raw")
+    if not 0 < options.hidden_share < 1:
+        raise SettingRefused("hidden_share", f"{options.hidden_share} is not between 0 and 1")
+    sides = stage_sides(plan.strides)
+    if options.block is not None and tuple(options.block) not in sides:
+        raise SettingRefused("--block", f"{options.block} is not the total stride of a stage; expected one of {sides}")
+    n_blocks = math.prod(blocks.grid_of(plan.patch_size, options.block or plan.total_stride))
+    if n_blocks < blocks.LEAST_CANDIDATES:
+        raise SettingRefused(
+            "--patch", f"{plan.patch_size} has {n_blocks} blocks; at least {blocks.LEAST_CANDIDATES} are needed"
+        )
 
 
 def build(options: Options, plan: NetworkPlan, *, use_masks: bool) -> AnatoMask:

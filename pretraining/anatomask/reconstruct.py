@@ -42,8 +42,8 @@ class Reconstructor(nn.Module):
         self.side = side
         features = cast("Sequence[int]", encoder.output_channels)
         strides = [cast("Side", tuple(stride)) for stride in cast("Sequence[Sequence[int]]", encoder.strides)]
-        if side not in _sides(strides):
-            raise ValueError(f"block {side} is not the total stride of a stage; expected one of {_sides(strides)}")
+        if side not in stage_sides(strides):
+            raise ValueError(f"block {side} is not the total stride of a stage; expected one of {stage_sides(strides)}")
         # A stage without a stride has the resolution of the one before it and needs no step of the decoder.
         self.stages = [stage for stage in reversed(range(len(features))) if any(step != 1 for step in strides[stage])]
         first = width or features[-1]
@@ -117,7 +117,7 @@ class _Step(nn.Module):
         return enlarged
 
 
-def _sides(strides: Sequence[Side]) -> list[Side]:
+def stage_sides(strides: Sequence[Side]) -> list[Side]:
     """Return the total stride of each stage, without repetition."""
     total = (1, 1, 1)
     sides: list[Side] = []

@@ -17,9 +17,9 @@ from torch import nn
 
 from pretraining.anatomask.blocks import Side, find_roles
 from pretraining.dataset import PreparedVolume
+from pretraining.draws import draw_start
 from pretraining.method import Sample
 
-MOST_DRAWS, BODY_SHARE = 16, 0.7
 MOST_REDRAWS = 8  # of a patch with too few candidates
 TURN_SHARE, SCALE_SHARE = 0.2, 0.2  # of samples
 MOST_TURN = np.deg2rad(30.0)  # around each axis
@@ -64,15 +64,6 @@ class PatchSampler:
         if matrix is None:
             return volume.read(start, self.patch_size)
         return read_transformed(volume, start, self.patch_size, matrix)
-
-
-def draw_start(volume: PreparedVolume, size: Side, rng: np.random.Generator, *, use_masks: bool) -> Side:
-    """Return where a patch begins: the first of 16 uniform places with enough true body, or the best of them."""
-    room = np.array(volume.shape) - size
-    starts = rng.integers(np.minimum(room, 0), np.maximum(room, 0), (MOST_DRAWS, 3), endpoint=True)
-    shares = volume.body_share(starts, size) if use_masks else np.ones(MOST_DRAWS)
-    enough = np.flatnonzero(shares >= BODY_SHARE)
-    return _side(starts[enough[0] if enough.size else shares.argmax()])
 
 
 def draw_matrix(rng: np.random.Generator) -> NDArray[np.float64] | None:

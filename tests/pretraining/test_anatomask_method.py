@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from pretraining.anatomask import AnatoMask, Options, build
 from pretraining.anatomask.blocks import block_errors, mean_over_scored, to_blocks
 from pretraining.anatomask.sampling import PatchSampler, draw_matrix, read_transformed
+from pretraining.errors import SettingRefused
 from pretraining.method import Moment, sample_rng, stack, step_rng
 from pretraining.networks import NetworkPlan, plan_from_preset
 
@@ -237,3 +239,16 @@ def test_about_a_third_of_samples_are_turned_or_scaled() -> None:
     sizes = [float(np.linalg.det(matrix)) ** (1 / 3) for matrix in found]
     assert min(sizes) >= 0.7 - 1e-9
     assert max(sizes) <= 1.4 + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"block": (16, 16, 16)}, r"--block: \(16, 16, 16\) is not the total stride of a stage; expected one of \["),
+        ({"importance": "bright"}, "--importance: bright is unknown"),
+        ({"hidden_share": 1.0}, r"hidden_share: 1\.0 is not between 0 and 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingRefused, match=message):
+        build(replace(OPTIONS, **change), plan(), use_masks=True)

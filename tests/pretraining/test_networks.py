@@ -41,6 +41,12 @@ def test_resencl_has_the_stages_that_nnunets_planner_chooses_for_its_patch() -> 
     assert arguments["features_per_stage"] == [min(320, 32 * 2**stage) for stage in range(6)]
 
 
+def test_plans_of_a_preset_have_what_nnunets_preprocessing_reads_of_each_channel() -> None:
+    properties = plan_from_preset("small", n_channels=2).plans["foreground_intensity_properties_per_channel"]
+    assert list(properties) == ["0", "1"]
+    assert {"mean", "std", "percentile_00_5", "percentile_99_5"} <= set(properties["1"])
+
+
 def test_a_network_is_initialized_as_nnunet_does() -> None:
     network = build_network(plan_from_preset("small-residual"), n_classes=2)
     weights = network.state_dict()
