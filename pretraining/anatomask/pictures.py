@@ -48,14 +48,21 @@ def panels(
     low, high = np.percentile(image[0, 0].cpu().numpy(), (1, 99))
     whole, is_hidden = _windowed(middle(values), low, high), spread(hidden) > 0
     answered = np.where(spread(scored) > 0, _windowed(middle(answer), low, high), whole * ~is_hidden)
-    ranked = spread(importance)
     return [
         Panel("image", whole),
         Panel("what the network sees", np.asarray(whole * ~is_hidden, dtype=np.float32)),
         Panel("its reconstruction", np.asarray(answered, dtype=np.float32)),
-        Panel("importance to the teacher", np.asarray(ranked / max(float(ranked.max()), 1e-6), dtype=np.float32)),
+        Panel("importance to the teacher", _ranked(spread(importance))),
     ]
 
 
 def _windowed(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
     return np.asarray(((values - low) / max(high - low, 1e-6)).clip(0, 1), dtype=np.float32)
+
+
+def _ranked(importance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 0 where nothing was hidden from the teacher, and 0.3 to 1 from the best to the worst block elsewhere."""
+    known = importance[importance > 0]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    scaled = 0.3 + 0.7 * (importance - low) / max(high - low, 1e-6)
+    return np.where(importance > 0, scaled, 0).astype(np.float32)
