@@ -31,7 +31,7 @@ from pretraining.errors import VolumeRefused
 from pretraining.sources import LoadedVolume, SourceVolume, content_digest, read_volume
 
 FORMAT: Final = 1  # raise it when prepared files change
-MAX_ALTERED_SHARE: Final = 0.5  # of body and altered area together
+MAX_ALTERED_SHARE: Final = 0.5  # of the body; air that a tool cut off does not count
 MARGIN_MM: Final = 10.0  # around the body
 _ORDER: Final = 3  # of the spline, as nnU-Net resamples
 
@@ -137,16 +137,16 @@ def _check(voxels: NDArray[np.float32], body: Mask, altered: Mask) -> float:
         raise VolumeRefused("no-body", "the mask of the body is empty")
     if n_lost := int(np.count_nonzero(~np.isfinite(voxels))):
         raise VolumeRefused("not-finite", f"{n_lost} voxels hold no finite number")
-    share = float(np.count_nonzero(altered) / np.count_nonzero(body | altered))
-    if share > MAX_ALTERED_SHARE:
+    in_body = float(np.count_nonzero(altered & body) / np.count_nonzero(body))
+    if in_body > MAX_ALTERED_SHARE:
         raise VolumeRefused(
             "mostly-altered",
-            f"{share:.0%} of body and altered area are altered, at most {MAX_ALTERED_SHARE:.0%} may be",
+            f"{in_body:.0%} of the body's voxels are altered, at most {MAX_ALTERED_SHARE:.0%} may be",
         )
     true_values = voxels[body & ~altered]
     if not true_values.size or true_values.min() == true_values.max():
         raise VolumeRefused("constant", "all unaltered voxels of the body have the same value")
-    return share
+    return float(np.count_nonzero(altered) / np.count_nonzero(body | altered))
 
 
 def _resampled(

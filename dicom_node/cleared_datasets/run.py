@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from dicom_node.cleared_datasets.publishing import Published, Publisher
 from dicom_node.cleared_datasets.series_task import SeriesOutcome, SeriesTask, VolumeOutcome, run_series
-from dicom_node.datasets.finishing import MANIFEST, Options, RefusedVolume, finish_dataset
+from dicom_node.datasets.finishing import MANIFEST, PREPARED, Options, RefusedVolume, finish_dataset
 from dicom_node.datasets.layouts import VOLUMES, Entry
 from dicom_node.datasets.subjects import Place
 from dicom_node.datasets.workers import run_groups
@@ -149,7 +149,7 @@ class _Run:
     def finish(self, options: Options) -> dict[str, Any]:
         """Write layouts, manifest and page; remove volumes that are not in the dataset."""
         entries, repeated = self._entries()
-        _remove_others(self._out / VOLUMES, {entry.id for entry in entries})
+        _remove_others(self._out, {entry.id for entry in entries})
         published = [one for found in self._state.found.values() for one in found.refused]
         others = [one for volumes in self._state.refused.values() for one in volumes]
         refused = sorted((*published, *map(_without_picture, others)), key=lambda one: one.name)
@@ -253,8 +253,11 @@ def _without_picture(volume: RefusedVolume) -> RefusedVolume:
     return replace(volume, refusal=replace(volume.refusal, picture=None))
 
 
-def _remove_others(volumes: Path, kept: set[str]) -> None:
-    """Remove the volumes of earlier runs that are not in the dataset: some may no longer leave."""
-    for folder in volumes.iterdir():
+def _remove_others(out: Path, kept: set[str]) -> None:
+    """Remove volumes of earlier runs that are not in the dataset, since some may no longer leave.
+
+    What `pretrain` prepared from a volume, in ``prepared/<settings>/<id>``, goes with it.
+    """
+    for folder in (*(out / VOLUMES).iterdir(), *(out / PREPARED).glob("*/*")):
         if folder.name not in kept:
             shutil.rmtree(folder)

@@ -14,6 +14,7 @@ from dicom_node.cli.deidentify_command import deidentify
 from dicom_node.cli.delete_commands import patients_app
 from dicom_node.cli.deliveries_commands import deliveries_app
 from dicom_node.cli.demo_command import demo
+from dicom_node.cli.demo_heads_command import demo_heads
 from dicom_node.cli.errors import NodeGroup
 from dicom_node.cli.export_command import export
 from dicom_node.cli.exports_commands import exports_app
@@ -71,6 +72,7 @@ app.command(short_help="Turn segmented folders into datasets for nnssl, nnU-Net 
 app.command(short_help="De-identify folders and zips of DICOM files.")(deidentify)
 app.command(short_help="Export the studies that may leave, de-identified.")(export)
 app.command(short_help="See the node at work on synthetic series.")(demo)
+app.command("demo-heads", short_help="Write synthetic heads to try pretraining with.")(demo_heads)
 app.command(short_help="Run the whole node next to a PACS.")(serve)
 app.command(short_help="Run the receiver alone.")(receive)
 app.command(short_help="Run the web server alone.")(web)

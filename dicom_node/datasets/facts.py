@@ -13,7 +13,9 @@ from dicom_node.datasets.errors import VolumeRefused
 
 Mask = NDArray[np.bool_]
 
-MAX_ALTERED_SHARE: Final = 0.5  # of body and altered area together
+# Of the body's voxels. Altered air does not count: tools that cut by a plane set half of a field of view to zero, and
+# what they leave of the head is as it was.
+MAX_ALTERED_SHARE: Final = 0.5
 # nnssl loses an image without a word if no side of it is longer, in voxels or, resampled to 1 mm, in millimetres.
 LONGEST_SIDE: Final = 64
 
@@ -81,10 +83,9 @@ def check(
         raise VolumeRefused("no-body", "the body was not found in it; look at its overlay")
     if missing is not None and (n_lost := int(np.count_nonzero(_touching(missing, body) & ~altered))):
         raise VolumeRefused("not-finite", f"{n_lost} voxels in or at the body hold no finite number")
-    if facts.altered_share > MAX_ALTERED_SHARE:
+    if (share := facts.n_altered_body / facts.n_body) > MAX_ALTERED_SHARE:
         raise VolumeRefused(
-            "mostly-altered",
-            f"{facts.altered_share:.0%} of body and altered area are altered, at most {MAX_ALTERED_SHARE:.0%} may be",
+            "mostly-altered", f"{share:.0%} of the body's voxels are altered, at most {MAX_ALTERED_SHARE:.0%} may be"
         )
     true_values = voxels[body & ~altered]
     if not true_values.size or true_values.min() == true_values.max():

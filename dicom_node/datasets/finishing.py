@@ -17,7 +17,8 @@ from dicom_node.offline.replacing import PARTIAL_PREFIX, sync
 
 MANIFEST: Final = "manifest.json"
 PICTURES: Final = "refused"
-OWN_NAMES: Final = frozenset({MANIFEST, VOLUMES, PAGE, PICTURES, *Layout})
+PREPARED: Final = "prepared"  # what `pretrain` adds
+OWN_NAMES: Final = frozenset({MANIFEST, VOLUMES, PAGE, PICTURES, PREPARED, *Layout})
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,14 @@ def cut_face(head: hd.Volume) -> hd.Volume:
     return head.with_array(voxels)
 
 
+def brain_mask(*, is_mirrored: bool = False) -> NDArray[np.uint8]:
+    """Return 1 where a head of `render_head` has white or grey matter, else 0, in its array order."""
+    tissues, _ = _load_tissues()
+    if is_mirrored:
+        tissues = tissues[::-1]
+    return np.isin(tissues, BRAIN_TISSUES).astype(np.uint8)
+
+
 def _load_tissues() -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Return the tissue map in (left, posterior, head) order with air around it, and its affine to LPS mm."""
     with as_file(files("dicom_node.demo") / "assets" / "head_tissues.nii.gz") as path:

@@ -91,6 +91,9 @@ def test_a_study_that_changes_before_the_layouts_are_written_is_withdrawn(
 def test_the_next_run_takes_away_what_may_no_longer_leave(filled: Store, tmp_path: Path) -> None:
     out = tmp_path / "out"
     before = make(filled, out)
+    prepared = [out / "prepared" / "settings" / one["id"] for one in before["volumes"]]  # as pretraining writes them
+    for folder in prepared:
+        folder.mkdir(parents=True)
     hold(filled)
 
     manifest = make(filled, out)
@@ -100,6 +103,7 @@ def test_the_next_run_takes_away_what_may_no_longer_leave(filled: Store, tmp_pat
     assert [one["study"] for one in manifest["withdrawn"]] == [NAMES.mapped_uid(ONE.study_instance_uid)]
     (kept,) = manifest["volumes"]
     assert [path.name for path in (out / "volumes").iterdir()] == [kept["id"]]
+    assert [path.name for path in prepared if path.exists()] == [kept["id"]]
     links = [path for path in out.rglob("*") if path.is_symlink()]
     assert links
     assert all(path.exists() for path in links)

@@ -154,11 +154,13 @@ def test_a_second_run_writes_only_what_is_missing(out: Path, segmented: Segmente
     lost, kept = sorted((copy / "volumes").iterdir())[:2]
     before = (kept / "image.nii.gz").stat().st_mtime_ns
     (lost / "labels.nii.gz").unlink()
+    (copy / "prepared").mkdir()  # of `pretrain`
 
     result = run_command("dataset", segmented.results, "-o", copy)
 
     assert "(1 new)" in result.stdout
     assert (kept / "image.nii.gz").stat().st_mtime_ns == before
+    assert (copy / "prepared").is_dir()
     assert contents(copy) == contents(out)
 
 
