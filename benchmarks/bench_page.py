@@ -137,7 +137,8 @@ def main() -> None:
         print(f"{arguments.studies} studies, {platform.python_version()}\n")
         print("| | wall ms | CPU ms | slowest |\n|---|---:|---:|---:|")
         n_slow = 0
-        with Store.open(settings.node.data_dir) as store, build(store, settings) as client:
+        with Store.open(settings.node.data_dir) as store:
+            client = build(store, settings)
             for title, path in questions(store, settings).items():
                 walls, cpus = measure(client, path, arguments.rounds)
                 n_slow += statistics.median(cpus) > GOAL_MS
