@@ -32,7 +32,7 @@ from dicom_node.page import page_routes
 from dicom_node.page.queue import place_text
 from dicom_node.settings import Settings, load_settings
 from dicom_node.store import Store, Wanted
-from tests.many_studies import fill
+from tests.many_studies import STRIDE, fill
 
 GOAL_MS: Final = 300.0
 _FAMILIES: Final = 1000
@@ -43,8 +43,9 @@ UPDATE studies SET
     accession_number = printf('A%08d', rowid),
     patient_name_key = printf('fam%03d^given%02d', rowid * 7 % {_FAMILIES}, rowid % 89),
     study_date = strftime('%Y%m%d', '2016-01-01', (rowid * 7919 % 3650) || ' days');
-UPDATE verdicts SET verdict =
-    CASE WHEN rowid % 1000 = 0 THEN 'indeterminate' WHEN rowid % 2 = 0 THEN 'defaced' ELSE 'face_present' END;
+INSERT INTO verdicts (job_id, stack_number, verdict, probability, reasons, report, found_at)
+SELECT id, 1, CASE WHEN id / {STRIDE} % 1000 = 7 THEN 'indeterminate'
+    WHEN id / {STRIDE} % 2 = 0 THEN 'defaced' ELSE 'face_present' END, 0.99, '[]', '{{}}', ended_at FROM jobs;
 INSERT INTO decisions (study_instance_uid, kind, reason, decided_by, evidence_fingerprint, decided_at)
 SELECT study_instance_uid, CASE WHEN rowid % 200 = 0 THEN 'hold' ELSE 'release' END, 'looked at', 'Ann',
     evidence_fingerprint, last_arrival_at FROM studies WHERE rowid % 50 = 0
@@ -77,6 +78,7 @@ def questions(store: Store, settings: Settings) -> dict[str, str]:
         **{f"list: {state}": f"/?state={state}" for state in ("open", "blocked", "review", "cleared", "held")},
         "list: verdict, every second study": "/?verdict=defaced",
         "list: verdict, one in 1000": "/?verdict=indeterminate",
+        "list: verdict, none": "/?verdict=not_applicable",
         "list: rare verdict and state": "/?verdict=indeterminate&state=cleared",
         "list: modality all have": "/?modality=CT",
         "list: modality none has": "/?modality=MR",

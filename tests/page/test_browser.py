@@ -20,6 +20,7 @@ PICTURES = os.environ.get("DICOM_NODE_PICTURES")  # a folder for screenshots, wh
 @pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
 def test_every_page_is_accessible_and_runs_no_foreign_script(node: Node, browser: Browser, is_dark: bool) -> None:
     pages = {"studies": "/", "study": f"/studies/{node.open.study_instance_uid}", "error": "/studies/1.2.3"}
+    pages |= {"upload": "/upload"}
     with visit(browser, node.url, dark=is_dark) as seen:
         for name, path in pages.items():
             page = seen.go(path)
@@ -30,6 +31,15 @@ def test_every_page_is_accessible_and_runs_no_foreign_script(node: Node, browser
                 take_picture(page, Path(PICTURES), f"{name}-{'dark' if is_dark else 'light'}")
         seen.troubles[:] = [one for one in seen.troubles if "404" not in one]
         expect(seen.go(pages["study"]).get_by_role("heading", level=1)).to_contain_text(SCRIPT)
+
+
+def test_no_page_is_wider_than_a_narrow_window(node: Node, browser: Browser) -> None:
+    with visit(browser, node.url, width=400) as seen:
+        for path in ("/", "/?q=nobody", f"/studies/{node.cleared.study_instance_uid}", "/work", "/upload", "/review"):
+            page = seen.go(path)
+            page.wait_for_load_state("networkidle")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        seen.troubles[:] = [one for one in seen.troubles if "404" not in one]
 
 
 def test_a_person_finds_a_study_and_decides_by_keys(node: Node, browser: Browser) -> None:

@@ -1,0 +1,86 @@
+"""Measure how long a person who reviews by keys waits for the page: from a decision to the next head.
+
+Heads in doubt are received and seen by a worker, a threshold standing in for the networks. Chromium, without a graphics
+card, then decides one after the other with the keys ``1`` and ``r``:
+
+    python -m benchmarks.bench_review --studies 100
+
+Prints a Markdown table: seconds until the next form takes keys, and until planes and head are drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.sync_api import Page
+
+from dicom_node.store import Store
+from tests.browser import start_browser
+from tests.export.clearing import NOW
+from tests.page.heads import head, look_at_heads, receive_head
+from tests.page.serving import serve_page
+
+TIMEOUT_MS: Final = 300_000
+READY: Final = "#views[data-ready]"
+MINUTES: Final = 10.0  # in which a hundred studies should be reviewed
+
+
+def fill(store: Store, n_studies: int, step: int) -> None:
+    """Receive heads, every second one without a face, and have a worker look at them."""
+    for number in range(n_studies):
+        one = head(f"n{number}", has_face=number % 2 == 0, step=step)
+        receive_head(store, one, at=NOW + timedelta(seconds=number))
+    with pytest.MonkeyPatch.context() as patched:
+        look_at_heads(store, patched, {}, at=NOW + timedelta(hours=1))
+
+
+def review(page: Page, n_studies: int) -> tuple[list[float], list[float]]:
+    """Decide all studies by keys; return seconds until the next form was there, and until its head was drawn."""
+    forms: list[float] = []
+    heads: list[float] = []
+    page.wait_for_selector(READY, timeout=TIMEOUT_MS)
+    page.get_by_label("Your name").fill("A. Example")
+    page.keyboard.press("Escape")
+    for number in range(n_studies):
+        before = page.url
+        page.keyboard.press("1")
+        began_s = time.perf_counter()
+        page.keyboard.press("r")
+        page.wait_for_url(lambda url, before=before: url != before, timeout=TIMEOUT_MS, wait_until="domcontentloaded")
+        forms.append(time.perf_counter() - began_s)
+        if number < n_studies - 1:
+            page.wait_for_selector(READY, timeout=TIMEOUT_MS)
+            heads.append(time.perf_counter() - began_s)
+    return forms, heads
+
+
+def main() -> None:
+    """Fill, review and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=100)
+    parser.add_argument("--step", type=int, default=2, help="of a head's 1.2 mm voxels, every how-manieth is kept")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-review-") as name, Store.open(Path(name)) as store:
+        fill(store, arguments.studies, arguments.step)
+        with serve_page(store) as url, start_browser() as browser:
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.goto(f"{url}/review")
+            forms, heads = review(page, arguments.studies)
+        n_decided = sum(bool(store.decisions.of(row.study_instance_uid)) for row in store.studies.list(limit=10**6))
+    print(f"{n_decided} studies decided\n\n| from a decision until | median s | slowest s |\n|---|---:|---:|")
+    for title, seconds in (("the next form takes keys", forms), ("its planes and head are drawn", heads)):
+        print(f"| {title} | {statistics.median(seconds):.2f} | {max(seconds):.2f} |")
+    left_s = MINUTES * 60 / 100 - statistics.median(heads)
+    print(f"\nof 6 s a study, {left_s:.1f} s are left to the person; load {os.getloadavg()[0]:.1f} at the end")
+
+
+if __name__ == "__main__":
+    main()
