@@ -5,6 +5,7 @@ What only one process needs is imported in that process: the receiver should not
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import socket
@@ -42,6 +43,14 @@ log = logging.getLogger(__name__)
 WATCH_S = 5.0  # between two looks at whether instances can be kept
 WORK_STOP_S = 10.0
 INDEX_WAIT_S = 2.0
+
+
+def system_user() -> str:
+    """Return the name of the user as whom this process runs."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}"
 
 
 def utc_now() -> datetime:
@@ -373,6 +382,7 @@ def run_schedule(settings: Settings) -> int:
     from dicom_node.pipeline.clock import Clock
     from dicom_node.pipeline.delivery import warn_about_strays
     from dicom_node.pipeline.schedule import Schedule
+    from dicom_node.settings_record import record_settings
 
     stopping = threading.Event()
     with _running_part("schedule", settings, stopping) as part:
@@ -381,6 +391,7 @@ def run_schedule(settings: Settings) -> int:
             if store is None:
                 return 0
             warn_about_strays(store, [peer.name for peer in settings.peers])
+            record_settings(store, settings, host=socket.gethostname(), by=system_user(), now=utc_now())
             schedule = Schedule(
                 store, settings, rules, partial(current_pipeline_digest, settings), _owner(), clock=utc_now
             )

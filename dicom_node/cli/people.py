@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
@@ -22,10 +21,9 @@ def person(by: str | None) -> str:
     """Return who does something: the name that was given, else the system's user."""
     if by is not None:
         return said("-", by)[1]
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return "unknown user"
+    from dicom_node.app import system_user
+
+    return system_user()
 
 
 def said(reason: str, name: str) -> tuple[str, str]:

@@ -342,3 +342,16 @@ class DownloadFailedError(Transient):
 
     def __str__(self) -> str:
         return f"{self.args[0]}: {self.args[1]}; try again, or download the file yourself and pass its path"
+
+
+class SyslogError(DeliveryError, Transient):
+    """The syslog receiver of audit messages cannot be reached, or ends the connection."""
+
+    code = "syslog"
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+
+    def __str__(self) -> str:
+        url, reason = self.args
+        return f"{url}: {reason}; audit messages wait, correct audit.syslog or start the receiver"

@@ -18,6 +18,7 @@ from dicom_node.failures import ErrorKind, classify
 from dicom_node.gate.rules import gate_digest
 from dicom_node.gate.withdrawals import withdraw_exports
 from dicom_node.peers import count_instances, deliver, request_commitment, tell
+from dicom_node.pipeline.audit_forwarding import AuditForwarder
 from dicom_node.pipeline.clock import Tick
 from dicom_node.pipeline.clock_steps import ClockSteps
 from dicom_node.pipeline.commitment import CommitmentDesk, forget_requests
@@ -97,6 +98,7 @@ class Schedule:
             Tick("commitment-requests", self._forget_requests, RETENTION_TICK_S),
             Tick("old-moves", self._forget_moves, RETENTION_TICK_S),
             Tick("audit-chain", self._seal_audit, AUDIT_TICK_S),
+            *self._syslog_ticks(must_stop),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
             *(self._check_tick(peer, must_stop) for peer in settings.peers if peer.verify_counts),
             *(self._commitment_tick(peer, must_stop) for peer in settings.peers if asks_for_commitment(peer)),
@@ -172,6 +174,13 @@ class Schedule:
     def _seal_audit(self) -> None:
         while self.store.audit_chain.seal() == BATCH:
             pass
+
+    def _syslog_ticks(self, must_stop: Callable[[], bool]) -> list[Tick]:
+        settings = self.settings
+        if settings.audit.syslog is None:
+            return []
+        forwarder = AuditForwarder(self.store, settings.audit, source=settings.node.ae_title, must_stop=must_stop)
+        return [Tick("audit-syslog", forwarder.forward, AUDIT_TICK_S)]
 
     def _forget_moves(self) -> None:
         self.store.moves.forget(self.clock() - timedelta(days=self.settings.query_retrieve.keep_moves_days))

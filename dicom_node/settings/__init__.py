@@ -1,5 +1,6 @@
 """Read an administrator's YAML file and environment variables into frozen, validated settings."""
 
+from dicom_node.settings.audit import AuditSettings
 from dicom_node.settings.load import SettingsError, load_settings
 from dicom_node.settings.model import (
     CommitmentSettings,
@@ -23,6 +24,7 @@ from dicom_node.settings.targets import OrthancTarget, Target, WebhookTarget
 from dicom_node.settings.tls import DimseTlsSettings, PeerTlsSettings
 
 __all__ = [
+    "AuditSettings",
     "CommitmentSettings",
     "DeliverySettings",
     "DicomwebPeer",

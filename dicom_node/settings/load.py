@@ -26,6 +26,7 @@ _PATH_KEYS = (
     ("models", "anonymized"),
     ("rules",),
     ("oidc", "ca_file"),
+    *(("audit", key) for key in ("syslog_ca_file", "syslog_certificate", "syslog_key")),
     *(("dimse", "tls", key) for key in _TLS_FILES),
 )
 

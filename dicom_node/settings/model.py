@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, HttpUrl, model_validator
 
 from dicom_node.settings.addresses import is_loopback
+from dicom_node.settings.audit import AuditSettings
 from dicom_node.settings.oidc import OidcSettings
 from dicom_node.settings.query_retrieve import QueryRetrieveSettings
 from dicom_node.settings.section import Name, Section
@@ -373,6 +374,7 @@ class Settings(Section):
     query_retrieve: QueryRetrieveSettings = QueryRetrieveSettings()
     web: WebSettings = WebSettings()
     oidc: OidcSettings = OidcSettings()
+    audit: AuditSettings = AuditSettings()
     series: SeriesSettings = SeriesSettings()
     work: WorkSettings = WorkSettings()
     delivery: DeliverySettings = DeliverySettings()

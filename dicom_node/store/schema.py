@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0018"
+HEAD_REVISION = "0019"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -385,6 +385,13 @@ audit_chain = sa.Table(
     sa.Column("audit_id", sa.ForeignKey("audit.id"), nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Index(None, "audit_id", unique=True),
+)
+
+audit_forwarding = sa.Table(
+    "audit_forwarding",  # up to where the chain was sent to a receiver
+    metadata,
+    sa.Column("target", sa.String(255), primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
 )
 
 decisions = sa.Table(

@@ -17,7 +17,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.schema import audit, audit_chain
+from dicom_node.store.schema import audit, audit_chain, audit_forwarding
 from dicom_node.store.work.audit import audit_row
 from dicom_node.store.work.rows import AuditRow
 
@@ -127,6 +127,19 @@ class AuditChain:
         )
         with self._database.read() as connection:
             return tuple(Sealed(row.position, row.digest, audit_row(row)) for row in connection.execute(statement))
+
+    def forwarded(self, target: str) -> int:
+        """Return the position up to which the chain was sent to a receiver; 0 if nothing was."""
+        statement = sa.select(audit_forwarding.c.position).where(audit_forwarding.c.target == target)
+        with self._database.read() as connection:
+            return connection.execute(statement).scalar_one_or_none() or 0
+
+    def note_forwarded(self, target: str, position: int) -> None:
+        """Record that the chain was sent to a receiver up to a position."""
+        with self._database.write() as connection:
+            changed = sa.update(audit_forwarding).where(audit_forwarding.c.target == target).values(position=position)
+            if not connection.execute(changed).rowcount:
+                connection.execute(sa.insert(audit_forwarding).values(target=target, position=position))
 
     def _links(self) -> Iterator[Any]:
         """Yield the chain with its entries, in pieces, so that a long one needs little memory."""

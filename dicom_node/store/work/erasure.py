@@ -23,6 +23,7 @@ from dicom_node.store.schema import (
     announcements,
     audit,
     audit_chain,
+    audit_forwarding,
     conflicts,
     export_copies,
     exports,
@@ -38,7 +39,9 @@ from dicom_node.store.work.announcements import announce_deletion
 from dicom_node.store.work.audit import add_audit
 from dicom_node.store.work.retention import remove_unnamed
 
-_STAYS = frozenset({audit, audit_chain, exports, export_copies, announcements, notices, access_tokens, web_sessions})
+_STAYS = frozenset(
+    {audit, audit_chain, audit_forwarding, exports, export_copies, announcements, notices, access_tokens, web_sessions}
+)
 _STUDY, _SERIES, _INSTANCE = "study_instance_uid", "series_instance_uid", "sop_instance_uid"
 
 
