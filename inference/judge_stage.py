@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from inference.judge.altered_face import altered_face
 from inference.judge.context import probabilities
 from inference.judge.judge import judge_volume
 from inference.models import JudgeScope
@@ -30,7 +31,7 @@ class Judged:
     area
         The whole anonymised area, for a judge that decides on all of it.
     altered
-        (slice, row, column) smoothed and replaced tissue, for a judge that decides on nothing else.
+        (slice, row, column) a smoothed or replaced face, for a judge that decides on nothing else.
     """
 
     area: JudgedArea | None = None
@@ -62,7 +63,7 @@ def ask_judge(
     judgement = judge_volume(values, canonical.spacing_mm(geometry), body, context, judge)
     if scope is JudgeScope.ALL:
         return Judged(area=judgement.area(values.shape))
-    return Judged(altered=judgement.surely_altered(values.shape))
+    return Judged(altered=altered_face(judgement, values.shape, canonical.spacing_mm(geometry)))
 
 
 def doubted_if_unconfirmed(verdict: Verdict, without: Verdict, unconfirmed_ml: float) -> Verdict:

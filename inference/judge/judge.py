@@ -21,7 +21,6 @@ HALO = 32  # planes; voxels farther away have no influence
 MAX_VOXELS = 6_000_000  # that the network sees at once; limits its memory
 LEAST_PLANES = 16  # of a slab without its halo
 CHANGED_FROM = 0.5  # probability of a change
-SURELY_FROM = 0.7  # the same where only smoothed and replaced tissue is taken from the judge
 SURE_OF_SOMETHING = 0.5  # if no voxel has this probability of a change, there is no second round
 
 
@@ -44,13 +43,6 @@ class Judgement:
         is_removed = self.probabilities[1] >= self.probabilities[2:].sum(0)
         removed[self.window], altered[self.window] = is_changed & is_removed, is_changed & ~is_removed
         return JudgedArea(removed, altered)
-
-    def surely_altered(self, shape: tuple[int, ...]) -> Mask:
-        """Return the voxels that are rather smoothed or replaced than anything else, on the source grid."""
-        is_altered = (self.changed > SURELY_FROM) & (self.probabilities[2:].sum(0) > self.probabilities[1])
-        altered = np.zeros(shape, bool)
-        altered[self.window] = is_altered
-        return altered
 
 
 def strides_of(spacing_mm: Spacing) -> tuple[int, int, int]:

@@ -18,9 +18,6 @@ from inference.refine.grids import SIX_NEIGHBOURS, DecidedBy, Mask, Spacing, cho
 
 LEAST_ML = 0.5  # smaller parts are no evidence
 EDGE_VOXELS = 2  # from a constant fill: the judge's edge may be wrong by so much
-# Connected smoothed or replaced tissue from which a face counts as altered if no stored value shows it. Exchanged and
-# blurred faces of val hold 200 to 580 mL, signal voids and faded necks up to 54 mL.
-ALTERED_FACE_ML = 100.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,27 +61,6 @@ def join_with_equal_values(
     rest = _beyond(equal.mask, found, least_voxels)
     shown = equal.mask | rest & ~judged.altered
     return RefinedArea(equal.mask | rest, shown, DecidedBy.NATIVE_EVIDENCE, equal.value)
-
-
-def believed_alteration(altered: Mask, spacing_mm: Spacing) -> Mask:
-    """Return what is believed of the smoothed and replaced tissue that the judge found.
-
-    Parameters
-    ----------
-    altered
-        (slice, row, column) on the source grid.
-    spacing_mm
-        Along the same axes.
-
-    Returns
-    -------
-    Mask
-        All parts but specks, in the same shape; empty if no part is as large as a face.
-    """
-    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
-    parts = _large_parts(altered, LEAST_ML / voxel_ml)
-    has_face = _large_parts(parts, ALTERED_FACE_ML / voxel_ml).any()
-    return parts if has_face else np.zeros(altered.shape, bool)
 
 
 def _beyond(exact: Mask, found: Mask, least_voxels: float) -> Mask:

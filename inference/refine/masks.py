@@ -12,7 +12,7 @@ from inference.refine.anonymized import RefinedArea, refine_anonymized
 from inference.refine.blurred import refine_blurred
 from inference.refine.foreground import refine_foreground
 from inference.refine.grids import DecidedBy, Mask, Spacing
-from inference.refine.judged import JudgedArea, believed_alteration, join_with_equal_values
+from inference.refine.judged import JudgedArea, join_with_equal_values
 
 __all__ = ["DecidedBy", "RefinedMasks", "refine_masks"]
 
@@ -68,7 +68,7 @@ def refine_masks(
     judged
         What the judge found; it then takes the place of ``area``, ``altered`` and ``smoothed``.
     judged_altered
-        Smoothed or replaced tissue that the judge found and that is added to the area if it is as large as a face.
+        A smoothed or replaced face that the judge found, which is added to the area.
     """
     found = RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK)
     if anonymized and judged is not None:
@@ -100,9 +100,9 @@ def refine_masks(
         whole = whole | altered
     unconfirmed = None
     if judged_altered is not None and anonymized:
-        believed = believed_alteration(judged_altered, spacing_mm) & ~whole
-        if believed.any():
+        added = judged_altered & ~whole
+        if added.any():
             if not whole.any():
                 decided["anonymized"] = DecidedBy.JUDGE
-            unconfirmed, whole = believed, whole | believed
+            unconfirmed, whole = added, whole | added
     return RefinedMasks(body, whole, decided, found.fill_value, unconfirmed)

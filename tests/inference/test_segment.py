@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from inference.input_checks import check_model_grid
+from inference.judge.altered_face import FACE_ML
 from inference.judge.channels import CHANNEL_NAMES
 from inference.models import JudgeScope, read_model_spec, reference_model
 from inference.nnunet.errors import ModelKeyError, ResourcesExhaustedError
-from inference.refine.judged import ALTERED_FACE_ML
 from inference.segment import Models, load_models, segment
 from inference.series.errors import FieldOfViewError, SeriesTooLargeError
 from inference.series.remarks import Remark, RemarkCode
@@ -268,6 +268,6 @@ def test_what_the_judge_finds_lies_where_it_is_in_any_orientation(orientation: s
 
 def test_a_judge_of_alterations_is_not_believed_on_less_than_a_face() -> None:
     voxels, block = bright_block((slice(20, 30), slice(30, 42), slice(30, 55)))
-    assert 3 < np.count_nonzero(block) * np.prod(HEAD_SPACING_MM) / 1000 < ALTERED_FACE_ML
+    assert 3 < np.count_nonzero(block) * np.prod(HEAD_SPACING_MM) / 1000 < FACE_ML
     found = segment(source_volume(voxels, spacing_mm=HEAD_SPACING_MM), with_bright_judge(JudgeScope.ALTERED))
     assert not found.anonymized.any()
