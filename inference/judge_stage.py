@@ -14,12 +14,9 @@ from inference.judge.altered_face import altered_face
 from inference.judge.context import probabilities
 from inference.judge.judge import judge_volume
 from inference.models import JudgeScope
-from inference.nnunet.orientation import reorientation_of
+from inference.refine.grids import Mask, Spacing
 from inference.refine.judged import JudgedArea
-from inference.series.volume import SourceVolume
 from inference.verdict.verdict import SeriesVerdict, Verdict
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +36,8 @@ class Judged:
 
 
 def ask_judge(
-    source: SourceVolume,
     voxels: NDArray[np.float32],
+    spacing_mm: Spacing,
     body: Mask,
     outputs: Sequence[torch.Tensor],
     judge: nn.Module,
@@ -51,19 +48,18 @@ def ask_judge(
     Parameters
     ----------
     voxels, body
-        (slice, row, column) on the source grid, CT padding raised to air.
+        (slice, row, column) in the orientation of the refinement, CT padding raised to air; ``body`` is the 3 mm
+        network's.
+    spacing_mm
+        Along the same axes.
     outputs
         Logits (label, slice, row, column) of the 3 mm network, in parts along the first spatial axis.
     """
-    geometry = source.volume.get_geometry()
-    canonical = reorientation_of(geometry)
-    values = np.ascontiguousarray(canonical.to_canonical(voxels))
     context = probabilities(torch.cat(list(outputs), 1).float().cpu().numpy())
-    body = np.ascontiguousarray(canonical.to_canonical(body))
-    judgement = judge_volume(values, canonical.spacing_mm(geometry), body, context, judge)
+    judgement = judge_volume(voxels, spacing_mm, body, context, judge)
     if scope is JudgeScope.ALL:
-        return Judged(area=judgement.area(values.shape))
-    return Judged(altered=altered_face(judgement, values.shape, canonical.spacing_mm(geometry)))
+        return Judged(area=judgement.area(voxels.shape))
+    return Judged(altered=altered_face(judgement, voxels.shape, spacing_mm))
 
 
 def doubted_if_unconfirmed(verdict: Verdict, without: Verdict, unconfirmed_ml: float) -> Verdict:

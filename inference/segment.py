@@ -27,6 +27,7 @@ from inference.nnunet.errors import ModelKeyError
 from inference.nnunet.orientation import CANONICAL, RAS, Reorientation, reorientation_of
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel, choose_device
+from inference.refine.grids import Spacing
 from inference.refine.masks import DecidedBy, refine_masks
 from inference.series.remarks import Remark, RemarkCode
 from inference.series.volume import SourceVolume
@@ -168,7 +169,9 @@ def segment(
     judge, scope = models.anonymized.judge, models.anonymized.spec.judge
     if judge is not None and scope is not None and outputs and not is_area_without_face(*_verdict_on(masks, source)):
         with clock.stage("judge"):
-            judged = ask_judge(source, inputs.unpadded(), masks["foreground"], outputs, judge, scope)
+            seen = _for_refinement(source, inputs.unpadded(), masks["foreground"])
+            judged = ask_judge(*seen, outputs, judge, scope)
+            del seen
     decided_by = dict.fromkeys(masks, str(DecidedBy.NETWORK))
     if models.foreground.spec.refine or models.anonymized.spec.refine:
         with clock.stage("refine"):
@@ -274,6 +277,16 @@ def _leave_out_area_without_face(masks: dict[str, Mask], source: SourceVolume) -
     masks["anonymized"] = np.zeros_like(masks["anonymized"])
     text = f"{left_out_ml:.1f} mL proposed as anonymised area were left out: a body without a face in view"
     return (Remark(RemarkCode.ANONYMIZED_AREA_WITHOUT_FACE, text),)
+
+
+def _for_refinement(
+    source: SourceVolume, voxels: NDArray[np.float32], body: Mask
+) -> tuple[NDArray[np.float32], Spacing, Mask]:
+    """Return voxels, spacing in mm and body with axes towards head, posterior and left."""
+    geometry = source.volume.get_geometry()
+    canonical = reorientation_of(geometry)
+    turned = np.ascontiguousarray(canonical.to_canonical(voxels)), np.ascontiguousarray(canonical.to_canonical(body))
+    return turned[0], canonical.spacing_mm(geometry), turned[1]
 
 
 def _refine(

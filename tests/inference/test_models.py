@@ -5,7 +5,6 @@ import shutil
 import stat
 import subprocess
 import zipfile
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import yaml
 from inference.add_model import add_model
 from inference.errors import ModelError
 from inference.load_model import verify_model
-from inference.models import JudgeScope, file_sha256, read_model_spec, reference_model
+from inference.models import JudgeScope, read_model_spec, reference_model
 from inference.nnunet.errors import ChecksumMismatchError, ModelArchiveError, ModelFileMissingError, ModelKeyError
 from sr_writer.objects import AlgorithmIdentity
 from tests.tiny_models import write_tiny_model
@@ -222,14 +221,11 @@ def test_an_unsafe_export_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def with_judge(folder: Path) -> dict[str, str]:
-    """Copy the reference model with a judge to a folder, and return the digests for its description."""
-    reference = Path(str(resources.files("inference"))) / "reference" / "anonymized"
-    shutil.copytree(reference, folder)
-    (folder / "judge").mkdir(exist_ok=True)
-    for name in ("judge.json", "weights.pth"):
-        shutil.copy(ROOT / "training" / "judge" / "weights" / name, folder / "judge" / name)
+    """Copy the reference model, which has a judge, to a folder, and return the digests of its description."""
+    shutil.copytree(reference_model("anonymized").folder, folder)
     digests: dict[str, str] = yaml.safe_load((folder / "model.yaml").read_text())["sha256"]
-    return digests | {name: file_sha256(folder / name) for name in ("judge/judge.json", "judge/weights.pth")}
+    assert {"judge/judge.json", "judge/weights.pth"} < set(digests)
+    return digests
 
 
 def test_a_judge_belongs_to_the_model_and_its_identity(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +16,13 @@ pytest.importorskip("pydeface")
 from inference.errors import ModelError
 from inference.judge.channels import CHANNEL_NAMES, View
 from inference.judge.region import Landmarks
+from inference.load_model import verify_model
+from inference.models import JudgeScope, reference_model
 from training.cohort import Cohort
 from training.defacing import Scene
 from training.judge import cases
 from training.judge.cases import SHARES, draw_case
-from training.judge.export import export_judge
+from training.judge.export import export_judge, ship_judge
 from training.judge.heads import Heads, map_scene, scan_scene, sort_heads
 from training.judge.loop import (
     Settings,
@@ -35,7 +38,7 @@ from training.judge.loop import (
 )
 from training.judge.measure import measure_case, tables
 from training.judge.patches import PATCH, draw_centres, first_answer, read_patch, write_patches
-from training.judge.simulate import MOST_UNUSED, WAITING_FILE, has_room
+from training.judge.simulate import COUNTER_FILE, MOST_UNUSED, WAITING_FILE, has_room, simulated_core_s
 from training.judge.tools import TOOLS, half_space
 from training.judge.untouched import dark_neck, ghosts, low_field, vary_ct
 from training.judge.val_cases import _write, kept_cases
@@ -275,12 +278,27 @@ def test_a_run_without_a_checkpoint_goes_on_from_exported_weights(tmp_path: Path
     export_judge(tmp_path / "weights", learner, simulation_core_s=3600.0, n_cases=50)
     resumed = resume(tmp_path / "work", Settings(), tmp_path / "weights")
     assert (resumed.steps, resumed.core_s) == (123, 7200.0)
+    assert simulated_core_s(tmp_path / "work") == 3600.0
+    assert (tmp_path / "work" / COUNTER_FILE).read_text() == "50"  # the next case, not the first again
     for name, values in learner.average.state_dict().items():
         torch.testing.assert_close(resumed.network.state_dict()[name], values, rtol=1e-3, atol=1e-4)
     weights = tmp_path / "weights" / "weights.pth"
     weights.write_bytes(weights.read_bytes() + b" ")
     with pytest.raises(ModelError, match=r"weights\.pth"):
         resume(tmp_path / "work", Settings(), tmp_path / "weights")
+
+
+@pytest.mark.usefixtures("small_network")
+def test_a_shipped_judge_is_part_of_the_models_identity(tmp_path: Path) -> None:
+    export_judge(tmp_path / "weights", make_learner(Settings()), simulation_core_s=1.0, n_cases=1)
+    before = reference_model("anonymized")
+    shutil.copytree(before.folder, tmp_path / "model")
+    ship_judge(tmp_path / "weights", tmp_path / "model", "9.9.9")
+    shipped = verify_model(tmp_path / "model")
+    assert shipped.judge is JudgeScope.ALTERED
+    assert shipped.identity.version == "9.9.9"
+    assert shipped.identity.sha256 != before.identity.sha256
+    assert (shipped.labels, shipped.channels) == (before.labels, before.channels)
 
 
 class Everything(torch.nn.Module):
@@ -315,7 +333,8 @@ def test_the_judge_is_measured_against_the_truth_and_beside_todays_result(tmp_pa
     assert untouched.false_today_ml == pytest.approx(20 * 15 * 40 * 0.008)
     assert untouched.false_ml == pytest.approx(48000 * 0.008)
     assert cut.dice_joined == cut.dice_judge  # no value repeats
-    row = "| box, MR | 1 | 0.667 / 0.667 | 0.364 / 0.364 | 0.364 / 0.364 | 256.0 / 256.0 |"
+    assert cut.dice_with_face == cut.dice_today  # nothing is smoothed or replaced
+    row = "| box, MR | 1 | 0.667 / 0.667 | 0.364 / 0.364 | 0.364 / 0.364 | 0.667 / 0.667 | 0.0 / 0.0 |"
     assert row in tables([cut, untouched])
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import nn
 
 from inference.ct_padding import without_ct_padding
-from inference.load_model import load_model
+from inference.judge_stage import Judged, ask_judge
+from inference.load_model import load_judge_of, load_model
 from inference.models import ModelSpec, read_model_spec
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel
@@ -33,18 +35,26 @@ class Measured:
 
     specs: dict[str, ModelSpec]
     networks: dict[str, TrainedModel]
+    judge: nn.Module | None = None
 
 
 def load_measured(folder: Path) -> Measured:
     """Load both models of a folder on the CPU."""
-    specs = {role: read_model_spec(folder / role) for role in ROLES}
-    return Measured(specs, {role: load_model(spec, device=torch.device("cpu")) for role, spec in specs.items()})
+    specs, cpu = {role: read_model_spec(folder / role) for role in ROLES}, torch.device("cpu")
+    networks = {role: load_model(spec, device=cpu) for role, spec in specs.items()}
+    spec = specs["anonymized"]
+    judge = None if spec.judge is None else load_judge_of(spec, networks["anonymized"].plans, device=cpu)
+    return Measured(specs, networks, judge)
 
 
 def measure(case: Case, member: Member, models: Measured) -> Row:
     """Segment a case as the node does; return the scores of the networks' masks and of the result."""
     body, area, labels, refined = segment_case(case, models)
-    facts = gather_facts(refined.foreground, refined.anonymized, case.spacing_mm)
+    facts = gather_facts(refined.foreground, refined.anonymized, case.spacing_mm).as_dict()
+    with_judge = None
+    if refined.unconfirmed is not None:
+        confirmed = refined.anonymized & ~refined.unconfirmed
+        facts, with_judge = gather_facts(refined.foreground, confirmed, case.spacing_mm).as_dict(), facts
     otsu = otsu_body(case.voxels)
     entry = member.entry
     return Row(
@@ -62,8 +72,10 @@ def measure(case: Case, member: Member, models: Measured) -> Row:
         zero_run_mm=round(zero_run_mm(case.voxels, otsu, case.spacing_mm), 1),
         replaced_ml=round(_ml(labels == REPLACED_LABEL, case), 2),
         decided_by=str(refined.decided_by["anonymized"]),
-        facts=facts.as_dict(),
+        facts=facts,
         weights=weights_of(models.specs.values()),
+        unconfirmed_ml=0.0 if refined.unconfirmed is None else round(_ml(refined.unconfirmed, case), 2),
+        facts_with_judge=with_judge,
     )
 
 
@@ -74,9 +86,12 @@ def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.u
     """
     voxels = without_ct_padding(case.voxels, "CT" if case.is_ct else "MR")
     preprocessing = Preprocessing(voxels, case.spacing_mm)
-    labels = {role: predict(network, preprocessing) for role, network in models.networks.items()}
+    outputs: dict[str, list[torch.Tensor]] = {role: [] for role in ROLES}
+    labels = {role: predict(network, preprocessing, outputs[role]) for role, network in models.networks.items()}
     body, area = (np.isin(labels[role], models.specs[role].mask_values) for role in ROLES)
-    spec = models.specs["anonymized"]
+    spec, judged = models.specs["anonymized"], Judged()
+    if models.judge is not None and spec.judge is not None:
+        judged = ask_judge(voxels, case.spacing_mm, body, outputs["anonymized"], models.judge, spec.judge)
     refined = refine_masks(
         voxels,
         body,
@@ -87,13 +102,17 @@ def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.u
         is_ct=case.is_ct,
         altered=np.isin(labels["anonymized"], spec.altered_values),
         smoothed=np.isin(labels["anonymized"], spec.smoothed_values),
+        judged=judged.area,
+        judged_altered=judged.altered,
     )
     return body, area, labels["anonymized"], refined
 
 
-def predict(network: TrainedModel, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Return the network's labels on the volume's grid, (slice, row, column)."""
-    return network.predict_labels(preprocessing.prepare(network.plans, network.channels))
+def predict(
+    network: TrainedModel, preprocessing: Preprocessing, outputs: list[torch.Tensor] | None = None
+) -> NDArray[np.uint8]:
+    """Return the network's labels on the volume's grid, (slice, row, column); append its logits to ``outputs``."""
+    return network.predict_labels(preprocessing.prepare(network.plans, network.channels), outputs)
 
 
 def compare(case: Case, body: Mask, area: Mask) -> MaskScores:

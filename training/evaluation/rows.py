@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from inference.judge_stage import doubted_if_unconfirmed
 from inference.models import ModelSpec
 from inference.segment import is_area_without_face
 from inference.verdict.facts import SegmentationFacts
@@ -56,6 +57,10 @@ class Row:
         Volume that the network labels as replaced by another face; not part of the mask.
     weights
         SHA-256 of both models; rows of different weights must not be mixed.
+    facts
+        Without what only the judge found.
+    unconfirmed_ml, facts_with_judge
+        Volume of an altered face that only the judge found, and the facts with it; None without one.
     zero_run_mm
         How far a constant value reaches behind the forehead's front at the face, measured on Otsu's body.
     """
@@ -76,6 +81,8 @@ class Row:
     decided_by: str
     facts: dict[str, float]
     weights: str
+    unconfirmed_ml: float = 0.0
+    facts_with_judge: dict[str, float] | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -89,8 +96,12 @@ class Row:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict under the package's calibration."""
-        return decide_verdict(self.measured)
+        """The verdict under the package's calibration, as the node gives it."""
+        confirmed = decide_verdict(self.measured)
+        if self.facts_with_judge is None:
+            return confirmed
+        found = decide_verdict(SegmentationFacts(**self.facts_with_judge))
+        return doubted_if_unconfirmed(found, confirmed, self.unconfirmed_ml)
 
     @property
     def area_ml(self) -> float:

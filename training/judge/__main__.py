@@ -2,7 +2,8 @@
 
 The training process starts a second one that simulates cases; ``simulate`` runs only this second one. Both may be
 interrupted at any time; run the same command again to resume. ``export`` writes the weights of the checkpoint to
-``--weights``, from which a run without a checkpoint continues.
+``--weights``, from which a run without a checkpoint continues; with ``--ship VERSION`` it also puts them into the model
+of the anonymised area in ``--models``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from training.judge.export import export_judge
+from training.judge.export import export_judge, ship_judge
 from training.judge.loop import Settings, resume, simulator_command, train
 from training.judge.simulate import COUNTER_FILE, simulate, simulated_core_s
 
@@ -31,6 +32,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="stop at this step, counted over the whole run")
     parser.add_argument("--cases", type=int, help="number of cases to simulate")
+    parser.add_argument(
+        "--ship", metavar="VERSION", help="with export: the new version of the model that gets the judge"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
@@ -50,6 +54,8 @@ def main() -> None:
         learner = resume(arguments.work, Settings(seed=arguments.seed))
         core_s = simulated_core_s(arguments.work)
         export_judge(arguments.weights, learner, simulation_core_s=core_s, n_cases=n_cases)
+        if arguments.ship is not None:
+            ship_judge(arguments.weights, arguments.models / "anonymized", arguments.ship)
         return
     shared = {"--data": arguments.data, "--cohort": arguments.cohort, "--work": arguments.work}
     shared |= {"--models": arguments.models, "--seed": arguments.seed}

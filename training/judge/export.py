@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 
 import torch
+import yaml
 
 from inference.judge.channels import CHANNEL_NAMES
 from inference.judge.load import DESCRIPTION_FILE, LABELS, WEIGHTS_FILE
+from inference.models import JUDGE_FILES, JUDGE_FOLDER, MODEL_FILE, JudgeScope
 from training.judge.loop import Learner
 from training.judge.network import ARCHITECTURE
 
@@ -48,3 +50,24 @@ def export_judge(folder: Path, learner: Learner, *, simulation_core_s: float, n_
     text = folder / f"{DESCRIPTION_FILE}.part"
     text.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     text.replace(folder / DESCRIPTION_FILE)
+
+
+def ship_judge(exported: Path, model: Path, version: str) -> None:
+    """Copy an exported judge into a model folder, and describe it there as the judge of altered faces.
+
+    Parameters
+    ----------
+    version
+        Version of the model from now on.
+    """
+    description = yaml.safe_load((model / MODEL_FILE).read_text("utf-8"))
+    (model / JUDGE_FOLDER).mkdir(exist_ok=True)
+    for name in JUDGE_FILES:
+        content = (exported / Path(name).name).read_bytes()
+        (model / f"{name}.part").write_bytes(content)
+        (model / f"{name}.part").replace(model / name)
+        description["sha256"][name] = hashlib.sha256(content).hexdigest()
+    description |= {"version": version, "judge": str(JudgeScope.ALTERED)}
+    part = model / f"{MODEL_FILE}.part"
+    part.write_text(yaml.safe_dump(description, sort_keys=False, width=110), encoding="utf-8")
+    part.replace(model / MODEL_FILE)

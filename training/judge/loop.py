@@ -29,7 +29,7 @@ from inference.judge.load import DESCRIPTION_FILE, WEIGHTS_FILE, read_descriptio
 from inference.nnunet.checkpoint import load_weights, read_checkpoint
 from training.judge.network import build_network
 from training.judge.patches import read_patch
-from training.judge.simulate import CHECKPOINT_FILE, WAITING_FILE, simulated_core_s
+from training.judge.simulate import CHECKPOINT_FILE, CORE_FILE, COUNTER_FILE, WAITING_FILE, simulated_core_s
 from training.samples import IGNORE
 
 log = logging.getLogger(__name__)
@@ -250,8 +250,17 @@ def resume(work: Path, settings: Settings, exported: Path | None = None) -> Lear
         load_weights(learner.average, weights)
         learner.steps = learner.first_step = description["steps"].integer(0, 10**9)
         learner.core_s = description["training_core_hours"].number() * 3600
+        # The simulation goes on with cases that were never drawn.
+        _begin_with(work / COUNTER_FILE, str(description["simulated_cases"].integer(0, 10**9)))
+        _begin_with(work / CORE_FILE, str(description["simulation_core_hours"].number() * 3600))
         log.info("continues from %s at step %d", exported, learner.steps)
     return learner
+
+
+def _begin_with(path: Path, text: str) -> None:
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
 
 
 class _Ending:

@@ -2,7 +2,8 @@
 
 The cases are those of ``training.evaluate``, stored in ``WORK/val`` with the results of the pipeline without the judge.
 Rows are written to ``WORK/val-STEPS.jsonl``. The printed table shows, for each condition, Dice in the head and the
-volume of false positives: without the judge (today), of the judge alone, and of the judge joined with equal values.
+volume of false positives: without the judge (today), of the judge alone, of the judge joined with equal values, and of
+today's area with the altered face that the judge found.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from inference.judge.altered_face import altered_face
 from inference.judge.judge import judge_volume
 from inference.refine.judged import join_with_equal_values
 from training.cohort import load_cohort
@@ -26,6 +28,10 @@ from training.evaluation.tables import group, table
 from training.judge.loop import Settings, resume
 from training.judge.val_cases import KeptCase, keep_cases, kept_cases
 
+COLUMNS = ("today", "judge", "joined", "with face")
+DICE = ("dice_today", "dice_judge", "dice_joined", "dice_with_face")
+FALSE = ("false_today_ml", "false_ml", "false_joined_ml", "false_with_face_ml")
+
 
 @dataclass(frozen=True, slots=True)
 class JudgeRow:
@@ -33,9 +39,10 @@ class JudgeRow:
 
     Attributes
     ----------
-    dice_today, dice_judge, dice_joined
-        In the head; None if nothing was changed.
-    false_today_ml, false_ml, false_joined_ml
+    dice_today, dice_judge, dice_joined, dice_with_face
+        In the head; None if nothing was changed. *With face* is today's area with the altered face that the judge
+        found, as the node writes it for a model with ``judge: altered``.
+    false_today_ml, false_ml, false_joined_ml, false_with_face_ml
         Volume of the area outside the voxels that the tool overwrote.
     """
 
@@ -45,16 +52,22 @@ class JudgeRow:
     dice_today: float | None
     dice_judge: float | None
     dice_joined: float | None
+    dice_with_face: float | None
     false_today_ml: float
     false_ml: float
     false_joined_ml: float
+    false_with_face_ml: float
 
 
 def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
     """Compare the judge's result and that of the pipeline without it with the truth."""
-    area = judge_volume(case.voxels, case.spacing_mm, case.body, case.context, network).area(case.voxels.shape)
+    judgement = judge_volume(case.voxels, case.spacing_mm, case.body, case.context, network)
+    area, face = (
+        judgement.area(case.voxels.shape),
+        altered_face(judgement, case.voxels.shape, case.spacing_mm),
+    )
     joined = join_with_equal_values(case.voxels, area, case.body, case.spacing_mm, is_ct=case.is_ct)
-    masks = (case.today, area.removed | area.altered, joined.mask)
+    masks = (case.today, area.removed | area.altered, joined.mask, case.today | face)
     voxel_ml = float(np.prod(case.spacing_mm)) / 1000
     truth = np.zeros(case.voxels.shape, bool) if case.truth is None else case.truth
     scores: list[float | None] = [None] * len(masks)
@@ -69,16 +82,12 @@ def tables(rows: Sequence[JudgeRow]) -> str:
     tools, untouched = [], []
     for name, chosen in group(rows, lambda row: f"{row.condition}, {row.modality}"):
         if chosen[0].dice_today is None:
-            untouched.append(
-                [name, str(len(chosen)), *_two(chosen, np.median, max, "false_today_ml", "false_ml", "false_joined_ml")]
-            )
+            untouched.append([name, str(len(chosen)), *_two(chosen, np.median, max, *FALSE)])
         else:
-            tools.append(
-                [name, str(len(chosen)), *_two(chosen, np.mean, min, "dice_today", "dice_judge", "dice_joined")]
-            )
-            tools[-1] += _two(chosen, np.median, max, "false_joined_ml")
-    first = table(["tool", "n", "today", "judge", "joined", "joined outside, mL"], tools)
-    second = table(["untouched", "n", "today, mL", "judge, mL", "joined, mL"], untouched)
+            tools.append([name, str(len(chosen)), *_two(chosen, np.mean, min, *DICE)])
+            tools[-1] += _two(chosen, np.median, max, "false_with_face_ml")
+    first = table(["tool", "n", *COLUMNS, "with face outside, mL"], tools)
+    second = table(["untouched", "n", *(f"{name}, mL" for name in COLUMNS)], untouched)
     return f"{first}\n\n{second}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class KeptCase:
 def keep_cases(cohort: Cohort, models: Measured, folder: Path) -> None:
     """Segment every case that is not in the folder yet, without the judge, and store it there."""
     folder.mkdir(parents=True, exist_ok=True)
+    models = replace(models, judge=None)
     for member, case in all_cases(cohort):
         key = (member.entry.id, case.modality, case.condition)
         path = folder / ("_".join(key).replace(" ", "-").replace("/", "-") + ".npz")
