@@ -268,6 +268,7 @@ def run_web(settings: Settings) -> int:
             administrators=_administrators(settings),
             gatekeeper=gatekeeper,
             certificates=Certificates(settings).facts,
+            read_models=partial(model_identities, settings),
         )
         server = BoundedServer(web_app, settings.web)
         # Once it runs, uvicorn takes signals itself, and raises them again when it is done: they come here then.

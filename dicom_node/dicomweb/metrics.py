@@ -17,7 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import dicom_node
+from dicom_node.errors import NodeError
+from dicom_node.stage_times import N_TIMED, StageTime, stage_times
 from dicom_node.store import Figures, PartState, Store, part_troubles
+from inference.errors import InferenceError
 
 if TYPE_CHECKING:
     from dicom_node.upper_layer.tls.certificates import CertificateFacts
@@ -25,12 +28,21 @@ if TYPE_CHECKING:
 KEPT_S: Final = 5.0  # several scrapers, or one that asks too often, cost no more than one
 
 
+ReadModels = Callable[[], Sequence[Mapping[str, str]]]
+"""Returns role, name, version and digest of each model; raises if they cannot be described."""
+
+
 class MetricsService:
     """``/metrics``, in the text format of Prometheus or OpenMetrics, as the client asks."""
 
-    def __init__(self, store: Store, certificates: Callable[[], Sequence[CertificateFacts]] = tuple) -> None:
+    def __init__(
+        self,
+        store: Store,
+        certificates: Callable[[], Sequence[CertificateFacts]] = tuple,
+        read_models: ReadModels = tuple,
+    ) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_NodeCollector(store, certificates))
+        self._registry.register(_NodeCollector(store, certificates, read_models))
 
     def metrics(self, request: Request) -> Response:
         """Answer with all metrics."""
@@ -41,17 +53,20 @@ class MetricsService:
 class _NodeCollector(Collector):
     """Reads the store at most every `KEPT_S` seconds."""
 
-    def __init__(self, store: Store, certificates: Callable[[], Sequence[CertificateFacts]]) -> None:
+    def __init__(
+        self, store: Store, certificates: Callable[[], Sequence[CertificateFacts]], read_models: ReadModels
+    ) -> None:
         self._store = store
+        self._read_models = read_models
         self._certificates = certificates
         self._lock = threading.Lock()
-        self._kept: tuple[float, Figures] | None = None
+        self._kept: tuple[float, Figures, tuple[StageTime, ...]] | None = None
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics of this moment."""
         now = datetime.now(UTC)
         parts = Store.parts(self._store.data_dir)
-        figures = self._figures()
+        figures, stages = self._figures()
         disk = os.statvfs(self._store.data_dir)
         yield InfoMetricFamily("dicom_node", "Version of the node", {"version": dicom_node.__version__})
         yield _by_label("dicom_node_studies", "Studies by state according to the rules", "state", figures.studies)
@@ -73,14 +88,39 @@ class _NodeCollector(Collector):
         yield _gauge("dicom_node_open_associations", "Open DIMSE associations", self._store.associations.count())
         yield _gauge("dicom_node_disk_free_bytes", "Free space in node.data_dir", disk.f_bavail * disk.f_frsize)
         yield _gauge("dicom_node_disk_total_bytes", "Size of its file system", disk.f_blocks * disk.f_frsize)
+        yield from _stages(stages)
+        yield self._models()
         yield from _parts(parts)
         yield _expiry(self._certificates())
 
-    def _figures(self) -> Figures:
+    def _figures(self) -> tuple[Figures, tuple[StageTime, ...]]:
         with self._lock:
             if self._kept is None or time.monotonic() - self._kept[0] > KEPT_S:
-                self._kept = time.monotonic(), self._store.figures()
-            return self._kept[1]
+                stages = stage_times(self._store.studies.newest_reports(limit=N_TIMED))
+                self._kept = time.monotonic(), self._store.figures(), stages
+            return self._kept[1:]
+
+    def _models(self) -> Metric:
+        """Return the identity of each model; nothing where they cannot be described, which troubles of parts tell."""
+        names = ("role", "name", "version", "sha256")
+        family = GaugeMetricFamily("dicom_node_model", "Model of the settings, by what identifies it", labels=names)
+        try:
+            models = self._read_models()
+        except (NodeError, InferenceError, OSError):
+            models = ()
+        for model in models:
+            family.add_metric([str(model[name]) for name in names], 1.0)
+        return family
+
+
+def _stages(stages: tuple[StageTime, ...]) -> Iterator[Metric]:
+    text = f"Seconds that a stage took, over the newest {N_TIMED} volumes"
+    median = GaugeMetricFamily("dicom_node_stage_median_seconds", f"{text}: median", labels=["stage"])
+    longest = GaugeMetricFamily("dicom_node_stage_longest_seconds", f"{text}: longest", labels=["stage"])
+    for one in stages:
+        median.add_metric([one.stage], one.median_s)
+        longest.add_metric([one.stage], one.longest_s)
+    yield from (median, longest)
 
 
 def _parts(parts: tuple[PartState, ...]) -> Iterator[Metric]:

@@ -23,7 +23,7 @@ from dicom_node.dicomweb.frames import FrameService
 from dicom_node.dicomweb.guard import Guard
 from dicom_node.dicomweb.health import HealthService
 from dicom_node.dicomweb.metadata import MetadataService
-from dicom_node.dicomweb.metrics import MetricsService
+from dicom_node.dicomweb.metrics import MetricsService, ReadModels
 from dicom_node.dicomweb.multipart import ClosingResponse
 from dicom_node.dicomweb.problems import answer_error, answer_http_exception
 from dicom_node.dicomweb.rendering.service import RenderService
@@ -62,6 +62,7 @@ def build_app(
     administrators: Administrators | None = None,
     gatekeeper: Gatekeeper | None = None,
     certificates: Callable[[], Sequence[CertificateFacts]] = tuple,
+    read_models: ReadModels = tuple,
 ) -> ASGIApp:
     """Build the application: DICOMweb under ``/dicom-web``, studies under ``/api``, ``/health`` and ``/metrics``.
 
@@ -87,6 +88,8 @@ def build_app(
         Stands before every route; if it is None, nobody has to sign in.
     certificates
         Returns the node's certificates for TLS, for ``/health/ready`` and ``/metrics``.
+    read_models
+        Returns what identifies the models that the node has now, for ``/metrics``.
     """
     gatekeeper = gatekeeper or Gatekeeper(Origins(public_url))
     deletes = administrators is not None or gatekeeper.signs_in
@@ -129,7 +132,7 @@ def build_app(
         *(Route(path, options, methods=ANY_METHOD) for path in (ROOT, ROOT + "/{path:path}")),
         Route(_HEALTH + "/live", health.live),
         Route(_HEALTH + "/ready", health.ready),
-        Route(_METRICS, MetricsService(store, certificates).metrics),
+        Route(_METRICS, MetricsService(store, certificates, read_models).metrics),
         *more_routes,
     ]
     gatekeeper.guard(routes)

@@ -7,15 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from statistics import median
 from typing import Any, Final
 
 from dicom_node.page.work_words import way_out
 from dicom_node.settings import Settings
+from dicom_node.stage_times import N_TIMED, StageTime, stage_times
 from dicom_node.store import DeliveryRow, JobRow, JobState, PartState, Store, Task, Trouble, part_troubles
 
 N_SHOWN: Final = 50  # of jobs and of deliveries that failed or wait
-N_TIMED: Final = 200  # newest jobs whose stages are timed
 UNFINISHED: Final = (JobState.RUNNING, JobState.QUEUED, JobState.WAITING)
 
 
@@ -38,16 +37,6 @@ class PeerState:
     last_contact_at: datetime | None  # when it last took something
     last_error: str  # why the newest delivery that failed did, if none was taken since
     counts: Mapping[str, int]  # deliveries by state
-
-
-@dataclass(frozen=True, slots=True)
-class StageTime:
-    """How long a stage took, over the newest jobs."""
-
-    stage: str
-    n_volumes: int
-    median_s: float
-    longest_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +84,7 @@ def read_work(store: Store, settings: Settings, read_models: ReadModels) -> Work
         oldest_queued_at=figures.oldest_job_at,
         running=tuple(_shown(store, job) for job in sorted(running, key=_order)),
         failed=tuple(_shown(store, job) for job in failed),
-        stages=stage_times(store),
+        stages=stage_times(store.studies.newest_reports(limit=N_TIMED)),
         deliveries=deliveries,
         delivery_counts=dict(totals),
         peers=_peers(store, settings, figures.deliveries),
@@ -107,15 +96,6 @@ def read_work(store: Store, settings: Settings, read_models: ReadModels) -> Work
         models=models,
         models_error=models_error,
     )
-
-
-def stage_times(store: Store) -> tuple[StageTime, ...]:
-    """Return how long the stages of the newest jobs took, in the order in which they happen."""
-    times: dict[str, list[float]] = {}
-    for report in store.studies.newest_reports(limit=N_TIMED):
-        for stage, seconds in report.get("timings_s", {}).items():
-            times.setdefault(stage, []).append(float(seconds))
-    return tuple(StageTime(stage, len(found), median(found), max(found)) for stage, found in times.items())
 
 
 def _order(job: JobRow) -> tuple[int, int]:

@@ -13,8 +13,10 @@ import pytest
 import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
+from starlette.requests import Request
 
-from dicom_node.store import Closing, JobState, Route, Store
+from dicom_node.dicomweb.metrics import MetricsService
+from dicom_node.store import Closing, JobState, NewVerdict, Outcome, Route, Store
 from tests.arrivals import receive
 from tests.dicomweb.serving import serve
 from tests.factories import ct_series
@@ -72,6 +74,36 @@ def test_an_unfinished_job_shows_its_age_and_a_parts_trouble_its_code(store: Sto
     assert found["dicom_node_worker_pipeline", "d" * 64] == 1
 
 
+def test_models_and_the_time_that_stages_take_are_told(store: Store) -> None:
+    for seed, seconds in (("a", 1.0), ("b", 2.0), ("c", 9.0)):
+        series = ct_series(1, seed=seed)
+        receive(store, series)
+        now = datetime.now(UTC)
+        closing = Closing("quiet", False, "d" * 64, Route("all", ("largest",), ()))
+        store.closing.complete(store.series.get(series.series_instance_uid), closing, now)
+        job = store.jobs.claim("w", now, 60, pipeline_digest="d" * 64)
+        assert job is not None
+        report = {"timings_s": {"segment foreground": seconds}}
+        verdict = NewVerdict(1, "defaced", 0.9, (), frozenset(), report)
+        store.jobs.succeed(job.id, "w", Outcome((), (verdict,)), now)
+    model = {"role": "foreground", "name": "reference", "version": "1", "sha256": "ab" * 32}
+    service = MetricsService(store, read_models=lambda: (model,))
+    found = samples(bytes(service.metrics(Request({"type": "http", "headers": []})).body).decode())
+    assert found["dicom_node_stage_median_seconds", "segment foreground"] == 2.0
+    assert found["dicom_node_stage_longest_seconds", "segment foreground"] == 9.0
+    assert found["dicom_node_model", "reference", "foreground", "ab" * 32, "1"] == 1  # labels by their names
+
+
+def test_models_that_cannot_be_described_keep_the_other_metrics(store: Store) -> None:
+    def broken() -> tuple[dict[str, str], ...]:
+        raise FileNotFoundError("plans.json")
+
+    service = MetricsService(store, read_models=broken)
+    text = bytes(service.metrics(Request({"type": "http", "headers": []})).body).decode()
+    assert "dicom_node_model{" not in text
+    assert samples(text)["dicom_node_instances",] == 0
+
+
 def test_openmetrics_is_sent_to_whoever_asks_for_it(store: Store) -> None:
     with serve(store) as url:
         answer = get(url, accept="application/openmetrics-text; version=1.0.0")
@@ -90,3 +122,16 @@ def test_the_example_alerts_and_dashboard_ask_for_metrics_that_exist(store: Stor
     named = {name for expression in asked for name in re.findall(r"dicom_node_\w+", expression)}
     assert named <= known
     assert len(named) > 8
+
+
+def test_the_example_alerts_have_the_form_of_prometheus() -> None:
+    path = Path(__file__).parents[2] / "config/monitoring/alerts.yaml"
+    document = yaml.safe_load(path.read_text())
+    assert set(document) == {"groups"}
+    for group in document["groups"]:
+        assert set(group) == {"name", "rules"}
+        assert len({rule["alert"] for rule in group["rules"]}) == len(group["rules"])
+        for rule in group["rules"]:
+            assert {"alert", "expr", "annotations"} <= set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+            assert re.fullmatch(r"\d+[smh]", rule.get("for", "1m"))
+            assert set(rule["annotations"]) == {"summary", "todo"}
