@@ -98,6 +98,7 @@ class Gatekeeper:
         if not caller.role.has(right):
             detail = {"role": caller.role.value, "needed": right.name.lower()}
             identifier.refused("not-permitted", caller.name, f"{request.method} {path}", detail)
+            request.scope.update(with_caller(request.scope, caller))  # the page that says so shows who it is
             raise NotPermittedError(caller.name, caller.role, right)
         if right in (Right.READ, Right.DECIDE) and request.method == "GET":
             names = request.path_params

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +11,11 @@ import typer
 
 from dicom_node.cli.jobs_commands import StateOption
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
+from dicom_node.cli.people import ByOption, person
 from dicom_node.cli.tables import write_json, write_table
 
 if TYPE_CHECKING:
-    from dicom_node.store import DeliveryRow
+    from dicom_node.store import DeliveryRow, Store
 
 deliveries_app = typer.Typer(
     no_args_is_help=True,
@@ -122,6 +123,7 @@ def retry_deliveries(
     config: ConfigOption = None,
     peer: Annotated[str | None, typer.Option("--peer", metavar="NAME", help="Every dead one to this peer.")] = None,
     kind: KindOption = None,
+    by: ByOption = None,
 ) -> None:
     """Queue again: dead, cancelled or waiting deliveries by number, or all dead ones to a peer.
 
@@ -133,9 +135,13 @@ def retry_deliveries(
     _check_choice(delivery_ids, peer, kind)
     with open_existing_store(read_settings(config)) as store:
         if peer is not None:
-            typer.echo(f"{store.deliveries.retry_all(peer, kind=kind)} deliveries to {peer} are queued")
+            n_queued = store.deliveries.retry_all(peer, kind=kind)
+            _record(store, "delivery-retried", peer, by, {"peer": peer, "kind": kind, "n_deliveries": n_queued})
+            typer.echo(f"{n_queued} deliveries to {peer} are queued")
         for delivery_id in delivery_ids or ():
             delivery = store.deliveries.retry(delivery_id)
+            detail = {"delivery": delivery.id, "peer": delivery.peer}
+            _record(store, "delivery-retried", delivery.series_instance_uid, by, detail)
             typer.echo(f"delivery {delivery.id} to {delivery.peer} is {delivery.state}")
 
 
@@ -186,6 +192,7 @@ def cancel_deliveries(
         str | None, typer.Option("--peer", metavar="NAME", help="Everything that has not reached this peer.")
     ] = None,
     kind: KindOption = None,
+    by: ByOption = None,
 ) -> None:
     """Cancel deliveries that have not reached their peer, dead ones too; the results stay.
 
@@ -200,10 +207,18 @@ def cancel_deliveries(
     with open_existing_store(read_settings(config)) as store:
         if peer is not None:
             n_cancelled = store.deliveries.cancel_all(peer, datetime.now(UTC), kind=kind)
+            _record(store, "delivery-cancelled", peer, by, {"peer": peer, "kind": kind, "n_deliveries": n_cancelled})
             typer.echo(f"{n_cancelled} deliveries to {peer} are cancelled")
         for delivery_id in delivery_ids or ():
             delivery = store.deliveries.cancel(delivery_id, datetime.now(UTC))
+            detail = {"delivery": delivery.id, "peer": delivery.peer}
+            _record(store, "delivery-cancelled", delivery.series_instance_uid, by, detail)
             typer.echo(f"delivery {delivery.id} to {delivery.peer} is {delivery.state}")
+
+
+def _record(store: Store, action: str, subject: str, by: str | None, detail: Mapping[str, object]) -> None:
+    """Add an entry to the audit trail, as the page does."""
+    store.audit.record(action, actor=person(by), subject=subject, now=datetime.now(UTC), detail=detail)
 
 
 def _check_choice(delivery_ids: Sequence[int] | None, peer: str | None, kind: Kind | None) -> None:

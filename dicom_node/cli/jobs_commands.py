@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
+from dicom_node.cli.people import ByOption, person
 from dicom_node.cli.tables import write_fields, write_json, write_table
 
 if TYPE_CHECKING:
     from dicom_node.settings import Settings
-    from dicom_node.store import DecideStudy, Store
+    from dicom_node.store import DecideStudy, JobRow, Store
 
 jobs_app = typer.Typer(
     no_args_is_help=True,
@@ -146,7 +147,7 @@ def show_job(job_id: JobId, config: ConfigOption = None, as_json: JsonOption = F
 
 
 @jobs_app.command("retry")
-def retry_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
+def retry_jobs(job_ids: JobIds, config: ConfigOption = None, by: ByOption = None) -> None:
     """Queue dead, cancelled or waiting jobs again.
 
     \b
@@ -158,11 +159,12 @@ def retry_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
     with open_existing_store(settings) as store:
         for job_id in job_ids:
             job = store.jobs.retry(job_id, datetime.now(UTC), decide_study=decide_study)
+            _record(store, "job-retried", job, by)
             typer.echo(f"job {job.id} is {job.state}")
 
 
 @jobs_app.command("cancel")
-def cancel_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
+def cancel_jobs(job_ids: JobIds, config: ConfigOption = None, by: ByOption = None) -> None:
     """Cancel queued, waiting or running jobs; the received instances stay.
 
     \b
@@ -174,7 +176,14 @@ def cancel_jobs(job_ids: JobIds, config: ConfigOption = None) -> None:
     with open_existing_store(settings) as store:
         for job_id in job_ids:
             job = store.jobs.cancel(job_id, datetime.now(UTC), decide_study=decide_study)
+            _record(store, "job-cancelled", job, by)
             typer.echo(f"job {job.id} is {job.state}")
+
+
+def _record(store: Store, action: str, job: JobRow, by: str | None) -> None:
+    """Add an entry to the audit trail, as the page does."""
+    now, detail = datetime.now(UTC), {"job": job.id}
+    store.audit.record(action, actor=person(by), subject=job.series_instance_uid, now=now, detail=detail)
 
 
 def _study_decision(settings: Settings) -> DecideStudy:

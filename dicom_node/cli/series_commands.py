@@ -10,6 +10,7 @@ import typer
 from dicom_node.cli.conflicts_commands import conflicts_app
 from dicom_node.cli.errors import EXIT_FAILED, fail
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
+from dicom_node.cli.people import ByOption, person
 from dicom_node.cli.tables import write_json, write_table
 
 series_app = typer.Typer(
@@ -96,7 +97,7 @@ def report_series(
 
 
 @series_app.command("complete")
-def complete_series(series_uids: SeriesUids, config: ConfigOption = None) -> None:
+def complete_series(series_uids: SeriesUids, config: ConfigOption = None, by: ByOption = None) -> None:
     """Declare series complete as they are; the running node closes them within seconds.
 
     Instances that arrive later start a new generation.
@@ -110,6 +111,10 @@ def complete_series(series_uids: SeriesUids, config: ConfigOption = None) -> Non
         for uid in series_uids:
             row = store.series.get(uid)
             if store.series.force(uid, datetime.now(UTC)):
+                detail = {"n_instances": row.n_instances}
+                store.audit.record(
+                    "series-completed", actor=person(by), subject=uid, now=datetime.now(UTC), detail=detail
+                )
                 typer.echo(f"series {uid} counts as complete with {row.n_instances} instances")
             else:
                 fail(f"series {uid}: is {row.state}, not receiving; there is nothing to complete")
@@ -130,6 +135,7 @@ def reprocess_series(
             "--all-outdated", help="Every series that was closed for other models or rules than the current ones."
         ),
     ] = False,
+    by: ByOption = None,
 ) -> None:
     """Start closed series over, as new generations for the current models and rules.
 
@@ -154,6 +160,7 @@ def reprocess_series(
         for uid in uids:
             if store.closing.reopen(uid, datetime.now(UTC)):
                 n_reopened += 1
+                store.audit.record("series-reprocessed", actor=person(by), subject=uid, now=datetime.now(UTC))
                 typer.echo(f"series {uid} starts over as generation {store.series.get(uid).generation}")
                 continue
             fail(f"series {uid}: is {store.series.get(uid).state}; only closed series that were received start over")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
@@ -48,12 +47,14 @@ class AssociationRecord:
     def __init__(self, store: Store, seen: Seen, host: str, clock: Callable[[], datetime]) -> None:
         self._store, self._seen, self._host, self._clock = store, seen, host, clock
         self._began_s = time.monotonic()
-        self._answered: Counter[str] = Counter()
-        self._failed: Counter[str] = Counter()
+        self._tallies: dict[str, Tally] = {}
 
     def counting(self, operations: Mapping[int, BeginOperation]) -> dict[int, BeginOperation]:
         """Return the operations of an association, whose answers are counted."""
         return {field: self._counted(_NAMES.get(field, f"{field:04X}"), begin) for field, begin in operations.items()}
+
+    def _used(self) -> dict[str, Tally]:
+        return {name: tally for name, tally in self._tallies.items() if tally.n_answered}
 
     def rejected(self, request: AssociationRequest, rejection: Rejection) -> None:
         """Record that an association was rejected."""
@@ -65,18 +66,20 @@ class AssociationRecord:
     def ended(self, request: AssociationRequest, association_id: str, outcome: str) -> None:
         """Record that an association has ended."""
         times = 1
-        if not set(self._answered) - {"C-ECHO"}:
+        used = self._used()
+        if not used.keys() - {"C-ECHO"}:
             counted = self._seen.quiet.count((request.calling_ae_title, self._host), time.monotonic())
             if counted is None:
                 return
             times = counted
+        failed = {name: tally.n_failed for name, tally in used.items() if tally.n_failed}
         detail = {
             "address": self._host,
             "called": request.called_ae_title,
             "outcome": outcome,
             "seconds": round(time.monotonic() - self._began_s, 1),
-            **({"answered": dict(self._answered)} if self._answered else {}),
-            **({"failed": dict(self._failed)} if self._failed else {}),
+            **({"answered": {name: tally.n_answered for name, tally in used.items()}} if used else {}),
+            **({"failed": failed} if failed else {}),
             **({"times": times} if times > 1 else {}),
         }
         self._note("association", request.calling_ae_title, association_id, detail)
@@ -85,28 +88,36 @@ class AssociationRecord:
         self._store.audit_buffer.note(action, actor=actor, subject=subject, now=self._clock(), detail=detail)
 
     def _counted(self, name: str, begin: BeginOperation) -> BeginOperation:
+        tally = self._tallies[name] = Tally()
+
         def begin_counted(context: AcceptedContext, request: Request) -> Operation:
-            return _Counted(begin(context, request), name, self._count)
+            return _Counted(begin(context, request), tally)
 
         return begin_counted
 
-    def _count(self, name: str, answer: Answer) -> None:
-        self._answered[name] += 1
-        if answer.status >> 12 not in _FINE:
-            self._failed[name] += 1
+
+class Tally:
+    """How many requests of one kind were answered, and how many of these with a failure."""
+
+    __slots__ = ("n_answered", "n_failed")
+
+    def __init__(self) -> None:
+        self.n_answered = self.n_failed = 0
 
 
 class _Counted:
     """An operation whose answer is counted; fragments go to it directly, because there are many."""
 
-    __slots__ = ("_count", "_name", "_operation", "discard", "write")
+    __slots__ = ("_finish", "_tally", "discard", "write")
 
-    def __init__(self, operation: Operation, name: str, count: Callable[[str, Answer], None]) -> None:
-        self._operation, self._name, self._count = operation, name, count
+    def __init__(self, operation: Operation, tally: Tally) -> None:
+        self._finish, self._tally = operation.finish, tally
         self.write: Callable[[memoryview], None] = operation.write
         self.discard: Callable[[], None] = operation.discard
 
     def finish(self) -> Answer:
-        answer = self._operation.finish()
-        self._count(self._name, answer)
+        answer = self._finish()
+        self._tally.n_answered += 1
+        if answer.status and answer.status >> 12 not in _FINE:
+            self._tally.n_failed += 1
         return answer

@@ -94,6 +94,8 @@ def test_a_viewer_can_sign_in_and_not_decide(node: LockedNode, reader: Reader) -
     answer = reader.send(f"{page}/decide", {"kind": "hold", "reason": "x"})
     assert answer.status_code == 403
     assert "ask for the role reviewer or exporter or admin" in answer.text
+    assert 'href="/sign-in">the viewer' in answer.text
+    assert 'href="/review"' not in answer.text  # nothing is offered that they may not
     assert node.store.decisions.of(node.study) == ()
 
 

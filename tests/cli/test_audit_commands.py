@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import sqlite3
 from pathlib import Path
 
-from dicom_node.store import Store
+from dicom_node.store import JobRow, Store
 from tests.cli.conftest import NOON, Run
 
 
@@ -37,3 +38,18 @@ def test_the_trail_is_listed_and_checked(run: Run, config: Path) -> None:
     broken = run("audit", "verify", "--head", head, "-c", config)
     assert broken.exit_code == 3
     assert "position 2: entry 2 is not what was sealed" in broken.stdout
+
+
+def test_what_is_typed_has_the_name_of_who_typed_it(run: Run, config: Path, queued_job: JobRow) -> None:
+    uid = queued_job.series_instance_uid
+    assert run("jobs", "cancel", queued_job.id, "--by", "A. Example", "-c", config).exit_code == 0
+    assert run("jobs", "retry", queued_job.id, "-c", config).exit_code == 0
+    assert run("deliveries", "cancel", "--peer", "pacs", "--by", "B. Example", "-c", config).exit_code == 0
+    assert run("series", "reprocess", uid, "--by", "C. Example", "-c", config).exit_code == 0
+    rows = json.loads(run("audit", "list", "--json", "-c", config).stdout)
+    assert [(row["action"], row["actor"], row["subject"]) for row in reversed(rows)] == [
+        ("job-cancelled", "A. Example", uid),
+        ("job-retried", getpass.getuser(), uid),
+        ("delivery-cancelled", "B. Example", "pacs"),
+        ("series-reprocessed", "C. Example", uid),
+    ]
