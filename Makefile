@@ -7,13 +7,14 @@ TORCH_INDEX ?=
 CONFIG ?= config/node.yaml
 DATA ?= ../shared/data
 FUZZ_SECONDS ?= 300
+KILLS ?= 200
 JOBS ?= 2
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-nnssl peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-deidentify bench-pretraining fuzz clean
+.PHONY: help install dev peers peers-labels peers-nnssl peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-deidentify bench-pretraining fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -95,6 +96,13 @@ agreements: dev peers  ## docs/agreements.md: real series beside SimpleITK and d
 
 soak: dev peers  ## hundreds of mixed series through segment and through a node
 	$(BIN)/python -m tests.soak.soak --data $(DATA)/dicom
+
+torture: dev peers  ## senders, and parts of a node killed every few seconds; on SQLite, then on PostgreSQL
+	$(BIN)/python -m tests.torture.torture --database sqlite --kills $(KILLS)
+	$(BIN)/python -m tests.torture.torture --database postgresql --kills $(KILLS)
+
+bench-postgresql: dev peers  ## the index on PostgreSQL: drivers, claims, several processes
+	$(BIN)/python -m benchmarks.bench_postgresql
 
 bench-ingest: dev peers  ## durable ingest against storescp, Orthanc and qrscp
 	$(BIN)/python -m benchmarks.bench_ingest

@@ -26,6 +26,7 @@ class PostgresqlServer:
 
     folder: Path
     port: int
+    is_durable: bool = False  # whether it syncs what it commits, which a killed server needs less than a killed machine
 
     def url(self, database: str) -> str:
         """URL of a database, as an administrator would write it."""
@@ -39,9 +40,18 @@ class PostgresqlServer:
             connection.execute(sa.text(f"CREATE DATABASE {database}"))
         return self.url(database)
 
+    def n_connections(self, database: str) -> int:
+        """How many connections to a database are open."""
+        url = sa.make_url(self.url("postgres")).set(drivername="postgresql+pg8000")
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            count = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = :database")
+            return int(connection.execute(count, {"database": database}).scalar_one())
+
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
+        options += "" if self.is_durable else " -c fsync=off"
         log = self.folder / "log"
         _run("pg_ctl", "-w", "-t", TIMEOUT_S, "-D", self.folder / "data", "-l", log, "-o", options, "start")
 
@@ -60,13 +70,13 @@ class PostgresqlServer:
 
 
 @contextmanager
-def start_postgresql() -> Iterator[PostgresqlServer]:
+def start_postgresql(*, is_durable: bool = False) -> Iterator[PostgresqlServer]:
     """A new, empty server; gone when the block ends."""
     with TemporaryDirectory(prefix="postgresql-") as name:
         folder = Path(name)  # not below a test's folder, which only its user may enter
         if os.getuid() == 0:
             shutil.chown(folder, OWNER)
-        server = PostgresqlServer(folder, free_port())
+        server = PostgresqlServer(folder, free_port(), is_durable)
         _run("initdb", "-D", folder / "data", "-A", "trust", "-U", "node", "--no-sync")
         server.start()
         try:

@@ -98,9 +98,7 @@ class Node:
         """Start a part; at ``moment``, if there is one, it kills itself or hangs (see `end_at`)."""
         self._n_parts += 1
         log = self.folder / f"{self._n_parts}-{name}.log"
-        process = _FORKS.Process(target=run_part, args=(name, str(self.settings_path), str(log), moment))
-        process.start()
-        part = Part(process, log)
+        part = fork_part(name, self.settings_path, log, moment)
         try:
             yield part
         finally:
@@ -111,6 +109,13 @@ class Node:
         """The store that the parts share."""
         with app.open_store(load_settings(self.settings_path, {})) as store:
             yield store
+
+
+def fork_part(name: str, settings_path: Path, log: Path, moment: str | None = None) -> Part:
+    """Start a part; whoever calls this ends it."""
+    process = _FORKS.Process(target=run_part, args=(name, str(settings_path), str(log), moment))
+    process.start()
+    return Part(process, log)
 
 
 def run_part(name: str, settings_path: str, log: str, moment: str | None) -> None:
