@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
-DRIVER: Final = "pg8000"  # of the extra `postgresql`
+DRIVER: Final = "psycopg"  # of the extra `postgresql`; pg8000 works if the URL names it (docs/decisions/0055)
 # Connections of one process; PostgreSQL comes with 100 for all.
 POOL_SIZE, MAX_OVERFLOW = 8, 16
 ANSWER_TIMEOUT_S = 60.0  # as for SQLite; another process may hold the writers' lock for a long transaction
@@ -34,11 +34,28 @@ def create_engine(url: sa.URL, *, is_patient: bool) -> sa.Engine:
     # A broken connection is replaced, or the caller reports it; the pool need not log it too.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     timeout_s = ANSWER_TIMEOUT_S if is_patient else IMPATIENT_TIMEOUT_S
-    timeout = {"timeout": timeout_s} if url.get_driver_name() == DRIVER else {}
-    engine = sa.create_engine(url, pool_size=POOL_SIZE, max_overflow=MAX_OVERFLOW, connect_args=timeout)
+    timeout = {"timeout": timeout_s} if url.get_driver_name() == "pg8000" else {}
+    engine = sa.create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=MAX_OVERFLOW,
+        connect_args=timeout,
+        # psycopg's dialect says how many rows an INSERT ... SELECT has made only if it is asked to.
+        execution_options={"preserve_rowcount": True},
+    )
+    if url.get_driver_name() == DRIVER:
+        event.listen(engine, "do_connect", partial(_connect, timeout_s))
     event.listen(engine, "checkout", partial(_try_connection, engine.dialect))
     event.listen(engine, "handle_error", _name_lost_connection)
     return engine
+
+
+def _connect(
+    timeout_s: float, _dialect: sa.Dialect, _record: object, arguments: Sequence[Any], options: Mapping[str, Any]
+) -> DBAPIConnection:
+    from dicom_node.store.bounded_psycopg import connect
+
+    return cast("DBAPIConnection", connect(*arguments, answer_timeout_s=timeout_s, **options))
 
 
 def _try_connection(

@@ -23,7 +23,7 @@ from tests.store.sending import SERIES, T0, instance, keep
 pytestmark = [
     pytest.mark.peers,
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # pg8000 forgets to close its socket
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # of sockets that were broken
 ]
 
 MOST_PIECES = 200  # of one request to the store
