@@ -41,7 +41,7 @@ from tests.tiny_models import write_tiny_model
 N_SENDERS = 8
 BODY_ABOVE_HU = -300.0
 SUCCESS = 0x0000
-FINISH_S = 900.0
+FINISH_S = 600.0
 
 
 @dataclass
