@@ -42,14 +42,22 @@ class Reconstructor(nn.Module):
         self.side = side
         features = cast("Sequence[int]", encoder.output_channels)
         strides = [cast("Side", tuple(stride)) for stride in cast("Sequence[Sequence[int]]", encoder.strides)]
-        if side not in stage_sides(strides):
+        if side not in total_strides(strides):
             raise ValueError(f"block {side} is not the total stride of a stage; expected one of {stage_sides(strides)}")
         # A stage without a stride has the resolution of the one before it and needs no step of the decoder.
         self.stages = [stage for stage in reversed(range(len(features))) if any(step != 1 for step in strides[stage])]
         first = width or features[-1]
         widths = [max(first >> step, LEAST_WIDTH) for step in range(len(self.stages) + 1)]
         self.norms = nn.ModuleList(nn.InstanceNorm3d(features[stage], affine=True) for stage in self.stages)
-        self.tokens = nn.ParameterList(_token(features[stage]) for stage in self.stages)
+        # Places of deeper stages cover several blocks and are all visible: no token, or it would get no gradient.
+        sides = total_strides(strides)
+        self.tokens = nn.ParameterDict(
+            {
+                str(step): _token(features[stage])
+                for step, stage in enumerate(self.stages)
+                if all(length <= most for length, most in zip(sides[stage], side, strict=True))
+            }
+        )
         self.projections = nn.ModuleList(
             _projection(features[stage], widths[step], is_deepest=step == 0) for step, stage in enumerate(self.stages)
         )
@@ -89,7 +97,7 @@ class Reconstructor(nn.Module):
             filled = norm(features)
         else:
             normed = masked_instance_norm(features, visible, cast("nn.InstanceNorm3d", norm))
-            filled = torch.where(visible, normed, self.tokens[step].to(normed.dtype))
+            filled = torch.where(visible, normed, self.tokens[str(step)].to(normed.dtype))
         projected: Tensor = self.projections[step](filled)
         return projected
 
@@ -117,15 +125,19 @@ class _Step(nn.Module):
         return enlarged
 
 
-def stage_sides(strides: Sequence[Side]) -> list[Side]:
-    """Return the total stride of each stage, without repetition."""
+def total_strides(strides: Sequence[Side]) -> list[Side]:
+    """Return how many voxels a place of each stage stands for, in array-axis order."""
     total = (1, 1, 1)
-    sides: list[Side] = []
+    found: list[Side] = []
     for stride in strides:
         total = (total[0] * stride[0], total[1] * stride[1], total[2] * stride[2])
-        if total not in sides:
-            sides.append(total)
-    return sides
+        found.append(total)
+    return found
+
+
+def stage_sides(strides: Sequence[Side]) -> list[Side]:
+    """Return the sides that a block may have: the total stride of each stage, without repetition."""
+    return list(dict.fromkeys(total_strides(strides)))
 
 
 def _token(n_features: int) -> nn.Parameter:

@@ -253,3 +253,13 @@ def test_about_a_third_of_samples_are_turned_or_scaled() -> None:
 def test_settings_that_cannot_work_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingRefused, match=message):
         build(replace(OPTIONS, **change), plan(), use_masks=True)
+
+
+def test_it_learns_in_bfloat16() -> None:
+    made = method()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = made.loss(made.module.train(), batch(made), Moment(99, 100), step_rng(1, 0)).loss
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert 0.5 < float(loss.detach()) < 2
+    assert all(bool(p.grad.isfinite().all()) for p in made.module.parameters() if p.grad is not None)

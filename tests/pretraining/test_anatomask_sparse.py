@@ -95,8 +95,11 @@ def test_norms_use_the_visible_places_of_each_sample() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_encoder_keeps_its_keys_and_every_weight_learns(name: str) -> None:
-    model, (voxels, visible) = made(name).train(), drawn()
+@pytest.mark.parametrize("side", [SIDE, (4, 4, 4)])
+def test_the_encoder_keeps_its_keys_and_every_weight_learns(name: str, side: tuple[int, int, int]) -> None:
+    model, (voxels, visible) = made(name, side).train(), drawn()
+    if side != SIDE:
+        visible = visible.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
     network = build_network(plan_from_preset(name), n_classes=2)
     assert list(model.encoder.state_dict()) == list(network.encoder.state_dict())
     model(voxels, visible).square().mean().backward()
@@ -112,9 +115,9 @@ def test_the_decoder_has_the_published_form() -> None:
     )
     # Five steps from 32: every width is half of the one before. Tokens for all stages but that of full resolution.
     assert [step.enlarge.in_channels for step in model.steps] == [512, 256, 128, 64, 32]
-    assert [token.shape[1] for token in model.tokens] == [320, 320, 256, 128, 64]
+    assert [token.shape[1] for token in model.tokens.values()] == [320, 320, 256, 128, 64]
     assert [projection.kernel_size[0] for projection in model.projections] == [1, 3, 3, 3, 3]
-    assert max(float(token.detach().abs().max()) for token in model.tokens) <= 0.02
+    assert max(float(token.detach().abs().max()) for token in model.tokens.values()) <= 0.02
 
 
 def test_a_block_must_be_the_total_stride_of_a_stage() -> None:
