@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -397,12 +397,21 @@ def run_schedule(settings: Settings) -> int:
                 store, settings, rules, partial(current_pipeline_digest, settings), _owner(), clock=utc_now
             )
             _leave_in_time(stopping, part.end)
-            with Clock(schedule.ticks(must_stop=stopping.is_set)):
+            with Clock(schedule.ticks(must_stop=stopping.is_set)), _metadata_ahead(settings, store):
                 part.ready()
                 log.info("ready")
                 stopping.wait()
                 log.info("stopping")
     return 0
+
+
+def _metadata_ahead(settings: Settings, store: Store) -> AbstractContextManager[object]:
+    """Compute metadata for viewers ahead within the block, if the settings say so."""
+    if not settings.web.metadata_ahead:
+        return nullcontext()
+    from dicom_node.dicomweb.metadata_ahead import MetadataAhead
+
+    return MetadataAhead(store, utc_now)
 
 
 def run_work(settings: Settings) -> int:

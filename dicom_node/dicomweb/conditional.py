@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import dicom_node
-from dicom_node.dicomweb.metadata import FORM, find_rows
+from dicom_node.dicomweb.kept_metadata import FORM
+from dicom_node.dicomweb.metadata import find_rows
 from dicom_node.dicomweb.resources import base_url, path_uids
 from dicom_node.store import InstanceRow
 from dicom_node.store.index.search import Search

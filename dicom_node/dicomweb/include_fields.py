@@ -11,7 +11,7 @@ from pydicom.datadict import tag_for_keyword
 
 from dicom_node.dicomweb.dicom_json import Memo
 from dicom_node.dicomweb.errors import UnreadableObjectError
-from dicom_node.dicomweb.metadata import MetadataService
+from dicom_node.dicomweb.kept_metadata import KeptMetadata
 from dicom_node.store.index.search import Search
 
 MAX_ENRICHED: Final = 200  # results of one search that are read from metadata: computing takes milliseconds for each
@@ -61,7 +61,7 @@ def _is_hexadecimal(text: str) -> bool:
 class Enricher:
     """Adds to the results of a search what is asked for, from the metadata of their first instances."""
 
-    def __init__(self, search: Search, metadata: MetadataService) -> None:
+    def __init__(self, search: Search, metadata: KeptMetadata) -> None:
         self._search = search
         self._metadata = metadata
 

@@ -1,29 +1,24 @@
-"""Metadata of studies, series and instances, computed once for each object and kept (PS3.18 10.4.1.1.2)."""
+"""Metadata of studies, series and instances (PS3.18 10.4.1.1.2)."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Final
 
-import pydicom
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicom_node.dicomweb.dicom_json import Memo, encode_dataset, with_bulk_data_url
+from dicom_node.dicomweb.dicom_json import Memo, with_bulk_data_url
 from dicom_node.dicomweb.errors import NoSuchResourceError, UnreadableObjectError
 from dicom_node.dicomweb.json_stream import json_array, stream_json, xml_response
+from dicom_node.dicomweb.kept_metadata import KeptMetadata
 from dicom_node.dicomweb.media_types import DICOM_XML, metadata_type
-from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.store import InstanceRow, ObjectStore
 from dicom_node.store.index.search import Search
 
 log = logging.getLogger(__name__)
-
-# Kept metadata of another form is computed again: increase the number when `dicom_json` changes what it returns.
-FORM: Final = f"metadata 1, pydicom {pydicom.__version__}".encode()
 
 
 class MetadataService:
@@ -31,7 +26,7 @@ class MetadataService:
 
     def __init__(self, search: Search, objects: ObjectStore) -> None:
         self._search = search
-        self._objects = objects
+        self._kept = KeptMetadata(objects)
 
     def retrieve(self, request: Request) -> Response:
         """Return a JSON array, or XML documents, with an object for each instance, sent as the instances are read."""
@@ -47,24 +42,13 @@ class MetadataService:
         memo = Memo()
         for row in rows:
             try:
-                encoded = self.encoded(row, memo)
+                encoded = self._kept.encoded(row, memo)
             except UnreadableObjectError as error:
                 log.warning("metadata from the index only: %s", error, extra={"sop_instance_uid": row.sop_instance_uid})
                 (members,) = self._search.search_instances({"SOPInstanceUID": row.sop_instance_uid}, limit=1)
                 yield json.dumps(members, allow_nan=False, separators=(",", ":")).encode("ascii")
             else:
                 yield with_bulk_data_url(encoded, f"{resource_url(request, uids_of(row))}/bulkdata")
-
-    def encoded(self, row: InstanceRow, memo: Memo) -> bytes:
-        """Return the kept metadata, with relative references to bulk data; compute and keep it if there is none."""
-        kept = self._objects.read_derived(row.digest, FORM, dataset_bytes=row.dataset_bytes)
-        if kept is not None:
-            return kept
-        ds, place = read_without_pixels(self._objects, row)
-        with parsing(row.sop_instance_uid):
-            encoded = encode_dataset(ds, place, memo)
-        self._objects.keep_derived(row.digest, FORM, encoded)
-        return encoded
 
 
 def rows_of(request: Request, search: Search, uids: dict[str, str]) -> tuple[InstanceRow, ...]:

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from dicom_node.dicomweb.errors import BadRequestError
 from dicom_node.dicomweb.include_fields import MAX_ENRICHED, Enricher, IncludeFields, parse_include_fields
 from dicom_node.dicomweb.json_stream import json_array, stream_json, xml_response
+from dicom_node.dicomweb.kept_metadata import KeptMetadata
 from dicom_node.dicomweb.media_types import DICOM_XML, metadata_type
-from dicom_node.dicomweb.metadata import MetadataService
 from dicom_node.dicomweb.resources import path_uids, resource_url
 from dicom_node.store import GateTerms
 from dicom_node.store.index.filter_limits import MAX_LISTED, find_problem
@@ -71,7 +71,7 @@ class SearchService:
         Where attributes come from that the index does not hold.
     """
 
-    def __init__(self, search: Search, terms: Callable[[], GateTerms], metadata: MetadataService) -> None:
+    def __init__(self, search: Search, terms: Callable[[], GateTerms], metadata: KeptMetadata) -> None:
         self._search = search
         self._terms = terms
         self._enricher = Enricher(search, metadata)

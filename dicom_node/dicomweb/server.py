@@ -22,6 +22,7 @@ from dicom_node.dicomweb.deleting import Administrators, DeleteService
 from dicom_node.dicomweb.frames import FrameService
 from dicom_node.dicomweb.guard import Guard
 from dicom_node.dicomweb.health import HealthService
+from dicom_node.dicomweb.kept_metadata import KeptMetadata
 from dicom_node.dicomweb.metadata import MetadataService
 from dicom_node.dicomweb.metrics import MetricsService, ReadModels
 from dicom_node.dicomweb.multipart import ClosingResponse
@@ -95,10 +96,8 @@ def build_app(
     deletes = administrators is not None or gatekeeper.signs_in
     budget = DecodingBudget(decoding_bytes)
     metadata = MetadataService(store.search, store.objects)
-    search, health = (
-        SearchService(store.search, lambda: terms().for_index, metadata),
-        HealthService(store, certificates),
-    )
+    search = SearchService(store.search, lambda: terms().for_index, KeptMetadata(store.objects))
+    health = HealthService(store, certificates)
     studies = StudiesApi(store, terms)
     retrieve = RetrieveService(store.search, store.objects, budget)
     frames = FrameService(store.search, store.objects, budget)

@@ -183,6 +183,11 @@ class WebSettings(Section):
         pattern=r"^[A-Za-z0-9-]{1,64}$",
         description="header in which the proxy says who a client is; it must take the header off what clients send",
     )
+    metadata_ahead: bool = Field(
+        default=True,
+        description="compute metadata of instances soon after they arrived, when nothing else arrives, and not only at "
+        "the first request; a small file for each",
+    )
     max_request_bytes: int = Field(
         default=64 * GIB,
         ge=2**20,

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.inbox import Inbox
+from dicom_node.store.index.arrival_order import ArrivalOrder
 from dicom_node.store.index.browsing import Browsing
 from dicom_node.store.index.open_associations import OpenAssociations
 from dicom_node.store.index.search import Search
@@ -64,8 +65,7 @@ class Store:
     ----------
     objects, inbox, integrity, series, closing, jobs, deliveries, commitments, delivery_checks, moves, peer_contexts,
     studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit, audit_buffer,
-    audit_chain, search,
-    browsing, retention, associations, access_tokens, web_sessions
+    audit_chain, search, browsing, retention, associations, access_tokens, web_sessions, arrival_order
         Its parts, each a class of its own.
     """
 
@@ -96,6 +96,7 @@ class Store:
         self.audit_buffer = AuditBuffer(database)
         self.audit_chain = AuditChain(database)
         self.search = Search(database)
+        self.arrival_order = ArrivalOrder(database)
         self.browsing = Browsing(database)
         self.retention = Retention(database, self.objects)
         self.result_withdrawal = ResultWithdrawal(database)

@@ -17,7 +17,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from dicom_node.dicomweb import metadata
+from dicom_node.dicomweb import kept_metadata
 from dicom_node.dicomweb.dicom_json import Memo, encode_dataset, with_bulk_data_url
 from dicom_node.store import Store
 from tests.arrivals import receive
@@ -107,7 +107,7 @@ def test_it_is_computed_once_and_comes_back_byte_for_byte(
 ) -> None:
     first = get(url).content
     assert len(kept()) == N_SLICES
-    monkeypatch.setattr(metadata, "read_without_pixels", no_parsing)
+    monkeypatch.setattr(kept_metadata, "read_without_pixels", no_parsing)
     assert get(url).content == first
 
 

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _LEVEL: Final = 3
 _SUFFIX: Final = ".z"
+_MARK: Final = "computed-up-to"
 KINDS: Final = ("", ".pictures")
 """What may be kept for one object side by side: its metadata, and pictures of the series that begins with it."""
 
@@ -81,6 +82,23 @@ class DerivedFiles:
             if not self._has_failed:
                 log.warning("derived bytes are not kept, and computed each time: %s", error.strerror)
             self._has_failed = True
+
+    def read_mark(self) -> int | None:
+        """Return the number that `write_mark` kept; None if there is none, or nothing sound."""
+        try:
+            return int((self._folder / _MARK).read_text("ascii"))
+        except (OSError, ValueError):
+            return None
+
+    def write_mark(self, number: int) -> None:
+        """Keep how far bytes were computed ahead; it goes when the folder is deleted, and they are then not there."""
+        temporary = self._spool_folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(str(number), "ascii")
+            temporary.replace(self._folder / _MARK)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def remove(self, digest: str) -> None:
         """Remove what is kept for an object."""

@@ -305,6 +305,14 @@ class ObjectStore:
             changed_ns = os.fstat(file.fileno()).st_ctime_ns
         return self._derived.read(digest, form, object_changed_ns=changed_ns, kind=kind)
 
+    def derived_mark(self) -> int | None:
+        """Return how far bytes were computed ahead; see `DerivedFiles.write_mark`."""
+        return self._derived.read_mark()
+
+    def set_derived_mark(self, number: int) -> None:
+        """Keep how far bytes were computed ahead."""
+        self._derived.write_mark(number)
+
     def keep_derived(self, digest: str, form: bytes, derived: bytes, *, kind: str = "") -> None:
         """Keep bytes that were computed from an object, as long as the object is there; see `DerivedFiles`."""
         self._derived.write(digest, form, derived, kind=kind)
