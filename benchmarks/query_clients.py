@@ -53,7 +53,8 @@ class QidoAsker:
 
     def ask(self, keys: Keys) -> tuple[float, int]:
         """Return seconds until the last byte of the answer, and the number of matches."""
-        path = "/studies?" + "&".join(f"{keyword}={quote(value)}" for keyword, value in keys.items())
+        # Orthanc takes an asterisk for a wildcard only if it is not percent-encoded.
+        path = "/studies?" + "&".join(f"{keyword}={quote(value, safe='*')}" for keyword, value in keys.items())
         answer = self._client.get(path, {"Accept": "application/dicom+json"})
         return answer.wall_s, answer.body.count(b'"0020000D"')
 

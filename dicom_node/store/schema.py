@@ -45,7 +45,7 @@ metadata = sa.MetaData(
 
 
 def without_index(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-    """Return a state to compare with in a subquery for each of many rows, in a form that no index matches.
+    """Return a column to compare in a form that no index matches, such as a state in a subquery for each of many rows.
 
     Nearly all rows have the same state, which SQLite does not know (it has no statistics): it takes an index on states
     for as good as one on UIDs, and then looks at all rows once for each.
@@ -115,7 +115,8 @@ series = sa.Table(
     sa.Column("complete_because", sa.Text, nullable=True),
     sa.Column("is_doubted", sa.Boolean, nullable=True),  # closed although nothing showed that it is complete
     sa.Column("pipeline_digest", sa.String(64), nullable=True),  # of the pipeline for which it was closed
-    sa.Index(None, "study_instance_uid", "modality"),  # none on modality alone: planners would use it and sort
+    sa.Index(None, "study_instance_uid", "modality"),
+    sa.Index(None, "modality"),  # for rare ones only, see `index.modalities`: for others planners would use it and sort
     sa.Index(None, "state", "last_arrival_at"),
     sa.Index(None, "last_arrival_at"),
 )

@@ -14,12 +14,12 @@ from dicom_node.store.index.filing import name_key
 from dicom_node.store.index.kept_values import kept_conditions
 from dicom_node.store.index.like import ESCAPE, like_pattern
 from dicom_node.store.index.name_matching import fuzzy_patient_name, fuzzy_referring_physician, patient_name
-from dicom_node.store.schema import instances, series, studies
+from dicom_node.store.schema import instances, series, studies, without_index
 
 Condition = sa.ColumnElement[bool]
 
 
-def _text(column: sa.Column[str]) -> Callable[[str], Condition]:
+def _text(column: sa.ColumnElement[str]) -> Callable[[str], Condition]:
     def match(value: str) -> Condition:
         if "*" in value or "?" in value:
             return column.like(like_pattern(value), escape=ESCAPE)
@@ -65,11 +65,18 @@ def _referring_physician_name(value: str) -> Condition:
 
 def _modalities_in_study(value: str) -> Condition:
     other = series.alias("series_of_study")  # the query may be on series itself
-    condition = sa.or_(*(_text(other.c.modality)(modality) for modality in _listed(value)))
+    condition = sa.or_(*(_text(without_index(other.c.modality))(modality) for modality in _listed(value)))
     return (
         sa.select(other.c.series_instance_uid)
         .where(other.c.study_instance_uid == studies.c.study_instance_uid, condition)
         .exists()
+    )
+
+
+def _rare_modalities_in_study(value: str) -> Condition:
+    other = series.alias("series_of_modality")
+    return studies.c.study_instance_uid.in_(
+        sa.select(other.c.study_instance_uid).where(other.c.modality.in_(_listed(value)))
     )
 
 
@@ -90,7 +97,7 @@ _STUDY: dict[str, Callable[[str], Condition]] = {
 _SERIES = _STUDY | {
     "StudyInstanceUID": _uids(series.c.study_instance_uid),
     "SeriesInstanceUID": _uids(series.c.series_instance_uid),
-    "Modality": _text(series.c.modality),
+    "Modality": _text(without_index(series.c.modality)),
     "SeriesNumber": _number(series.c.series_number),
     "SeriesDescription": _text(series.c.series_description),
     "BodyPartExamined": _text(series.c.body_part_examined),
@@ -114,6 +121,9 @@ _LEVELS: Mapping[Level, Mapping[str, Callable[[str], Condition]]] = MappingProxy
 _FUZZY: Mapping[str, Callable[[str], Condition]] = MappingProxyType(
     {"PatientName": fuzzy_patient_name, "ReferringPhysicianName": fuzzy_referring_physician}
 )
+_RARE: Mapping[str, Callable[[str], Condition]] = MappingProxyType(
+    {"ModalitiesInStudy": _rare_modalities_in_study, "Modality": _text(series.c.modality)}
+)
 _NARROWING = frozenset({"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"})
 
 SEARCHABLE: Mapping[Level, frozenset[str]] = MappingProxyType(
@@ -125,13 +135,17 @@ FilterValue = str | tuple[str, ...]
 """What an attribute must be: one value, or any one of several."""
 
 
-def conditions(level: Level, filters: Mapping[str, FilterValue], *, is_fuzzy: bool = False) -> list[Condition]:
+def conditions(
+    level: Level, filters: Mapping[str, FilterValue], *, is_fuzzy: bool = False, is_rare: bool = False
+) -> list[Condition]:
     """Return the conditions of a query, all of which must hold.
 
     Parameters
     ----------
     is_fuzzy
         Match person names with other vowels and accents, and their words in any order.
+    is_rare
+        Few series have the modalities that are asked for (`modalities.is_rare`).
 
     Raises
     ------
@@ -143,13 +157,17 @@ def conditions(level: Level, filters: Mapping[str, FilterValue], *, is_fuzzy: bo
         unsupported = sorted(set(filters) & set(_INSTANCE_KEPT))
     if unsupported:
         raise UnsupportedFilterError(level, unsupported[0])
-    matchers = {**_LEVELS[level], **(_FUZZY if is_fuzzy else {})}
+    matchers = {**_LEVELS[level], **(_FUZZY if is_fuzzy else {}), **(_rare(level) if is_rare else {})}
     found = []
     for keyword, value in filters.items():
         values = (value,) if isinstance(value, str) else value
         if all(one.strip("*") for one in values):
             found.append(sa.or_(*(matchers[keyword](one) for one in values)))
     return found
+
+
+def _rare(level: Level) -> Mapping[str, Callable[[str], Condition]]:
+    return {keyword: matcher for keyword, matcher in _RARE.items() if keyword in _LEVELS[level]}
 
 
 def _listed(value: str) -> list[str]:

@@ -23,6 +23,7 @@ from dicom_node.store.index.gate_state import (
 )
 from dicom_node.store.index.matches import JsonObject, Match, Matches
 from dicom_node.store.index.matching import SEARCHABLE, FilterValue, conditions
+from dicom_node.store.index.modalities import MODALITY_KEYWORDS, is_rare
 from dicom_node.store.index.patients import matching_patients, read_patients
 from dicom_node.store.index.retrieval import FoundInstances, find_retrievable
 from dicom_node.store.index.rows import InstanceRow
@@ -86,7 +87,7 @@ class Search:
         """
         matching = (
             sa.select(studies.c.study_instance_uid, _characters(studies))
-            .where(*_conditions("study", filters, terms, is_fuzzy=is_fuzzy), _HAS_INSTANCES)
+            .where(*self._conditions("study", filters, terms, is_fuzzy=is_fuzzy), _HAS_INSTANCES)
             .order_by(studies.c.study_date.desc(), studies.c.study_instance_uid.desc())
         )
         return self._matches(
@@ -107,7 +108,7 @@ class Search:
         matching = (
             sa.select(series.c.series_instance_uid, _characters(series, studies))
             .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(*_conditions("series", filters, terms, is_fuzzy=is_fuzzy), series.c.n_instances > 0)
+            .where(*self._conditions("series", filters, terms, is_fuzzy=is_fuzzy), series.c.n_instances > 0)
             .order_by(series.c.series_instance_uid)
         )
         return self._matches(
@@ -128,10 +129,30 @@ class Search:
             sa.select(instances.c.id, _characters(instances, series, studies))
             .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
             .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(*conditions("instance", filters, is_fuzzy=is_fuzzy), instances.c.superseded_at.is_(None))
+            .where(*self._conditions("instance", filters, None, is_fuzzy=is_fuzzy), instances.c.superseded_at.is_(None))
             .order_by(instances.c.series_instance_uid, instances.c.instance_number, instances.c.id)
         )
         return self._matches(matching, self._read_instances, limit=limit, offset=offset, is_page=is_page)
+
+    def _conditions(
+        self, level: Level, filters: Mapping[str, FilterValue], terms: GateTerms | None, *, is_fuzzy: bool
+    ) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions of a query, with those on state and verdicts, which only ``terms`` make possible."""
+        private = {} if terms is None else {tag: filters[tag] for tag in (STATE_TAG, VERDICTS_TAG) if filters.get(tag)}
+        indexed = {keyword: value for keyword, value in filters.items() if keyword not in private}
+        has_few = False
+        if not MODALITY_KEYWORDS.isdisjoint(indexed):
+            with self._database.read() as connection:
+                has_few = is_rare(connection, indexed)
+        found = conditions(level, indexed, is_fuzzy=is_fuzzy, is_rare=has_few)
+        for tag, value in private.items():
+            listed = value if isinstance(value, str) else ",".join(value)
+            words = listed.lower().replace("\\", ",").split(",")
+            if tag == STATE_TAG and terms is not None:
+                found.append(gate_state(terms).in_(words))
+            else:
+                found.append(has_verdict(words, level))
+        return found
 
     def _matches(
         self,
@@ -220,23 +241,6 @@ class Search:
             series_instance_uid=series_instance_uid,
             sop_instance_uid=sop_instance_uid,
         )
-
-
-def _conditions(
-    level: Level, filters: Mapping[str, FilterValue], terms: GateTerms | None, *, is_fuzzy: bool
-) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions of a query, with those on state and verdicts, which only ``terms`` make possible."""
-    private = {} if terms is None else {tag: filters[tag] for tag in (STATE_TAG, VERDICTS_TAG) if filters.get(tag)}
-    indexed = {keyword: value for keyword, value in filters.items() if keyword not in private}
-    found = conditions(level, indexed, is_fuzzy=is_fuzzy)
-    for tag, value in private.items():
-        listed = value if isinstance(value, str) else ",".join(value)
-        words = listed.lower().replace("\\", ",").split(",")
-        if tag == STATE_TAG and terms is not None:
-            found.append(gate_state(terms).in_(words))
-        else:
-            found.append(has_verdict(words, level))
-    return found
 
 
 def _state(terms: GateTerms | None) -> sa.ColumnElement[Any]:

@@ -1,0 +1,11 @@
+"""Find the series of a modality that few have."""
+
+from alembic import op
+
+revision = "0017"
+down_revision = "0016"
+
+
+def upgrade() -> None:
+    """Add the index."""
+    op.create_index("ix_series_modality", "series", ["modality"])
