@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ from typing import Final
 from pydicom import dcmread
 
 from benchmarks.receivers import NODELAY, READY_TIMEOUT_S, STOP_TIMEOUT_S, free_port, tool
+from dicom_node.dicomweb.metadata_ahead import MetadataAhead
 from dicom_node.store import Arrival, Store
 
 ORTHANC_DICOMWEB: Final = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -77,7 +78,11 @@ def node_archive(folder: Path, paths: Sequence[Path]) -> Iterator[Archive]:
     """The node's web process over a store that holds ``paths``."""
     data_dir, port = folder / "node", free_port()
     with Store.open(data_dir) as store, ThreadPoolExecutor(N_LOADING) as pool:
+        ahead = MetadataAhead(store, lambda: datetime.now(UTC) + timedelta(hours=1))  # as if nothing had arrived lately
+        ahead.look()
         list(pool.map(lambda path: _keep(store, path), paths))
+        while ahead.look():  # what `schedule` does meanwhile
+            pass
     settings = folder / "node.yaml"
     settings.write_text(
         f"node: {{data_dir: {data_dir}}}\nweb: {{host: 127.0.0.1, port: {port}}}\nlog: {{level: error}}\n"

@@ -54,6 +54,11 @@ def parse_include_fields(values: Sequence[str]) -> tuple[IncludeFields, list[str
     return IncludeFields(frozenset(tags), is_all), unknown
 
 
+def _creator_of(tag: str) -> str:
+    """Return the tag of the private creator of a private attribute (PS3.5 7.8.1), or the attribute's own."""
+    return f"{tag[:4]}00{tag[4:6]}" if int(tag[3], 16) % 2 and tag[4:6] != "00" else tag
+
+
 def _is_hexadecimal(text: str) -> bool:
     return all(letter in "0123456789abcdefABCDEF" for letter in text)
 
@@ -75,10 +80,11 @@ class Enricher:
                 yield result
                 continue
             found = self._metadata_of(result, memo)
+            wanted = fields.tags | {_creator_of(tag) for tag in fields.tags if tag in found}
             added = {
                 tag: member
                 for tag, member in found.items()
-                if _BULK not in member and (tag in fields.tags or (fields.is_all and is_instance))
+                if _BULK not in member and (tag in wanted or (fields.is_all and is_instance))
             }
             yield dict(sorted((added | result).items()))
 

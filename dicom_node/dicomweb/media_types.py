@@ -97,6 +97,13 @@ def metadata_type(request: Request, resource: str) -> str:
     return DICOM_XML if takes_xml and not is_json else json_media_type(request, resource)
 
 
+def single_document_type(request: Request, resource: str) -> str:
+    """Return the media type for one data set: JSON, or XML if the client takes that and no JSON."""
+    accepted = {accepted.media_type for accepted in accepted_ranges(request)}
+    is_json = not accepted.isdisjoint({DICOM_JSON, JSON, "*/*", "application/*"})
+    return DICOM_XML if DICOM_XML in accepted and not is_json else json_media_type(request, resource)
+
+
 def _split_ranges(text: str) -> list[list[str]]:
     """Split at commas; return each text as its media type and its parameters, unquoted (RFC 9110 5.6)."""
     ranges = [[""]]

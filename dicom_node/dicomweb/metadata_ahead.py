@@ -79,8 +79,8 @@ class MetadataAhead:
     def _others_arrive(self, first_at: datetime, newest: int) -> bool:
         """Return whether to wait with an instance that arrived at ``first_at``."""
         now = self._clock()
-        (last,) = self._store.arrival_order.after(newest - 1, limit=1) or [(0, None)]
-        is_quiet = last[1] is None or not timedelta(0) <= now - last[1].received_at < QUIET
+        last = self._store.arrival_order.after(newest - 1, limit=1)  # nothing if it was deleted meanwhile
+        is_quiet = not any(timedelta(0) <= now - row.received_at < QUIET for _, row in last)
         return not is_quiet and now - first_at < LONGEST_WAIT
 
     def _run(self) -> None:

@@ -171,6 +171,12 @@ def test_it_goes_with_its_object(
     assert (answer.status_code, answer.json()["code"]) == (500, "object-missing")
 
 
+def test_a_private_attribute_that_a_search_asks_for_comes_with_its_creator(url: str) -> None:
+    found = get(url.replace("/metadata", "/instances?includefield=00091001")).json()
+    assert [one["00090010"]["Value"][0] for one in found] == ["SIEMENS MED", "GEMS_IDEN_01"] * 2
+    assert all(one["00091001"]["Value"] for one in found)
+
+
 def test_a_disk_that_takes_no_more_does_not_keep_anyone_from_it(
     tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

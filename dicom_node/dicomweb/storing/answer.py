@@ -10,6 +10,8 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicom_node.dicomweb.media_types import DICOM_XML
+from dicom_node.dicomweb.native_xml import native_xml
 from dicom_node.dicomweb.problems import RETRY_AFTER_S
 from dicom_node.dicomweb.resources import resource_url
 from dicom_node.http_intake.outcomes import Outcome
@@ -38,11 +40,15 @@ def status_of(outcomes: Sequence[Outcome]) -> HTTPStatus:
 
 
 def store_response(request: Request, outcomes: Sequence[Outcome], media_type: str) -> Response:
-    """Return the Store Instances Response as DICOM JSON."""
+    """Return the Store Instances Response as DICOM JSON or XML."""
     ordered = sorted(outcomes, key=lambda outcome: outcome.part_number)
     status = status_of(ordered)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
-    body = json.dumps(response_dataset(request, ordered), ensure_ascii=False, separators=(",", ":")).encode()
+    members = response_dataset(request, ordered)
+    if media_type == DICOM_XML:
+        body = native_xml(members)
+    else:
+        body = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
     return Response(body, status_code=int(status), media_type=media_type, headers=headers)
 
 

@@ -15,7 +15,14 @@ from starlette.responses import Response
 
 from dicom_node.access.callers import caller_of
 from dicom_node.dicomweb.errors import BadRequestError, UnsupportedMediaTypeError
-from dicom_node.dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART, MediaRange, json_media_type, parse_media_type
+from dicom_node.dicomweb.media_types import (
+    DICOM,
+    DICOM_JSON,
+    MULTIPART,
+    MediaRange,
+    parse_media_type,
+    single_document_type,
+)
 from dicom_node.dicomweb.problems import answer_error
 from dicom_node.dicomweb.resources import path_uids
 from dicom_node.dicomweb.storing.answer import store_response
@@ -56,7 +63,7 @@ class StoreService:
 
     async def _receive(self, request: Request) -> Response:
         try:
-            answer_type = json_media_type(request, "answer to a Store request")
+            answer_type = single_document_type(request, "answer to a Store request")
             study_instance_uid = path_uids(request).get("StudyInstanceUID")
             content_type = parse_media_type(request.headers.get("content-type", ""))
             check_length(request, self._limits)

@@ -31,6 +31,7 @@ ATTRIBUTES: Mapping[int, tuple[str, str, Level]] = {
     0x00081090: ("ManufacturerModelName", "LO", "series"),
     0x00100010: ("PatientName", "PN", "study"),
     0x00100020: ("PatientID", "LO", "study"),
+    0x00100021: ("IssuerOfPatientID", "LO", "study"),
     0x00100030: ("PatientBirthDate", "DA", "study"),
     0x00100040: ("PatientSex", "CS", "study"),
     0x00120062: ("PatientIdentityRemoved", "CS", "series"),
