@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0019"
+HEAD_REVISION = "0020"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
