@@ -55,6 +55,9 @@ def dataset(
         Path | None,
         typer.Option("--profile", metavar="FILE", help="With --studies: YAML instead of the built-in profile."),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; compare the dataset in OUT with its manifest.")
+    ] = False,
     layout: Annotated[
         str, typer.Option("--layout", metavar="LIST", help="Any of nnssl, nnunet and openmind, with commas.")
     ] = "nnssl,nnunet,openmind",
@@ -86,18 +89,28 @@ def dataset(
     is an export: the evidence is compared again when each study is published, and `exports list` shows it. Subjects
     have the names that `export` gives to patients with the same project and key.
 
+    --check reads OUT again: every file is as it was written, every link leads somewhere, and what nnssl made of it in
+    $nnssl_preprocessed has the masks in their places. With -c, studies that are withdrawn since are named too.
+
     Exit code 0: every volume is in the dataset. 3: some were refused, or studies of the cohort stayed. 2: bad usage.
 
     \b
     Examples:
       dicom-node segment /data/heads -o results
       dicom-node dataset results -o heads --name Heads --workers 4
+      dicom-node dataset --check -o heads
       dicom-node dataset --studies cleared -c config/node.yaml --project HEADS --key-file study.key -o heads
     """
-    from dicom_node.cli.dataset_runs import from_folders, from_node
+    from dicom_node.cli.dataset_runs import check_again, from_folders, from_node
     from dicom_node.datasets.finishing import Options
     from dicom_node.datasets.layouts import Layout, MaskMode, Name
 
+    if check:
+        if sources or studies:
+            raise typer.BadParameter("reads OUT only; leave sources out", param_hint="--check")
+        if not check_again(output, config):
+            raise typer.Exit(EXIT_FAILED)
+        return
     try:
         layouts = tuple(dict.fromkeys(Layout(part.strip()) for part in layout.split(",")))
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import typer
 
+from dicom_node.cli.errors import fail
 from dicom_node.cli.options import open_existing_store, read_settings
 from dicom_node.cli.outcomes import read_cohort, tell_outcomes
 from dicom_node.cli.progress import growing_bar
@@ -83,6 +85,24 @@ def from_node(
     _tell(manifest, output)
     stayed = {str(one["outcome"]) for one in manifest["studies"]} - fine
     return not (manifest["refused"] or stayed or manifest["withdrawn"])
+
+
+def check_again(output: Path, config: Path | None) -> bool:
+    """Check a dataset that was written before; return whether nothing is wrong with it."""
+    from dicom_node.datasets.checking import check_dataset
+
+    preprocessed = os.environ.get("nnssl_preprocessed")  # noqa: SIM112 - so nnssl writes it
+    checked = check_dataset(output, Path(preprocessed) if preprocessed else None)
+    findings = list(checked.findings)
+    if config is not None and "key_fingerprint" in checked.manifest:
+        from dicom_node.cleared_datasets.withdrawn import withdrawn_since
+
+        with open_existing_store(read_settings(config)) as store:
+            findings += withdrawn_since(store, checked.manifest)
+    for finding in findings:
+        fail(finding)
+    typer.echo(f"{len(checked.manifest['volumes'])} volumes, {len(findings)} faults")
+    return not findings
 
 
 def _tell(manifest: Mapping[str, Any], output: Path) -> None:

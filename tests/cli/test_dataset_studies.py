@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from dicom_node import app
+from dicom_node.gate.withdrawals import withdraw_exports
 from dicom_node.settings import load_settings
 from dicom_node.store import DecisionKind, Store
 from tests.cleared_datasets.conftest import receive_and_look, study_of
 from tests.cli.conftest import Run
-from tests.export.clearing import NAMES, say
+from tests.export.clearing import NAMES, NOW, TERMS, say
 from tests.new_store import NewStore
 
 CLEARED, BLOCKED = study_of("cleared"), study_of("blocked", "face")
@@ -52,6 +53,8 @@ def test_a_node_becomes_a_dataset_and_the_list_of_exports_shows_it(run: Run, fil
     assert CLEARED.study_instance_uid in listed
     assert "1 × exported · 1 × not-cleared" in (out / "index.html").read_text()
 
+    assert run("dataset", "--check", "-o", out, "-c", filled).stdout == "1 volumes, 0 faults\n"
+
     cohort = filled.parent / "cohort.txt"
     cohort.write_text(f"{CLEARED.study_instance_uid}\n{BLOCKED.study_instance_uid}\n")
     asked = run(*command, "--cohort", cohort)
@@ -60,6 +63,12 @@ def test_a_node_becomes_a_dataset_and_the_list_of_exports_shows_it(run: Run, fil
 
     with Store.open(filled.parent / "data") as store:
         say(store, CLEARED, DecisionKind.HOLD)
+        withdraw_exports(store, TERMS.digest, TERMS.rules, NOW)  # as the running node does
+    checked = run("dataset", "--check", "-o", out, "-c", filled)
+    assert checked.exit_code == 3
+    assert (
+        f"study {NAMES.mapped_uid(CLEARED.study_instance_uid)}: withdrawn (a person holds the study)" in checked.stderr
+    )
     held = run(*command)
     assert held.exit_code == 3
     assert "1 studies that were in it may no longer be used" in held.stdout

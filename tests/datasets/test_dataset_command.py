@@ -265,6 +265,47 @@ def test_a_folder_without_results_and_a_foreign_output_are_refused(segmented: Se
     assert not (tmp_path / "out").exists()
 
 
+def test_a_check_names_what_was_changed_or_lost(out: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy, symlinks=True)
+    fine = run_command("dataset", "--check", "-o", copy)
+    one, two = sorted((copy / "volumes").iterdir())[:2]
+    (one / "altered.nii.gz").write_bytes((one / "background.nii.gz").read_bytes())
+    (two / "image.nii.gz").unlink()
+
+    checked = run_command("dataset", "--check", "-o", copy)
+    barren = run_command("dataset", "--check", "-o", tmp_path)
+
+    assert (fine.exit_code, fine.stdout) == (0, "6 volumes, 0 faults\n")
+    assert checked.exit_code == 3
+    assert f"{one / 'altered.nii.gz'}: changed" in checked.stderr
+    assert f"{two / 'image.nii.gz'}: missing" in checked.stderr
+    assert checked.stderr.count("leads nowhere") == 3  # a link in each layout
+    assert barren.exit_code == 2
+    assert "holds no manifest.json" in barren.stderr
+
+
+@pytest.mark.parametrize("is_exchanged", [False, True])
+def test_a_check_sees_whether_nnssl_exchanged_the_masks(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_exchanged: bool
+) -> None:
+    blosc2 = pytest.importorskip("blosc2")
+    manifest = read_json(out / "manifest.json")
+    endings = ["__anat", "__anon"] if is_exchanged else ["__anon", "__anat"]
+    for volume in manifest["volumes"]:  # where nnssl writes them, cropped by a voxel
+        folder = tmp_path / manifest["name"] / "nnsslPlans_noresample" / volume["subject"]
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, ending in zip(("altered.nii.gz", "background.nii.gz"), endings, strict=True):
+            mask = voxels_of(out, volume, file)[None, 1:].astype(np.float32)
+            blosc2.asarray(np.ascontiguousarray(mask), urlpath=str(folder / f"{volume['id']}{ending}.b2nd"), mode="w")
+    monkeypatch.setenv("nnssl_preprocessed", str(tmp_path))
+
+    checked = run_command("dataset", "--check", "-o", out)
+
+    assert checked.exit_code == (3 if is_exchanged else 0)
+    assert ("12 of 12 masks hold what belongs in the other one" in checked.stderr) is is_exchanged
+
+
 def test_the_page_shows_every_volume_and_refusal(out: Path) -> None:
     page = (out / "index.html").read_text()
     manifest = read_json(out / "manifest.json")
