@@ -16,7 +16,7 @@ from inference.judge.judge import judge_volume
 from inference.models import JudgeScope
 from inference.refine.grids import Mask, Spacing
 from inference.refine.judged import JudgedArea
-from inference.verdict.verdict import SeriesVerdict, Verdict
+from inference.verdict.verdict import SeriesVerdict, Verdict, decide_verdict, gather_facts, is_area_without_face
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,27 +39,38 @@ def ask_judge(
     voxels: NDArray[np.float32],
     spacing_mm: Spacing,
     body: Mask,
+    area: Mask,
     outputs: Sequence[torch.Tensor],
     judge: nn.Module,
     scope: JudgeScope,
 ) -> Judged:
-    """Return what the judge finds.
+    """Return what the judge finds; nothing, without asking it, where no face is in view.
 
     Parameters
     ----------
-    voxels, body
-        (slice, row, column) in the orientation of the refinement, CT padding raised to air; ``body`` is the 3 mm
-        network's.
+    voxels, body, area
+        (slice, row, column) in the orientation of the refinement, CT padding raised to air; ``body`` and ``area`` are
+        those of the 3 mm networks.
     spacing_mm
         Along the same axes.
     outputs
         Logits (label, slice, row, column) of the 3 mm network, in parts along the first spatial axis.
     """
+    if not _may_answer(body, area, spacing_mm, scope):
+        return Judged()
     context = probabilities(torch.cat(list(outputs), 1).float().cpu().numpy())
     judgement = judge_volume(voxels, spacing_mm, body, context, judge)
     if scope is JudgeScope.ALL:
         return Judged(area=judgement.area(voxels.shape))
     return Judged(altered=altered_face(judgement, voxels.shape, spacing_mm))
+
+
+def _may_answer(body: Mask, area: Mask, spacing_mm: Spacing, scope: JudgeScope) -> bool:
+    facts = gather_facts(body, area, spacing_mm)
+    verdict = decide_verdict(facts)
+    if scope is JudgeScope.ALL:
+        return not is_area_without_face(verdict, facts)
+    return verdict.verdict is not SeriesVerdict.NOT_APPLICABLE
 
 
 def doubted_if_unconfirmed(verdict: Verdict, without: Verdict, unconfirmed_ml: float) -> Verdict:

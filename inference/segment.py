@@ -32,12 +32,12 @@ from inference.refine.masks import DecidedBy, refine_masks
 from inference.series.remarks import Remark, RemarkCode
 from inference.series.volume import SourceVolume
 from inference.verdict.verdict import (
-    LARGEST_HEAD_ML,
     SegmentationFacts,
     SeriesVerdict,
     Verdict,
     decide_verdict,
     gather_facts,
+    is_area_without_face,
 )
 
 Mask = NDArray[np.bool_]
@@ -167,11 +167,9 @@ def segment(
     inputs.forget()
     judged, unconfirmed = Judged(), None
     judge, scope = models.anonymized.judge, models.anonymized.spec.judge
-    if judge is not None and scope is not None and outputs and not is_area_without_face(*_verdict_on(masks, source)):
+    if judge is not None and scope is not None and outputs:
         with clock.stage("judge"):
-            seen = _for_refinement(source, inputs.unpadded(), masks["foreground"])
-            judged = ask_judge(*seen, outputs, judge, scope)
-            del seen
+            judged = ask_judge(*_for_refinement(source, inputs.unpadded(), masks), outputs, judge, scope)
     decided_by = dict.fromkeys(masks, str(DecidedBy.NETWORK))
     if models.foreground.spec.refine or models.anonymized.spec.refine:
         with clock.stage("refine"):
@@ -254,11 +252,6 @@ def _leave_out_missing_area(masks: dict[str, Mask], source: SourceVolume) -> tup
     return (Remark(RemarkCode.ANONYMIZED_AREA_WITHOUT_NUMBERS, text),)
 
 
-def is_area_without_face(verdict: Verdict, facts: SegmentationFacts) -> bool:
-    """Whether the anonymised area must be wrong: there is more body than a head has, and no face in view."""
-    return verdict.verdict is SeriesVerdict.NOT_APPLICABLE and facts.foreground_ml > LARGEST_HEAD_ML
-
-
 def _mask_of(labels: NDArray[np.uint8], mask_values: Iterable[int]) -> Mask:
     """Return the mask of voxels with one of the values, plane by plane because numpy needs 64-bit indices for it."""
     is_mask = np.zeros(256, bool)
@@ -280,13 +273,13 @@ def _leave_out_area_without_face(masks: dict[str, Mask], source: SourceVolume) -
 
 
 def _for_refinement(
-    source: SourceVolume, voxels: NDArray[np.float32], body: Mask
-) -> tuple[NDArray[np.float32], Spacing, Mask]:
-    """Return voxels, spacing in mm and body with axes towards head, posterior and left."""
+    source: SourceVolume, voxels: NDArray[np.float32], masks: Mapping[str, Mask]
+) -> tuple[NDArray[np.float32], Spacing, Mask, Mask]:
+    """Return voxels, spacing in mm, body and area with axes towards head, posterior and left."""
     geometry = source.volume.get_geometry()
     canonical = reorientation_of(geometry)
-    turned = np.ascontiguousarray(canonical.to_canonical(voxels)), np.ascontiguousarray(canonical.to_canonical(body))
-    return turned[0], canonical.spacing_mm(geometry), turned[1]
+    body, area = (np.ascontiguousarray(canonical.to_canonical(masks[role])) for role in ("foreground", "anonymized"))
+    return np.ascontiguousarray(canonical.to_canonical(voxels)), canonical.spacing_mm(geometry), body, area
 
 
 def _refine(
@@ -303,12 +296,12 @@ def _refine(
     """
     geometry = source.volume.get_geometry()
     canonical = reorientation_of(geometry)
-    body, area = (np.ascontiguousarray(canonical.to_canonical(masks[role])) for role in ("foreground", "anonymized"))
+    seen, spacing_mm, body, area = _for_refinement(source, voxels, masks)
     refined = refine_masks(
-        np.ascontiguousarray(canonical.to_canonical(voxels)),
+        seen,
         body,
         area,
-        canonical.spacing_mm(geometry),
+        spacing_mm,
         foreground=models.foreground.spec.refine,
         anonymized=models.anonymized.spec.refine,
         is_ct=source.modality == "CT",

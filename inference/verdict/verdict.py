@@ -16,7 +16,7 @@ from enum import StrEnum
 from inference.verdict.calibration import Calibration, cover_features, default_calibration, view_features
 from inference.verdict.facts import SegmentationFacts, gather_facts
 
-__all__ = ["SegmentationFacts", "SeriesVerdict", "Verdict", "decide_verdict", "gather_facts"]
+__all__ = ["SegmentationFacts", "SeriesVerdict", "Verdict", "decide_verdict", "gather_facts", "is_area_without_face"]
 
 WIDEST_HEAD_MM = 200.0  # used only to choose the wording of a reason
 # A head with neck and shoulders has less volume. If there is more body and no face in view, no face was removed, and
@@ -98,3 +98,8 @@ def _doubts_about_view(facts: SegmentationFacts, in_view: float, numbers: Calibr
     if facts.front_cut_share > numbers.largest_front_cut_share:
         doubts.append(f"the field of view cuts {facts.front_cut_share:.0%} of the face off")
     return doubts
+
+
+def is_area_without_face(verdict: Verdict, facts: SegmentationFacts) -> bool:
+    """Whether the anonymised area must be wrong: there is more body than a head has, and no face in view."""
+    return verdict.verdict is SeriesVerdict.NOT_APPLICABLE and facts.foreground_ml > LARGEST_HEAD_ML

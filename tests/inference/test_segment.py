@@ -18,7 +18,7 @@ from inference.segment import Models, load_models, segment
 from inference.series.errors import FieldOfViewError, SeriesTooLargeError
 from inference.series.remarks import Remark, RemarkCode
 from inference.series.volume import SourceVolume
-from inference.verdict.verdict import SeriesVerdict
+from inference.verdict.verdict import SeriesVerdict, Verdict
 from tests.phantom_head import SPACING_MM as HEAD_SPACING_MM
 from tests.phantom_head import phantom
 from tests.tiny_models import write_tiny_model
@@ -251,6 +251,14 @@ def bright_block(size: tuple[slice, slice, slice]) -> tuple[np.ndarray, np.ndarr
     return np.where(block, 1300 + head.voxels % 100, head.voxels), block
 
 
+@pytest.fixture
+def _face_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the phantom, which is smaller than a head, for one with a face."""
+    there = Verdict(SeriesVerdict.FACE_PRESENT, 1.0, ())
+    monkeypatch.setattr("inference.judge_stage.decide_verdict", lambda _facts: there)
+
+
+@pytest.mark.usefixtures("_face_in_view")
 @pytest.mark.parametrize(
     ("orientation", "scope"), [("HPL", JudgeScope.ALTERED), ("LAF", JudgeScope.ALL), ("PHR", JudgeScope.ALTERED)]
 )
@@ -266,8 +274,15 @@ def test_what_the_judge_finds_lies_where_it_is_in_any_orientation(orientation: s
     assert found.foreground[truth].mean() > 0.95
 
 
+@pytest.mark.usefixtures("_face_in_view")
 def test_a_judge_of_alterations_is_not_believed_on_less_than_a_face() -> None:
     voxels, block = bright_block((slice(20, 30), slice(30, 42), slice(30, 55)))
     assert 3 < np.count_nonzero(block) * np.prod(HEAD_SPACING_MM) / 1000 < FACE_ML
+    found = segment(source_volume(voxels, spacing_mm=HEAD_SPACING_MM), with_bright_judge(JudgeScope.ALTERED))
+    assert not found.anonymized.any()
+
+
+def test_where_no_face_is_in_view_none_can_be_altered() -> None:
+    voxels, _ = bright_block((slice(18, 42), slice(22, 50), slice(25, 65)))
     found = segment(source_volume(voxels, spacing_mm=HEAD_SPACING_MM), with_bright_judge(JudgeScope.ALTERED))
     assert not found.anonymized.any()

@@ -91,7 +91,7 @@ def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.u
     body, area = (np.isin(labels[role], models.specs[role].mask_values) for role in ROLES)
     spec, judged = models.specs["anonymized"], Judged()
     if models.judge is not None and spec.judge is not None:
-        judged = ask_judge(voxels, case.spacing_mm, body, outputs["anonymized"], models.judge, spec.judge)
+        judged = ask_judge(voxels, case.spacing_mm, body, area, outputs["anonymized"], models.judge, spec.judge)
     refined = refine_masks(
         voxels,
         body,

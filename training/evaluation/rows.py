@@ -10,9 +10,8 @@ from pydantic import TypeAdapter
 
 from inference.judge_stage import doubted_if_unconfirmed
 from inference.models import ModelSpec
-from inference.segment import is_area_without_face
 from inference.verdict.facts import SegmentationFacts
-from inference.verdict.verdict import Verdict, decide_verdict
+from inference.verdict.verdict import Verdict, decide_verdict, is_area_without_face
 
 
 @dataclass(frozen=True, slots=True)
