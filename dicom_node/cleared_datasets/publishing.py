@@ -33,6 +33,7 @@ class Publisher:
     terms: GateTerms
     pseudonyms: Pseudonyms
     now: Callable[[], datetime]
+    by: str = "export"  # who exports, for the audit trail
 
     @property
     def target(self) -> str:
@@ -47,7 +48,7 @@ class Publisher:
         begun = self.store.exports.begin(self._new(study_instance_uid, fingerprint, volumes), may_leave, self.now())
         if begun is None:
             return None
-        with self.store.exports.publishing(begun, may_leave, self.now()) as is_fine:
+        with self.store.exports.publishing(begun, may_leave, self.now(), by=self.by) as is_fine:
             if is_fine:
                 for volume in volumes:
                     if volume.is_new:
@@ -62,7 +63,7 @@ class Publisher:
         if self.store.exports.may_leave(study_instance_uid, still_cleared(self.terms, published.fingerprint)):
             return False
         because = "it changed while the dataset was written"
-        self.store.exports.withdraw(published.row, because, self.now())
+        self.store.exports.withdraw(published.row, because, self.now(), by=self.by)
         return True
 
     def _new(self, study_instance_uid: str, fingerprint: str, volumes: Sequence[VolumeOutcome]) -> NewExport:

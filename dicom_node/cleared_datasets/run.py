@@ -84,6 +84,7 @@ def make_dataset_of_studies(
     now: Callable[[], datetime],
     cohort: Sequence[str] | None = None,
     progress: Progress | None = None,
+    by: str = "export",
 ) -> dict[str, Any]:
     """Write a dataset of the cleared studies of a cohort, or of the node, and return its manifest.
 
@@ -91,6 +92,8 @@ def make_dataset_of_studies(
     ----------
     cohort
         Study Instance UIDs; None means all studies of the node.
+    by
+        Who exports, for the audit trail.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def make_dataset_of_studies(
         withdraw_exports(store, terms.digest, terms.rules, now())
         (out / VOLUMES).mkdir(exist_ok=True)
         shutil.rmtree(out / STAGING_FOLDER, ignore_errors=True)
-        publisher = Publisher(store, out / VOLUMES, terms, pseudonyms, now)
+        publisher = Publisher(store, out / VOLUMES, terms, pseudonyms, now, by)
         run = _Run(store, out, publisher, profile, progress or Progress())
         run.write_studies(select_studies(store, terms, cohort), options.workers)
         shutil.rmtree(out / STAGING_FOLDER, ignore_errors=True)

@@ -72,6 +72,7 @@ def from_node(
             pseudonyms=pseudonyms,
             now=app.utc_now,
             cohort=wanted,
+            by=app.system_user(),
             progress=Progress(begin, study_ended, ended.__setitem__),
         )
     fine = {Outcome.EXPORTED.value} | ({Outcome.NOT_CLEARED.value} if wanted is None else set())

@@ -9,7 +9,9 @@ import pytest
 
 from dicom_node.access.gatekeeper import COOKIE
 from dicom_node.access.roles import Role
-from dicom_node.store import DecisionKind
+from dicom_node.access.secrets_at_rest import digest_of
+from dicom_node.access.tokens import create_token
+from dicom_node.store import DecisionKind, WebSessionRow
 from tests.access.conftest import SETTINGS, LockedNode, add_token
 from tests.export.clearing import looked_at
 from tests.page.serving import Reader, serve_page
@@ -122,6 +124,22 @@ def test_a_session_ends_by_itself(node: LockedNode) -> None:
         assert reader.get("/work").status_code == 200
         now[0] += timedelta(minutes=2)
         assert reader.get("/work").status_code == 303
+
+
+def test_a_session_never_outlives_its_token(node: LockedNode) -> None:
+    now = [datetime.now(UTC)]
+    with serve_page(node.store, SETTINGS, clock=lambda: now[0]) as url, Reader(url) as reader:
+        text, row = create_token(node.store, "x", Role.VIEWER, days=1 / 24, created_by="tests", now=now[0])
+        sign_in(reader, text)
+        now[0] += timedelta(minutes=59)
+        assert reader.get("/work").status_code == 200
+        now[0] += timedelta(minutes=2)
+        assert reader.get("/work").status_code == 303
+        secret = "a session that began while its token was being revoked"
+        begun = WebSessionRow(digest_of(secret), "x", "viewer", row.id, now[0], now[0] + timedelta(hours=1))
+        node.store.access_tokens.revoke(row.id, by="tests", now=now[0])
+        node.store.web_sessions.begin(begun, address="127.0.0.1")
+        assert node.store.web_sessions.find(digest_of(secret), now[0] - timedelta(hours=1)) is None
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])

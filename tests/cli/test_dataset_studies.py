@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,8 @@ def test_a_node_becomes_a_dataset_and_the_list_of_exports_shows_it(run: Run, fil
     listed = run("exports", "list", "-c", filled).stdout
     assert f"dataset:{out}" in listed
     assert CLEARED.study_instance_uid in listed
+    told = run("audit", "list", "--what", "exported", "--json", "-c", filled).stdout
+    assert [entry["actor"] for entry in json.loads(told)] == [getpass.getuser()]
     assert "1 × exported · 1 × not-cleared" in (out / "index.html").read_text()
 
     assert run("dataset", "--check", "-o", out, "-c", filled).stdout == "1 volumes, 0 faults\n"
