@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --di
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-nnssl peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-deidentify bench-pretraining fuzz clean
+.PHONY: help install dev peers peers-labels peers-nnssl peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -125,6 +125,11 @@ bench-volume: dev peers  ## series to volume against SimpleITK and dcm2niix
 
 bench-studies: dev  ## lists of studies and the survey of retention among 100,000 studies
 	$(BIN)/python -m benchmarks.bench_studies
+
+bench-page: dev  ## the page among 100,000 studies, 100 reviews by key, the page of an offline run with 10,000 volumes
+	$(BIN)/python -m benchmarks.bench_page
+	$(BIN)/python -m benchmarks.bench_review
+	$(BIN)/python -m benchmarks.bench_offline_page
 
 bench-deidentify: dev  ## de-identification against dicom-anonymizer, in an environment of its own under build/
 	test -d build/dicom-anonymizer || (python3 -m venv build/dicom-anonymizer && build/dicom-anonymizer/bin/pip install --quiet dicom-anonymizer==2.1.0)

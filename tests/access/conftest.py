@@ -16,7 +16,7 @@ from tests.export.clearing import looked_at
 from tests.new_store import NewStore
 from tests.page.serving import serve_page
 
-SETTINGS = {"web": {"access": "tokens", "stow": True, "host_names": ["node.example.org"]}}
+SETTINGS = {"web": {"access": "tokens", "stow": True, "upload": True, "host_names": ["node.example.org"]}}
 
 
 @dataclass(frozen=True)

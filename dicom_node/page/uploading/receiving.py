@@ -8,7 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from dicom_node.access.callers import caller_of
+from dicom_node.access.roles import Right
 from dicom_node.errors import NodeError
 from dicom_node.http_intake.errors import HttpIntakeError, MalformedBodyError
 from dicom_node.http_intake.intake import Intake
@@ -165,11 +166,19 @@ class Uploads:
                 self._store.audit.record(UPLOADED, actor=user, subject=uid, now=self._clock(), detail=detail)
         fields = {"association_id": association_id, "n_stored": stored.total(), "n_files": len(files)}
         log.info("files were uploaded", extra=fields)
-        return Uploaded(files, self._studies(Counter(one.study_instance_uid for one in files)), failure)
+        studies = self._studies(Counter(one.study_instance_uid for one in files))
+        if caller is not None and not caller.role.has(Right.READ):
+            studies = tuple((_nameless(study), number) for study, number in studies)
+        return Uploaded(files, studies, failure)
 
     def _studies(self, found: Mapping[str, int]) -> tuple[tuple[ListedStudy, int], ...]:
         uids = [uid for uid in found if uid][:MAX_STUDIES]
         return tuple((one, found[one.study_instance_uid]) for one in self._store.browsing.listed(uids))
+
+
+def _nameless(study: ListedStudy) -> ListedStudy:
+    """Return a study for somebody who may store and not read: it may have been here before, under this UID."""
+    return replace(study, patient_name="", patient_id="", study_date="", study_description="")
 
 
 class _OneFile:
