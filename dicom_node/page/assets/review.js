@@ -27,6 +27,8 @@
     const surface = new niivue.Niivue({ ...common, backColor: [0.06, 0.07, 0.09, 1], isResizeCanvas: true });
     await planes.attachToCanvas(document.getElementById("planes"));
     await surface.attachToCanvas(document.getElementById("surface"));
+    // Nothing is drawn before all is there: without a graphics card each drawing of the head takes a large part of a second.
+    planes.isBusy = surface.isBusy = true;
     planes.setSliceType(planes.sliceTypeMultiplanar);
     planes.opts.multiplanarShowRender = 0;
     planes.setRadiologicalConvention(true);
@@ -41,12 +43,13 @@
     // Skin is opaque from the threshold on, so that the surface shows and not what is inside.
     surface.addColormap("skin", { R: [0, 222, 255], G: [0, 184, 240], B: [0, 160, 225], A: [0, 255, 255], I: [0, 40, 255] });
     const head = await niivue.NVImage.loadFromFile({ file: volume, name: "volume.nii.gz", colormap: "skin", cal_min: SKIN_FROM, cal_max: 255 });
-    surface.addVolume(head);
-    surface.setSliceType(surface.sliceTypeRender);
     await surface.setVolumeRenderIllumination(0.7);
-    turn(surface, 0, 0);
+    surface.setSliceType(surface.sliceTypeRender);
     surface.setRenderAzimuthElevation(FROM_AHEAD.azimuth, FROM_AHEAD.elevation);
+    surface.addVolume(head);
+    planes.isBusy = surface.isBusy = false;
     planes.drawScene();
+    surface.drawScene();
     keys(planes, surface, labels);
     views.dataset.ready = "true";
     fetch(views.dataset.next).catch(() => {});  // the next study's pictures, while a person looks at this one
