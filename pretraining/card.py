@@ -24,7 +24,7 @@ def fine_tuning_lines(folder: Path, configuration: str, plans_name: str, *, has_
     carrier = f"$nnUNet_preprocessed/Dataset{PRETRAIN_NUMBER}_Pretrain"
     return [
         f"mkdir -p {carrier} && cp {folder / PLANS_FILE} {carrier}/{plans_name}.json",
-        "nnUNetv2_extract_fingerprint -d TARGET",
+        "nnUNetv2_plan_and_preprocess -d TARGET --no_pp",
         f"nnUNetv2_move_plans_between_datasets -s {PRETRAIN_NUMBER} -t TARGET -sp {plans_name} -tp {plans_name}",
         f"nnUNetv2_preprocess -d TARGET -plans_name {plans_name} -c {configuration}",
         train,

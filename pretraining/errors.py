@@ -139,3 +139,19 @@ class StoppedError(Transient):
 
     def __str__(self) -> str:
         return f"stopped after {self.args[0]} of {self.args[1]} steps, which are saved; run the same command to resume"
+
+
+class MemoryShortError(Transient):
+    """There is not enough memory to train; facts: the kind of device."""
+
+    code: ClassVar[str] = "pretraining-memory"
+
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
+
+    def __str__(self) -> str:
+        place = "the GPU" if self.args[0] == "cuda" else "this machine"
+        return (
+            f"{place} has too little memory for such steps; use a smaller --batch or --patch in a new folder, or "
+            "the same command where there is more"
+        )

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import socket
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
+from functools import partial
 from typing import Any, Final
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 
 from pretraining.card import fine_tuning_lines, write_card
 from pretraining.checkpoint_state import is_disk_full, load_state
@@ -30,7 +25,7 @@ from pretraining.devices import (
     started_by_torchrun,
     uses_bf16,
 )
-from pretraining.errors import DiskFullError, PretrainingError, SettingRefused, WorkerKilledError
+from pretraining.errors import DiskFullError, MemoryShortError, SettingRefused, WorkerKilledError
 from pretraining.loop import LoopSettings, Training, measure_step_s, train
 from pretraining.methods import METHODS, build
 from pretraining.networks import NetworkPlan
@@ -39,12 +34,14 @@ from pretraining.prepare_all import prepare_dataset
 from pretraining.progress_bar import duration, watching
 from pretraining.request import HOURS, Request, config_of, plan_of, prepare_settings
 from pretraining.run_folder import open_run, volumes_digest, write_volumes
+from pretraining.several import in_processes
 from pretraining.stopping import StopSignals
 from pretraining.survey import Survey, survey
 
+LARGE_ON_CPU: Final = 64**3  # voxels of a patch
 MEASURED_FROM: Final = 500  # a run of fewer steps is not timed before it starts
 _LOADER_TEXT: Final = "DataLoader worker"  # in what PyTorch raises when a loader process is killed
-_ERROR_EXIT: Final = 3
+_MEMORY_TEXT: Final = "can't allocate memory"  # in what it raises when the CPU has none left
 
 Tell = Callable[[str], None]
 
@@ -131,7 +128,7 @@ def _pretrain(
             dist.barrier()
         n_steps = _train(job, processes)
     elif request.n_devices > 1:
-        n_steps = _train_in_processes(job)
+        n_steps = in_processes(partial(_train, job), request.n_devices)
     else:
         n_steps = _train(job, Processes())
     commands = fine_tuning_lines(
@@ -153,10 +150,13 @@ def _announcement(request: Request, plan: NetworkPlan, seen: Survey, *, is_resum
     seen_told = f"patches of {patch} voxels"
     if request.use_masks:
         seen_told += f" hold {seen.body_share:.0%} body; {seen.altered_share:.1%} of body and altered area are altered"
-    return [
+    lines = [
         f"{METHODS[request.method].title} {masks}, {length}{', resumed' if is_resumed else ''}: {request.folder}",
         f"{seen.n_volumes} volumes{refused}; {seen_told}",
     ]
+    if choose_device(request.device).type == "cpu" and math.prod(plan.patch_size) > LARGE_ON_CPU:
+        lines.append("no GPU is used: steps of such patches take minutes and many gigabytes; try --preset small first")
+    return lines
 
 
 def _train(job: Job, processes: Processes, address: str | None = None) -> int:
@@ -180,6 +180,8 @@ def _train(job: Job, processes: Processes, address: str | None = None) -> int:
     except RuntimeError as error:
         if _LOADER_TEXT in str(error):
             raise WorkerKilledError("a loader process", "use a smaller --workers") from error
+        if isinstance(error, torch.OutOfMemoryError) or _MEMORY_TEXT in str(error):
+            raise MemoryShortError(device.type) from error
         raise
     if processes.is_first:
         _write_result(job, training)
@@ -222,60 +224,3 @@ def _write_result(job: Job, training: Training) -> None:
         if is_disk_full(error):
             raise DiskFullError(str(request.folder)) from error
         raise
-
-
-def _train_in_processes(job: Job) -> int:
-    """Train in one process for each device, and pass on signals and named errors."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    context = multiprocessing.get_context("spawn")
-    answers = context.SimpleQueue()
-    n = job.request.n_devices
-    workers = [context.Process(target=_worker, args=(rank, n, address, job, answers)) for rank in range(n)]
-    for worker in workers:
-        worker.start()
-
-    def pass_on(number: int, _: FrameType | None) -> None:
-        for worker in workers:
-            if worker.pid is not None and worker.is_alive():
-                os.kill(worker.pid, number)
-
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        return _answer(workers, answers)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        for worker in workers:
-            if worker.is_alive():
-                worker.kill()
-            worker.join()
-
-
-def _answer(workers: list[Any], answers: Any) -> int:  # noqa: ANN401 - of multiprocessing
-    """Wait for the processes; return the number of steps, or raise what ended one of them."""
-    living = {worker.sentinel: worker for worker in workers}
-    found: list[int | BaseException] = []
-    while living and not any(isinstance(one, BaseException) for one in found):
-        for sentinel in multiprocessing.connection.wait(list(living)):
-            worker = living.pop(sentinel)
-            worker.join()
-            while not answers.empty():
-                found.append(answers.get())
-            if worker.exitcode != 0 and not any(isinstance(one, BaseException) for one in found):
-                found.append(WorkerKilledError("a process that trains", "use fewer --devices or a smaller --batch"))
-    for one in found:
-        if isinstance(one, BaseException):
-            raise one
-    return next(one for one in found if isinstance(one, int))
-
-
-def _worker(rank: int, size: int, address: str, job: Job, answers: Any) -> None:  # noqa: ANN401
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // size))
-    try:
-        answers.put(_train(job, Processes(rank, size, rank), address))
-    except PretrainingError as error:
-        answers.put(error)
-        sys.exit(_ERROR_EXIT)
-    finally:
-        leave()

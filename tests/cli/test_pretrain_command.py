@@ -51,7 +51,14 @@ def test_presets_with_another_patch_and_voxel_size(dataset: Path, tmp_path: Path
     result = run_command("pretrain", "volume-fusion", dataset, "-o", tmp_path / "run", *shape, *QUICK, "--no-masks")
     assert result.exit_code == 0, result.output
     assert "without masks" in result.stderr
-    assert "nnUNetv2_move_plans_between_datasets" in result.stdout
+    commands = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")]
+    assert commands == [
+        "mkdir",
+        "nnUNetv2_plan_and_preprocess",
+        "nnUNetv2_move_plans_between_datasets",
+        "nnUNetv2_preprocess",
+        "nnUNetv2_train",
+    ]
 
 
 def test_bad_usage_is_one_line(dataset: Path, tmp_path: Path) -> None:

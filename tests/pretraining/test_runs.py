@@ -19,6 +19,7 @@ from pretraining.errors import (
     DatasetRefused,
     DiskFullError,
     LossNotFiniteError,
+    MemoryShortError,
     RunRefused,
     SampleFailedError,
     SettingRefused,
@@ -26,6 +27,7 @@ from pretraining.errors import (
     WorkerKilledError,
 )
 from pretraining.stopping import StopSignals
+from pretraining.volume_fusion import VolumeFusion
 from pretraining.volume_fusion.sampling import GridSampler
 from tests.pretraining.runs import final_weights, request, run, same
 from tests.pretraining.volumes import write_dataset
@@ -242,6 +244,14 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(
     state = load_state(tmp_path / "run")
     assert state is not None
     assert all(bool(tensor.isfinite().all()) for tensor in state["module"].values())
+
+
+def test_too_little_memory_is_named(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VolumeFusion, "loss", lambda *_: torch.empty(10**15))
+    with pytest.raises(
+        MemoryShortError, match="this machine has too little memory for such steps; use a smaller --batch"
+    ):
+        run(dataset, tmp_path / "run")
 
 
 def test_a_dataset_without_masks_trains_only_when_asked(dataset: Path, tmp_path: Path) -> None:
