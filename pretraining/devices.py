@@ -69,16 +69,22 @@ def choose_device(choice: DeviceChoice, processes: Processes = Processes()) -> t
 
 
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
-    """Return whether the network computes in bfloat16.
+    """Return whether the network computes in bfloat16; by default on GPUs that have it.
 
-    By default where the device has instructions for it: without them it is many times slower on a CPU.
+    On a CPU it must be asked for: PyTorch's sums in bfloat16 then depend on more than their inputs, so that a resumed run
+    would not be equal to an unbroken one.
+
+    Raises
+    ------
+    SettingRefused
+        The CPU has no instructions for it, and would be many times slower.
     """
-    if precision is not Precision.AUTO:
-        return precision is Precision.BF16
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    flags = _cpu_flags()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+        is_fast = bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return is_fast if precision is Precision.AUTO else precision is Precision.BF16
+    if precision is Precision.BF16 and not _cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+        raise SettingRefused("--precision bf16", "this CPU has no instructions for it and would be slower; use fp32")
+    return precision is Precision.BF16
 
 
 def join(processes: Processes, device: torch.device, address: str | None = None) -> None:

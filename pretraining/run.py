@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -44,6 +45,11 @@ _LOADER_TEXT: Final = "DataLoader worker"  # in what PyTorch raises when a loade
 _MEMORY_TEXT: Final = "can't allocate memory"  # in what it raises when the CPU has none left
 
 Tell = Callable[[str], None]
+Preparing = Callable[[], AbstractContextManager[tuple[Callable[[int], None], Callable[[], None]]]]
+
+
+def _not_shown() -> AbstractContextManager[tuple[Callable[[int], None], Callable[[], None]]]:
+    return nullcontext((lambda _: None, lambda: None))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,8 +67,7 @@ def pretrain(
     tell: Tell,
     *,
     made_with: str = "pretraining",
-    on_begin: Callable[[int], None] = lambda _: None,
-    on_volume: Callable[[], None] = lambda: None,
+    preparing: Preparing = _not_shown,
 ) -> list[str]:
     """Pretrain as requested, or resume; return the commands that fine-tune from the result.
 
@@ -70,8 +75,8 @@ def pretrain(
     ----------
     tell
         Is told what the run will do before it starts, a line at a time.
-    on_begin, on_volume
-        Are told the number of volumes to prepare, and of each that is prepared.
+    preparing
+        Is entered while volumes are prepared; what it yields is told their number, and of each one.
 
     Raises
     ------
@@ -79,7 +84,7 @@ def pretrain(
         Something named is in the way; the last saved state can be resumed.
     """
     try:
-        return _pretrain(request, tell, made_with, on_begin, on_volume)
+        return _pretrain(request, tell, made_with, preparing)
     except OSError as error:
         if is_disk_full(error):
             raise DiskFullError(str(request.folder)) from error
@@ -88,9 +93,7 @@ def pretrain(
         leave()
 
 
-def _pretrain(
-    request: Request, tell: Tell, made_with: str, on_begin: Callable[[int], None], on_volume: Callable[[], None]
-) -> list[str]:
+def _pretrain(request: Request, tell: Tell, made_with: str, preparing: Preparing) -> list[str]:
     entry = METHODS[request.method]
     options = entry.options(**request.options)
     plan = plan_of(request)
@@ -104,15 +107,16 @@ def _pretrain(
         join(processes, choose_device(request.device, processes))
         if not processes.is_first:
             dist.barrier()
-    prepared = prepare_dataset(
-        request.dataset,
-        prepare_settings(plan, use_masks=request.use_masks),
-        plan.patch_size,
-        folder=request.prepared,
-        workers=max(1, request.workers),
-        on_begin=on_begin,
-        on_volume=on_volume,
-    )
+    with preparing() as (on_begin, on_volume):
+        prepared = prepare_dataset(
+            request.dataset,
+            prepare_settings(plan, use_masks=request.use_masks),
+            plan.patch_size,
+            folder=request.prepared,
+            workers=max(1, request.workers),
+            on_begin=on_begin,
+            on_volume=on_volume,
+        )
     config = config_of(request, plan, options, volumes_digest(prepared.volumes))
     seen = survey(prepared.volumes, len(prepared.refused), plan.patch_size, use_masks=request.use_masks)
     if processes is None or processes.is_first:

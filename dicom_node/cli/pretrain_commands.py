@@ -73,7 +73,7 @@ Hours = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same run.")]
 Devices = Annotated[int, typer.Option("--devices", min=1, max=64, help="GPUs (or processes on the CPU).")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="auto uses GPUs if there are any.")]
-PrecisionOption = Annotated[Precision, typer.Option("--precision", help="auto: bf16 where the device has it.")]
+PrecisionOption = Annotated[Precision, typer.Option("--precision", help="auto: bf16 on GPUs that have it, else fp32.")]
 Workers = Annotated[
     int, typer.Option("--workers", min=0, max=64, metavar="N", help="Processes that prepare and load, for each device.")
 ]
@@ -187,14 +187,12 @@ def _run(method: str, options: dict[str, Any], given: dict[str, Any]) -> None:
     from dicom_node.cli.progress import growing_bar
 
     try:
-        with growing_bar("preparing volumes") as (begin, advance):
-            commands = pretrain(
-                _request(method, options, given),
-                lambda line: typer.echo(line, err=True),
-                made_with=f"dicom-node {dicom_node.__version__}",
-                on_begin=begin,
-                on_volume=advance,
-            )
+        commands = pretrain(
+            _request(method, options, given),
+            lambda line: typer.echo(line, err=True),
+            made_with=f"dicom-node {dicom_node.__version__}",
+            preparing=lambda: growing_bar("preparing volumes"),
+        )
     except StoppedError as stopped:
         typer.echo(str(stopped), err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
