@@ -71,8 +71,8 @@ def choose_device(choice: DeviceChoice, processes: Processes = Processes()) -> t
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
     """Return whether the network computes in bfloat16; by default on GPUs that have it.
 
-    On a CPU it must be asked for: PyTorch's sums in bfloat16 then depend on more than their inputs, so that a resumed run
-    would not be equal to an unbroken one.
+    On a CPU it must be asked for: there PyTorch's sums in bfloat16 differ between runs of the same program, so that a
+    resumed run would not be equal to an unbroken one.
 
     Raises
     ------
