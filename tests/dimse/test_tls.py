@@ -9,11 +9,13 @@ import ssl
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from dicom_node.dimse.connections import SPARE_PER_HOST
 from tests.certificates import Authority, Pair, self_signed
 from tests.dimse.listening_node import ListeningNode, StartNode
 from tests.dimse.raw_peer import associate_rq
@@ -179,6 +181,26 @@ def test_a_handshake_that_drips_ends_in_time_and_takes_no_slot(
     assert "the handshake was not complete within 1 s" in logged(caplog)
 
 
+def test_half_open_handshakes_are_closed_for_others_and_let_senders_in(
+    start_node: StartNode, tls: dict[str, object], authority: Authority
+) -> None:
+    hello, pacs = client_hello(), authority.issue("pacs")
+    with start_node(tls=tls, artim_timeout_s=120.0) as node, ExitStack() as stack:
+        address = ("127.0.0.1", node.server.tls_port)
+        silent = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(SPARE_PER_HOST + 8)]
+        for peer in silent:
+            with suppress(OSError):  # it may have been closed already
+                peer.sendall(hello[:20])
+        with (
+            socket.create_connection(address, timeout=20) as plain,
+            requestor(authority, pacs).wrap_socket(plain, server_hostname="localhost") as sender,
+        ):
+            sender.sendall(associate_rq())
+            assert sender.recv(1) == b"\x02"
+        assert is_closed(silent[0]), "the oldest had to go, long before its handshake was late"
+        assert not is_closed(silent[-1], within_s=0.2)
+
+
 def test_a_stop_does_not_wait_for_a_handshake(start_node: StartNode, tls: dict[str, object]) -> None:
     with start_node(tls=tls) as node, socket.create_connection(("127.0.0.1", node.server.tls_port)) as peer:
         peer.sendall(client_hello()[:20])
@@ -235,6 +257,17 @@ def requestor(authority: Authority, own: Pair) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(authority.path))
     context.load_cert_chain(own.certificate, own.key)
     return context
+
+
+def is_closed(peer: socket.socket, within_s: float = 20.0) -> bool:
+    """Whether the node closes a connection within some time."""
+    peer.settimeout(within_s)
+    try:
+        return peer.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 def client_hello() -> bytes:
