@@ -174,6 +174,10 @@ def _searches(held: Instances) -> Iterator[Case]:
         ("StudyDate, a range", "/studies?StudyDate=20211201-20220131", "200, 1 objects"),
         ("StudyDate, until", "/studies?StudyDate=-19000101", "204"),
         ("StudyTime, a range", f"/studies?StudyTime=0000-2359&StudyInstanceUID={uid}", "200, 1 objects"),
+        ("StudyDate and StudyTime, one range", f"/studies?StudyDate=20200101-20200103&StudyTime=1200-0900&StudyInstanceUID={uid}", "200, 1 objects"),
+        ("StudyDate and StudyTime, another range", f"/studies?StudyDate=20200102-20200103&StudyTime=1012-0900&StudyInstanceUID={uid}", "204"),
+        ("StudyDate, with a time zone", f"/studies?StudyDate=20200102&TimezoneOffsetFromUTC=%2B0100&StudyInstanceUID={uid}", "200, 1 objects"),
+        ("a time zone that is none", "/studies?StudyDate=20200102&TimezoneOffsetFromUTC=MEZ", "400"),
         ("ModalitiesInStudy", f"/studies?ModalitiesInStudy=MR&StudyInstanceUID={uid}", "200, 1 objects"),
         ("StudyID", f"/studies?StudyID={ds.get('StudyID', '')}&PatientID=P2", "200, 1 objects"),
         ("ReferringPhysicianName, all", "/studies?ReferringPhysicianName=*", "200, 5 objects"),
@@ -289,6 +293,8 @@ def _stores(held: Instances) -> Iterator[Case]:
 
     ds = held.ct[0].dataset()
     yield case("instances that are here already", [held.ct[0].part10], f"200, {JSON}")
+    headers, body = store_body([held.ct[0].part10])
+    yield Case("STOW-RS", "answered as XML", "/studies", "200, application/dicom+xml", "application/dicom+xml", method="POST", headers=headers, body=body)  # fmt: skip
     yield case("to their study", [held.ct[0].part10], f"200, {JSON}", held.path(held.ct[0], "study"))
     yield case("to another study", [held.ct[0].part10], "409", held.path(held.compressed[0], "study"))
     yield case("one that is no DICOM among others", [held.ct[0].part10, b"hello"], f"202, {JSON}")

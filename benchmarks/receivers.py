@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 # Without it, Debian's dcmtk and Orthanc wait 44 ms for each instance (Nagle against delayed acknowledgement).
 NODELAY: Mapping[str, str] = {"TCP_NODELAY": "1"}

@@ -291,8 +291,9 @@ def _queried() -> Iterator[str]:
     yield "way. Warnings of the destination count as completed.\n"
     yield "Extended negotiation: relational queries are granted, and need no unique keys of levels above; so are"
     yield "fuzzy matching of person names (by words, in any order, with other vowels and accents) and matching of"
-    yield "several values, which is done without it, too. Combined matching of date and time, adjustment of time"
-    yield "zones, enhanced multi-frame conversion and matching of empty values are not granted. At the level IMAGE,"
+    yield "several values, which is done without it, too. Combined matching of date and time (of studies, and of the"
+    yield "start of a performed procedure step) and adjustment of time zones are granted. Enhanced multi-frame"
+    yield "conversion and matching of empty values are not granted. At the level IMAGE,"
     yield "attributes of instances other than UIDs and Instance Number are matched only if a UID narrows the query."
     yield "C-CANCEL is heeded between two responses.\n"
     yield from _table(("status", "kind", "of", "when", "what the peer may do"), _status_rows(query_status))
@@ -735,7 +736,10 @@ def _searched() -> Iterator[str]:
     yield f"{MAX_ENRICHED} results; `all` does so for instances. Among instances, attributes without a column of the"
     yield "index (`Manufacturer`, `Rows`, ...) need a UID beside them. XML is"
     yield '`multipart/related; type="application/dicom+xml"`. Request Attributes Sequence is known of series that came'
-    yield "with this version or a later one. Times are compared as they are written, without a time zone.\n"
+    yield "with this version or a later one. A range of dates and a range of times of studies, or of performed"
+    yield "procedure steps, match as one range from the first moment to the last. With TimezoneOffsetFromUTC in the"
+    yield "query, dates are those of that time zone: moments of studies that state their own offset are converted,"
+    yield "others are taken as they are written, and so is a time without a date.\n"
     above: frozenset[str] = frozenset()
     rows = []
     for level in ("study", "series", "instance"):

@@ -25,6 +25,7 @@ from dicom_node.store.index.filter_limits import MAX_LISTED, find_problem
 from dicom_node.store.index.gate_state import STATE_TAG, VERDICTS_TAG
 from dicom_node.store.index.matches import Matches
 from dicom_node.store.index.matching import FilterValue
+from dicom_node.store.index.moments import TIMEZONE, is_zone
 from dicom_node.store.index.search import Search
 
 # More results are sent in pages; the longest series and busiest days fit into one.
@@ -93,7 +94,9 @@ class SearchService:
     def _answer(self, request: Request, search_level: SearchLevel, uid_keywords: tuple[str, ...]) -> Response:
         media_type = metadata_type(request, "search results")
         query = parse_query(request)
-        found = search_level(query.filters, limit=query.limit, offset=query.offset, is_fuzzy=query.is_fuzzy)
+        found = search_level(
+            query.filters, limit=query.limit, offset=query.offset, is_fuzzy=query.is_fuzzy, is_combined=True
+        )
         warnings = [f'299 dicom-node "Ignored, because it is no DICOM attribute: {name}"' for name in query.ignored]
         if found.has_more:
             warnings.append(_MORE_WARNING)
@@ -169,6 +172,10 @@ def _keyword(name: str) -> str | None:
 
 def _checked_value(keyword: str, value: str) -> str:
     """Return the value of a filter, with limits that keep every query within what the index can answer."""
+    if keyword == TIMEZONE and value:
+        value = value.replace(" ", "+", 1)  # an unencoded plus is a space in a query
+        if not is_zone(value):
+            raise BadRequestError(f"parameter {keyword}", value, "an offset from UTC such as +0100")
     problem = find_problem(value)
     if problem is not None:
         raise BadRequestError(f"parameter {keyword}", *problem)

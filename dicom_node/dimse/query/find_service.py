@@ -32,6 +32,8 @@ from dicom_node.store import GateTerms, Store, UnsupportedFilterError
 from dicom_node.store.index.attributes import ATTRIBUTES, Level
 from dicom_node.store.index.matches import JsonObject, Matches
 from dicom_node.store.index.matching import SEARCHABLE, FilterValue
+from dicom_node.store.index.moments import TIMEZONE as ZONE_KEYWORD
+from dicom_node.store.index.moments import is_zone
 from dicom_node.store.index.patients import (
     PATIENT_KEYWORDS,
     RELATED_INSTANCES,
@@ -46,7 +48,7 @@ INSTANCE_AVAILABILITY, RETRIEVE_AE_TITLE = 0x00080056, 0x00080054
 _STUDY_COUNTS: Final = frozenset({0x00080061, 0x00201206, 0x00201208})  # with Modalities in Study
 _SERIES_COUNTS: Final = frozenset({0x00201209})
 _PATIENT_COUNTS: Final = frozenset(int(tag, 16) for tag in (RELATED_STUDIES, RELATED_SERIES, RELATED_INSTANCES))
-_UNMATCHED: Final = frozenset({TIMEZONE})  # never matched, whatever its value (PS3.4 C.2.2.2)
+_UNMATCHED: Final = frozenset({TIMEZONE})  # says how others are matched, if that was agreed on (PS3.4 C.2.2.2)
 _OWN_LEVELS: Final = {
     QueryLevel.STUDY: ("study",),
     QueryLevel.SERIES: ("study", "series"),
@@ -85,10 +87,17 @@ class FindService(QueryService):
         check_values(identifier)
         check_unique_keys(identifier, model, is_relational=context.abstract_syntax in self.agreed.relational)
         terms = None if self.policy.terms is None else self.policy.terms()
-        query = plan_query(identifier, has_states=terms is not None)
-        is_fuzzy = context.abstract_syntax in self.agreed.fuzzy
-        limit = self.policy.settings.max_matches
-        found = search(self.store, identifier.level, query, terms, is_fuzzy=is_fuzzy, limit=limit)
+        uid = context.abstract_syntax
+        query = plan_query(identifier, has_states=terms is not None, has_zones=uid in self.agreed.zones)
+        found = search(
+            self.store,
+            identifier.level,
+            query,
+            terms,
+            is_fuzzy=uid in self.agreed.fuzzy,
+            is_combined=uid in self.agreed.combined,
+            limit=self.policy.settings.max_matches,
+        )
         status = QueryStatus.PENDING if query.is_complete else QueryStatus.PENDING_WITHOUT_SOME_KEYS
         encoder = AnswerEncoder(context.transfer_syntax_uid, identifier.character_set)
         n_sent = 0
@@ -112,13 +121,15 @@ class FindService(QueryService):
         return Answer(QueryStatus.SUCCESS)
 
 
-def plan_query(identifier: Identifier, *, has_states: bool) -> Query:
+def plan_query(identifier: Identifier, *, has_states: bool, has_zones: bool = False) -> Query:
     """Return what the keys of an identifier mean for the index.
 
     Parameters
     ----------
     has_states
         The state of a study is known here; otherwise it is a key that is not matched.
+    has_zones
+        Dates and times are in the time zone of the identifier, which was agreed on.
     """
     private = find_private_keys(identifier)
     searchable = _searchable(identifier.level)
@@ -135,6 +146,11 @@ def plan_query(identifier: Identifier, *, has_states: bool) -> Query:
                 filters[key.keyword] = _one_or_several(key.keyword, key.text)
             else:
                 is_complete = False
+    zone = identifier.keys.get(TIMEZONE)
+    if has_zones and zone is not None and zone.text:
+        if not is_zone(zone.text):
+            raise IdentifierError(TIMEZONE, "TimezoneOffsetFromUTC: an offset such as +0100 expected")
+        filters[ZONE_KEYWORD] = zone.text
     if private is not None:
         if has_states and identifier.level in (QueryLevel.STUDY, QueryLevel.SERIES):
             filters |= private.filters
@@ -145,18 +161,25 @@ def plan_query(identifier: Identifier, *, has_states: bool) -> Query:
 
 
 def search(
-    store: Store, level: QueryLevel, query: Query, terms: GateTerms | None, *, is_fuzzy: bool, limit: int
+    store: Store,
+    level: QueryLevel,
+    query: Query,
+    terms: GateTerms | None,
+    *,
+    is_fuzzy: bool,
+    is_combined: bool = False,
+    limit: int,
 ) -> Matches:
     """Ask the index; raise `IdentifierError` for a key that it matches only where a UID narrows the query."""
     match level:
         case QueryLevel.PATIENT:
             found = store.search.search_patients
         case QueryLevel.STUDY:
-            found = partial(store.search.search_studies, terms=terms)
+            found = partial(store.search.search_studies, terms=terms, is_combined=is_combined)
         case QueryLevel.SERIES:
-            found = partial(store.search.search_series, terms=terms)
+            found = partial(store.search.search_series, terms=terms, is_combined=is_combined)
         case QueryLevel.IMAGE:
-            found = store.search.search_instances
+            found = partial(store.search.search_instances, is_combined=is_combined)
     try:
         return found(query.filters, limit=limit, is_page=False, is_fuzzy=is_fuzzy)
     except UnsupportedFilterError as error:

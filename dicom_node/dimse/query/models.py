@@ -59,16 +59,16 @@ QUERY_MODELS: Final = {
 
 _SUPPORTED_BY_FIND: Final = bytes((
     1,  # relational queries
-    0,  # combined matching of date and time
+    1,  # combined matching of date and time
     1,  # fuzzy matching of person names
-    0,  # adjustment of time zones
+    1,  # adjustment of time zones
     0,  # enhanced multi-frame image conversion
     0,  # matching of empty values
     1,  # matching of several values
 ))  # fmt: skip
 """Item bytes of PS3.4 table C.5-2."""
 _SUPPORTED_BY_RETRIEVE: Final = bytes((1, 0))  # relational retrieval; no enhanced multi-frame image conversion
-_RELATIONAL, _FUZZY = 0, 2
+_RELATIONAL, _COMBINED, _FUZZY, _ZONES = range(4)
 
 
 def answer_extension(proposed: Extension) -> Extension:
@@ -85,13 +85,15 @@ class Agreed:
 
     relational: frozenset[str] = frozenset()  # unique keys of levels above may be missing
     fuzzy: frozenset[str] = frozenset()  # person names are matched with other vowels and accents
+    combined: frozenset[str] = frozenset()  # ranges of a date and its time are one range
+    zones: frozenset[str] = frozenset()  # dates and times are in the time zone of the query
 
 
 def agreed_of(granted: Iterable[Extension]) -> Agreed:
     """Return what extensions that were granted mean."""
     found = list(granted)
-    relational, fuzzy = (
+    relational, combined, fuzzy, zones = (
         frozenset(each.sop_class_uid for each in found if each.information[index : index + 1] == b"\1")
-        for index in (_RELATIONAL, _FUZZY)
+        for index in (_RELATIONAL, _COMBINED, _FUZZY, _ZONES)
     )
-    return Agreed(relational, fuzzy)
+    return Agreed(relational, fuzzy, combined, zones)

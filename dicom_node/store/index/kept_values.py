@@ -25,7 +25,8 @@ _RANGES: Final = frozenset({"DA", "TM"})
 _TEXTS: Final = frozenset({"CS", "LO", "SH", "UI"})
 _NUMBERS: Final = frozenset({"IS", "US"})
 _SEVERAL: Final = frozenset({"ImageType"})
-_CLAIMS: Final = frozenset({"NumberOfSeriesRelatedInstances"})  # answers have our own count
+# Answers have our own count; an offset says how others are matched.
+_CLAIMS: Final = frozenset({"NumberOfSeriesRelatedInstances", "TimezoneOffsetFromUTC"})
 
 
 class _Extract(sa.sql.functions.FunctionElement[str]):
@@ -50,6 +51,11 @@ def _in_sqlite(element: _Extract, compiler: SQLCompiler, **options: Any) -> str:
 def _in_postgresql(element: _Extract, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
     column, _, path = (compiler.process(clause, **options) for clause in element.clauses)
     return f"(CAST({column} AS jsonb) #>> CAST({path} AS text[]))"
+
+
+def extracted_text(column: sa.Column[str], path: Sequence[str | int]) -> sa.ColumnElement[str]:
+    """Return an expression for the text of one value in a column of DICOM JSON; NULL if there is none."""
+    return _Extract(column, path)
 
 
 def kept_conditions(level: Level, *, except_for: frozenset[str]) -> dict[str, Callable[[str], Condition]]:

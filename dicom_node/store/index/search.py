@@ -24,6 +24,7 @@ from dicom_node.store.index.gate_state import (
 from dicom_node.store.index.matches import JsonObject, Match, Matches
 from dicom_node.store.index.matching import SEARCHABLE, FilterValue, conditions
 from dicom_node.store.index.modalities import MODALITY_KEYWORDS, is_rare
+from dicom_node.store.index.moments import TIMEZONE, take_moments, zones_of
 from dicom_node.store.index.patients import matching_patients, read_patients
 from dicom_node.store.index.retrieval import FoundInstances, find_retrievable
 from dicom_node.store.index.rows import InstanceRow
@@ -64,6 +65,7 @@ class Search:
         terms: GateTerms | None = None,
         is_page: bool = True,
         is_fuzzy: bool = False,
+        is_combined: bool = False,
     ) -> Matches:
         """Search for studies and return the latest study date first.
 
@@ -79,6 +81,8 @@ class Search:
             End before the answer becomes too long for one page.
         is_fuzzy
             Match person names fuzzily (`name_matching`).
+        is_combined
+            Match a date and its time as one moment (`moments`).
 
         Raises
         ------
@@ -87,7 +91,9 @@ class Search:
         """
         matching = (
             sa.select(studies.c.study_instance_uid, _characters(studies))
-            .where(*self._conditions("study", filters, terms, is_fuzzy=is_fuzzy), _HAS_INSTANCES)
+            .where(
+                *self._conditions("study", filters, terms, is_fuzzy=is_fuzzy, is_combined=is_combined), _HAS_INSTANCES
+            )
             .order_by(studies.c.study_date.desc(), studies.c.study_instance_uid.desc())
         )
         return self._matches(
@@ -103,12 +109,16 @@ class Search:
         terms: GateTerms | None = None,
         is_page: bool = True,
         is_fuzzy: bool = False,
+        is_combined: bool = False,
     ) -> Matches:
         """Search for series and include the attributes of their studies; parameters as in `search_studies`."""
         matching = (
             sa.select(series.c.series_instance_uid, _characters(series, studies))
             .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(*self._conditions("series", filters, terms, is_fuzzy=is_fuzzy), series.c.n_instances > 0)
+            .where(
+                *self._conditions("series", filters, terms, is_fuzzy=is_fuzzy, is_combined=is_combined),
+                series.c.n_instances > 0,
+            )
             .order_by(series.c.series_instance_uid)
         )
         return self._matches(
@@ -123,19 +133,29 @@ class Search:
         offset: int = 0,
         is_page: bool = True,
         is_fuzzy: bool = False,
+        is_combined: bool = False,
     ) -> Matches:
         """Search for instances, with the attributes of series and study; filters as in `search_studies`."""
         matching = (
             sa.select(instances.c.id, _characters(instances, series, studies))
             .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
             .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-            .where(*self._conditions("instance", filters, None, is_fuzzy=is_fuzzy), instances.c.superseded_at.is_(None))
+            .where(
+                *self._conditions("instance", filters, None, is_fuzzy=is_fuzzy, is_combined=is_combined),
+                instances.c.superseded_at.is_(None),
+            )
             .order_by(instances.c.series_instance_uid, instances.c.instance_number, instances.c.id)
         )
         return self._matches(matching, self._read_instances, limit=limit, offset=offset, is_page=is_page)
 
     def _conditions(
-        self, level: Level, filters: Mapping[str, FilterValue], terms: GateTerms | None, *, is_fuzzy: bool
+        self,
+        level: Level,
+        filters: Mapping[str, FilterValue],
+        terms: GateTerms | None,
+        *,
+        is_fuzzy: bool,
+        is_combined: bool,
     ) -> list[sa.ColumnElement[bool]]:
         """Return the conditions of a query, with those on state and verdicts, which only ``terms`` make possible."""
         private = {} if terms is None else {tag: filters[tag] for tag in (STATE_TAG, VERDICTS_TAG) if filters.get(tag)}
@@ -144,7 +164,12 @@ class Search:
         if not MODALITY_KEYWORDS.isdisjoint(indexed):
             with self._database.read() as connection:
                 has_few = is_rare(connection, indexed)
-        found = conditions(level, indexed, is_fuzzy=is_fuzzy, is_rare=has_few)
+        zones: list[str] = []
+        if indexed.get(TIMEZONE):
+            with self._database.read() as connection:
+                zones = zones_of(connection)
+        moments = take_moments(indexed, SEARCHABLE[level], is_combined=is_combined, zones=zones)
+        found = conditions(level, indexed, is_fuzzy=is_fuzzy, is_rare=has_few) + moments
         for tag, value in private.items():
             listed = value if isinstance(value, str) else ",".join(value)
             words = listed.lower().replace("\\", ",").split(",")

@@ -197,7 +197,7 @@ def test_what_is_done_here_is_granted(archive: Archive) -> None:
     proposed = {STUDY_ROOT: bytes([1, 1, 1, 1, 1, 1, 1]), PATIENT_ROOT: b"\x00\x01"}
     with asking(archive.port, extensions=proposed) as association:
         granted = association.acceptor.sop_class_extended
-    assert granted == {STUDY_ROOT: bytes([1, 0, 1, 0, 0, 0, 1]), PATIENT_ROOT: b"\x00\x00"}
+    assert granted == {STUDY_ROOT: bytes([1, 1, 1, 1, 0, 0, 1]), PATIENT_ROOT: b"\x00\x01"}
 
 
 def test_names_are_matched_fuzzily_where_that_was_agreed_on(archive: Archive, asker: Association) -> None:
@@ -263,3 +263,29 @@ def _send_raw(monkeypatch: pytest.MonkeyPatch) -> None:
         return ds.encoded if isinstance(ds, _Raw) else plain(ds, *options)
 
     monkeypatch.setattr(module, "encode", encode_or_raw)
+
+
+@pytest.mark.parametrize(
+    ("granted", "zone", "expected"),
+    [
+        (b"\0\0", "", ["1.2"]),
+        (b"\0\1", "", ["1.2", "1.4"]),
+        (b"\0\1\0\0", "+0100", ["1.2", "1.4"]),  # a time zone that was not agreed on says nothing
+        (b"\0\1\0\1", "+0100", ["1.2", "1.4"]),  # studies without an offset are in the zone of the query
+    ],
+)
+def test_ranges_of_date_and_time_are_one_if_that_was_agreed_on(
+    archive: Archive, granted: bytes, zone: str, expected: list[str]
+) -> None:
+    keys = {"StudyDate": "20240105-20250220", "StudyTime": "1100-1230", "StudyInstanceUID": ""}
+    keys |= {"TimezoneOffsetFromUTC": zone} if zone else {}
+    with asking(archive.port, extensions={STUDY_ROOT: granted}) as association:
+        last, matches, _ = find(association, identifier("STUDY", **keys))
+    assert last.Status == 0x0000
+    assert sorted(uids(matches)) == expected
+
+
+def test_a_time_zone_that_is_none_is_refused(archive: Archive) -> None:
+    with asking(archive.port, extensions={STUDY_ROOT: b"\0\1\0\1"}) as association:
+        last, matches, _ = find(association, identifier("STUDY", StudyDate="20240105", TimezoneOffsetFromUTC="+9999"))
+    assert (last.Status, matches) == (0xA900, [])
