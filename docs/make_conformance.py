@@ -269,8 +269,9 @@ def _queried() -> Iterator[str]:
     )
     yield "\nKeys are those of [What can be searched](#what-can-be-searched), matched as over QIDO-RS: `*` and `?`,"
     yield "ranges of dates and times, lists of UIDs and modalities, names without regard to case. A patient is found by"
-    yield f"{_in_line(PATIENT_KEYWORDS)}. Studies and series are also found by state and verdicts, in a"
-    yield f"private block that the query names (creator `{PRIVATE_CREATOR}` in group {PRIVATE_CREATOR_TAG[:4]})."
+    yield f"{_in_line(PATIENT_KEYWORDS)}. Studies and series are also found by state and verdicts, and so"
+    yield "are instances, by the state of their study and the verdicts of their series, if a UID narrows the query, in"
+    yield f"a private block that the query names (creator `{PRIVATE_CREATOR}` in group {PRIVATE_CREATOR_TAG[:4]})."
     yield "All attributes that the index holds of a level and of the levels above it are returned if they are asked for"
     yield "(empty if the objects have none), with Modalities in Study and the numbers of related series, instances and"
     yield "studies; Retrieve AE Title is always returned. A key that is not matched here is left out of the query, and"

@@ -49,6 +49,7 @@ _STUDY_COUNTS: Final = frozenset({0x00080061, 0x00201206, 0x00201208})  # with M
 _SERIES_COUNTS: Final = frozenset({0x00201209})
 _PATIENT_COUNTS: Final = frozenset(int(tag, 16) for tag in (RELATED_STUDIES, RELATED_SERIES, RELATED_INSTANCES))
 _UNMATCHED: Final = frozenset({TIMEZONE})  # says how others are matched, if that was agreed on (PS3.4 C.2.2.2)
+_NARROWING: Final = frozenset({"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"})
 _OWN_LEVELS: Final = {
     QueryLevel.STUDY: ("study",),
     QueryLevel.SERIES: ("study", "series"),
@@ -152,12 +153,19 @@ def plan_query(identifier: Identifier, *, has_states: bool, has_zones: bool = Fa
             raise IdentifierError(TIMEZONE, "TimezoneOffsetFromUTC: an offset such as +0100 expected")
         filters[ZONE_KEYWORD] = zone.text
     if private is not None:
-        if has_states and identifier.level in (QueryLevel.STUDY, QueryLevel.SERIES):
+        if has_states and _takes_states(identifier.level, filters, private):
             filters |= private.filters
         else:
             is_complete = False
     unique = {_tag(level.unique_key) for level in _levels_down_to(identifier.level)}
     return Query(filters, (frozenset(identifier.keys) & returnable) | unique, private, is_complete)
+
+
+def _takes_states(level: QueryLevel, filters: Mapping[str, FilterValue], private: PrivateKeys) -> bool:
+    """Return whether states and verdicts can be matched: among instances only if a UID leaves few of them."""
+    if level is QueryLevel.IMAGE:
+        return not private.filters or not _NARROWING.isdisjoint(filters)
+    return level is not QueryLevel.PATIENT
 
 
 def search(
@@ -179,7 +187,8 @@ def search(
         case QueryLevel.SERIES:
             found = partial(store.search.search_series, terms=terms, is_combined=is_combined)
         case QueryLevel.IMAGE:
-            found = partial(store.search.search_instances, is_combined=is_combined)
+            asked = terms if query.private is not None else None  # they cost a look at jobs and decisions
+            found = partial(store.search.search_instances, terms=asked, is_combined=is_combined)
     try:
         return found(query.filters, limit=limit, is_page=False, is_fuzzy=is_fuzzy)
     except UnsupportedFilterError as error:

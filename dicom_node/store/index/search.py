@@ -131,22 +131,27 @@ class Search:
         *,
         limit: int = 100,
         offset: int = 0,
+        terms: GateTerms | None = None,
         is_page: bool = True,
         is_fuzzy: bool = False,
         is_combined: bool = False,
     ) -> Matches:
-        """Search for instances, with the attributes of series and study; filters as in `search_studies`."""
+        """Search for instances, with the attributes of series and study; parameters as in `search_studies`.
+
+        State and verdicts are those of the study and of the series; filters by them need a UID, or take long.
+        """
         matching = (
             sa.select(instances.c.id, _characters(instances, series, studies))
             .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
             .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
             .where(
-                *self._conditions("instance", filters, None, is_fuzzy=is_fuzzy, is_combined=is_combined),
+                *self._conditions("instance", filters, terms, is_fuzzy=is_fuzzy, is_combined=is_combined),
                 instances.c.superseded_at.is_(None),
             )
             .order_by(instances.c.series_instance_uid, instances.c.instance_number, instances.c.id)
         )
-        return self._matches(matching, self._read_instances, limit=limit, offset=offset, is_page=is_page)
+        read = partial(self._read_instances, terms=terms)
+        return self._matches(matching, read, limit=limit, offset=offset, is_page=is_page)
 
     def _conditions(
         self,
@@ -176,7 +181,7 @@ class Search:
             if tag == STATE_TAG and terms is not None:
                 found.append(gate_state(terms).in_(words))
             else:
-                found.append(has_verdict(words, level))
+                found.append(has_verdict(words, "study" if level == "study" else "series"))
         return found
 
     def _matches(
@@ -227,23 +232,24 @@ class Search:
                 counted = {_SERIES_RELATED_INSTANCES: _integer(n_instances)}
                 yield _COMMON | json.loads(study) | json.loads(own) | counted | _private(state, words.get(uid, ()))
 
-    def _read_instances(self, batch: Sequence[Match]) -> Iterator[JsonObject]:
+    def _read_instances(self, batch: Sequence[Match], *, terms: GateTerms | None) -> Iterator[JsonObject]:
         parsed = cache(json.loads)  # of a batch; most of its instances are of one series
-        for own, of_series, study, n_instances in self._in_order(_INSTANCES, batch):
-            yield (
-                _COMMON
-                | parsed(study)
-                | parsed(of_series)
-                | json.loads(own)
-                | {_SERIES_RELATED_INSTANCES: _integer(n_instances)}
-            )
-
-    def _in_order(self, wanted: sa.Select[Any], batch: Sequence[Match]) -> Iterator[tuple[Any, ...]]:
-        """Yield the columns after the key, in the order of ``batch``."""
         with self._database.read() as connection:
-            rows = connection.execute(wanted, {"keys": [match.key for match in batch]})
+            rows = connection.execute(_instances_with_state(terms), {"keys": [match.key for match in batch]})
             found = {key: tuple(rest) for key, *rest in rows}
-        return (found[match.key] for match in batch if match.key in found)
+            uids = sorted({uid for uid, *_ in found.values()})
+            words = {} if terms is None else verdicts_of(connection, uids, "series")
+        for match in batch:
+            if match.key in found:
+                uid, own, of_series, study, n_instances, state = found[match.key]
+                yield (
+                    _COMMON
+                    | parsed(study)
+                    | parsed(of_series)
+                    | json.loads(own)
+                    | {_SERIES_RELATED_INSTANCES: _integer(n_instances)}
+                    | _private(state, words.get(uid, ()))
+                )
 
     def find_retrievable(self, filters: Mapping[str, str], *, limit: int) -> FoundInstances:
         """Find at most ``limit`` instances for C-GET and C-MOVE; filters as in `search_instances`."""
@@ -289,12 +295,6 @@ _HAS_INSTANCES: Final = (
     .where(series.c.study_instance_uid == studies.c.study_instance_uid, series.c.n_instances > 0)
     .exists()
 )
-_INSTANCES: Final = (
-    sa.select(instances.c.id, instances.c.attributes, series.c.attributes, studies.c.attributes, series.c.n_instances)
-    .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
-    .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-    .where(instances.c.id.in_(_KEYS))
-)
 _TOTALS: Final = (
     sa.select(series.c.study_instance_uid, series.c.modality, sa.func.count(), sa.func.sum(series.c.n_instances))
     .where(series.c.study_instance_uid.in_(_KEYS), series.c.n_instances > 0)
@@ -321,6 +321,24 @@ def _series_with_state(terms: GateTerms | None) -> sa.Select[Any]:
         )
         .join_from(series, studies, series.c.study_instance_uid == studies.c.study_instance_uid)
         .where(series.c.series_instance_uid.in_(_KEYS))
+    )
+
+
+@lru_cache(maxsize=16)
+def _instances_with_state(terms: GateTerms | None) -> sa.Select[Any]:
+    return (
+        sa.select(
+            instances.c.id,
+            instances.c.series_instance_uid,
+            instances.c.attributes,
+            series.c.attributes,
+            studies.c.attributes,
+            series.c.n_instances,
+            _state(terms),
+        )
+        .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
+        .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
+        .where(instances.c.id.in_(_KEYS))
     )
 
 

@@ -89,6 +89,32 @@ def test_studies_and_series_are_found_by_their_verdicts(judged: tuple[int, dict[
     assert match[0x0099, 0x1002].value in ("DEFACED", b"DEFACED ")
 
 
+@pytest.mark.parametrize(
+    ("state", "verdict", "n_expected"), [("CLEARED", "", 1), ("", "DEFACED", 1), ("BLOCKED", "", 0), ("", "", 1)]
+)
+def test_instances_have_the_state_of_their_study_and_the_verdict_of_their_series(
+    judged: tuple[int, dict[str, str]], asker: Association, state: str, verdict: str, n_expected: int
+) -> None:
+    study = judged[1]["cleared"]
+    ds = identifier("SERIES", StudyInstanceUID=study, SeriesInstanceUID="")
+    series = uids(find(asker, with_block(ds, 0x10, verdict="DEFACED"))[1], "SeriesInstanceUID")[0]
+    ds = identifier("IMAGE", StudyInstanceUID=study, SeriesInstanceUID=series, SOPInstanceUID="")
+    _, matches, statuses = find(asker, with_block(ds, 0x10, state=state, verdict=verdict))
+    assert bool(matches) is bool(n_expected)
+    assert statuses <= {PENDING}
+    for match in matches:
+        assert match[0x0099, 0x1001].value in ("CLEARED", b"CLEARED ")
+        assert match[0x0099, 0x1002].value in ("DEFACED", b"DEFACED ")
+
+
+def test_instances_are_not_found_by_state_alone(judged: tuple[int, dict[str, str]]) -> None:
+    with asking(judged[0], STUDY_ROOT, extensions={STUDY_ROOT: b"\x01"}) as relational:
+        ds = with_block(identifier("IMAGE", SOPInstanceUID=""), 0x10, state="BLOCKED")
+        _, matches, statuses = find(relational, ds)
+    assert len(matches) > 1
+    assert statuses == {WITHOUT_SOME_KEYS}
+
+
 def test_a_foreign_block_is_not_ours(asker: Association) -> None:
     ds = identifier("STUDY", StudyInstanceUID="")
     ds.add_new(0x00990010, "LO", "SOMEBODY ELSE")
