@@ -43,6 +43,7 @@ _SECURITY: Final = ("110129", "Security Configuration")
 _EVENTS: Final[Mapping[str, Event]] = {
     "association": Event(*_TRANSFERRED, "C"),
     "instances-received": Event(*_TRANSFERRED, "C"),
+    "uploaded": Event("110107", "Import", "C"),
     "retrieved": Event(*_TRANSFERRED, "R"),
     "read": Event("110103", "DICOM Instances Accessed", "R"),
     "searched": Event("110112", "Query", "E"),
@@ -57,6 +58,7 @@ _EVENTS: Final[Mapping[str, Event]] = {
     "sign-in-failed": Event(*_AUTHENTICATION, "E", ("110122", "Login"), _FAILED),
     "association-rejected": Event(*_ALERT, "E", ("110126", "Node Authentication"), _FAILED),
     "not-permitted": Event(*_ALERT, "E", ("110132", "Use of Restricted Function"), _FAILED),
+    "foreign-request": Event(*_ALERT, "E", ("110132", "Use of Restricted Function"), _FAILED),
     "deletion refused": Event(*_ALERT, "E", ("110132", "Use of Restricted Function"), _FAILED),
     "token-created": Event(*_ALERT, "E", _SECURITY),
     "token-revoked": Event(*_ALERT, "E", _SECURITY),
