@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dicom_node", "inference", "sr_writer", "part10", "pretraining")
 METHODS = frozenset({"compile", "match", "fullmatch", "search", "sub", "subn", "split", "findall", "finditer"})
 ANCHORED = frozenset({"match", "fullmatch"})
-LENGTHS = (22, 10_000)  # an exponential expression shows itself with the first, a quadratic one with the second
+LENGTHS = (26, 20_000)  # an exponential expression shows itself with the first, a quadratic one with the second
 LIMIT_S = 0.25  # such an expression needs seconds, a linear one less than a millisecond
 
 

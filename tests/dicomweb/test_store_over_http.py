@@ -220,7 +220,7 @@ def test_one_instance_may_be_the_whole_body(store: Store, http: httpx.Client) ->
 def test_a_client_that_stops_sending_is_told_so(http: httpx.Client) -> None:
     with socket.create_connection((http.base_url.host, http.base_url.port), timeout=30) as client:
         client.sendall(
-            b"POST /dicom-web/studies HTTP/1.1\r\nHost: node\r\nContent-Length: 1000\r\n"
+            b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
             b'Content-Type: multipart/related; type="application/dicom"; boundary=b0\r\n\r\n--b0\r\n'
         )
         answer = client.recv(4096)
@@ -229,7 +229,7 @@ def test_a_client_that_stops_sending_is_told_so(http: httpx.Client) -> None:
 
 def test_more_requests_than_allowed_are_answered_503(http: httpx.Client) -> None:
     head = (
-        b"POST /dicom-web/studies HTTP/1.1\r\nHost: node\r\nContent-Length: 1000\r\n"
+        b"POST /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
         b'Content-Type: multipart/related; type="application/dicom"; boundary=b0\r\n\r\n'
     )
     address = (http.base_url.host, http.base_url.port)
