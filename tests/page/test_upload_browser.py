@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, FileChooser, Page, TimeoutError, expect
+from playwright.sync_api import Browser, FileChooser, Page, expect
+from playwright.sync_api import TimeoutError as WaitedTooLong
 
 from dicom_node.store import Store
 from tests.browser import inaccessible, start_browser, take_picture, visit
@@ -65,7 +66,7 @@ def expect_result(page: Page, words: str) -> None:
 def chooser_by_key(page: Page, key: str) -> FileChooser:
     """Press a key that opens a file chooser; press it again where a busy browser has swallowed it."""
     for _ in range(3):
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(WaitedTooLong):
             with page.expect_file_chooser(timeout=7000) as choosing:
                 page.keyboard.press(key)
             return choosing.value
