@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from pydicom.config import IGNORE
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -102,7 +103,7 @@ def true_transfer_syntax(head: bytes, transfer_syntax_uid: str) -> tuple[str, En
     found = declared if _begins_as(head, declared) else find_encoding(head)
     if found is None:
         return transfer_syntax_uid, declared
-    uid = UID(transfer_syntax_uid)
+    uid = UID(transfer_syntax_uid, validation_mode=IGNORE)  # pydicom would log a wrong one
     if uid.is_private or not uid.is_transfer_syntax:
         return transfer_syntax_uid, found
     is_encapsulated = None if found.is_deflated else _is_encapsulated(head, found, expected=uid.is_encapsulated)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, NamedTuple
 
+from pydicom.config import IGNORE
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
@@ -165,7 +166,8 @@ class _Scan:
 def _transfer_syntax_uid(meta: Elements) -> str:
     """Return the transfer syntax; raise `NotADatasetError` if its encoding is unknown or deflated."""
     element = meta.get(BaseTag(0x00020010))
-    uid = UID((element.value or b"").rstrip(b"\0 ").decode("ascii", "replace") if element is not None else "")
+    text = (element.value or b"").rstrip(b"\0 ").decode("ascii", "replace") if element is not None else ""
+    uid = UID(text, validation_mode=IGNORE)  # a wrong one is refused below; pydicom would log it
     if not uid.is_transfer_syntax or uid.is_private or uid == DeflatedExplicitVRLittleEndian:
         raise NotADatasetError("no transfer syntax of known encoding")
     return str(uid)

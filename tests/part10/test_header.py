@@ -303,3 +303,11 @@ def test_bulk_stays_out_of_headers() -> None:
     found = read(dataset + PIXELS)
     assert found is not None
     assert [int(tag) for tag in found.elements] == [0x00091001, 0x00281201, 0x60000010]
+
+
+def test_a_transfer_syntax_that_is_no_uid_is_left_to_others_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    whole = part10(UID + ROWS)
+    damaged = whole.replace(str(ExplicitVRLittleEndian).encode(), b"\0\0\0.840.10008.1.2.1")
+    assert damaged != whole
+    assert read_header(io.BytesIO(), damaged, len(damaged)) is None
+    assert caplog.text == ""
