@@ -56,3 +56,9 @@ def test_two_halves_of_a_face_that_do_not_touch_are_nothing() -> None:
     upper, lower = (slice(28, 44), *FACE[1:]), (slice(10, 26), *FACE[1:])
     found = judgement((upper, {REPLACED: 0.95}), (lower, {REPLACED: 0.95}))
     assert not altered_face(found, SHAPE, SPACING_MM).any()
+
+
+def test_a_face_among_other_altered_tissue_is_a_smooth_scan() -> None:
+    ear, neck = (slice(10, 20), slice(35, 45), slice(0, 10)), (slice(50, 60), slice(10, 20), slice(10, 20))
+    found = judgement(*((place, {REPLACED: 0.95}) for place in (FACE, ear, neck)))  # 144, 8 and 8 mL
+    assert not altered_face(found, SHAPE, SPACING_MM).any()
