@@ -6,7 +6,7 @@ A server of its own with fsync on, on loopback. For each driver in turn, in ever
 - claims: processes that claim queued jobs until none is left, alone and while two others take instances in
 - questions: the search of a series by its UID
 
-and for claims besides the node's way (a look and an update under the lock of the one writer) a single statement with
+and for claims, next to the node's way (a look and an update under the lock of the one writer) a single statement with
 ``FOR UPDATE SKIP LOCKED`` that takes no such lock.
 
     python -m benchmarks.bench_postgresql --rounds 3
@@ -119,20 +119,20 @@ def measure(folder: Path, url: str, pool: ProcessPoolExecutor) -> dict[str, floa
     found["questions/s"] = N_QUESTIONS / max(map(float, together(ask)))  # type: ignore[arg-type]
     with Store.open(folder, url=url) as store:
         for way, with_lock in (("under the lock", True), ("SKIP LOCKED", False)):
-            for beside in (False, True):
+            for is_ingesting in (False, True):
                 queue_jobs(store)
-                rivals = [pool.submit(ingest_until, each, folder, url, 4.0) for each in numbers] if beside else []
+                rivals = [pool.submit(ingest_until, each, folder, url, 4.0) for each in numbers] if is_ingesting else []
                 began = time.perf_counter()
                 claims = together(partial(claim, with_lock=with_lock))
                 elapsed = time.perf_counter() - began
                 each_s = sorted(one for of_process in claims for one in of_process)  # type: ignore[attr-defined]
                 assert len(each_s) == N_JOBS, f"{len(each_s)} claims of {N_JOBS} jobs"
-                what = f"claims {way}" + (" beside ingest" if beside else "")
+                what = f"claims {way}" + (" during ingest" if is_ingesting else "")
                 found[f"{what}, ms (median)"] = 1000 * statistics.median(each_s)
                 found[f"{what}, ms (99 %)"] = 1000 * each_s[int(0.99 * len(each_s))]
                 found[f"{what}, jobs/s"] = N_JOBS / elapsed
                 if rivals:
-                    found[f"ingest beside {way}, instances/s"] = sum(one.result() for one in rivals) / 4.0
+                    found[f"ingest during claims {way}, instances/s"] = sum(one.result() for one in rivals) / 4.0
     return found
 
 

@@ -85,7 +85,9 @@ def main() -> None:
     """Fill, review and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=100)
-    parser.add_argument("--step", type=int, default=2, help="of a head's 1.2 mm voxels, every how-manieth is kept")
+    parser.add_argument(
+        "--step", type=int, default=2, help="keep every STEP-th voxel of the 1.2 mm heads along each axis"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-review-") as name, Store.open(Path(name)) as store:
         fill(store, arguments.studies, arguments.step)

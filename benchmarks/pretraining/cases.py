@@ -80,7 +80,7 @@ def _read(entry: Entry, work: Path) -> LabelHead:
 
 
 def targets_of(labels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return 0 for everything else, and 1 to 4 for the targets."""
+    """Return a label map with the targets as 1 to 4 and everything else as 0."""
     target = np.zeros(labels.shape, np.uint8)
     for number, numbers in enumerate(TARGET_LABELS, start=1):
         target[np.isin(labels, numbers)] = number

@@ -1,4 +1,4 @@
-"""Random secrets, of which only a digest is kept.
+"""Make random secrets; the store keeps only their digests.
 
 A secret has 256 random bits, so that a plain SHA-256 is enough at rest: there is nothing to guess (unlike a password,
 which needs a slow hash).

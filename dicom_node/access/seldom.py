@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final
 
-MAX_KEYS: Final = 4096  # of which the oldest is forgotten
+MAX_KEYS: Final = 4096  # when there are more, the oldest one is dropped
 
 
 class Seldom:
