@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --di
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-nnssl peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz clean
+.PHONY: help install dev peers peers-labels peers-nnssl peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz lock supply-chain advisories clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -141,5 +141,24 @@ bench-pretraining: dev  ## what pretraining and its masks add to few-shot segmen
 fuzz: dev  ## drive what anybody may send by coverage, FUZZ_SECONDS=300
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
+# uv, pip-licenses and pip-audit are tools of these targets alone, in an environment of their own.
+build/supply-chain/.installed:
+	$(PYTHON) -m venv build/supply-chain
+	build/supply-chain/bin/python -m pip --disable-pip-version-check install -q uv==0.13.9 pip-licenses==5.5.5 pip-audit==2.10.1
+	@touch $@
+
+lock: build/supply-chain/.installed  ## locks/ from pyproject.toml and constraints.txt (asks PyPI, and PyTorch's index when torch changes)
+	build/supply-chain/bin/python -m supply_chain.lock
+
+supply-chain: dev build/supply-chain/.installed  ## dist/: bill of materials (CycloneDX), licences, licence texts of what is shipped
+	mkdir -p dist
+	$(BIN)/python -m supply_chain.licences > dist/licences.md
+	$(BIN)/python -m supply_chain.sbom > dist/dicom-node.cdx.json
+	build/supply-chain/bin/pip-licenses --python $(BIN)/python --format plain-vertical --with-license-file --no-license-path --with-notice-file --output-file dist/third-party.txt --packages $$(grep -ohE '^[a-z0-9-]+==' locks/node.txt locks/torch-cpu.txt | tr -d =)
+
+advisories: build/supply-chain/.installed  ## known vulnerabilities of the locked packages (asks osv.dev; fails when it cannot be reached)
+	sed 's/+cpu//' locks/torch-cpu.txt | cat locks/node.txt - > build/supply-chain/audited.txt
+	build/supply-chain/bin/pip-audit --strict --disable-pip --vulnerability-service osv --requirement build/supply-chain/audited.txt
+
 clean:  ## remove the environment and what tests and the demo left
-	rm -rf $(VENV) demo-out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) demo-out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
