@@ -1,8 +1,9 @@
 """Write and read the lock files of the shipped environment: every package with its version and hashes.
 
-``python -m supply_chain.lock`` resolves the extra ``server`` of pyproject.toml with constraints.txt (uv, which asks PyPI)
-and writes three files below ``locks/``: ``node.txt`` holds everything but torch, ``torch-cpu.txt`` and ``torch-cuda.txt``
-hold the two builds of it, of which an environment takes one. docs/supply-chain.md says how they are used.
+``python -m supply_chain.lock`` resolves the extra ``server`` of pyproject.toml with constraints.txt (uv, which asks
+PyPI) and writes three files below ``locks/``: ``node.txt`` holds everything but torch, ``torch-cpu.txt`` and
+``torch-cuda.txt`` hold the two builds of it, of which an environment takes one. docs/supply-chain.md says how they are
+used.
 """
 
 from __future__ import annotations
