@@ -21,6 +21,8 @@ import pretraining
 import pretraining.errors
 import sr_writer
 import sr_writer.errors
+from dicom_node.access.roles import Role
+from dicom_node.access.table import RIGHTS_OF_ROUTES
 from dicom_node.cli import app
 from dicom_node.settings import DicomwebPeer, DimsePeer, OrthancTarget, Settings, WebhookTarget
 
@@ -59,6 +61,13 @@ def command_rows(command: object, path: str) -> Iterator[str]:
             yield f"| `{path} {name}` | {_first_line(below.help)} |"
 
 
+def route_rows() -> Iterator[str]:
+    """One table row per route: what it needs, and to which roles it is open."""
+    for line, right in RIGHTS_OF_ROUTES.items():
+        open_to = ("yes" if role.has(right) else "-" for role in Role)
+        yield f"| `{line.replace('* ', 'other ')}` | {right.value} | {' | '.join(open_to)} |"
+
+
 def error_rows() -> Iterator[str]:
     """One table row per error code, told whether it is tried again."""
     rows: dict[str, str] = {}
@@ -86,6 +95,14 @@ def reference() -> str:
             "## Commands",
             "| command | what it does |\n|---|---|",
             *command_rows(typer.main.get_command(app), "dicom-node"),
+        ),
+        (
+            "## Routes",
+            "Where `web.access` is `tokens` or `oidc`. In braces is what differs from request to request.",
+            "",
+            f"| route | right | {' | '.join(Role)} |",
+            f"|---|---|{'---|' * len(Role)}",
+            *route_rows(),
         ),
         ("## Error codes", "| code | meaning | tried again |\n|---|---|---|", *error_rows()),
     )

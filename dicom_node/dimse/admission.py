@@ -23,10 +23,17 @@ class KnownTitle:
     ----------
     networks
         From which they may call; None: from anywhere.
+    certificate_names
+        One of which is in their certificate, in lower case; None: they need no certificate.
     """
 
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] | None
     may_store: bool
+    certificate_names: frozenset[str] | None = None
+
+    def may_show(self, names: frozenset[str]) -> bool:
+        """Return whether a peer with this title has a certificate with these names."""
+        return self.certificate_names is None or not self.certificate_names.isdisjoint(names)
 
     def may_call_from(self, host: str) -> bool:
         """Return whether a peer with this title calls from an address."""
@@ -44,7 +51,12 @@ def known_titles(peers: Sequence[DimsePeer]) -> dict[str, KnownTitle]:
         same = [peer for peer in peers if peer.ae_title == title]
         networks = [ipaddress.ip_network(one) for peer in same for one in peer.addresses]
         is_bound = all(peer.addresses for peer in same)
-        found[title] = KnownTitle(tuple(networks) if is_bound else None, any(peer.may_store for peer in same))
+        names = frozenset(name.lower() for peer in same for name in peer.certificate_names)
+        found[title] = KnownTitle(
+            tuple(networks) if is_bound else None,
+            any(peer.may_store for peer in same),
+            names if all(peer.certificate_names for peer in same) else None,
+        )
     return found
 
 
@@ -72,13 +84,17 @@ class AdmissionPolicy:
         return known is None or known.may_store
 
 
-def find_rejection(request: AssociationRequest, policy: AdmissionPolicy, host: str) -> Rejection | None:
+def find_rejection(
+    request: AssociationRequest, policy: AdmissionPolicy, host: str, certificate_names: frozenset[str] = frozenset()
+) -> Rejection | None:
     """Return why the requestor may not associate, or None if it may.
 
     Parameters
     ----------
     host
         Address from which it calls.
+    certificate_names
+        In the certificate that it has shown, in lower case; empty without TLS.
     """
     if not request.protocol_version & PROTOCOL_VERSION:
         return Rejection.PROTOCOL_VERSION_NOT_SUPPORTED
@@ -89,6 +105,10 @@ def find_rejection(request: AssociationRequest, policy: AdmissionPolicy, host: s
     if policy.allowed_calling_ae_titles and request.calling_ae_title not in policy.allowed_calling_ae_titles:
         return Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
     known = policy.titles.get(request.calling_ae_title)
-    if policy.known_peers_only if known is None else not known.may_call_from(host):
+    if (
+        policy.known_peers_only
+        if known is None
+        else not (known.may_call_from(host) and known.may_show(certificate_names))
+    ):
         return Rejection.CALLING_AE_TITLE_NOT_RECOGNIZED
     return None

@@ -54,7 +54,7 @@ from dicom_node.upper_layer.pdu_stream import (
 )
 from dicom_node.upper_layer.tls.errors import TlsHandshakeError
 from dicom_node.upper_layer.tls.handshake import accept_tls
-from dicom_node.upper_layer.tls.peers import describe_tls
+from dicom_node.upper_layer.tls.peers import certificate_names, describe_tls
 
 log = logging.getLogger(__name__)
 
@@ -158,9 +158,8 @@ class Association:
 
     def _admit_and_serve(self, request: AssociationRequest) -> None:
         self._fields |= {"calling_ae_title": request.calling_ae_title, "called_ae_title": request.called_ae_title}
-        rejection = find_rejection(request, self._policy, self._connection.host) or self._slots.claim(
-            self._connection.host
-        )
+        host, names = self._connection.host, certificate_names(self._connection.socket)
+        rejection = find_rejection(request, self._policy, host, names) or self._slots.claim(host)
         if rejection is not None:
             log.warning("association rejected: %s", rejection.in_words, extra=self._fields)
             self._record.rejected(request, rejection)

@@ -297,6 +297,11 @@ class DimsePeer(Section):
         description="addresses or networks from which the peer calls, such as `[192.0.2.10, 10.1.0.0/16]`; with its AE "
         "title from elsewhere nobody may associate; empty: from anywhere",
     )
+    certificate_names: tuple[str, ...] = Field(
+        default=(),
+        description="host names, addresses or common names, one of which must be in the certificate with which the "
+        "peer calls; its AE title without TLS, or with another certificate, is rejected; empty: any or none",
+    )
     may_store: bool = Field(default=True, description="the peer may store here by C-STORE")
     may_report: bool = Field(default=True, description="the peer may report on storage commitment")
     may_query: bool = Field(default=True, description="the peer may search here by C-FIND")

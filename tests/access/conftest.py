@@ -44,14 +44,18 @@ def add_token(store: Store, name: str, role: Role, *, days_ago: float = 0.0) -> 
     return text, row.id
 
 
+def locked_node(url: str, store: Store) -> LockedNode:
+    """A served store, with a token for each role and three that do not count."""
+    tokens = {role.value: add_token(store, f"the {role}", role)[0] for role in Role}
+    tokens["expired"], _ = add_token(store, "formerly here", Role.ADMIN, days_ago=91)
+    tokens["revoked"], revoked = add_token(store, "no longer here", Role.ADMIN)
+    store.access_tokens.revoke(revoked, by="tests", now=datetime.now(UTC))
+    tokens["wrong"] = tokens["admin"][:-4] + ("0000" if not tokens["admin"].endswith("0000") else "1111")
+    study = looked_at(store, "indeterminate", "locked", with_seg=False).study_instance_uid
+    return LockedNode(url, store, study, tokens)
+
+
 @pytest.fixture(scope="module")
 def node(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LockedNode]:
-    with new_store(tmp_path_factory.mktemp("locked")) as store:
-        tokens = {role.value: add_token(store, f"the {role}", role)[0] for role in Role}
-        tokens["expired"], _ = add_token(store, "formerly here", Role.ADMIN, days_ago=91)
-        tokens["revoked"], revoked = add_token(store, "no longer here", Role.ADMIN)
-        store.access_tokens.revoke(revoked, by="tests", now=datetime.now(UTC))
-        tokens["wrong"] = tokens["admin"][:-4] + ("0000" if not tokens["admin"].endswith("0000") else "1111")
-        study = looked_at(store, "indeterminate", "locked", with_seg=False).study_instance_uid
-        with serve_page(store, SETTINGS) as url:
-            yield LockedNode(url, store, study, tokens)
+    with new_store(tmp_path_factory.mktemp("locked")) as store, serve_page(store, SETTINGS) as url:
+        yield locked_node(url, store)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Self
 
 import httpx
+from starlette.types import ASGIApp
 
 from dicom_node.app import store_limits, upload_limits, utc_now, web_gatekeeper
 from dicom_node.dicomweb import BoundedServer, build_app
@@ -25,6 +26,22 @@ START_TIMEOUT_S = 60.0
 TERMS = Terms(RULES, DIGEST)
 
 
+def web_app(
+    store: Store, checked: Settings, *, terms: Terms = TERMS, clock: Callable[[], datetime] = utc_now
+) -> ASGIApp:
+    """The application that the web process serves."""
+    gatekeeper = web_gatekeeper(checked, store, clock=clock)
+    return build_app(
+        store,
+        terms=lambda: terms,
+        decoding_bytes=checked.web.decoding_bytes,
+        public_url=None if checked.web.public_url is None else str(checked.web.public_url),
+        more_routes=page_routes(store, checked, lambda: terms, gatekeeper=gatekeeper, uploading=upload_limits(checked)),
+        storing=store_limits(checked),
+        gatekeeper=gatekeeper,
+    )
+
+
 @contextmanager
 def serve_page(
     store: Store,
@@ -35,19 +52,8 @@ def serve_page(
 ) -> Iterator[str]:
     """Serve a store as the web process does; yields the server's URL without a path."""
     checked = Settings.model_validate(settings or {})
-    public_url = None if checked.web.public_url is None else str(checked.web.public_url)
-    gatekeeper = web_gatekeeper(checked, store, clock=clock)
-    app = build_app(
-        store,
-        terms=lambda: terms,
-        decoding_bytes=checked.web.decoding_bytes,
-        public_url=public_url,
-        more_routes=page_routes(store, checked, lambda: terms, gatekeeper=gatekeeper, uploading=upload_limits(checked)),
-        storing=store_limits(checked),
-        gatekeeper=gatekeeper,
-    )
     listener = socket.create_server(("127.0.0.1", 0))
-    server = BoundedServer(app, checked.web)
+    server = BoundedServer(web_app(store, checked, terms=terms, clock=clock), checked.web)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -25,3 +25,16 @@ def peer_common_name(connection: ssl.SSLSocket) -> str | None:
             if len(name) == 2 and name[0] == "commonName":
                 return str(name[1])
     return None
+
+
+def certificate_names(connection: object) -> frozenset[str]:
+    """Return the names in the certificate that the peer has shown, in lower case: of hosts, addresses, the common name.
+
+    Empty for a plain socket, and for a peer without a certificate.
+    """
+    if not isinstance(connection, ssl.SSLSocket):
+        return frozenset()
+    certificate = connection.getpeercert() or {}
+    names = {str(entry[1]).lower() for entry in certificate.get("subjectAltName", ()) if len(entry) == 2}
+    common_name = peer_common_name(connection)
+    return frozenset(names if common_name is None else names | {common_name.lower()})
