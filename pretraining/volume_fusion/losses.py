@@ -14,12 +14,16 @@ SMOOTH: Final = 1e-5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FusionLoss:
-    """Loss and its parts: means over the samples that have any weight; accuracy has no gradient."""
+    """Loss and its parts: means over the samples that have any weight; the last two have no gradient.
+
+    ``accuracy`` is to be compared with ``majority``: the accuracy of the answer "class 0 everywhere".
+    """
 
     loss: Tensor
     cross_entropy: Tensor
     dice: Tensor
     accuracy: Tensor
+    majority: Tensor
 
 
 def fusion_loss(logits: Tensor, classes: Tensor, weights: Tensor) -> FusionLoss:
@@ -45,5 +49,6 @@ def fusion_loss(logits: Tensor, classes: Tensor, weights: Tensor) -> FusionLoss:
     dice = ((1 - overlap).mean(1) * (totals > 0)).sum() / n_used
     with torch.no_grad():
         right = (logits.argmax(1) == target).to(weight.dtype) * weight
-        accuracy = right.sum() / weight.sum().clamp(min=1)
-    return FusionLoss((entropy + dice) / 2, entropy.detach(), dice.detach(), accuracy)
+        n_weighted = weight.sum().clamp(min=1)
+        accuracy, majority = right.sum() / n_weighted, ((target == 0) * weight).sum() / n_weighted
+    return FusionLoss((entropy + dice) / 2, entropy.detach(), dice.detach(), accuracy, majority)

@@ -82,6 +82,7 @@ class VolumeFusion:
             "cross_entropy": found.cross_entropy,
             "dice_loss": found.dice,
             "accuracy": found.accuracy,
+            "majority_share": found.majority,
             "weighted_share": fused["weights"].mean(),
             "fused_share": (fused["classes"] > 0).float().mean(),
         }

@@ -142,6 +142,18 @@ def test_even_answers_cost_the_logarithm_of_five() -> None:
     assert found.cross_entropy == pytest.approx(math.log(5), abs=1e-6)
 
 
+def test_majority_is_the_accuracy_of_answering_class_0_where_weights_are() -> None:
+    rng = torch.Generator().manual_seed(5)
+    classes = torch.randint(0, 5, (2, 1, 6, 6, 6), generator=rng)
+    weights = (classes > 1).float()
+    weights[0, 0, 0] = 1  # class 0 carries weight in this plane only
+    answer = torch.zeros(2, 5, 6, 6, 6)
+    answer[:, 0] = 1
+    found = fusion_loss(answer, classes, weights)
+    n_zeros = int((classes[0, 0, 0] == 0).sum())
+    assert found.majority == found.accuracy == pytest.approx(n_zeros / float(weights.sum()))
+
+
 def test_all_weights_one_is_plain_cross_entropy_and_dice() -> None:
     rng = torch.Generator().manual_seed(1)
     logits = torch.randn(1, 5, 6, 6, 6, generator=rng)
