@@ -136,7 +136,7 @@ bench-deidentify: dev  ## de-identification against dicom-anonymizer, in an envi
 	$(BIN)/python -m benchmarks.bench_deidentify --other build/dicom-anonymizer/bin/python
 
 bench-pretraining: dev  ## what pretraining and its masks add to few-shot segmentation; continues where it was stopped
-	$(BIN)/python -m benchmarks.pretraining --data $(DATA) --work build/bench-pretraining --threads 2
+	$(BIN)/python -m benchmarks.pretraining --data $(DATA) --work build/bench-pretraining
 
 fuzz: dev  ## drive what anybody may send by coverage, FUZZ_SECONDS=300
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)

@@ -17,6 +17,13 @@ from benchmarks.pretraining.protocol import TARGETS, Protocol, Start
 N_RESAMPLES = 5000
 COMPARED = ((Start.VOLUME_FUSION, Start.VOLUME_FUSION_PLAIN), (Start.ANATOMASK, Start.ANATOMASK_PLAIN))
 
+# What a pretraining must reach on held-out heads. One who guesses has a cross-entropy of ln 5 = 1.609; predicting 0 has
+# a restoring loss of 1; one who answers "class 0" everywhere has the majority share as accuracy.
+MOST_CROSS_ENTROPY = 1.5
+LEAST_ABOVE_MAJORITY = 0.05
+MOST_RESTORING_LOSS = 0.95
+LEAST_BODY_SHARE = 0.75
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -79,6 +86,7 @@ def summarize(work: Path, protocol: Protocol) -> dict[str, Any]:
         path.parent.name: json.loads(path.read_text("utf-8"))
         for path in sorted((work / "starts").glob("*/measured.json"))
     }
+    summary["pretext_verdict"] = pretext_verdict(summary["pretext"])
     summary["cpu_s"] = sum(float(run["cpu_s"]) for run in runs.values())
     if not seeds:
         return summary
@@ -142,6 +150,24 @@ def verdict(summary: Mapping[str, Any], half: int) -> dict[str, bool]:
         "permuted weights do not gain": at_half[Start.PERMUTED].low <= 0,
         "supervised weights gain": at_half[Start.SUPERVISED].low > 0,
     }
+
+
+def pretext_verdict(pretext: Mapping[str, Any]) -> dict[str, bool]:
+    """Return whether each pretraining learned more than a trivial answer, on held-out heads."""
+    found: dict[str, bool] = {}
+    for name, measured in pretext.items():
+        held_out = measured.get("held_out", {})
+        if "accuracy" in held_out:
+            found[f"{name}: cross-entropy < {MOST_CROSS_ENTROPY}"] = held_out["cross_entropy"] < MOST_CROSS_ENTROPY
+            found[f"{name}: accuracy > majority share + {LEAST_ABOVE_MAJORITY}"] = (
+                held_out["accuracy"] > held_out["majority_share"] + LEAST_ABOVE_MAJORITY
+            )
+        elif held_out:
+            found[f"{name}: loss < {MOST_RESTORING_LOSS}"] = held_out["loss"] < MOST_RESTORING_LOSS
+            found[f"{name}: body share of patches >= {LEAST_BODY_SHARE}"] = (
+                held_out["patch_body_share"] >= LEAST_BODY_SHARE
+            )
+    return found
 
 
 def _plain(protocol: Protocol) -> dict[str, Any]:

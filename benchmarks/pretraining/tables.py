@@ -9,13 +9,14 @@ from typing import Any
 def report(summary: dict[str, Any]) -> str:
     """Return the tables of pretext tasks, starts, mask effects, and the verdict."""
     parts = ["Pretext tasks, heads not seen:", pretext_table(summary["pretext"])]
+    parts += _answers(summary["pretext_verdict"])
     if summary["seeds"]:
         parts += [
             f"Fine-tuning, seeds {', '.join(map(str, summary['seeds']))}; differences to scratch with 95 % intervals:",
             start_table(summary),
             "With masks minus without:",
             mask_table(summary["mask_effect"]),
-            *(f"- {name}: {'yes' if passed else 'no'}" for name, passed in summary["verdict"].items()),
+            *_answers(summary["verdict"]),
         ]
     return "\n\n".join(parts)
 
@@ -56,6 +57,10 @@ def mask_table(effects: dict[str, Any]) -> str:
     return _table(
         ["method", *names], [[method, *(str(found[name]) for name in names)] for method, found in effects.items()]
     )
+
+
+def _answers(verdict: dict[str, bool]) -> list[str]:
+    return [f"- {name}: {'yes' if passed else 'no'}" for name, passed in verdict.items()]
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from benchmarks.pretraining.cases import TARGET_LABELS, Case, LabelHead, draw_ba
 from benchmarks.pretraining.heads import CUT_SHARES, cut_face
 from benchmarks.pretraining.protocol import PROTOCOLS, TARGETS, Start
 from benchmarks.pretraining.starts import task_loss
-from benchmarks.pretraining.summary import complete_seeds, paired_difference, summarize, verdict
+from benchmarks.pretraining.summary import complete_seeds, paired_difference, pretext_verdict, summarize, verdict
 from benchmarks.pretraining.tables import report
 
 
@@ -61,6 +61,15 @@ def test_the_verdict_can_fail_and_pass() -> None:
     failed = verdict(summary_of(-0.05, -0.01), 40)
     assert not failed["anatomask gains"]
     assert not failed["supervised weights gain"]
+
+
+def test_a_pretext_task_must_beat_the_trivial_answers() -> None:
+    learned = {"cross_entropy": 1.3, "accuracy": 0.51, "majority_share": 0.44}
+    assert all(pretext_verdict({"volume-fusion": {"held_out": learned}}).values())
+    guessed = {**learned, "accuracy": 0.47}  # above the share of class 0, by 3 points only
+    assert list(pretext_verdict({"volume-fusion": {"held_out": guessed}}).values()) == [True, False]
+    found = pretext_verdict({"anatomask": {"held_out": {"loss": 0.97, "patch_body_share": 0.8}}, "control": {}})
+    assert found == {"anatomask: loss < 0.95": False, "anatomask: body share of patches >= 0.75": True}
 
 
 def test_a_report_without_runs_says_nothing_of_them(tmp_path) -> None:  # type: ignore[no-untyped-def]
