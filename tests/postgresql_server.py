@@ -6,11 +6,12 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -32,26 +33,31 @@ class PostgresqlServer:
         """URL of a database, as an administrator would write it."""
         return f"postgresql://node@127.0.0.1:{self.port}/{database}"
 
-    def create(self, database: str) -> str:
-        """Create an empty database; returns its URL."""
-        url = sa.make_url(self.url("postgres")).set(drivername="postgresql+pg8000")
-        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        with engine.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {database}"))
+    def create(self, database: str, *, template: str = "template1") -> str:
+        """Create a database, empty or a copy of another that nobody uses; returns its URL."""
+        self._run(f"CREATE DATABASE {database} TEMPLATE {template}")
         return self.url(database)
+
+    def drop(self, database: str) -> None:
+        """Remove a database, and end what still uses it."""
+        self._run(f"DROP DATABASE {database} WITH (FORCE)")
 
     def n_connections(self, database: str) -> int:
         """How many connections to a database are open."""
+        rows = self._run("SELECT count(*) FROM pg_stat_activity WHERE datname = :database", database=database)
+        return int(rows[0][0])
+
+    def _run(self, statement: str, **values: str) -> Sequence[sa.Row[Any]]:
         url = sa.make_url(self.url("postgres")).set(drivername="postgresql+pg8000")
-        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         with engine.connect() as connection:
-            count = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = :database")
-            return int(connection.execute(count, {"database": database}).scalar_one())
+            result = connection.execute(sa.text(statement), values)
+            return result.all() if result.returns_rows else []
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
-        options += "" if self.is_durable else " -c fsync=off"
+        options += "" if self.is_durable else " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
         log = self.folder / "log"
         _run("pg_ctl", "-w", "-t", TIMEOUT_S, "-D", self.folder / "data", "-l", log, "-o", options, "start")
 

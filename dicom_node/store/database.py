@@ -35,6 +35,9 @@ class _Kind(Protocol):
     def become_writer(self, connection: sa.Connection, until: float | None) -> None:
         """Wait, in a transaction that has just begun, until no other writes, or until a moment (`time.monotonic`)."""
 
+    def become_claimer(self, connection: sa.Connection) -> None:
+        """Be able, in a transaction that has just begun, to lock rows and change them; see `Database.claim`."""
+
     def migrating(self, url: sa.URL, engine: sa.Engine) -> AbstractContextManager[sa.Connection]:
         """Give a write transaction in which tables may be made anew; their references are checked at its end."""
 
@@ -56,6 +59,7 @@ class Database:
 
     Writers are one at a time, on every database: immediate transactions on SQLite, an advisory lock on PostgreSQL.
     So a writer may look before it writes, and group commit rather than parallel writers gives the throughput.
+    Claims and leases are the exception, see `claim`.
 
     Raises
     ------
@@ -97,6 +101,18 @@ class Database:
         """
         with self._transaction(self._engine if until is None else self._impatient, until) as connection:
             self._kind.become_writer(connection, until)
+            yield connection
+
+    @contextmanager
+    def claim(self) -> Iterator[sa.Connection]:
+        """One transaction in which a worker takes rows, or renews its lease on them, next to other writers.
+
+        On PostgreSQL it does not wait for the writers' lock, so whoever uses it selects what it takes ``FOR UPDATE
+        SKIP LOCKED`` and changes only that; a writer that moves rows which may be claimed meanwhile selects them
+        ``FOR UPDATE``. On SQLite, which has no locks on rows, it is the same as `write` (docs/decisions/0055).
+        """
+        with self._transaction(self._engine) as connection:
+            self._kind.become_claimer(connection)
             yield connection
 
     def check_writable(self, timeout_s: float) -> None:

@@ -1,4 +1,4 @@
-"""All that is special to PostgreSQL: the driver, one writer at a time, reads of one moment, and what an outage is."""
+"""All that is special to PostgreSQL: driver, one writer at a time, claims, reads of one moment, what an outage is."""
 
 from __future__ import annotations
 
@@ -100,6 +100,10 @@ def become_writer(connection: sa.Connection, until: float | None) -> None:
         return
     timeout_ms = round(1000 * min(max(until - time.monotonic(), 0.001), LOCK_TIMEOUT_S))
     connection.execute(sa.select(sa.func.set_config("lock_timeout", str(timeout_ms), True), lock))
+
+
+def become_claimer(_connection: sa.Connection) -> None:
+    """Nothing is left to do: rows are locked one by one, by the statements that take them."""
 
 
 @contextmanager

@@ -42,6 +42,10 @@ def become_writer(_connection: sa.Connection, _until: float | None) -> None:
     """Nothing is left to do: the transaction has begun as a writer's."""
 
 
+def become_claimer(_connection: sa.Connection) -> None:
+    """Nothing is left to do: the transaction has begun as a writer's, and no other has."""
+
+
 @contextmanager
 def migrating(url: sa.URL, _engine: sa.Engine) -> Iterator[sa.Connection]:
     """Give a write transaction without foreign keys, which SQLite wants for making a table anew.

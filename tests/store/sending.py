@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -13,6 +14,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEnd
 
 from dicom_node.store import Arrival, Closing, Kept, Route, SeriesRow, Skip, Store
 from dicom_node.store.objects.files import Spool
+
+ONLY_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For a test of what only one database does; its reason stands in the test's name."""
 
 ROUTE = Route("everything", ("first",), ("pacs",))
 T0 = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)

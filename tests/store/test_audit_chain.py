@@ -12,20 +12,16 @@ import pytest
 import sqlalchemy as sa
 
 from dicom_node.store import Store
-from tests.new_store import NewStore
+from tests.new_store import StoreMaker
 from tests.store.sending import T0
 
 N = 5
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.peers, pytest.mark.slow])])
-def store(request: pytest.FixtureRequest, new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture
+def store(new_store: StoreMaker, tmp_path: Path) -> Iterator[Store]:
     """With five entries that are sealed."""
-    if request.param == "sqlite":
-        opened = new_store(tmp_path / "node")
-    else:
-        opened = Store.open(tmp_path / "node", url=request.getfixturevalue("url"))
-    with opened:
+    with new_store(tmp_path / "node") as opened:
         for number in range(N):
             opened.audit.record("read", actor="Änna", subject=f"1.2.{number}", now=T0 + timedelta(seconds=number))
         assert opened.audit_chain.seal() == N
@@ -111,10 +107,10 @@ def test_entries_on_the_way_of_images_are_written_together(store: Store) -> None
     assert store.audit_chain.seal() == 100
 
 
-def test_what_waits_is_written_when_the_store_is_closed(new_store: NewStore, tmp_path: Path) -> None:
+def test_what_waits_is_written_when_the_store_is_closed(new_store: StoreMaker, tmp_path: Path) -> None:
     with new_store(tmp_path / "node") as store:
         store.audit_buffer.note("association", actor="CT1", subject="1", now=T0)
-    with Store.open(tmp_path / "node") as store:
+    with new_store.again(tmp_path / "node") as store:
         assert [row.actor for row in store.audit.list()] == ["CT1"]
 
 

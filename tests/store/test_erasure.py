@@ -21,6 +21,7 @@ from dicom_node.store import (
     StudyStanding,
 )
 from dicom_node.store.schema import metadata
+from tests.new_store import StoreMaker
 from tests.store.sending import SERIES, STUDY, T0, closing, instance, keep, received_series
 
 SECRETS = (b"Test^Person", b"Other^Name", b"P1", b"Secret description")
@@ -141,9 +142,9 @@ def test_what_is_sent_again_is_received_again(store: Store) -> None:
 
 
 def test_a_crash_between_rows_and_files_leaves_no_bytes_after_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_store: StoreMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Store.open(tmp_path) as store:
+    with new_store(tmp_path) as store:
         worked_on(store)
         monkeypatch.setattr(type(store.objects), "remove", killed)
         links = monkeypatch.context()
@@ -153,7 +154,7 @@ def test_a_crash_between_rows_and_files_leaves_no_bytes_after_the_next_start(
                 delete(store)
     monkeypatch.undo()
     assert held_in(tmp_path / "objects")
-    with Store.open(tmp_path):
+    with new_store.again(tmp_path):
         pass
     assert held_in(tmp_path / "objects") == set()
 
@@ -162,11 +163,9 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.peers
-def test_on_postgresql_too(url: str, tmp_path: Path) -> None:
-    with Store.open(tmp_path, url=url) as store:
-        worked_on(store)
-        store.conflicts.adopt([store.series.conflicts()[0].id], reason="why", decided_by="Ann", now=T0)
-        delete(store)
-        assert objects(store) == set()
-        assert store.erasure.studies_of("P1") == ()
+def test_a_content_that_was_chosen_goes_with_its_study(store: Store) -> None:
+    worked_on(store)
+    store.conflicts.adopt([store.series.conflicts()[0].id], reason="why", decided_by="Ann", now=T0)
+    delete(store)
+    assert objects(store) == set()
+    assert store.erasure.studies_of("P1") == ()

@@ -26,7 +26,8 @@ from dicom_node.store import (
     Store,
     UnreadableInstanceError,
 )
-from tests.store.sending import SERIES, STUDY, instance, keep, spooled
+from tests.new_store import StoreMaker
+from tests.store.sending import ONLY_SQLITE, SERIES, STUDY, instance, keep, spooled
 
 
 def object_files(store: Store) -> list[Path]:
@@ -163,8 +164,10 @@ def test_a_dataset_in_another_encoding_than_announced_is_kept_under_its_own(stor
     assert list(store.objects.spool_folder.iterdir()) == []
 
 
-def test_under_the_watermark_nothing_is_taken_and_the_error_says_what_is_free(tmp_path: Path) -> None:
-    with Store.open(tmp_path, min_free_bytes=2**62) as store:
+def test_under_the_watermark_nothing_is_taken_and_the_error_says_what_is_free(
+    new_store: StoreMaker, tmp_path: Path
+) -> None:
+    with new_store(tmp_path, min_free_bytes=2**62) as store:
         with pytest.raises(StorageFullError, match=r"\d+\.\d\d GB free, dimse.min_free_bytes asks for 4611686018"):
             keep(store, instance())
         assert spool_files(store) == object_files(store) == []
@@ -187,6 +190,7 @@ def test_a_single_sender_gets_a_commit_of_its_own_at_once(store: Store) -> None:
         assert store.inbox.n_commits == number
 
 
+@ONLY_SQLITE
 def test_one_instance_that_the_index_refuses_does_not_take_its_batch_with_it(store: Store) -> None:
     with store._database.write() as connection:
         connection.execute(
@@ -206,6 +210,7 @@ def test_one_instance_that_the_index_refuses_does_not_take_its_batch_with_it(sto
     assert sorted(row.instance_number for row in store.series.instances(SERIES)) == [1, 2, 4, 5, 6, 7, 8]
 
 
+@ONLY_SQLITE
 def test_after_a_refusal_by_the_index_the_same_instance_can_come_again(store: Store) -> None:
     trigger = "CREATE TRIGGER refuse BEFORE INSERT ON instances BEGIN SELECT RAISE(ABORT, 'no'); END"
     with store._database.write() as connection:
@@ -217,8 +222,8 @@ def test_after_a_refusal_by_the_index_the_same_instance_can_come_again(store: St
     assert keep(store, instance()) is Kept.STORED
 
 
-def test_two_stores_on_one_folder_agree_on_who_was_first(store: Store) -> None:
-    with Store.open(store.data_dir) as second, ThreadPoolExecutor(2) as pool:
+def test_two_stores_on_one_folder_agree_on_who_was_first(store: Store, new_store: StoreMaker) -> None:
+    with new_store.again(store.data_dir) as second, ThreadPoolExecutor(2) as pool:
         for number in range(1, 11):
             answers = pool.map(keep, (store, second), (instance(number), instance(number)))
             assert sorted(answers) == [Kept.DUPLICATE, Kept.STORED]
@@ -295,6 +300,7 @@ def test_an_object_whose_bytes_rotted_is_repaired_by_the_same_instance(store: St
     assert store.objects.read_dataset_bytes(row.digest) == sent.encoded
 
 
+@ONLY_SQLITE
 def test_an_index_that_does_not_answer_is_transient(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store.open(store.data_dir) as second:
         monkeypatch.setattr(second.inbox, "_database", second._database)

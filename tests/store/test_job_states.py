@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from dicom_node.store import IllegalTransitionError, JobState, LeaseLostError, Outcome, SeriesState, Store
 from dicom_node.store.states import TRANSITIONS
+from tests.new_store import StoreMaker
 from tests.store.sending import SERIES, T0, closing, instance, keep
 
 OWNERS = st.sampled_from(["w1", "w2"])
@@ -21,18 +29,21 @@ LEASE_S = 60.0
 class JobLife(RuleBasedStateMachine):
     """One series with its jobs; the model is what the events say happened."""
 
+    def __init__(self, open_store: Callable[[], Store]) -> None:
+        super().__init__()
+        self.open_store = open_store
+
     @initialize()
-    def open_store(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.store = Store.open(Path(self.folder.name))
+    def begin(self) -> None:
+        self.store = self.open_store()
         self.now = T0
         self.n_sent = 0
         self.held: dict[int, str] = {}  # who was given which job, and was not told otherwise by the clock or a person
         self.send()
 
     def teardown(self) -> None:
-        self.store.close()
-        self.folder.cleanup()
+        if hasattr(self, "store"):
+            self.store.close()
 
     @rule()
     def send(self) -> None:
@@ -122,7 +133,12 @@ class JobLife(RuleBasedStateMachine):
         assert len(keys) == len(self.store.jobs.list())
 
 
-TestJobLife = JobLife.TestCase
-TestJobLife.settings = settings(
-    max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-)
+N_LIVES = {"sqlite": 15, "postgresql": 5}  # the latter takes three times as long
+
+
+def test_the_jobs_rules_are_kept(new_store: StoreMaker, database: str, tmp_path: Path) -> None:
+    life = settings(stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(
+        lambda: JobLife(lambda: new_store(tmp_path / uuid4().hex)),
+        settings=settings(life, max_examples=N_LIVES[database]),
+    )

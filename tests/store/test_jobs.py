@@ -31,6 +31,7 @@ from dicom_node.store import (
     StudyState,
 )
 from dicom_node.store.schema import jobs
+from tests.new_store import StoreMaker
 from tests.store.crashing import outcome
 from tests.store.sending import ROUTE, SERIES, STUDY, T0, closing, instance, keep, received_series
 
@@ -281,7 +282,7 @@ import sys
 from pathlib import Path
 from datetime import datetime, UTC
 from dicom_node.store import Store
-with Store.open(Path(sys.argv[1])) as store:
+with Store.open(Path(sys.argv[1]), url=sys.argv[3] or None) as store:
     print("ready", flush=True)
     sys.stdin.readline()
     while (job := store.jobs.claim(sys.argv[2], datetime.now(UTC), 600, pipeline_digest="d1")) is not None:
@@ -289,14 +290,15 @@ with Store.open(Path(sys.argv[1])) as store:
 """
 
 
-def test_two_processes_that_claim_at_once_get_each_job_once(store: Store) -> None:
+def test_two_processes_that_claim_at_once_get_each_job_once(store: Store, new_store: StoreMaker) -> None:
     for number in range(40):
         row = received_series(store, n_instances=1, series=f"{SERIES}.{number}")
         store.closing.complete(row, closing(), T0)
     command = [sys.executable, "-c", CLAIM_ALL, str(store.data_dir)]
+    url = new_store.url(store.data_dir) or ""
     root = Path(__file__).resolve().parents[2]
     workers = [
-        subprocess.Popen([*command, name], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, name, url], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name in ("w1", "w2")
     ]
     for worker in workers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -10,12 +11,13 @@ import sqlalchemy as sa
 from dicom_node.store import Store
 from dicom_node.store.index import modalities
 from dicom_node.store.index.matching import FilterValue
+from tests.new_store import StoreMaker
 from tests.store.sending import instance, keep
 
 
 @pytest.fixture
-def store(tmp_path) -> Iterator[Store]:
-    with Store.open(tmp_path) as store:
+def store(new_store: StoreMaker, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path) as store:
         for number, (study, modality) in enumerate((("1.1", "CT"), ("1.1", "PT"), ("1.2", "CT"), ("1.3", "MR"))):
             keep(store, instance(1, study=study, series=f"{study}.{number}", Modality=modality, StudyDate="20240105"))
         yield store

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from dicom_node.store import Store
+from tests.store.conftest import store_maker
 from tests.store.sending import instance, keep
 
 STUDIES = {  # date, time, offset from UTC
@@ -22,8 +23,9 @@ STUDIES = {  # date, time, offset from UTC
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with Store.open(tmp_path_factory.mktemp("moments")) as store:
+def store(database: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    folder = tmp_path_factory.mktemp("moments")
+    with store_maker(database, request) as new_store, new_store(folder) as store:
         for uid, (date, time, zone) in STUDIES.items():
             more = {"TimezoneOffsetFromUTC": zone} if zone else {}
             keep(store, instance(1, study=uid, series=f"{uid}.1", StudyDate=date, StudyTime=time, **more))

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from dicom_node.store import JobState, Kept, Store
 from dicom_node.store.schema import conflicts, instances, series, studies, unproven
+from tests.new_store import StoreMaker
 from tests.store.crashing import outcome, sent_in_round
-from tests.store.sending import SERIES, T0, closing, instance, keep, received_series
+from tests.store.sending import ONLY_SQLITE, SERIES, T0, closing, instance, keep, received_series
 
 pytestmark = pytest.mark.crash
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,8 @@ def n_steps_of_a_whole_run(function: str, data_dir: Path) -> int:
     return int(run_and_kill(function, data_dir, last_step=0)[-1][2])
 
 
-def test_nothing_acknowledged_is_lost_wherever_the_receiver_dies(store: Store) -> None:
+@ONLY_SQLITE
+def test_nothing_acknowledged_is_lost_wherever_the_receiver_dies(store: Store, new_store: StoreMaker) -> None:
     data_dir = store.data_dir
     store.close()
     n_steps = n_steps_of_a_whole_run("receive", data_dir)
@@ -42,7 +44,7 @@ def test_nothing_acknowledged_is_lost_wherever_the_receiver_dies(store: Store) -
     rounds = range(1, n_steps + 1, 3)
     # Threads make the number of steps differ a little, so that death in the last ones may not come.
     assert len([note for note in noted if note[1] == "alive"]) <= 4
-    with Store.open(data_dir) as again:
+    with new_store.again(data_dir) as again:
         check_rows_and_objects_belong_together(again)
         for step in rounds:
             answers = [note[2] for note in noted if note[0] == str(step) and note[1] != "alive"]
@@ -77,7 +79,8 @@ def check_rows_and_objects_belong_together(store: Store) -> None:
     assert list(store.objects.spool_folder.iterdir()) == []
 
 
-def test_a_job_is_over_with_all_its_results_or_still_running(store: Store) -> None:
+@ONLY_SQLITE
+def test_a_job_is_over_with_all_its_results_or_still_running(store: Store, new_store: StoreMaker) -> None:
     def hold_job(step: int) -> None:
         row = received_series(store, n_instances=1, series=f"1.2.{step}.1", study=f"1.2.{step}")
         store.closing.complete(row, closing(), T0)
@@ -91,7 +94,7 @@ def test_a_job_is_over_with_all_its_results_or_still_running(store: Store) -> No
     store.close()
     noted = run_and_kill("work", data_dir, last_step=n_steps, stride=3)
     succeeded = {int(note[1]) for note in noted if note[2] == "succeeded"}
-    with Store.open(data_dir) as again:
+    with new_store.again(data_dir) as again:
         check_rows_and_objects_belong_together(again)
         for step, job in enumerate(sorted(again.jobs.list(limit=1000), key=lambda job: job.id)[1:]):
             step = 3 * step + 1
@@ -109,7 +112,9 @@ def test_a_job_is_over_with_all_its_results_or_still_running(store: Store) -> No
 @pytest.mark.parametrize(
     "damage", [Path.unlink, lambda path: os.truncate(path, 0), lambda path: os.truncate(path, 700)]
 )
-def test_rows_whose_bytes_a_power_failure_took_are_taken_back(store: Store, damage: Callable[[Path], None]) -> None:
+def test_rows_whose_bytes_a_power_failure_took_are_taken_back(
+    store: Store, new_store: StoreMaker, damage: Callable[[Path], None]
+) -> None:
     """A power failure during the last batch: the index was synced, the file was not."""
     keep(store, instance(1))
     keep(store, instance(2))
@@ -117,20 +122,20 @@ def test_rows_whose_bytes_a_power_failure_took_are_taken_back(store: Store, dama
     data_dir = store.data_dir
     store.close()
     damage(store.objects.path(lost.digest))
-    with Store.open(data_dir) as again:
+    with new_store.again(data_dir) as again:
         assert [row.instance_number for row in again.series.instances(SERIES)] == [1]
         assert again.series.get(SERIES).n_instances == 1
         assert keep(again, instance(2)) is Kept.STORED
         assert again.objects.read_dataset_bytes(lost.digest) == instance(2).encoded
 
 
-def test_a_study_of_which_the_only_instance_was_lost_is_gone(store: Store) -> None:
+def test_a_study_of_which_the_only_instance_was_lost_is_gone(store: Store, new_store: StoreMaker) -> None:
     keep(store, instance(1))
     (lost,) = store.series.instances(SERIES)
     data_dir = store.data_dir
     store.close()
     store.objects.path(lost.digest).unlink()
-    with Store.open(data_dir) as again:
+    with new_store.again(data_dir) as again:
         assert again.series.list() == ()
         with again._database.read() as connection:
             assert connection.execute(sa.select(studies.c.study_instance_uid)).all() == []
@@ -144,25 +149,30 @@ def test_what_is_marked_as_unproven_is_the_last_batch_only(store: Store) -> None
     assert marked == [store.series.instances(SERIES)[-1].digest]
 
 
-def test_leftovers_of_a_living_process_are_not_swept(store: Store) -> None:
+def test_leftovers_of_a_living_process_are_not_swept(store: Store, new_store: StoreMaker) -> None:
     spool = store.objects.spool(sop_class_uid="1.2", sop_instance_uid="1.2.3", transfer_syntax_uid="1.2")
-    with Store.open(store.data_dir):
+    with new_store.again(store.data_dir):
         assert spool.path.exists()
     spool.discard()
 
 
 @pytest.mark.parametrize("left", [b"", bytes(1000)])
-def test_a_leftover_whose_bytes_a_power_failure_took_keeps_no_store_closed(tmp_path: Path, left: bytes) -> None:
-    with Store.open(tmp_path) as store:
+def test_a_leftover_whose_bytes_a_power_failure_took_keeps_no_store_closed(
+    new_store: StoreMaker, tmp_path: Path, left: bytes
+) -> None:
+    with new_store(tmp_path) as store:
         lost = store.objects.path("a" * 64)
         lost.write_bytes(left)
         (store.objects.spool_folder / "1-lost").hardlink_to(lost)
-    with Store.open(tmp_path) as store:
+    with new_store.again(tmp_path) as store:
         assert list(store.objects.spool_folder.iterdir()) == []
         keep(store, instance(1))
 
 
-def test_a_study_that_is_being_deleted_is_whole_or_has_neither_rows_nor_bytes(store: Store) -> None:
+@ONLY_SQLITE
+def test_a_study_that_is_being_deleted_is_whole_or_has_neither_rows_nor_bytes(
+    store: Store, new_store: StoreMaker
+) -> None:
     def send(step: int) -> None:
         for sent in sent_in_round(step):
             keep(store, sent)
@@ -175,7 +185,7 @@ def test_a_study_that_is_being_deleted_is_whole_or_has_neither_rows_nor_bytes(st
         send(step)
     store.close()
     run_and_kill("erase", data_dir, last_step=n_steps, stride=rounds.step)
-    with Store.open(data_dir) as again:
+    with new_store.again(data_dir) as again:
         check_rows_and_objects_belong_together(again)
         left = [step for step in rounds if is_there(again, step)]
         assert 0 < len(left) < len(rounds)  # deaths before and after the rows were deleted

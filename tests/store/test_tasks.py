@@ -9,7 +9,7 @@ import pytest
 
 from dicom_node.store import Store, Task, parts
 from tests.export.clearing import DIGEST
-from tests.new_store import NewStore
+from tests.new_store import StoreMaker
 from tests.store.sending import T0, closing, instance
 
 BEGAN = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -33,7 +33,7 @@ def test_a_stage_is_written_at_once_and_its_share_now_and_then(tmp_path: Path, m
     part.end()
 
 
-def test_a_job_has_the_task_of_the_worker_that_runs_it(new_store: NewStore, tmp_path: Path) -> None:
+def test_a_job_has_the_task_of_the_worker_that_runs_it(new_store: StoreMaker, tmp_path: Path) -> None:
     with new_store(tmp_path) as store:
         sent = instance()
         spool = store.objects.spool(

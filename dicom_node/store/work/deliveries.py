@@ -41,12 +41,13 @@ class Deliveries:
         with self._database.read() as connection:  # most calls find nothing and need no write lock
             if connection.execute(first).first() is None:
                 return ()
-        with self._database.write() as connection:
+        with self._database.claim() as connection:
             chosen = connection.execute(first).scalar_one_or_none()
             # Results and moves first: a person waits for them, and forwarded series are large.
             is_forwarded = deliveries.c.result_id.is_(None) & deliveries.c.move_id.is_(None)
             order = (is_forwarded, deliveries.c.id)
             due = SELECT_DELIVERIES.where(is_due, deliveries.c.peer == chosen).order_by(*order).limit(limit)
+            due = due.with_for_update(of=deliveries, skip_locked=True)
             return tuple(
                 _move(
                     connection,
@@ -70,7 +71,7 @@ class Deliveries:
             )
             .values(lease_expires_at=now + timedelta(seconds=lease_s))
         )
-        with self._database.write() as connection:
+        with self._database.claim() as connection:
             return connection.execute(extend).rowcount == 1
 
     def succeed(
@@ -135,7 +136,7 @@ class Deliveries:
     def retry(self, delivery_id: int) -> DeliveryRow:
         """Queue a dead, cancelled or waiting delivery again; raise `IllegalTransitionError` for any other."""
         with self._database.write() as connection:
-            delivery = read_delivery(connection, delivery_id)
+            delivery = read_delivery(connection, delivery_id, is_to_move=True)
             if delivery.state is JobState.RUNNING:
                 raise IllegalTransitionError("delivery", delivery_id, delivery.state, JobState.QUEUED, ("cancelled",))
             return _move(connection, delivery, JobState.QUEUED, attempt_number=0, ended_at=None)
@@ -191,7 +192,8 @@ class Deliveries:
     def cancel(self, delivery_id: int, now: datetime) -> DeliveryRow:
         """Cancel a queued, waiting, running or dead delivery."""
         with self._database.write() as connection:
-            return _move(connection, read_delivery(connection, delivery_id), JobState.CANCELLED, ended_at=now)
+            delivery = read_delivery(connection, delivery_id, is_to_move=True)
+            return _move(connection, delivery, JobState.CANCELLED, ended_at=now)
 
     def get(self, delivery_id: int) -> DeliveryRow:
         """Return one delivery, or raise `NotFoundError`."""

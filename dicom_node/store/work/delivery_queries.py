@@ -55,9 +55,12 @@ def delivery_row_of(row: sa.Row[Any]) -> DeliveryRow:
     return DeliveryRow(**values)
 
 
-def read_delivery(connection: sa.Connection, delivery_id: int) -> DeliveryRow:
-    """Return one delivery, or raise `NotFoundError`."""
-    row = connection.execute(SELECT_DELIVERIES.where(deliveries.c.id == delivery_id)).one_or_none()
+def read_delivery(connection: sa.Connection, delivery_id: int, *, is_to_move: bool = False) -> DeliveryRow:
+    """Return one delivery, or raise `NotFoundError`; one that is to be moved is locked, since it may be claimed now."""
+    statement = SELECT_DELIVERIES.where(deliveries.c.id == delivery_id)
+    if is_to_move:
+        statement = statement.with_for_update(of=deliveries)
+    row = connection.execute(statement).one_or_none()
     if row is None:
         raise NotFoundError("delivery", str(delivery_id))
     return delivery_row_of(row)

@@ -28,6 +28,7 @@ from dicom_node.store.schema import (
     export_copies,
     exports,
     instances,
+    jobs,
     metadata,
     notices,
     series,
@@ -164,6 +165,8 @@ def _delete_rows(connection: sa.Connection, study_instance_uid: str) -> None:
             ).scalars()
         ),
     }
+    for some in _parts(uids[_SERIES]):  # or a worker that claims one adds an event to it meanwhile
+        connection.execute(sa.select(jobs.c.id).where(jobs.c.series_instance_uid.in_(some)).with_for_update())
     doomed: dict[sa.Table, list[Any]] = {}  # primary keys, of tables that others may refer to
     belongs: dict[sa.Table, list[tuple[sa.Column[Any], list[Any]]]] = {}
     for table in metadata.sorted_tables:  # a table after those that it refers to

@@ -43,8 +43,8 @@ class Jobs:
         with self._database.read() as connection:  # most calls find nothing and need no write lock
             if connection.execute(due).one_or_none() is None:
                 return None
-        with self._database.write() as connection:
-            row = connection.execute(due).one_or_none()
+        with self._database.claim() as connection:
+            row = connection.execute(due.with_for_update(skip_locked=True)).one_or_none()
             if row is None:
                 return None
             job = job_row(row)
@@ -67,7 +67,7 @@ class Jobs:
             .where(jobs.c.id == job_id, jobs.c.state == JobState.RUNNING.value, jobs.c.owner == owner)
             .values(lease_expires_at=now + timedelta(seconds=lease_s))
         )
-        with self._database.write() as connection:
+        with self._database.claim() as connection:
             return connection.execute(extend).rowcount == 1
 
     def succeed(
@@ -166,7 +166,7 @@ class Jobs:
             if connection.execute(expired).first() is None:
                 return 0
         with self._database.write() as connection:
-            rows = connection.execute(expired).all()
+            rows = connection.execute(expired.with_for_update()).all()  # an owner may renew its lease at this moment
             for row in rows:
                 job = job_row(row)
                 if max_attempts is None or job.attempt_number < max_attempts:
@@ -182,7 +182,7 @@ class Jobs:
     def retry(self, job_id: int, now: datetime, *, decide_study: DecideStudy | None = None) -> JobRow:
         """Queue a dead, cancelled or waiting job again; raise `IllegalTransitionError` for any other."""
         with self._database.write() as connection:
-            job = _job(connection, job_id)
+            job = _job(connection, job_id, is_to_move=True)
             if job.state is JobState.RUNNING:  # only its worker may return it to the queue
                 raise IllegalTransitionError("job", job_id, job.state, JobState.QUEUED, ("cancelled",))
             moved = move_job(connection, job, JobState.QUEUED, "retried", now, attempt_number=0, ended_at=None)
@@ -193,7 +193,7 @@ class Jobs:
     def cancel(self, job_id: int, now: datetime, *, decide_study: DecideStudy | None = None) -> JobRow:
         """Cancel a queued, waiting or running job; its worker learns of it at the next heartbeat."""
         with self._database.write() as connection:
-            job = _job(connection, job_id)
+            job = _job(connection, job_id, is_to_move=True)
             moved = move_job(connection, job, JobState.CANCELLED, "cancelled", now, ended_at=now)
             if decide_study is not None:
                 decide_study_state(connection, job.study_instance_uid, decide_study, now)
@@ -272,8 +272,10 @@ class Jobs:
             return {JobState(state): n for state, n in rows}
 
 
-def _job(connection: sa.Connection, job_id: int) -> JobRow:
-    row = connection.execute(sa.select(*JOB_COLUMNS).where(jobs.c.id == job_id)).one_or_none()
+def _job(connection: sa.Connection, job_id: int, *, is_to_move: bool = False) -> JobRow:
+    """Read a job; one that is to be moved is locked, since a worker may claim it at this moment."""
+    statement = sa.select(*JOB_COLUMNS).where(jobs.c.id == job_id)
+    row = connection.execute(statement.with_for_update() if is_to_move else statement).one_or_none()
     if row is None:
         raise NotFoundError("job", str(job_id))
     return job_row(row)

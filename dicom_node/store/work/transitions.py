@@ -52,7 +52,10 @@ def move_job(
     detail: str = "",
     **changes: object,
 ) -> JobRow:
-    """Move a job, read in this write transaction, to another state; raise if that transition is not allowed."""
+    """Move a job, read in this write transaction, to another state; raise if that transition is not allowed.
+
+    A job that is not running has to be read ``FOR UPDATE``: claims do not wait for other writers (`Database.claim`).
+    """
     check_transition("job", job.id, job.state, wanted)
     if wanted is not JobState.RUNNING:
         changes = {"owner": None, "lease_expires_at": None} | changes
@@ -105,7 +108,7 @@ def supersede_jobs(connection: sa.Connection, series_instance_uid: str, generati
         jobs.c.generation < generation,
         jobs.c.state.in_(_SUPERSEDED_FROM),
     )
-    for row in connection.execute(older).all():
+    for row in connection.execute(older.with_for_update()).all():  # a worker may claim one at this moment
         move_job(
             connection,
             job_row(row),
