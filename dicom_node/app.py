@@ -177,6 +177,7 @@ def run_receive(settings: Settings) -> int:
             peers=[peer for peer in settings.peers if peer.kind == "dimse"],
             commitment_peers=commitment_peers(settings),
             query_retrieve=_query_retrieve(settings),
+            clock=store.now,
         )
         with server:
             part.ready()
@@ -259,6 +260,7 @@ def run_web(settings: Settings) -> int:
                 gatekeeper=gatekeeper,
                 read_models=partial(model_identities, settings),
                 uploading=upload_limits(settings),
+                clock=store.now,
             )
             if settings.web.page
             else (),
@@ -281,8 +283,8 @@ def run_web(settings: Settings) -> int:
     return 0
 
 
-def web_gatekeeper(settings: Settings, store: Store, *, clock: Callable[[], datetime] = utc_now) -> Gatekeeper:
-    """Return what stands before the routes of the web server."""
+def web_gatekeeper(settings: Settings, store: Store, *, clock: Callable[[], datetime] | None = None) -> Gatekeeper:
+    """Return what stands before the routes of the web server; ``clock`` is the store's, unless a test has its own."""
     from dicom_node.access.gatekeeper import Gatekeeper
     from dicom_node.access.identify import Identifier
     from dicom_node.access.origins import Origins
@@ -292,7 +294,7 @@ def web_gatekeeper(settings: Settings, store: Store, *, clock: Callable[[], date
     if web.access not in ("tokens", "oidc"):
         return Gatekeeper(origins)
     provider = oidc_provider(settings) if web.access == "oidc" else None
-    identifier = Identifier(store, provider=provider, session_hours=web.session_hours, clock=clock)
+    identifier = Identifier(store, provider=provider, session_hours=web.session_hours, clock=clock or store.now)
     return Gatekeeper(origins, identifier)
 
 
@@ -392,9 +394,9 @@ def run_schedule(settings: Settings) -> int:
             if store is None:
                 return 0
             warn_about_strays(store, [peer.name for peer in settings.peers])
-            record_settings(store, settings, host=socket.gethostname(), by=system_user(), now=utc_now())
+            record_settings(store, settings, host=socket.gethostname(), by=system_user(), now=store.now())
             schedule = Schedule(
-                store, settings, rules, partial(current_pipeline_digest, settings), _owner(), clock=utc_now
+                store, settings, rules, partial(current_pipeline_digest, settings), _owner(), clock=store.now
             )
             _leave_in_time(stopping, part.end)
             with Clock(schedule.ticks(must_stop=stopping.is_set)), _metadata_ahead(settings, store):
@@ -411,7 +413,7 @@ def _metadata_ahead(settings: Settings, store: Store) -> AbstractContextManager[
         return nullcontext()
     from dicom_node.dicomweb.metadata_ahead import MetadataAhead
 
-    return MetadataAhead(store, utc_now)
+    return MetadataAhead(store, store.now)
 
 
 def run_work(settings: Settings) -> int:
@@ -455,7 +457,7 @@ def _work(settings: Settings, part: Part, stopping: threading.Event) -> None:
                 kinds_by_peer={peer.name: frozenset(peer.results) for peer in settings.peers},
                 report=part.note_task,
             ),
-            clock=utc_now,
+            clock=store.now,
         )
         _leave_in_time(stopping, worker.give_back, part.end)
         part.ready(pipeline_digest=digest)

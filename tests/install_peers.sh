@@ -3,7 +3,7 @@
 # The heaviest is Chromium, for the tests of the page: 113 MB to download, 414 MB on disk.
 set -eu
 missing=""
-for pair in dcmdump:dcmtk Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix nginx:nginx-light DicomSRValidator:pixelmed-apps chromium:chromium; do
+for pair in dcmdump:dcmtk Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix nginx:nginx-light DicomSRValidator:pixelmed-apps chromium:chromium faketime:faketime; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"

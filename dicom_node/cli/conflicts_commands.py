@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -104,7 +103,7 @@ def keep_content(
     because, person = said(reason, name)
     with open_existing_store(read_settings(config)) as store:
         for conflict_id in _chosen(store, conflict_ids, series, study):
-            is_new = store.conflicts.keep(conflict_id, reason=because, decided_by=person, now=datetime.now(UTC))
+            is_new = store.conflicts.keep(conflict_id, reason=because, decided_by=person, now=store.now())
             typer.echo(f"conflict {conflict_id}: " + ("the instance stays what it is" if is_new else "settled before"))
 
 
@@ -130,7 +129,7 @@ def adopt_content(
     because, person = said(reason, name)
     with open_existing_store(read_settings(config)) as store:
         chosen = _chosen(store, conflict_ids, series, study)
-        started = store.conflicts.adopt(chosen, reason=because, decided_by=person, now=datetime.now(UTC))
+        started = store.conflicts.adopt(chosen, reason=because, decided_by=person, now=store.now())
         typer.echo(f"{len(chosen)} contents adopted")
         for uid in started:
             typer.echo(f"series {uid} starts over as generation {store.series.get(uid).generation}")

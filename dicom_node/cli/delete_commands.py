@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,7 +77,7 @@ def _delete(store: Store, uids: Sequence[str], reason: str, person: str, *, is_d
         if is_dry_run:
             erased = store.erasure.preview(uid)
         else:
-            erased = store.erasure.delete(uid, reason=reason, decided_by=person, now=datetime.now(UTC))
+            erased = store.erasure.delete(uid, reason=reason, decided_by=person, now=store.now())
         typer.echo(
             f"study {uid}: {erased.n_received} received instances, {erased.n_conflicts} conflicting contents and "
             f"{erased.n_results} results {'would be' if is_dry_run else 'were'} deleted"

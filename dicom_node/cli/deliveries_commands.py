@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -178,7 +177,7 @@ def send_again(
             )
             chosen += [delivery.id for delivery in found if delivery.id not in chosen]
         for delivery_id in chosen:
-            again = store.deliveries.send_again(delivery_id, by="command line", now=datetime.now(UTC))
+            again = store.deliveries.send_again(delivery_id, by="command line", now=store.now())
             typer.echo(f"delivery {delivery_id} to {again.peer} is sent again as delivery {again.id}")
         if not chosen:
             typer.echo("nothing that was delivered matches")
@@ -206,11 +205,11 @@ def cancel_deliveries(
     _check_choice(delivery_ids, peer, kind)
     with open_existing_store(read_settings(config)) as store:
         if peer is not None:
-            n_cancelled = store.deliveries.cancel_all(peer, datetime.now(UTC), kind=kind)
+            n_cancelled = store.deliveries.cancel_all(peer, store.now(), kind=kind)
             _record(store, "delivery-cancelled", peer, by, {"peer": peer, "kind": kind, "n_deliveries": n_cancelled})
             typer.echo(f"{n_cancelled} deliveries to {peer} are cancelled")
         for delivery_id in delivery_ids or ():
-            delivery = store.deliveries.cancel(delivery_id, datetime.now(UTC))
+            delivery = store.deliveries.cancel(delivery_id, store.now())
             detail = {"delivery": delivery.id, "peer": delivery.peer}
             _record(store, "delivery-cancelled", delivery.series_instance_uid, by, detail)
             typer.echo(f"delivery {delivery.id} to {delivery.peer} is {delivery.state}")
@@ -218,7 +217,7 @@ def cancel_deliveries(
 
 def _record(store: Store, action: str, subject: str, by: str | None, detail: Mapping[str, object]) -> None:
     """Add an entry to the audit trail, as the page does."""
-    store.audit.record(action, actor=person(by), subject=subject, now=datetime.now(UTC), detail=detail)
+    store.audit.record(action, actor=person(by), subject=subject, now=store.now(), detail=detail)
 
 
 def _check_choice(delivery_ids: Sequence[int] | None, peer: str | None, kind: Kind | None) -> None:
@@ -240,6 +239,6 @@ def ask_again(delivery_ids: DeliveryIds, config: ConfigOption = None) -> None:
     with open_existing_store(read_settings(config)) as store:
         for delivery_id in delivery_ids:
             delivery = store.deliveries.get(delivery_id)
-            is_asked = store.commitments.ask_again(delivery_id, datetime.now(UTC))
+            is_asked = store.commitments.ask_again(delivery_id, store.now())
             words = "is asked for commitment again" if is_asked else f"is not asked: commitment {delivery.commitment}"
             typer.echo(f"delivery {delivery.id} to {delivery.peer} {words}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -174,7 +173,7 @@ def note_seen(
                 "export-seen",
                 actor=person,
                 subject=row.study_instance_uid,
-                now=datetime.now(UTC),
+                now=store.now(),
                 detail={"copy": uid, "project": row.project, "found": found[:MAX_REASON]},
             )
     typer.echo(f"{len(copies)} recorded as seen by {person}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -158,7 +157,7 @@ def retry_jobs(job_ids: JobIds, config: ConfigOption = None, by: ByOption = None
     decide_study = _study_decision(settings)
     with open_existing_store(settings) as store:
         for job_id in job_ids:
-            job = store.jobs.retry(job_id, datetime.now(UTC), decide_study=decide_study)
+            job = store.jobs.retry(job_id, store.now(), decide_study=decide_study)
             _record(store, "job-retried", job, by)
             typer.echo(f"job {job.id} is {job.state}")
 
@@ -175,14 +174,14 @@ def cancel_jobs(job_ids: JobIds, config: ConfigOption = None, by: ByOption = Non
     decide_study = _study_decision(settings)
     with open_existing_store(settings) as store:
         for job_id in job_ids:
-            job = store.jobs.cancel(job_id, datetime.now(UTC), decide_study=decide_study)
+            job = store.jobs.cancel(job_id, store.now(), decide_study=decide_study)
             _record(store, "job-cancelled", job, by)
             typer.echo(f"job {job.id} is {job.state}")
 
 
 def _record(store: Store, action: str, job: JobRow, by: str | None) -> None:
     """Add an entry to the audit trail, as the page does."""
-    now, detail = datetime.now(UTC), {"job": job.id}
+    now, detail = store.now(), {"job": job.id}
     store.audit.record(action, actor=person(by), subject=job.series_instance_uid, now=now, detail=detail)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -34,7 +33,8 @@ def retention(
     with open_existing_store(settings) as store:
         free_bytes = store.objects.free_bytes()
         sources = store.retention.survey(committing_peers(settings))
-    planned = plan_deletions(sources, settings.retention, now=datetime.now(UTC), free_bytes=free_bytes)
+        now = store.now()
+    planned = plan_deletions(sources, settings.retention, now=now, free_bytes=free_bytes)
     going = [one for one in planned if one.because is not None]
     counts = {
         "n_series": len(planned),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -110,11 +109,9 @@ def complete_series(series_uids: SeriesUids, config: ConfigOption = None, by: By
     with open_existing_store(read_settings(config)) as store:
         for uid in series_uids:
             row = store.series.get(uid)
-            if store.series.force(uid, datetime.now(UTC)):
+            if store.series.force(uid, store.now()):
                 detail = {"n_instances": row.n_instances}
-                store.audit.record(
-                    "series-completed", actor=person(by), subject=uid, now=datetime.now(UTC), detail=detail
-                )
+                store.audit.record("series-completed", actor=person(by), subject=uid, now=store.now(), detail=detail)
                 typer.echo(f"series {uid} counts as complete with {row.n_instances} instances")
             else:
                 fail(f"series {uid}: is {row.state}, not receiving; there is nothing to complete")
@@ -158,9 +155,9 @@ def reprocess_series(
             row.series_instance_uid for row in store.series.outdated(app.current_pipeline_digest(settings))
         ]
         for uid in uids:
-            if store.closing.reopen(uid, datetime.now(UTC)):
+            if store.closing.reopen(uid, store.now()):
                 n_reopened += 1
-                store.audit.record("series-reprocessed", actor=person(by), subject=uid, now=datetime.now(UTC))
+                store.audit.record("series-reprocessed", actor=person(by), subject=uid, now=store.now())
                 typer.echo(f"series {uid} starts over as generation {store.series.get(uid).generation}")
                 continue
             fail(f"series {uid}: is {store.series.get(uid).state}; only closed series that were received start over")

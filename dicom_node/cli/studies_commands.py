@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -159,7 +158,7 @@ def decide_study(
             next(kind for kind, is_said in said.items() if is_said),
             reason=reason,
             decided_by=name,
-            now=datetime.now(UTC),
+            now=store.now(),
             gate_digest=terms.digest,
             rules=terms.rules,
         )

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
@@ -64,7 +63,7 @@ class _NodeCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics of this moment."""
-        now = datetime.now(UTC)
+        now = self._store.now()
         parts = Store.parts(self._store.data_dir)
         figures, stages = self._figures()
         disk = os.statvfs(self._store.data_dir)

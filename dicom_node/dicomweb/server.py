@@ -158,14 +158,14 @@ def _first_segment(path: str) -> str:
 def _store_routes(store: Store, limits: StoreLimits | None) -> list[Route]:
     if limits is None:
         return []
-    service = StoreService(store, limits)
+    service = StoreService(store, limits, store.now)
     return [Route(ROOT + path, service.receive, methods=["POST"]) for path in ("/studies", _STUDY)]
 
 
 def _delete_routes(store: Store, administrators: Administrators | None, *, deletes: bool) -> list[Route]:
     if not deletes:
         return []
-    service = DeleteService(store, administrators)
+    service = DeleteService(store, administrators, store.now)
     return [Route(ROOT + path, service.delete, methods=["DELETE"]) for path in (_SERIES, _INSTANCE)]
 
 

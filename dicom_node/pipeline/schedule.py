@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeGuard
@@ -180,7 +180,7 @@ class Schedule:
         if settings.audit.syslog is None:
             return []
         forwarder = AuditForwarder(self.store, settings.audit, source=settings.node.ae_title, must_stop=must_stop)
-        return [Tick("audit-syslog", forwarder.forward, AUDIT_TICK_S)]
+        return [self._alone(Tick("audit-syslog", forwarder.forward, AUDIT_TICK_S))]
 
     def _forget_moves(self) -> None:
         self.store.moves.forget(self.clock() - timedelta(days=self.settings.query_retrieve.keep_moves_days))
@@ -204,7 +204,7 @@ class Schedule:
     def _check_tick(self, peer: Peer, must_stop: Callable[[], bool]) -> Tick:
         count = partial(count_instances, calling_ae_title=self.settings.node.ae_title)
         check = DeliveryCheck(self.store, peer, count, self.clock)
-        return Tick(f"count-{peer.name}", partial(check.check_due, must_stop=must_stop), CHECK_TICK_S)
+        return self._alone(Tick(f"count-{peer.name}", partial(check.check_due, must_stop=must_stop), CHECK_TICK_S))
 
     def _commitment_tick(self, peer: DimsePeer, must_stop: Callable[[], bool]) -> Tick:
         settings = self.settings
@@ -216,7 +216,17 @@ class Schedule:
             wait_s=settings.commitment.wait_s,
         )
         desk = CommitmentDesk(self.store, peer, settings.commitment, request, self.clock)
-        return Tick(f"commit-{peer.name}", partial(desk.ask_due, must_stop=must_stop), COMMITMENT_TICK_S)
+        return self._alone(Tick(f"commit-{peer.name}", partial(desk.ask_due, must_stop=must_stop), COMMITMENT_TICK_S))
+
+    def _alone(self, tick: Tick) -> Tick:
+        """Have a tick that tells or asks others without a claim run on one host at a time."""
+
+        def look() -> None:
+            with self.store.turn(tick.name) as is_ours:
+                if is_ours:
+                    tick.look()
+
+        return replace(tick, look=look)
 
     def _notice_ticks(self, must_stop: Callable[[], bool]) -> list[Tick]:
         """Return the ticks that announce states of studies and tell them; a target that is away delays no other."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from dicom_node.errors import NodeError
 from dicom_node.store import postgresql, sqlite
+from dicom_node.store.clock import StoreClock
 from dicom_node.store.errors import (
     DatabaseTooNewError,
     DatabaseUrlError,
@@ -29,6 +30,9 @@ class _Kind(Protocol):
     def create_engine(self, url: sa.URL, *, is_patient: bool) -> sa.Engine:
         """Engine for writers; one that is not patient gives up on a silent server after a few seconds."""
 
+    def try_connections(self, engine: sa.Engine, clock: StoreClock) -> None:
+        """Have connections to a server tried before they are used, and the clock set by its answer."""
+
     def become_reader(self, connection: sa.Connection) -> None:
         """Have a transaction that has just begun, and only reads, see one moment."""
 
@@ -37,6 +41,9 @@ class _Kind(Protocol):
 
     def become_claimer(self, connection: sa.Connection) -> None:
         """Be able, in a transaction that has just begun, to lock rows and change them; see `Database.claim`."""
+
+    def take_turn(self, url: sa.URL, engine: sa.Engine, name: str) -> Callable[[], None] | None:
+        """Take what only one process may have at a time; return what gives it back, or None if another has it."""
 
     def migrating(self, url: sa.URL, engine: sa.Engine) -> AbstractContextManager[sa.Connection]:
         """Give a write transaction in which tables may be made anew; their references are checked at its end."""
@@ -68,6 +75,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        self.clock = StoreClock()
         try:
             self.url = sa.make_url(url)
         except sa.exc.ArgumentError:  # its text may hold a password
@@ -80,6 +88,8 @@ class Database:
             self._impatient = kind.create_engine(self.url, is_patient=False)
         except (ImportError, sa.exc.NoSuchModuleError) as error:
             raise DatabaseUrlError(self.url.render_as_string(), f"its driver cannot be loaded ({error})") from error
+        for engine in (self._engine, self._impatient):
+            kind.try_connections(engine, self.clock)
         self._kind = kind
 
     @contextmanager
@@ -114,6 +124,25 @@ class Database:
         with self._transaction(self._engine) as connection:
             self._kind.become_claimer(connection)
             yield connection
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[bool]:
+        """Whether this process is the only one with ``name`` until the end of the block, or another has it.
+
+        For what must not happen twice outside the index, and has no row to claim. It ends with the process, and with
+        the connection to a server: then another may begin while this one still works.
+        """
+        try:
+            give_back = self._kind.take_turn(self.url, self._engine, name)
+        except Exception as error:
+            if not self._kind.is_outage(error):
+                raise
+            raise self._unavailable(error) from error
+        try:
+            yield give_back is not None
+        finally:
+            if give_back is not None:
+                give_back()
 
     def check_writable(self, timeout_s: float) -> None:
         """Raise `IndexUnavailableError` unless a write transaction can begin within ``timeout_s``; writes nothing."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, cast
 
@@ -14,21 +16,34 @@ from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from dicom_node.store.clock import StoreClock
+
 DRIVER: Final = "psycopg"  # of the extra `postgresql`; pg8000 works if the URL names it (docs/decisions/0055)
 # Connections of one process; PostgreSQL comes with 100 for all.
 POOL_SIZE, MAX_OVERFLOW = 8, 16
 ANSWER_TIMEOUT_S = 60.0  # as for SQLite; another process may hold the writers' lock for a long transaction
 # For callers whose peer waits: to try a connection and to make a new one take two of these at most.
 IMPATIENT_TIMEOUT_S = 2.4
+# What the server is asked to do about a client that has fallen silent, so that a host that is cut off does not hold the
+# writers' lock, and with it all others: to look for it after 10 s (TCP, or Linux would wait two hours), and to end a
+# write transaction whose client is there but asks nothing for half a minute.
+_SESSION = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
+IDLE_WRITER_S = 30.0
 LOCK_TIMEOUT_S = 2.0  # less, so that a wait for another writer does not look like a silent server
 _WRITER_LOCK = 0x6469636F6D  # any number that no other application takes as its advisory lock
-# Connection lost, transaction to be repeated, resources exhausted, lock not available, stopped by its operator, system
-# error (PostgreSQL 17, appendix A).
-_OUTAGES = ("08", "40", "53", "55P03", "57", "58")
+_TURNS = 0x6469636F  # the same for locks with a second number; they are others than those with one
+# Connection lost, thrown out as an idle writer, transaction to be repeated, resources exhausted, lock not available,
+# stopped by its operator, system error (PostgreSQL 17, appendix A).
+_OUTAGES = ("08", "25P03", "40", "53", "55P03", "57", "58")
 
 
 def create_engine(url: sa.URL, *, is_patient: bool) -> sa.Engine:
-    """Create an engine that tries each connection before it is used again."""
+    """Create an engine, for psycopg with a limit for each answer."""
     if "+" not in url.drivername:
         url = url.set(drivername=f"{url.drivername}+{DRIVER}")
     # A broken connection is replaced, or the caller reports it; the pool need not log it too.
@@ -45,9 +60,14 @@ def create_engine(url: sa.URL, *, is_patient: bool) -> sa.Engine:
     )
     if url.get_driver_name() == DRIVER:
         event.listen(engine, "do_connect", partial(_connect, timeout_s))
-    event.listen(engine, "checkout", partial(_try_connection, engine.dialect))
+    event.listen(engine, "connect", _begin_session)
     event.listen(engine, "handle_error", _name_lost_connection)
     return engine
+
+
+def try_connections(engine: sa.Engine, clock: StoreClock) -> None:
+    """Have each connection tried before it is used, and the clock set by its answer."""
+    event.listen(engine, "checkout", partial(_try_connection, clock))
 
 
 def _connect(
@@ -58,20 +78,44 @@ def _connect(
     return cast("DBAPIConnection", connect(*arguments, answer_timeout_s=timeout_s, **options))
 
 
+def _begin_session(connection: DBAPIConnection, _record: object) -> None:
+    """Have the server notice when this client is cut off."""
+    cursor = connection.cursor()
+    values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items())
+    cursor.execute(f"SELECT {values}")
+    cursor.close()
+    connection.commit()
+
+
 def _try_connection(
-    dialect: sa.Dialect, connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object
+    clock: StoreClock, connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object
 ) -> None:
-    """Have a connection that was used before replaced if it does not answer.
+    """Ask a connection for the time, and have one that was used before replaced if it does not answer.
 
     SQLAlchemy's own ``pool_pre_ping`` lets through the `OSError` that pg8000 raises for a connection that was reset,
     as all are after the server's machine has started again.
     """
-    if "is_used" in record.info:
-        try:
-            dialect.do_ping(connection)
-        except Exception as error:
+    try:
+        asked_s = clock.monotonic()
+        clock.note(_server_time(connection), asked_s=asked_s, answered_s=clock.monotonic())
+    except Exception as error:
+        if "is_used" in record.info:
             raise sa.exc.InvalidatePoolError from error
+        # What is wrong with a new one, its first statement will say.
     record.info["is_used"] = True
+
+
+def _server_time(connection: DBAPIConnection) -> datetime:
+    """The server's clock, in one exchange: outside of a transaction, which the caller is going to begin."""
+    connection.autocommit = True
+    try:
+        cursor = connection.cursor()
+        cursor.execute("SELECT clock_timestamp()")
+        row = cursor.fetchone()
+        cursor.close()
+    finally:
+        connection.autocommit = False
+    return cast("datetime", row[0]) if row else datetime.now(UTC)
 
 
 def _name_lost_connection(context: ExceptionContext) -> sa.exc.OperationalError | None:
@@ -94,16 +138,32 @@ def become_writer(connection: sa.Connection, until: float | None) -> None:
 
     With a moment to give up at, it also gives up after `LOCK_TIMEOUT_S`: the caller may try again.
     """
+    idle = sa.func.set_config("idle_in_transaction_session_timeout", str(round(1000 * IDLE_WRITER_S)), True)
     lock = sa.func.pg_advisory_xact_lock(_WRITER_LOCK)
     if until is None:
-        connection.execute(sa.select(lock))
+        connection.execute(sa.select(idle, lock))
         return
     timeout_ms = round(1000 * min(max(until - time.monotonic(), 0.001), LOCK_TIMEOUT_S))
-    connection.execute(sa.select(sa.func.set_config("lock_timeout", str(timeout_ms), True), lock))
+    connection.execute(sa.select(idle, sa.func.set_config("lock_timeout", str(timeout_ms), True), lock))
 
 
 def become_claimer(_connection: sa.Connection) -> None:
     """Nothing is left to do: rows are locked one by one, by the statements that take them."""
+
+
+def take_turn(_url: sa.URL, engine: sa.Engine, name: str) -> Callable[[], None] | None:
+    """Take an advisory lock, for as long as a transaction of its own."""
+    connection = engine.connect()
+    try:
+        lock = sa.func.pg_try_advisory_xact_lock(_TURNS, zlib.crc32(name.encode()) - 2**31)
+        is_ours = connection.execute(sa.select(lock)).scalar_one()
+    except BaseException:
+        connection.close()
+        raise
+    if is_ours:
+        return connection.close
+    connection.close()
+    return None
 
 
 @contextmanager

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from dicom_node.store.clock import StoreClock
 
 INDEX_FILE = "index.sqlite"  # below the data directory
 BUSY_TIMEOUT_S = 60.0  # another process may hold the write lock for a long transaction
@@ -34,6 +40,10 @@ def create_engine(url: sa.URL, *, is_patient: bool) -> sa.Engine:
     return engine
 
 
+def try_connections(_engine: sa.Engine, _clock: StoreClock) -> None:
+    """Nothing is left to do: there is no server, and whoever opens the file is on this machine."""
+
+
 def become_reader(_connection: sa.Connection) -> None:
     """Nothing is left to do: the transaction has begun as a reader's."""
 
@@ -44,6 +54,19 @@ def become_writer(_connection: sa.Connection, _until: float | None) -> None:
 
 def become_claimer(_connection: sa.Connection) -> None:
     """Nothing is left to do: the transaction has begun as a writer's, and no other has."""
+
+
+def take_turn(url: sa.URL, _engine: sa.Engine, name: str) -> Callable[[], None] | None:
+    """Lock a file in a folder next to the index."""
+    folder = Path(str(url.database)).parent / "turns"
+    folder.mkdir(mode=0o750, exist_ok=True)
+    fd = os.open(folder / f"{zlib.crc32(name.encode()):08x}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return partial(os.close, fd)
 
 
 @contextmanager

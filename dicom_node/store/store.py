@@ -63,6 +63,8 @@ class Store:
 
     Attributes
     ----------
+    now
+        The time by the clock that all who share the index have in common, for whatever is written to it.
     objects, inbox, integrity, series, closing, jobs, deliveries, commitments, delivery_checks, moves, peer_contexts,
     studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit, audit_buffer,
     audit_chain, search, browsing, retention, associations, access_tokens, web_sessions, arrival_order
@@ -71,6 +73,7 @@ class Store:
 
     def __init__(self, data_dir: Path, database: Database, *, min_free_bytes: int = 0) -> None:
         self.data_dir = data_dir
+        self.now = database.clock
         self._database = database
         self.objects = ObjectStore(data_dir / "objects", data_dir / "spool")
         self.inbox = Inbox(database, self.objects, min_free_bytes=min_free_bytes)
@@ -154,6 +157,10 @@ class Store:
     def check_writable(self, *, timeout_s: float) -> None:
         """Raise `IndexUnavailableError` unless a write transaction can begin within ``timeout_s``; write nothing."""
         self._database.check_writable(timeout_s)
+
+    def turn(self, name: str) -> AbstractContextManager[bool]:
+        """Whether this process has a turn that only one of those who share the index has at a time; see `Database`."""
+        return self._database.turn(name)
 
     def figures(self) -> Figures:
         """Return the present numbers of studies, jobs, deliveries and so on, for monitoring."""

@@ -15,8 +15,10 @@ import sqlalchemy as sa
 
 from dicom_node.store import (
     IllegalTransitionError,
+    IndexUnavailableError,
     JobRow,
     JobState,
+    Kept,
     LeaseLostError,
     NotFoundError,
     Outcome,
@@ -212,3 +214,28 @@ def _send_and_expire(store: Store, over: threading.Event) -> None:
         keep(store, instance(number, series=series, study=f"1.2.3.{which}"))  # a later generation
         store.closing.complete(store.series.get(series), closing(), T0)
         store.jobs.expire_leases(T0 + timedelta(hours=2))
+
+
+@ONLY_POSTGRESQL
+def test_a_writer_that_is_there_but_stands_still_does_not_hold_all_others(
+    store: Store, new_store: StoreMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its machine is suspended, or a thread of it hangs on a disk."""
+    monkeypatch.setattr("dicom_node.store.postgresql.IDLE_WRITER_S", 1.0)
+
+    def write_and_stand_still() -> None:
+        with other._database.write() as connection:
+            _keep_until_taken(store)
+            connection.execute(sa.select(1))
+
+    with new_store.again(store.data_dir) as other, pytest.raises(IndexUnavailableError):
+        write_and_stand_still()
+
+
+def _keep_until_taken(store: Store) -> None:
+    """Send as a sender does that is told to come back."""
+    for _ in range(20):
+        with suppress(IndexUnavailableError):
+            assert keep(store, instance(1)) is Kept.STORED
+            return
+    pytest.fail("the other writer was not thrown out")

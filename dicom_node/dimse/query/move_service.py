@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Final
 
 from dicom_node.dimse.contexts import AcceptedContext
@@ -45,7 +44,7 @@ class MoveService(RetrieveService):
             peer=peer.name,
             originator=str(self.fields.get("calling_ae_title", "")),
             message_id=request.message_id,
-            now=_now(),
+            now=self.store.now(),
         )
         progress, is_cancelled = self._await(context, request, move_id)
         n_deleted = len(found) - n_queued
@@ -91,7 +90,7 @@ class MoveService(RetrieveService):
             self.exchange.wait(LOOK_S)
             if not is_cancelled and self.exchange.is_cancelled(request):
                 is_cancelled = True
-                self.store.moves.cancel(move_id, _now())
+                self.store.moves.cancel(move_id, self.store.now())
 
 
 def _comment(counts: Counts, progress: MoveProgress, reasons: Counter[str]) -> str:
@@ -101,7 +100,3 @@ def _comment(counts: Counts, progress: MoveProgress, reasons: Counter[str]) -> s
     why = f": {reasons.most_common(1)[0][0]}" if reasons else ""
     going_on = f"; {progress.n_open} will be tried again" if progress.n_open else ""
     return f"{counts.failed} not sent{why}{going_on}"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

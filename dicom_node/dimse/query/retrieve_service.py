@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Final
 
 from dicom_node.dimse.contexts import AcceptedContext
@@ -58,7 +57,7 @@ class RetrieveService(QueryService):
         subject = next(filter(None, (_uid(identifier, tag) for tag in _UNIQUE_KEYS)), "-")
         actor = str(self.fields.get("calling_ae_title", ""))
         detail = {"by": operation, "address": self.fields.get("host"), **fields}
-        self.store.audit_buffer.note("retrieved", actor=actor, subject=subject, now=datetime.now(UTC), detail=detail)
+        self.store.audit_buffer.note("retrieved", actor=actor, subject=subject, now=self.store.now(), detail=detail)
         level = logging.WARNING if counts.failed else logging.INFO
         log.log(level, "retrieval by %s answered", operation, extra={**self.fields, **fields})
 
