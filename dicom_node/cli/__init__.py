@@ -29,6 +29,7 @@ from dicom_node.cli.segment_command import segment
 from dicom_node.cli.series_commands import series_app
 from dicom_node.cli.status_command import status
 from dicom_node.cli.store_commands import store_app
+from dicom_node.cli.store_upgrade import upgrade
 from dicom_node.cli.studies_commands import studies_app
 from dicom_node.cli.tokens_commands import tokens_app
 
@@ -91,6 +92,7 @@ app.add_typer(series_app, name="series", short_help="List, complete and reproces
 app.add_typer(deliveries_app, name="deliveries", short_help="List, retry, repeat and cancel deliveries.")
 app.add_typer(notices_app, name="notices", short_help="List and retry notices of states to other systems.")
 app.add_typer(peers_app, name="peers", short_help="Check whether peers answer, and see what they accept.")
+store_app.command("upgrade")(upgrade)
 app.add_typer(store_app, name="store", short_help="Check the objects on disk.")
 app.add_typer(pretrain_app, name="pretrain", short_help="Pretrain stock nnU-Net networks without labels.")
 app.add_typer(models_app, name="models", short_help="List, add and verify models.")

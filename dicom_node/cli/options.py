@@ -29,9 +29,10 @@ LimitOption = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="S
 
 
 def read_settings(config: Path | None) -> Settings:
-    """Load the settings from the file and the environment."""
-    from dicom_node.settings import load_settings
+    """Load the settings from the file and the environment, to which files with secrets are added."""
+    from dicom_node.settings import add_secrets, load_settings
 
+    add_secrets(os.environ)
     return load_settings(config, os.environ)
 
 

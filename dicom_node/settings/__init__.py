@@ -20,6 +20,7 @@ from dicom_node.settings.model import (
 )
 from dicom_node.settings.oidc import OidcSettings
 from dicom_node.settings.query_retrieve import QueryRetrieveSettings
+from dicom_node.settings.secrets import add_secrets
 from dicom_node.settings.targets import OrthancTarget, Target, WebhookTarget
 from dicom_node.settings.tls import DimseTlsSettings, PeerTlsSettings
 
@@ -47,5 +48,6 @@ __all__ = [
     "WebSettings",
     "WebhookTarget",
     "WorkSettings",
+    "add_secrets",
     "load_settings",
 ]
