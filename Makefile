@@ -41,8 +41,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt $(VENV)/.torch
 	$(PIP) install -q -c constraints.txt -e '.[dev,training]'
 	@touch $@ $(VENV)/.installed
 
-peers:  ## the real DICOM peers that tests talk to (Debian and Ubuntu)
+peers:  ## the real DICOM peers that tests talk to, Helm and Docker Compose (Debian and Ubuntu)
 	@sh tests/install_peers.sh
+	@PYTHON=$(BIN)/python timeout 300 sh tests/deploy/install_tools.sh || echo "no Helm, no Docker Compose: their tests are skipped" >&2
 
 peers-labels:  ## an Orthanc that has labels, in a folder (as root, 420 MB); without it, its tests are skipped
 	@sh tests/install_labelled_orthanc.sh
