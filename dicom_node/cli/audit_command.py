@@ -11,6 +11,7 @@ import typer
 from dicom_node.cli.errors import EXIT_FAILED
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
 from dicom_node.cli.tables import write_json, write_table
+from dicom_node.store.work.audit_head import Head
 
 audit_app = typer.Typer(
     rich_markup_mode=None,
@@ -94,10 +95,12 @@ def verify(
         ),
     ] = None,
 ) -> None:
-    """Check that no entry of the audit trail was changed, removed or inserted since it was sealed.
+    """Check that no entry of the audit trail was changed, moved, removed or inserted since it was sealed.
 
-    Writes POSITION:DIGEST of the newest sealed entry: note it outside of this machine, and a later check with --head
-    shows whether the chain up to there is still the same, even to somebody who computed all of it anew.
+    Compares with the digest that `schedule` keeps in data_dir/audit-head, with what was sent to a syslog receiver, and
+    the decisions on studies with their entries. Writes POSITION:DIGEST of the newest sealed entry: note it outside of
+    this machine, and a later check with --head shows whether the chain up to there is still the same, even if somebody
+    who may write to this machine computed all of it anew.
 
     Exit code 0: the trail is whole. 3: it is not; what does not fit is listed.
 
@@ -105,22 +108,23 @@ def verify(
     Example:
       dicom-node audit verify -c config/node.yaml
     """
-    noted = None if head is None else _parse_head(head)
+    given = None if head is None else _parse_head(head)
     with open_existing_store(read_settings(config)) as store:
-        report = store.audit_chain.verify(noted)
+        heads = [one for one in (store.audit_head.read(), given) if one is not None]
+        report = store.audit_chain.verify(heads)
     for finding in report.findings:
         typer.echo(finding)
     typer.echo(
         f"{report.n_sealed} entries are sealed, {report.n_unsealed} are too new for it (a running `schedule` seals "
         "every 5 s)"
     )
-    typer.echo(f"{report.n_sealed}:{report.digest}")
+    typer.echo(f"{report.position}:{report.digest}")
     if report.findings:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _parse_head(text: str) -> tuple[int, str]:
-    position, _, digest = text.strip().partition(":")
-    if not position.isdigit() or not digest or set(digest) - set("0123456789abcdef"):
+def _parse_head(text: str) -> Head:
+    head = Head.parse(text)
+    if head is None:
         raise typer.BadParameter("is not POSITION:DIGEST as `audit verify` writes it", param_hint="--head")
-    return int(position), digest
+    return head

@@ -31,6 +31,7 @@ from dicom_node.store import (
     VerdictRow,
 )
 from dicom_node.store.index.browsing import text_of
+from dicom_node.store.work.decisions import DECIDED
 
 MAX_ROWS: Final = 200  # of deliveries, entries and so on; a study with more says so
 
@@ -95,7 +96,7 @@ class StudyPage:
             decisions=store.decisions.of(uid)[:MAX_ROWS],
             deliveries=store.deliveries.list(study_instance_uid=uid, limit=MAX_ROWS),
             exports=store.exports.list(study_instance_uids=[uid])[-MAX_ROWS:],
-            audit=store.audit.about(uids, limit=MAX_ROWS),
+            audit=[one for one in store.audit.about(uids, limit=MAX_ROWS) if one.action != DECIDED],  # they are above
             may_release=state is not GateState.OPEN
             and (state is not GateState.BLOCKED or terms.rules.release_of_blocked == "allowed"),
             fields=fields or {},

@@ -18,8 +18,9 @@ from dicom_node.store import AuditRow
 
 SCHEME: Final = "99DICOMNODE"
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
-_ABOUT_STUDIES: Final = frozenset({"exported", "export-withdrawn", "retrieved", "study-deleted", "uploaded"})
+_ABOUT_STUDIES: Final = frozenset({"decided", "exported", "export-withdrawn", "retrieved", "study-deleted", "uploaded"})
 _ABOUT_ADDRESSES: Final = frozenset({"association-rejected", "searched", "sign-in-failed"})
+_NOT_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
 _FAILED: Final = "4"  # minor failure
 _SUCCESS: Final = "0"
 _APPLICATION_SERVER: Final = "4"  # audit source type
@@ -92,11 +93,12 @@ def audit_message(entry: AuditRow, *, source: str, position: int, digest: str) -
     _code(identification, "EventID", event.code, event.meaning)
     if event.type_code is not None:
         _code(identification, "EventTypeCode", *event.type_code)
-    _code(identification, "EventTypeCode", entry.action.replace(" ", "-"), entry.action, scheme=SCHEME)
+    action = _text(entry.action)
+    _code(identification, "EventTypeCode", action.replace(" ", "-"), action, scheme=SCHEME)
     _participant(message, entry)
-    node = {"UserID": source, "UserIsRequestor": "false"}
+    node = {"UserID": _text(source), "UserIsRequestor": "false"}
     _code(ET.SubElement(message, "ActiveParticipant", node), "RoleIDCode", "110150", "Application")
-    audit_source = ET.SubElement(message, "AuditSourceIdentification", {"AuditSourceID": source})
+    audit_source = ET.SubElement(message, "AuditSourceIdentification", {"AuditSourceID": _text(source)})
     ET.SubElement(audit_source, "AuditSourceTypeCode", {"csd-code": _APPLICATION_SERVER})
     _object(message, entry, {"position": position, "digest": digest})
     return bytes(ET.tostring(message, encoding="utf-8", xml_declaration=True))
@@ -104,10 +106,10 @@ def audit_message(entry: AuditRow, *, source: str, position: int, digest: str) -
 
 def _participant(message: ET.Element, entry: AuditRow) -> None:
     """Add who did it."""
-    who = {"UserID": entry.actor or "unknown", "UserIsRequestor": "true"}
+    who = {"UserID": _text(entry.actor) or "unknown", "UserIsRequestor": "true"}
     address = entry.detail.get("address") or (entry.subject if entry.action in _ABOUT_ADDRESSES else None)
     if address:
-        who |= {"NetworkAccessPointID": str(address), "NetworkAccessPointTypeCode": "2"}  # an IP address
+        who |= {"NetworkAccessPointID": _text(str(address)), "NetworkAccessPointTypeCode": "2"}  # an IP address
     ET.SubElement(message, "ActiveParticipant", who)
 
 
@@ -116,19 +118,28 @@ def _object(message: ET.Element, entry: AuditRow, chain: Mapping[str, object]) -
     is_uid = entry.action not in _ABOUT_ADDRESSES and _UID.fullmatch(entry.subject)
     role = {"ParticipantObjectTypeCode": "2", "ParticipantObjectTypeCodeRole": "3"}  # system object, report
     about = ET.SubElement(
-        message, "ParticipantObjectIdentification", {"ParticipantObjectID": entry.subject or "-", **role}
+        message, "ParticipantObjectIdentification", {"ParticipantObjectID": _text(entry.subject) or "-", **role}
     )
     kind = "ParticipantObjectIDTypeCode"
     if is_uid and entry.action in _ABOUT_STUDIES:
-        _code(about, kind, "110180", "Study Instance UID")
+        name = "Study Instance UID"
+        _code(about, kind, "110180", name)
     elif is_uid:
-        _code(about, kind, "uid", "UID of a study, a series or an instance", scheme=SCHEME)
+        name = "UID of a study, a series or an instance"
+        _code(about, kind, "uid", name, scheme=SCHEME)
     else:
-        _code(about, kind, "110182", "Node ID")
+        name = "Node ID"
+        _code(about, kind, "110182", name)
+    ET.SubElement(about, "ParticipantObjectName").text = name  # the schema wants one, and nothing here has a name
     for name, value in {**entry.detail, **chain}.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        encoded = base64.b64encode(text.encode()).decode()
-        ET.SubElement(about, "ParticipantObjectDetail", {"type": name, "value": encoded})
+        encoded = base64.b64encode(text.encode(errors="replace")).decode()
+        ET.SubElement(about, "ParticipantObjectDetail", {"type": _text(name), "value": encoded})
+
+
+def _text(value: str) -> str:
+    """Return a text without characters that XML cannot have: a peer may call itself anything."""
+    return _NOT_XML.sub("\ufffd", value)
 
 
 def _code(parent: ET.Element, name: str, code: str, meaning: str, *, scheme: str = "DCM") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dicom_node.errors import NodeError, Refused
+from dicom_node.errors import NodeError, Refused, Transient
 
 
 class RulesError(Refused):
@@ -52,3 +52,19 @@ class AbandonedError(NodeError):
     """Work was abandoned because the lease is lost or the process is stopping; another worker takes it over."""
 
     code: ClassVar[str] = "abandoned"
+
+
+class AuditChainError(Transient):
+    """The hash chain of the audit trail does not fit its digest in the data directory."""
+
+    code: ClassVar[str] = "audit-chain"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+
+    def __str__(self) -> str:
+        return (
+            f"the hash chain of the audit trail does not have the digest that {self.args[0]} has; run `dicom-node "
+            "audit verify` and find out who changed the database; after a restored backup remove the file, and write "
+            "down why"
+        )

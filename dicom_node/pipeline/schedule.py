@@ -19,6 +19,7 @@ from dicom_node.gate.rules import gate_digest
 from dicom_node.gate.withdrawals import withdraw_exports
 from dicom_node.peers import count_instances, deliver, request_commitment, tell
 from dicom_node.pipeline.audit_forwarding import AuditForwarder
+from dicom_node.pipeline.audit_sealing import AuditSealer
 from dicom_node.pipeline.clock import Tick
 from dicom_node.pipeline.clock_steps import ClockSteps
 from dicom_node.pipeline.commitment import CommitmentDesk, forget_requests
@@ -50,7 +51,6 @@ from dicom_node.pipeline.rules import Rules
 from dicom_node.pipeline.verification import DeliveryCheck
 from dicom_node.settings import DimsePeer, Peer, Settings, Target
 from dicom_node.store import Store
-from dicom_node.store.work.audit_chain import BATCH
 
 MAX_TICK_S = 5.0
 STUDY_TICK_S = 30.0
@@ -97,7 +97,7 @@ class Schedule:
             Tick("disk-space", partial(self._delete, relieve_disk), DISK_TICK_S),
             Tick("commitment-requests", self._forget_requests, RETENTION_TICK_S),
             Tick("old-moves", self._forget_moves, RETENTION_TICK_S),
-            Tick("audit-chain", self._seal_audit, AUDIT_TICK_S),
+            Tick("audit-chain", AuditSealer(self.store).seal, AUDIT_TICK_S),
             *self._syslog_ticks(must_stop),
             *(self._delivery_tick(peer, must_stop) for peer in settings.peers),
             *(self._check_tick(peer, must_stop) for peer in settings.peers if peer.verify_counts),
@@ -170,10 +170,6 @@ class Schedule:
     def _delete(self, delete: Callable[..., int]) -> None:
         policy, now = self.settings.retention, self.clock()
         delete(self.store, policy, now=now, committing_peers=committing_peers(self.settings))
-
-    def _seal_audit(self) -> None:
-        while self.store.audit_chain.seal() == BATCH:
-            pass
 
     def _syslog_ticks(self, must_stop: Callable[[], bool]) -> list[Tick]:
         settings = self.settings

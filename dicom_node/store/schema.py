@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0020"
+HEAD_REVISION = "0021"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)

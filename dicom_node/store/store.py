@@ -34,6 +34,7 @@ from dicom_node.store.work.announcements import Announcements
 from dicom_node.store.work.audit import Audit
 from dicom_node.store.work.audit_buffer import AuditBuffer
 from dicom_node.store.work.audit_chain import AuditChain
+from dicom_node.store.work.audit_head import AuditHead
 from dicom_node.store.work.closing import SeriesClosing
 from dicom_node.store.work.commitments import Commitments
 from dicom_node.store.work.conflicts import Conflicts
@@ -67,7 +68,7 @@ class Store:
         The time by the clock that all who share the index have in common, for whatever is written to it.
     objects, inbox, integrity, series, closing, jobs, deliveries, commitments, delivery_checks, moves, peer_contexts,
     studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit, audit_buffer,
-    audit_chain, search, browsing, retention, associations, access_tokens, web_sessions, arrival_order
+    audit_chain, audit_head, search, browsing, retention, associations, access_tokens, web_sessions, arrival_order
         Its parts, each a class of its own.
     """
 
@@ -98,6 +99,7 @@ class Store:
         self.audit = Audit(database)
         self.audit_buffer = AuditBuffer(database)
         self.audit_chain = AuditChain(database)
+        self.audit_head = AuditHead(data_dir)
         self.search = Search(database)
         self.arrival_order = ArrivalOrder(database)
         self.browsing = Browsing(database)

@@ -147,7 +147,7 @@ def test_what_arrives_while_a_study_is_being_sent_withdraws_it_and_the_next_mani
     assert study["outcome"] == "withdrawn"
     assert study["n_arrived"] == 4
     assert [one["study"] for one in content["withdrawn"]] == [NAMES.mapped_uid(series.study_instance_uid)]
-    assert [row.action for row in store.audit.list()] == ["export-withdrawn"]
+    assert [row.action for row in store.audit.list() if row.action != "decided"] == ["export-withdrawn"]
 
 
 @pytest.mark.parametrize("change", ["late", "hold"])

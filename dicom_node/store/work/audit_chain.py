@@ -1,15 +1,16 @@
 """The hash chain over the audit trail: what was sealed cannot be changed, removed or inserted unseen.
 
 The digest at a position is the SHA-256 of the digest before it and of the entry. Entries are sealed in batches, some
-seconds after they were written, so that no writer waits for another. Somebody who may write to the database could
-compute the whole chain anew; a digest that was noted elsewhere (`audit verify --head`, syslog) shows that.
+seconds after they were written, so that no writer waits for another. Somebody who may write to the database could cut
+off its end, or compute the whole chain anew; a digest that was noted elsewhere (`audit_head`, `audit verify --head`,
+syslog) shows that.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -19,6 +20,8 @@ import sqlalchemy as sa
 from dicom_node.store.database import Database
 from dicom_node.store.schema import audit, audit_chain, audit_forwarding
 from dicom_node.store.work.audit import audit_row
+from dicom_node.store.work.audit_head import Head
+from dicom_node.store.work.audited_decisions import decision_findings
 from dicom_node.store.work.rows import AuditRow
 
 START: Final = "0" * 64
@@ -43,6 +46,8 @@ class ChainReport:
 
     Attributes
     ----------
+    position
+        The last one.
     n_sealed, n_unsealed
         Entries in the chain, and those that are too new for it.
     digest
@@ -51,6 +56,7 @@ class ChainReport:
         Sentences on what does not fit, at most `MAX_FINDINGS`.
     """
 
+    position: int = 0
     n_sealed: int = 0
     n_unsealed: int = 0
     digest: str = START
@@ -86,35 +92,63 @@ class AuditChain:
                 connection.execute(sa.insert(audit_chain), added)
         return len(added)
 
-    def verify(self, head: tuple[int, str] | None = None) -> ChainReport:
-        """Compute the chain anew and compare.
+    def verify(self, heads: Iterable[Head] = ()) -> ChainReport:
+        """Compute the chain anew and compare; then compare the decisions on studies with their entries.
 
         Parameters
         ----------
-        head
-            A position and its digest (or the beginning of it) that were noted earlier.
+        heads
+            That were noted earlier.
         """
         report = ChainReport()
-        last_position = 0
+        noted = tuple(heads)
         for row in self._links():
-            last_position += 1
-            if row.position != last_position:
-                report.note(f"position {last_position} is missing; the next one is {row.position}")
-                last_position = row.position
+            report.position += 1
+            if row.position != report.position:
+                report.note(f"position {report.position} is missing; the next one is {row.position}")
+                report.position = row.position
             elif row.id is None:
                 report.note(f"position {row.position}: entry {row.audit_id} is missing")
             elif _digest(report.digest, row.position, row) != row.digest:
                 report.note(f"position {row.position}: entry {row.audit_id} is not what was sealed")
-            if head is not None and row.position == head[0] and not row.digest.startswith(head[1]):
-                report.note(f"position {row.position}: the digest is not the one that was noted")
+            for head in noted:
+                if row.position == head.position and not row.digest.startswith(head.digest):
+                    report.note(f"position {row.position}: the digest is not the one that was noted")
             report.n_sealed += 1
             report.digest = row.digest
-        if head is not None and head[0] > last_position:
-            report.note(f"position {head[0]} was noted, and the chain ends at {last_position}")
+        self._check_end(report, noted)
         with self._database.read() as connection:
+            for finding in decision_findings(connection):
+                report.note(finding)
             unsealed = sa.select(sa.func.count()).select_from(audit.outerjoin(audit_chain)).where(_NOT_SEALED)
             report.n_unsealed = connection.execute(unsealed).scalar_one()
         return report
+
+    def _check_end(self, report: ChainReport, noted: Iterable[Head]) -> None:
+        """Note what says that the chain was longer, or not this one."""
+        for head in noted:
+            if head.position > report.position:
+                report.note(f"position {head.position} was noted, and the chain ends at {report.position}")
+            elif head.position < 1:
+                report.note("what was noted is no position of a chain")
+        with self._database.read() as connection:
+            for row in connection.execute(sa.select(audit_forwarding)):
+                if row.position > report.position:
+                    report.note(
+                        f"position {row.position} was sent to {row.target}, and the chain ends at {report.position}"
+                    )
+
+    def head(self) -> Head | None:
+        """Return the newest position and its digest; None for an empty chain."""
+        with self._database.read() as connection:
+            row = connection.execute(_chain().order_by(audit_chain.c.position.desc()).limit(1)).first()
+        return None if row is None else Head(row.position, row.digest)
+
+    def has(self, head: Head) -> bool:
+        """Return whether the chain has a digest at a position."""
+        with self._database.read() as connection:
+            row = connection.execute(_chain().where(audit_chain.c.position == head.position)).first()
+        return row is not None and str(row.digest).startswith(head.digest)
 
     def after(self, position: int, *, limit: int = BATCH) -> tuple[Sealed, ...]:
         """Return sealed entries after a position, in the order of the chain."""

@@ -1,9 +1,10 @@
-"""People's decisions on studies; rows are only ever added."""
+"""People's decisions on studies; rows are only ever added, each with an entry in the audit trail."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -12,6 +13,7 @@ from dicom_node.store.errors import EvidenceChangedError, NotFoundError
 from dicom_node.store.index.gate_state import NEWEST_FIRST
 from dicom_node.store.index.rows import StudyRow
 from dicom_node.store.schema import decisions, studies
+from dicom_node.store.work.audit import add_audit
 from dicom_node.store.work.evidence import study_evidence
 from dicom_node.store.work.rows import DecisionKind, DecisionRow
 from dicom_node.store.work.studies import STUDY_COLUMNS, study_row_of
@@ -77,7 +79,16 @@ class Decisions:
             connection.execute(
                 sa.update(studies).where(studies.c.study_instance_uid == study_instance_uid).values(announced_for=None)
             )
-            return _decision_row(added)
+            decision = _decision_row(added)
+            add_audit(
+                connection,
+                DECIDED,
+                actor=decided_by,
+                subject=study_instance_uid,
+                now=now,
+                detail=decision_detail(decision),
+            )
+            return decision
 
     def of(self, study_instance_uid: str) -> tuple[DecisionRow, ...]:
         """Return the decisions on a study, the newest first."""
@@ -100,6 +111,17 @@ class Decisions:
 
 
 _UIDS_AT_ONCE = 500
+DECIDED: Final = "decided"  # what the audit trail calls it
+
+
+def decision_detail(row: DecisionRow) -> dict[str, Any]:
+    """Return what the audit trail has of a decision, beside who, when and on what."""
+    return {
+        "decision": row.id,
+        "kind": row.kind.value,
+        "reason": row.reason,
+        "evidence_fingerprint": row.evidence_fingerprint,
+    }
 
 
 def read_study(connection: sa.Connection, study_instance_uid: str) -> tuple[StudyRow, str, DecisionRow | None]:
