@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --di
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-nnssl peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz lock supply-chain advisories clean
+.PHONY: help install dev peers peers-labels peers-nnssl peers-oidc peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz lock supply-chain advisories clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ peers-labels:  ## an Orthanc that has labels, in a folder (as root, 420 MB); wit
 
 peers-viewer:  ## OHIF and modules for Node.js (npm, 110 MB) and Chromium (as root); without them, tests/viewer is skipped
 	@sh tests/viewer/install.sh
+
+peers-oidc:  ## an OpenID Connect provider that wants PKCE (npm, 3.4 MB); without it, its tests are skipped
+	@sh tests/access/oidc_server/install.sh
 
 peers-nnssl:  ## stock nnssl in a Python 3.12 of its own (1 to 4 GB); without it, tests/nnssl is skipped
 	@sh tests/nnssl/install.sh

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WATCH_S = 5.0  # between two looks at whether instances can be kept
+PROVIDER_WATCH_S = 60.0  # between two looks at whether people can sign in
 WORK_STOP_S = 10.0
 INDEX_WAIT_S = 2.0
 
@@ -279,8 +280,42 @@ def run_web(settings: Settings) -> int:
             server.should_exit = True
         part.ready()
         log.info("ready", extra={"host": settings.web.host, "port": listener.getsockname()[1]})
-        server.run(sockets=[listener])
+        with _watched_provider(gatekeeper, part):
+            server.run(sockets=[listener])
     return 0
+
+
+@contextmanager
+def _watched_provider(gatekeeper: Gatekeeper, part: Part) -> Iterator[None]:
+    """Ask the OpenID Connect provider every minute, and say in the log and to `status` while it cannot be asked."""
+    from dicom_node.access.errors import ProviderError
+
+    provider = None if gatekeeper.identifier is None else gatekeeper.identifier.provider
+    if provider is None:
+        yield
+        return
+    failure = RepeatedFailure(log, "nobody can sign in by the provider", "people can sign in by the provider again")
+    ending = threading.Event()
+
+    def watch() -> None:
+        while True:
+            try:
+                provider.check()
+            except ProviderError as error:
+                failure.failed(error)
+                part.note(Trouble("oidc", error.code, str(error), utc_now()))
+            else:
+                failure.worked()
+                part.note(None)
+            if ending.wait(PROVIDER_WATCH_S):
+                return
+
+    thread = threading.Thread(target=watch, name="provider", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
 
 
 def web_gatekeeper(settings: Settings, store: Store, *, clock: Callable[[], datetime] | None = None) -> Gatekeeper:

@@ -8,13 +8,14 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import httpx
 from joserfc import jwt
-from joserfc.errors import ExpiredTokenError, InvalidKeyIdError, JoseError
+from joserfc.errors import ExpiredTokenError, InvalidClaimError, InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 
 from dicom_node.access.callers import Caller
@@ -28,6 +29,8 @@ MAX_ANSWER_BYTES: Final = 2**20
 DISCOVERY_S: Final = 3600.0  # what the provider says of itself is read again after this time
 KEYS_S: Final = 60.0  # and its keys at most once in this time, for a token with a key that is not known
 LEEWAY_S: Final = 60  # between the clocks
+AGAIN_S: Final = 5.0  # after the provider could not be asked, it is not asked again for this time
+WAIT_S: Final = 2.0  # for another request that is asking it
 # Signatures only: neither none nor a secret that both sides know (RFC 8725 3.1).
 ALGORITHMS: Final = (
     "RS256",
@@ -43,6 +46,7 @@ ALGORITHMS: Final = (
     "Ed25519",
 )
 _ANSWER_FAILED: Final = 400
+_DISCOVERY: Final = "/.well-known/openid-configuration"
 
 
 class OidcProvider:
@@ -56,6 +60,20 @@ class OidcProvider:
         self._lock = threading.Lock()
         self._metadata: tuple[float, Mapping[str, Any]] | None = None
         self._keys: tuple[float, KeySet] | None = None
+        self._failed: tuple[float, ProviderError] | None = None
+
+    def check(self) -> None:
+        """Ask the provider who it is; raise `ProviderError` if it does not answer as it should."""
+        self._check_issuer(self._ask("GET", self._issuer + _DISCOVERY))
+
+    def end(self, redirect_uri: str) -> str | None:
+        """Return the address at the provider where a person signs out (RP-Initiated Logout 2); None if it has none."""
+        try:
+            address = self._said("end_session_endpoint")
+        except ProviderError:
+            return None
+        query = {"client_id": self._settings.client_id, "post_logout_redirect_uri": redirect_uri}
+        return f"{address}{'&' if '?' in address else '?'}{urlencode(query)}"
 
     def begin(self, redirect_uri: str, pending: Pending) -> str:
         """Return the address at the provider where a person signs in.
@@ -139,33 +157,62 @@ class OidcProvider:
             raise NotSignedInError("the provider's token is expired", has_token=True) from error
         except (JoseError, ValueError) as error:
             finding = f"the provider's token is not one for this node ({type(error).__name__})"
+            if isinstance(error, InvalidClaimError) and error.claim in ("iat", "nbf"):
+                finding = (
+                    "the provider's token is from the future, compare the clocks of this machine and of the provider"
+                )
             raise NotSignedInError(finding, has_token=True) from error
         return token.claims
 
     def _said(self, name: str) -> str:
-        """Return what the provider says of itself (OIDC Discovery 4)."""
-        now_s = time.monotonic()
-        with self._lock:
+        """Return what the provider says of itself (OIDC Discovery 4); addresses are https, as the issuer is."""
+        with self._alone():
+            now_s = time.monotonic()
             if self._metadata is None or now_s - self._metadata[0] > DISCOVERY_S:
-                found = self._get(f"{self._issuer}/.well-known/openid-configuration")
-                if str(found.get("issuer", "")).rstrip("/") != self._issuer:
-                    raise ProviderError(self._issuer, f"it calls itself {str(found.get('issuer'))[:80]!r}")
-                self._metadata = now_s, found
+                self._metadata = now_s, self._check_issuer(self._get_once(self._issuer + _DISCOVERY))
             value = self._metadata[1].get(name)
         if not isinstance(value, str):
             raise ProviderError(self._issuer, f"it does not say its {name}")
+        if self._issuer.startswith("https:") and name != "issuer" and not value.startswith("https:"):
+            raise ProviderError(self._issuer, f"its {name} is not called over https")
         return value
 
+    def _check_issuer(self, found: Mapping[str, Any]) -> Mapping[str, Any]:
+        if str(found.get("issuer", "")).rstrip("/") != self._issuer:
+            raise ProviderError(self._issuer, f"it calls itself {str(found.get('issuer'))[:80]!r}")
+        return found
+
     def _key_set(self, *, is_new: bool = False) -> KeySet:
-        address, now_s = self._said("jwks_uri"), time.monotonic()
-        with self._lock:
+        address = self._said("jwks_uri")
+        with self._alone():
+            now_s = time.monotonic()
             age_s = DISCOVERY_S + 1 if self._keys is None else now_s - self._keys[0]
             if self._keys is None or age_s > DISCOVERY_S or (is_new and age_s > KEYS_S):
                 try:
-                    self._keys = now_s, KeySet.import_key_set(self._get(address))  # type: ignore[arg-type]
+                    self._keys = now_s, KeySet.import_key_set(self._get_once(address))  # type: ignore[arg-type]
                 except (JoseError, KeyError, TypeError, ValueError) as error:
                     raise ProviderError(self._issuer, "its keys cannot be read") from error
             return self._keys[1]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one request ask the provider; others wait a moment: anybody may send tokens, and threads are few."""
+        if not self._lock.acquire(timeout=WAIT_S):
+            raise ProviderError(self._issuer, "it has not answered yet")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _get_once(self, address: str) -> Mapping[str, Any]:
+        """Return what the provider answers; raise what it raised a moment ago."""
+        if self._failed is not None and time.monotonic() - self._failed[0] < AGAIN_S:
+            raise ProviderError(*self._failed[1].args)
+        try:
+            return self._ask("GET", address)
+        except ProviderError as error:
+            self._failed = time.monotonic(), error
+            raise
 
     def _post_for_token(self, form: dict[str, str]) -> Mapping[str, Any]:
         variable = self._settings.client_secret_env
@@ -179,9 +226,6 @@ class OidcProvider:
             auth = httpx.BasicAuth(self._settings.client_id, secret)
         return self._ask("POST", self._said("token_endpoint"), form, auth)
 
-    def _get(self, address: str) -> Mapping[str, Any]:
-        return self._ask("GET", address)
-
     def _ask(
         self, method: str, address: str, form: dict[str, str] | None = None, auth: httpx.Auth | None = None
     ) -> Mapping[str, Any]:
@@ -193,9 +237,11 @@ class OidcProvider:
                 httpx.Client(verify=verify, timeout=TIMEOUT_S) as client,
                 client.stream(method, address, data=form, auth=auth) as answer,
             ):
-                body = b""
+                body, end_at = b"", time.monotonic() + TIMEOUT_S
                 for piece in answer.iter_bytes():
                     body += piece
+                    if time.monotonic() > end_at:
+                        raise ProviderError(self._issuer, f"its answer was not complete within {TIMEOUT_S:g} s")
                     if len(body) > MAX_ANSWER_BYTES:
                         raise ProviderError(self._issuer, "its answer is too long")
             if answer.status_code == _ANSWER_FAILED and method == "POST":

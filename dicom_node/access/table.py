@@ -85,6 +85,7 @@ RIGHTS_OF_ROUTES: Final[Mapping[str, Right]] = {
     "POST /sign-in": Right.ANYONE,
     "GET /sign-in/oidc": Right.ANYONE,
     "GET /sign-in/callback": Right.ANYONE,
+    "GET /sign-in/end": Right.ANYONE,
     "POST /sign-out": Right.ANYONE,
 }
 

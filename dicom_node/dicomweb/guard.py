@@ -19,6 +19,8 @@ _SECURITY_HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 )
+# Once a browser has come by the address with TLS, it comes by no other for a year (RFC 6797).
+_STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 _PROXY_HEADERS: Final = frozenset({b"x-forwarded-prefix", b"x-forwarded-host", b"forwarded"})
 
 
@@ -38,7 +40,9 @@ class Guard:
     def __init__(self, app: ASGIApp, *, roots: tuple[str, ...], public_url: str | None) -> None:
         self._app = app
         self._roots = roots
-        self._prefix = urlsplit(public_url or "").path.rstrip("/")
+        public = urlsplit(public_url or "")
+        self._prefix = public.path.rstrip("/")
+        self._headers = (*_SECURITY_HEADERS, *((_STRICT_TRANSPORT,) if public.scheme == "https" else ()))
         self._may_hint = public_url is None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +51,7 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 said = {name.lower() for name, _ in message["headers"]}
-                added = [header for header in _SECURITY_HEADERS if header[0] not in said]
+                added = [header for header in self._headers if header[0] not in said]
                 message["headers"] = [*message["headers"], *added]
             await send(message)
 

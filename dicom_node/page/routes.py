@@ -114,7 +114,11 @@ def _sign_in_routes(
         *(
             ()
             if gatekeeper.identifier.provider is None
-            else (answers.show("/sign-in/oidc", page.leave), answers.show("/sign-in/callback", page.come_back))
+            else (
+                answers.show("/sign-in/oidc", page.leave),
+                answers.show("/sign-in/callback", page.come_back),
+                answers.show("/sign-in/end", page.end),
+            )
         ),
         answers.act("/sign-out", page.sign_out),
     ]

@@ -70,6 +70,11 @@ class SignInPage:
         response.delete_cookie(PENDING_COOKIE, path=self._protection.path)
         return response
 
+    def end(self, request: Request) -> Response:
+        """``GET /sign-in/end``: go to the provider to sign out there; to the form if it has no page for that."""
+        form = self._address(request, PATH)
+        return RedirectResponse(self._provider.end(form) or form, status_code=303)
+
     @property
     def _provider(self) -> OidcProvider:
         provider = self._identifier.provider
@@ -79,8 +84,12 @@ class SignInPage:
 
     def _callback(self, request: Request) -> str:
         """Return the address to which the provider sends people back; the provider has to know it."""
+        return self._address(request, f"{PATH}/callback")
+
+    def _address(self, request: Request, path: str) -> str:
+        """Return the whole address of a page of this node."""
         root = self._renderer.public_url or str(request.base_url)
-        return f"{root.rstrip('/')}{PATH}/callback"
+        return f"{root.rstrip('/')}{path}"
 
     def _begin(self, secret: str, wanted: str) -> Response:
         response = RedirectResponse(self._renderer.base + local_path(wanted), status_code=303)
@@ -103,7 +112,8 @@ class SignInPage:
     def sign_out(self, request: Request, _: Mapping[str, str]) -> Response:
         """``POST /sign-out``: end the session."""
         self._identifier.sign_out(request.cookies.get(COOKIE, ""))
-        response = RedirectResponse(self._renderer.base + PATH, status_code=303)
+        end = f"{PATH}?signed-out" if self._identifier.provider is not None else PATH
+        response = RedirectResponse(self._renderer.base + end, status_code=303)
         response.delete_cookie(COOKIE, path=self._protection.path)
         return response
 
@@ -142,6 +152,8 @@ class SignInPage:
             person=person,
             wanted=local_path(wanted),
             error=error,
+            is_left="signed-out" in request.query_params,
+            end=f"{PATH}/end",
             token_input=TOKEN_INPUT,
             provider=None
             if self._identifier.provider is None

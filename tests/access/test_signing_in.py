@@ -168,6 +168,9 @@ def test_behind_a_proxy_with_tls_the_cookie_is_for_tls_only(node: LockedNode) ->
         answer = reader.send("/node/sign-in", {"token": token, "access_token": node.tokens["viewer"]}, **seen)
         assert (answer.status_code, answer.headers["location"]) == (303, "/node/")
         assert {"Secure", "HttpOnly", "Path=/node"} <= set(answer.headers["set-cookie"].split("; "))
+        assert {each.headers["strict-transport-security"] for each in (first, answer)} == {"max-age=31536000"}
+    with serve_page(node.store, SETTINGS) as url, Reader(url) as reader:
+        assert "strict-transport-security" not in reader.get("/sign-in").headers  # without TLS it means nothing
 
 
 def test_what_people_do_to_jobs_and_results_has_their_name(node: LockedNode) -> None:
