@@ -142,6 +142,9 @@ bench-deidentify: dev  ## de-identification against dicom-anonymizer, in an envi
 bench-pretraining: dev  ## what pretraining and its masks add to few-shot segmentation; continues where it was stopped
 	$(BIN)/python -m benchmarks.pretraining --data $(DATA) --work build/bench-pretraining
 
+bench-loaders: dev  ## patches a second and time of a step against nnssl, nnU-Net and AnatoMask (ANATOMASK_SOURCE=checkout)
+	$(BIN)/python -m benchmarks.loaders --data $(DATA) --work build/bench-loaders
+
 fuzz: dev  ## drive what anybody may send by coverage, FUZZ_SECONDS=300
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,14 @@ from benchmarks.pretraining.cases import TARGET_LABELS, Case, LabelHead, draw_ba
 from benchmarks.pretraining.heads import CUT_SHARES, cut_face
 from benchmarks.pretraining.protocol import PROTOCOLS, TARGETS, Start
 from benchmarks.pretraining.starts import task_loss
-from benchmarks.pretraining.summary import complete_seeds, paired_difference, pretext_verdict, summarize, verdict
+from benchmarks.pretraining.summary import (
+    complete_seeds,
+    entropy_of_frequencies,
+    paired_difference,
+    pretext_verdict,
+    summarize,
+    verdict,
+)
 from benchmarks.pretraining.tables import report
 
 
@@ -67,9 +76,16 @@ def test_a_pretext_task_must_beat_the_trivial_answers() -> None:
     learned = {"cross_entropy": 1.3, "accuracy": 0.51, "majority_share": 0.44}
     assert all(pretext_verdict({"volume-fusion": {"held_out": learned}}).values())
     guessed = {**learned, "accuracy": 0.47}  # above the share of class 0, by 3 points only
-    assert list(pretext_verdict({"volume-fusion": {"held_out": guessed}}).values()) == [True, False]
+    assert list(pretext_verdict({"volume-fusion": {"held_out": guessed}}).values()) == [True, True, False]
+    counted = {**learned, "cross_entropy": 1.46}  # knows how frequent the classes are, and nothing else
+    assert list(pretext_verdict({"volume-fusion": {"held_out": counted}}).values()) == [True, False, True]
     found = pretext_verdict({"anatomask": {"held_out": {"loss": 0.97, "patch_body_share": 0.8}}, "control": {}})
     assert found == {"anatomask: loss < 0.95": False, "anatomask: body share of patches >= 0.75": True}
+
+
+def test_equal_frequencies_have_the_entropy_of_guessing() -> None:
+    assert entropy_of_frequencies(0.2) == pytest.approx(math.log(5))
+    assert entropy_of_frequencies(0.43) == pytest.approx(1.474, abs=0.001)
 
 
 def test_a_report_without_runs_says_nothing_of_them(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -1,0 +1,1 @@
+"""How fast patches come, and how long a step takes: ours, and nnssl, nnU-Net and AnatoMask on the same volumes."""
