@@ -8,13 +8,15 @@ CONFIG ?= config/node.yaml
 DATA ?= ../shared/data
 FUZZ_SECONDS ?= 300
 KILLS ?= 200
+INSTANCES ?= 0
+TORTURE := --kills $(KILLS) --instances $(INSTANCES) --disk 2000 --set-clock
 JOBS ?= 2
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-nnssl peers-oidc peers-viewer demo serve test test-labels test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz lock supply-chain advisories clean
+.PHONY: help install dev peers peers-labels peers-nnssl peers-oidc peers-viewer demo serve test test-hosts test-labels test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz lock supply-chain advisories clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,7 +69,7 @@ test: dev peers  ## all tests but the long ones, in two processes (JOBS=1: one a
 	$(PYTEST) -m "not slow"
 
 test-long: dev peers  ## the tests that take longest: killed processes, real data, training
-	$(PYTEST) -m slow --ignore tests/viewer --ignore tests/nnssl
+	$(PYTEST) -m slow --ignore tests/viewer --ignore tests/nnssl --ignore tests/hosts
 
 test-viewer: dev peers  ## the node's results in OHIF and in dcmjs, where peers-viewer can install them
 	@timeout 300 sh tests/viewer/install.sh || echo "no viewer: its tests are skipped" >&2
@@ -76,6 +78,9 @@ test-viewer: dev peers  ## the node's results in OHIF and in dcmjs, where peers-
 test-nnssl: dev  ## datasets in stock nnssl's preprocessing, where peers-nnssl can install it
 	@timeout 900 sh tests/nnssl/install.sh || echo "no nnssl: its tests are skipped" >&2
 	$(BIN)/python -m pytest tests/nnssl --session-timeout=1200
+
+test-hosts: dev peers  ## one node on three hosts, with links cut and hosts killed; needs root and network namespaces
+	$(BIN)/python -m pytest tests/hosts -rs -s --session-timeout=900
 
 test-labels: dev peers  ## states of studies in an Orthanc that has labels, where peers-labels can install it
 	@timeout 400 sh tests/install_labelled_orthanc.sh || echo "no Orthanc with labels: its tests are skipped" >&2
@@ -101,9 +106,9 @@ agreements: dev peers  ## docs/agreements.md: real series beside SimpleITK and d
 soak: dev peers  ## hundreds of mixed series through segment and through a node
 	$(BIN)/python -m tests.soak.soak --data $(DATA)/dicom
 
-torture: dev peers  ## senders, and parts of a node killed every few seconds; on SQLite, then on PostgreSQL
-	$(BIN)/python -m tests.torture.torture --database sqlite --kills $(KILLS)
-	$(BIN)/python -m tests.torture.torture --database postgresql --kills $(KILLS)
+torture: dev peers  ## senders, and trouble every few seconds; on SQLite, then on PostgreSQL; KILLS=200 INSTANCES=0
+	$(BIN)/python -m tests.torture.torture --database sqlite $(TORTURE)
+	$(BIN)/python -m tests.torture.torture --database postgresql $(TORTURE)
 
 bench-postgresql: dev peers  ## the index on PostgreSQL: drivers, claims, several processes
 	$(BIN)/python -m benchmarks.bench_postgresql

@@ -8,6 +8,9 @@ for pair in dcmdump:dcmtk Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix
 done
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 command -v initdb >/dev/null 2>&1 || [ -n "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing="$missing postgresql"
+for pair in ip:iproute2 nft:nftables; do
+    [ -e "/usr/sbin/${pair%%:*}" ] || [ -e "/sbin/${pair%%:*}" ] || missing="$missing ${pair##*:}"
+done
 [ -e /usr/share/orthanc/plugins/libOrthancPython.so ] || missing="$missing orthanc-python"
 [ -n "$missing" ] || exit 0
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then

@@ -28,6 +28,7 @@ class PostgresqlServer:
     folder: Path
     port: int
     is_durable: bool = False  # whether it syncs what it commits, which a killed server needs less than a killed machine
+    listens_on: str = "127.0.0.1"  # addresses, as PostgreSQL wants them
 
     def url(self, database: str) -> str:
         """URL of a database, as an administrator would write it."""
@@ -56,7 +57,7 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses={self.listens_on}"
         options += "" if self.is_durable else " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
         log = self.folder / "log"
         _run("pg_ctl", "-w", "-t", TIMEOUT_S, "-D", self.folder / "data", "-l", log, "-o", options, "start")
@@ -76,14 +77,17 @@ class PostgresqlServer:
 
 
 @contextmanager
-def start_postgresql(*, is_durable: bool = False) -> Iterator[PostgresqlServer]:
-    """A new, empty server; gone when the block ends."""
+def start_postgresql(*, is_durable: bool = False, trusts: str | None = None) -> Iterator[PostgresqlServer]:
+    """A new, empty server; gone when the block ends. It also listens for and trusts a subnet, if there is one."""
     with TemporaryDirectory(prefix="postgresql-") as name:
         folder = Path(name)  # not below a test's folder, which only its user may enter
         if os.getuid() == 0:
             shutil.chown(folder, OWNER)
-        server = PostgresqlServer(folder, free_port(), is_durable)
+        server = PostgresqlServer(folder, free_port(), is_durable, "127.0.0.1" if trusts is None else "'*'")
         _run("initdb", "-D", folder / "data", "-A", "trust", "-U", "node", "--no-sync")
+        if trusts is not None:
+            with (folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all node {trusts} trust\n")
         server.start()
         try:
             yield server

@@ -23,8 +23,10 @@ from dicom_node import app
 from dicom_node.processes import SUPERVISOR_PID_VARIABLE
 from dicom_node.settings import load_settings
 from dicom_node.store import Store
+from tests.hosts.network import enter
 from tests.node_process import wait_for, write_settings
 from tests.peer_servers import free_port
+from tests.wrong_clock import mend_sleep
 
 # Parts are forked from a process in which the slow imports are done already; they share nothing else with it.
 _FORKS = multiprocessing.get_context("forkserver")
@@ -111,15 +113,20 @@ class Node:
             yield store
 
 
-def fork_part(name: str, settings_path: Path, log: Path, moment: str | None = None) -> Part:
-    """Start a part; whoever calls this ends it."""
-    process = _FORKS.Process(target=run_part, args=(name, str(settings_path), str(log), moment))
+def fork_part(
+    name: str, settings_path: Path, log: Path, moment: str | None = None, *, namespace: str | None = None
+) -> Part:
+    """Start a part, in a network namespace if one is named; whoever calls this ends it."""
+    process = _FORKS.Process(target=run_part, args=(name, str(settings_path), str(log), moment, namespace))
     process.start()
     return Part(process, log)
 
 
-def run_part(name: str, settings_path: str, log: str, moment: str | None) -> None:
+def run_part(name: str, settings_path: str, log: str, moment: str | None = None, namespace: str | None = None) -> None:
     """Be one part of the node, in a process of its own."""
+    mend_sleep()
+    if namespace is not None:
+        enter(namespace)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())

@@ -101,10 +101,11 @@ def dataset_part(part10: bytes) -> bytes:
 
 
 class RawPeer:
-    """A TCP connection to the node, from any address of the loopback network."""
+    """A TCP connection to the node: from any address of the loopback network, or to another host."""
 
-    def __init__(self, port: int, *, host: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(host, 0))
+    def __init__(self, port: int, *, host: str = "127.0.0.1", to: str = "127.0.0.1") -> None:
+        source = (host, 0) if to.startswith("127.") else None
+        self.socket = socket.create_connection((to, port), timeout=20, source_address=source)
 
     def __enter__(self) -> Self:
         return self
