@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 DRIFT = 2e-4  # by which two clocks may run apart, far more than any computer's
+EXACT_S = 0.5  # an error that no lease and no quiet time notices
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ class StoreClock:
         """Return the time, in UTC."""
         reading = self._reading
         return self._wall() if reading is None else reading.at(self.monotonic())
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the last answer came fast enough; one that was half a minute on its way is wrong by a quarter."""
+        return self._reading is not None and self._reading.error_at(self.monotonic()) <= EXACT_S
 
     def note(self, now: datetime, *, asked_s: float, answered_s: float) -> None:
         """Take the server's answer, asked and got at two moments of the monotonic clock.

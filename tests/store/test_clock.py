@@ -63,16 +63,28 @@ def test_between_two_answers_the_clock_goes_on_by_itself() -> None:
     assert clock() == at(30)
 
 
+def test_an_answer_that_took_long_sets_no_clock_exactly() -> None:
+    clock = StoreClock(monotonic=lambda: 100.0)
+    assert not clock.is_exact
+    clock.note(at(0), asked_s=40.0, answered_s=100.0)  # the machine is overloaded: the clock is wrong by up to 30 s
+    assert not clock.is_exact
+    clock.note(at(25), asked_s=99.5, answered_s=100.5)
+    assert (clock(), clock.is_exact) == (at(25), True)
+
+
 def test_the_more_exact_answer_counts_until_the_servers_clock_is_set() -> None:
     monotonic_s = 100.0
     clock = StoreClock(monotonic=lambda: monotonic_s)
     clock.note(at(0), asked_s=99.999, answered_s=100.001)
     clock.note(at(0.4), asked_s=99.5, answered_s=100.5)  # half a second on the way: it says nothing new
     assert clock() == at(0)
+    assert clock.is_exact
     clock.note(at(-0.002), asked_s=99.9995, answered_s=100.0005)
     assert clock() == at(-0.002)
     clock.note(at(-300), asked_s=99.5, answered_s=100.5)  # set back by five minutes
     assert clock() == at(-300)
+    clock.note(at(-300), asked_s=99.0, answered_s=101.0)
+    assert clock.is_exact
     monotonic_s = 10_000.0
     clock.note(at(9600.9), asked_s=9999.5, answered_s=10_000.5)  # after hours the old answer is no better
     assert clock() == at(9600.9)
