@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any, Protocol, Self
 
 import typer
 
-from dicom_node.offline.run import Failure, Progress
+from dicom_node.offline.item_results import Failure
+from dicom_node.offline.run import Progress
 from inference.series.files import Rejected
 
 MAX_ALIKE = 3
@@ -57,11 +57,11 @@ class PlainProgress:
         """Write the findings of a volume."""
         self._write(f"{self._place()} {volume_line(report, is_new=is_new)}")
 
-    def failure(self, failure: Failure, error: BaseException) -> None:
+    def failure(self, failure: Failure, traceback: str) -> None:
         """Write which input has no result, and why."""
         self._write(failure_line(failure))
         if self._verbose:
-            self._write("".join(traceback.format_exception(error)).rstrip())
+            self._write(traceback)
 
     def advance(self) -> None:
         """Count one more item as finished."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from dicom_node.cli.cluster_options import (
+    ClusterCa,
+    ClusterCert,
+    ClusterKey,
+    ClusterOption,
+    ClusterPlain,
+    cluster_of,
+)
 from dicom_node.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, fail
-
-if TYPE_CHECKING:
-    from inference.segment import Models
 
 
 class Device(StrEnum):
@@ -46,6 +50,11 @@ def segment(
     foreground_model: ForegroundModel = None,
     anonymized_model: AnonymizedModel = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Also repeat what an earlier run finished.")] = False,
+    cluster: ClusterOption = None,
+    cluster_ca: ClusterCa = None,
+    cluster_cert: ClusterCert = None,
+    cluster_key: ClusterKey = None,
+    cluster_plain: ClusterPlain = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every stage, and a traceback for every failure.")
     ] = False,
@@ -60,21 +69,27 @@ def segment(
     Files are recognised by their content, not by their names. Folders are searched with subfolders and links, except
     hidden folders. Files that are not CT or MR images (reports, system files, other formats) are counted but not used.
 
+    With --cluster, the workers of a Dask cluster do the work, one input at a time each, and write the same results.
+    A worker with another release, other models or without the folders is refused by name; see docs/cluster.md.
+
     Exit code 0: every input has its result. 3: some input failed; the others have theirs.
 
     \b
     Examples:
       dicom-node segment /data/study -o results
       dicom-node segment head.nii.gz export.zip -o results --device cuda
+      dicom-node segment /data/heads -o results --cluster local:4
     """
     from inference.threads import let_threads_sleep
 
     let_threads_sleep()  # before torch is imported below
-    from dicom_node.cli.progress import make_progress, rejected_lines
+    from dicom_node.cli.progress import rejected_lines
+    from dicom_node.cli.segment_runs import WantedRun, segment_here, segment_on
+    from dicom_node.cluster.errors import ClusterLostError
+    from dicom_node.offline.item_results import Failure
     from dicom_node.offline.output import OutputFolder
     from dicom_node.offline.page import render_page
-    from dicom_node.offline.run import Failure, run_items, summarise
-    from dicom_node.offline.survey import survey_inputs
+    from dicom_node.offline.run import summarise
 
     started_at = datetime.now(UTC)
     missing = [path for path in inputs if not path.exists()]
@@ -83,12 +98,13 @@ def segment(
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output}: is a file, a folder is wanted", param_hint="--output")
     _set_up_logging(verbose=verbose)
+    wanted = WantedRun(inputs, output, device.value, threads, foreground_model, anonymized_model, overwrite, verbose)
+    given = cluster_of(cluster, cluster_ca, cluster_cert, cluster_key, may_be_plain=cluster_plain)
     try:
-        with make_progress(verbose=verbose) as progress:
-            models = _load_models(foreground_model, anonymized_model, device, threads)
-            survey = survey_inputs(inputs)
-            folder = OutputFolder(output)
-            result = run_items(survey.items, models, folder, overwrite=overwrite, progress=progress)
+        survey, result, models = segment_here(wanted) if given is None else segment_on(given, wanted)
+    except ClusterLostError as error:
+        fail(str(error))
+        raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt:
         typer.echo("Interrupted. Run the same command to resume.", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -100,6 +116,7 @@ def segment(
     summary = summarise(
         result, survey.not_used, models, inputs=inputs, started_at=started_at, ended_at=datetime.now(UTC)
     )
+    folder = OutputFolder(output)
     folder.write_summary(summary)
     folder.write_page(render_page(summary))
     typer.echo(f"{summary['n_volumes']} volumes in {output}, {summary['n_failed']} failed")
@@ -116,21 +133,3 @@ def _set_up_logging(*, verbose: bool) -> None:
         set_up_logging(LogSettings(level="info"), process_name="segment")
     else:
         logging.getLogger().addHandler(logging.NullHandler())
-
-
-def _load_models(foreground: Path | None, anonymized: Path | None, device: Device, threads: int | None) -> Models:
-    import torch
-
-    from inference.models import read_model_spec, reference_model
-    from inference.segment import load_models
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if device is Device.CUDA and not torch.cuda.is_available():
-        fail("--device cuda: this machine has no CUDA device that PyTorch can use; leave --device out for the CPU")
-        sys.exit(2)
-    return load_models(
-        reference_model("foreground") if foreground is None else read_model_spec(foreground),
-        reference_model("anonymized") if anonymized is None else read_model_spec(anonymized),
-        device=device.value,
-    )

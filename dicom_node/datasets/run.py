@@ -18,7 +18,7 @@ from dicom_node.datasets.results import find_results, find_tasks
 from dicom_node.datasets.subjects import give_places
 from dicom_node.datasets.tasks import Outcome, run_task
 from dicom_node.datasets.workers import run_groups
-from dicom_node.offline.replacing import PARTIAL_PREFIX
+from dicom_node.offline.replacing import PARTIAL_PREFIX, clear_left_overs
 
 
 def make_dataset(
@@ -54,6 +54,7 @@ def make_dataset(
     tasks = find_tasks(find_results(sources), sources, images)
     on_begin(len(tasks))
     (out / VOLUMES).mkdir(parents=True, exist_ok=True)
+    clear_left_overs(out / VOLUMES, lambda _: True)
     outcomes: list[Outcome] = []
     run = partial(run_task, volumes=out / VOLUMES)
     finished = run_groups(((task, (task,)) for task in tasks), run, workers=min(options.workers, len(tasks)))

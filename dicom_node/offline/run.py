@@ -1,28 +1,20 @@
-"""An offline run: read each item while the previous one is segmented; report failures and continue."""
+"""An offline run in this process: read each item while the previous one is segmented; report failures and continue."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Protocol
 
 import dicom_node
-from dicom_node.failures import ErrorKind, classify, error_code
+from dicom_node.offline.item_results import Failure, ItemResult, VolumeDone, no_result
+from dicom_node.offline.item_work import ItemWork, PreparedItem
 from dicom_node.offline.items import Item
-from dicom_node.offline.output import OutputFolder
-from dicom_node.offline.written_at import newest_date
-from dicom_node.pipeline_digest import pipeline_digest
-from dicom_node.processing import process_volume, volume_name
-from inference.segment import Models
+from inference.models import ModelIdentity
 from inference.series.files import Rejected
-from inference.series.volume import SourceVolume
-
-log = logging.getLogger(__name__)
 
 _SUMMARY_KEYS = (
     "name",
@@ -35,16 +27,6 @@ _SUMMARY_KEYS = (
     "anonymized_ml",
     "timings_s",
 )
-OFFLINE_GENERATION = 1  # a run sees a series once; instances that arrive later need another run
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An input without a result, and why."""
-
-    name: str
-    code: str
-    message: str
 
 
 @dataclass(slots=True)
@@ -53,6 +35,13 @@ class RunResult:
 
     volumes: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+
+    def add(self, item: Item, result: ItemResult) -> None:
+        """Record one result of an item."""
+        if isinstance(result, VolumeDone):
+            self.volumes.append(_summary_entry(result, item))
+        else:
+            self.failures.append(result.failure)
 
 
 class Progress(Protocol):
@@ -67,54 +56,38 @@ class Progress(Protocol):
     def volume(self, report: dict[str, Any], *, is_new: bool) -> None:
         """Report that a volume's results exist, written by an earlier run if ``is_new`` is false."""
 
-    def failure(self, failure: Failure, error: BaseException) -> None:
+    def failure(self, failure: Failure, traceback: str) -> None:
         """Report that an item, or one volume of it, has no result."""
 
     def advance(self) -> None:
         """Report that an item is finished."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Prepared:
-    """An item whose digest is known, and that is either finished earlier or read."""
-
-    input_sha256: str
-    finished: tuple[dict[str, Any], ...]
-    volumes: tuple[SourceVolume, ...]
-    reading_s: float
-
-
-def run_items(
-    items: Sequence[Item], models: Models, output: OutputFolder, *, overwrite: bool, progress: Progress
-) -> RunResult:
-    """Segment every item into ``output``; results that exist are kept unless ``overwrite``."""
+def run_items(items: Sequence[Item], work: ItemWork, *, progress: Progress) -> RunResult:
+    """Segment every item, one after the other."""
     result = RunResult()
-    digest = pipeline_digest(models.identities)
     progress.begin(len(items))
-
-    def prepare(item: Item) -> _Prepared:
-        started = perf_counter()
-        input_sha256 = item.digest()
-        finished = () if overwrite else output.finished_reports(item, input_sha256, digest)
-        volumes = () if finished else item.read()
-        return _Prepared(input_sha256, finished, volumes, perf_counter() - started)
-
-    for item, prepared in _read_ahead(items, prepare):
+    for item, prepared in _read_ahead(items, work.prepare):
         progress.stage(item.name, "reading")
-        try:
-            ready = prepared.result()
-        except Exception as error:  # noqa: BLE001 - the one place where an item's failure is recorded
-            _record_failure(result, item.name, error, progress)
-        else:
-            _finish_item(item, ready, models, output, digest, result, progress)
+        for one in _results_of(item, prepared, work, progress):
+            result.add(item, one)
+            tell_result(progress, one)
         progress.advance()
     return result
+
+
+def tell_result(progress: Progress, result: ItemResult) -> None:
+    """Report one result of an item."""
+    if isinstance(result, VolumeDone):
+        progress.volume(result.report, is_new=result.is_new)
+    else:
+        progress.failure(result.failure, result.traceback)
 
 
 def summarise(
     result: RunResult,
     not_used: Sequence[Rejected],
-    models: Models,
+    models: Iterable[ModelIdentity],
     *,
     inputs: Sequence[Path],
     started_at: datetime,
@@ -127,7 +100,7 @@ def summarise(
         "ended_at": ended_at.isoformat(),
         "models": [
             {"role": model.role, "name": model.name, "version": model.version, "sha256": model.sha256}
-            for model in models.identities
+            for model in models
         ],
         "inputs": [str(path.absolute()) for path in inputs],
         "n_volumes": len(result.volumes),
@@ -140,23 +113,21 @@ def summarise(
     }
 
 
-def describe(error: BaseException) -> str:
-    """Return one sentence for a person; only the type of an unexpected error, whose text may quote headers."""
-    if isinstance(error, MemoryError):
-        return "not enough memory for this volume"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if classify(error) is ErrorKind.DEFECT:
-        return f"a defect of dicom-node ({type(error).__name__}); please report it with what --verbose shows"
-    return str(error)
+def _results_of(item: Item, prepared: Future[PreparedItem], work: ItemWork, progress: Progress) -> Iterator[ItemResult]:
+    try:
+        ready = prepared.result()
+    except Exception as error:  # noqa: BLE001 - the one place where an item's failure is recorded
+        yield no_result(item.name, error)
+    else:
+        yield from work.finish(item, ready, progress.stage)
 
 
 def _read_ahead(
-    items: Sequence[Item], prepare: Callable[[Item], _Prepared]
-) -> Iterator[tuple[Item, Future[_Prepared]]]:
+    items: Sequence[Item], prepare: Callable[[Item], PreparedItem]
+) -> Iterator[tuple[Item, Future[PreparedItem]]]:
     """Yield each item while the next is being read, so that at most two series are in memory."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as pool:
-        current: Future[_Prepared] | None = None
+        current: Future[PreparedItem] | None = None
         for index, item in enumerate(items):
             ready = pool.submit(prepare, item) if current is None else current
             wait((ready,))  # before the next one starts, so that no third series is read
@@ -165,52 +136,9 @@ def _read_ahead(
             del ready
 
 
-def _finish_item(
-    item: Item,
-    prepared: _Prepared,
-    models: Models,
-    output: OutputFolder,
-    digest: str,
-    result: RunResult,
-    progress: Progress,
-) -> None:
-    for report in prepared.finished:
-        result.volumes.append(_summary_entry(report, item, "finished earlier"))
-        progress.volume(report, is_new=False)
-    for source in prepared.volumes:
-        name = volume_name(item.name, source.stack_number)
-        try:
-            volume = process_volume(
-                source,
-                models,
-                name=name,
-                n_stacks=len(prepared.volumes),
-                generation=OFFLINE_GENERATION,
-                pipeline_digest=digest,
-                written_at=newest_date(source.headers) if source.headers else None,
-                reading_s=prepared.reading_s / len(prepared.volumes),
-                on_stage=lambda stage, name=name: progress.stage(name, stage),  # type: ignore[misc]
-            )
-            report = {**volume.report.as_json(), "input_sha256": prepared.input_sha256}
-            output.write_volume(volume, report, template=item.nifti)
-        except Exception as error:  # noqa: BLE001 - the one place where a volume's failure is recorded
-            _record_failure(result, name, error, progress)
-        else:
-            result.volumes.append(_summary_entry(report, item, "written"))
-            progress.volume(report, is_new=True)
-
-
-def _summary_entry(report: dict[str, Any], item: Item, status: str) -> dict[str, Any]:
+def _summary_entry(done: VolumeDone, item: Item) -> dict[str, Any]:
     return {
-        **{key: report.get(key) for key in _SUMMARY_KEYS},
-        "status": status,
+        **{key: done.report.get(key) for key in _SUMMARY_KEYS},
+        "status": "written" if done.is_new else "finished earlier",
         "input": str(item.nifti) if item.nifti is not None else None,
     }
-
-
-def _record_failure(result: RunResult, name: str, error: BaseException, progress: Progress) -> None:
-    code = "input-output" if isinstance(error, OSError) else error_code(error)
-    failure = Failure(name, code, describe(error))
-    log.debug("no result for %s", name, exc_info=error)
-    result.failures.append(failure)
-    progress.failure(failure, error)
