@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from dicom_node.access.oidc import OidcProvider
     from dicom_node.dicomweb import Administrators, StoreLimits
     from dicom_node.dimse.query.policy import QueryRetrieve
+    from dicom_node.engines import Engine
     from dicom_node.gate.live_terms import LiveTerms
+    from dicom_node.pipeline.worker import Worker
     from dicom_node.store import GateTerms
     from inference.models import ModelSpec
 
@@ -150,8 +152,11 @@ def serve(settings: Settings, config_path: Path | None) -> int:
         The rules cannot be used, or somebody else holds the data directory; nothing was started.
     """
     _enter_process("serve", settings)
+    from dicom_node.engines import check_engine
+
     read_rules(settings)
     check_tls(settings)
+    check_engine(settings)
     arguments = () if config_path is None else ("--config", str(config_path.absolute()))
     stopping = threading.Event()
     stop_on_signals(stopping.set)
@@ -461,44 +466,53 @@ def run_work(settings: Settings) -> int:
 
 def _work(settings: Settings, part: Part, stopping: threading.Event) -> None:
     """Load the models and work; importing PyTorch takes seconds, in which the part is known to start."""
-    from inference.threads import let_threads_sleep
-
-    let_threads_sleep()  # before torch is imported
-    import torch
-
-    from dicom_node.pipeline.retry import RetryPolicy
-    from dicom_node.pipeline.worker import Worker, WorkerSettings
+    from dicom_node.engines import open_engine
     from dicom_node.pipeline_digest import pipeline_digest
-    from dicom_node.processing import process_series
-    from inference.segment import load_models
 
     rules = read_rules(settings)
-    if settings.work.threads is not None:
-        torch.set_num_threads(settings.work.threads)
-    models = load_models(*read_models(settings), device=settings.work.device)
-    digest = pipeline_digest(models.identities, rules.digest)
-    with awaited_store(settings, stopping, part) as store:
-        if store is None:
-            return
-        worker = Worker(
-            store,
-            partial(process_series, models=models),
-            WorkerSettings(
-                owner=_owner(),
-                study_rules=rules.study,
-                pipeline_digest=digest,
-                retry=RetryPolicy(settings.work.max_attempts, settings.work.backoff_s),
-                lease_s=settings.work.lease_s,
-                kinds_by_peer={peer.name: frozenset(peer.results) for peer in settings.peers},
-                report=part.note_task,
-            ),
-            clock=store.now,
-        )
-        _leave_in_time(stopping, worker.give_back, part.end)
-        part.ready(pipeline_digest=digest)
-        log.info("ready", extra={"pipeline_digest": digest})
-        worker.run(stopping)
-        log.info("stopping")
+    with open_engine(settings, read_models(settings)) as engine:
+        digest = pipeline_digest(engine.identities, rules.digest)
+        with awaited_store(settings, stopping, part) as store:
+            if store is None:
+                return
+            others = [Store.announce(settings.node.data_dir, "work", utc_now()) for _ in range(engine.n_jobs - 1)]
+            workers = [_worker(settings, store, engine, rules, digest, each) for each in (part, *others)]
+            _leave_in_time(stopping, *(one.give_back for one in workers), *(one.end for one in (part, *others)))
+            for each in (part, *others):
+                each.ready(pipeline_digest=digest)
+            log.info("ready", extra={"pipeline_digest": digest})
+            first, *more = workers
+            threads = [threading.Thread(target=one.run, args=(stopping,), daemon=True) for one in more]
+            for thread in threads:
+                thread.start()
+            first.run(stopping)
+            for thread in threads:
+                thread.join()
+            for each in others:
+                each.end()
+            log.info("stopping")
+
+
+def _worker(settings: Settings, store: Store, engine: Engine, rules: Rules, digest: str, part: Part) -> Worker:
+    """Return a worker that does one job at a time, and says so as a part of the node."""
+    from dicom_node.pipeline.retry import RetryPolicy
+    from dicom_node.pipeline.worker import Worker, WorkerSettings
+
+    return Worker(
+        store,
+        engine.process,
+        WorkerSettings(
+            owner=_owner(),
+            study_rules=rules.study,
+            pipeline_digest=digest,
+            retry=RetryPolicy(settings.work.max_attempts, settings.work.backoff_s),
+            lease_s=settings.work.lease_s,
+            kinds_by_peer={peer.name: frozenset(peer.results) for peer in settings.peers},
+            report=part.note_task,
+            may_claim=engine.may_claim,
+        ),
+        clock=store.now,
+    )
 
 
 def _leave_in_time(stopping: threading.Event, *last_steps: Callable[[], object]) -> None:

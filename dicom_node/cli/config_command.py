@@ -27,11 +27,13 @@ def check_config(config: ConfigOption = None) -> None:
       dicom-node check-config -c config/node.yaml
     """
     from dicom_node import app
+    from dicom_node.engines import check_engine
     from dicom_node.store import Store
 
     settings = read_settings(config)
     app.read_rules(settings)
     app.check_tls(settings)
+    check_engine(settings)
     models = app.read_models(settings)
     if settings.node.database_url is not None:
         Store.ask_database(settings.node.database_url)

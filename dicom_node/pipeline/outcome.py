@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from pydicom.uid import (
     UID,
@@ -15,9 +16,10 @@ from pydicom.uid import (
 )
 
 from dicom_node.gate.severity import Standing, most_severe
-from dicom_node.processing import ProcessedVolume
+from dicom_node.report import Report
 from dicom_node.store import NewResult, NewVerdict, Outcome, SeriesRow
 from inference.series.remarks import Remark, RemarkCode
+from sr_writer.objects import WrittenObject
 
 KINDS = {
     SegmentationStorage: "seg",
@@ -28,8 +30,22 @@ KINDS = {
 }
 
 
+class VolumeResult(Protocol):
+    """What a job keeps of one volume, computed here or on a cluster."""
+
+    @property
+    def report(self) -> Report:
+        """What was found."""
+        ...
+
+    @property
+    def objects(self) -> tuple[WrittenObject, ...]:
+        """SEG and SR, proved."""
+        ...
+
+
 def outcome_of(
-    volumes: Sequence[ProcessedVolume],
+    volumes: Sequence[VolumeResult],
     deliver_to: tuple[str, ...],
     *,
     series: SeriesRow,
@@ -45,7 +61,7 @@ def outcome_of(
         results=tuple(
             NewResult(
                 kind=KINDS[UID(written.sop_class_uid)],
-                stack_number=volume.source.stack_number,
+                stack_number=volume.report.stack_number,
                 sop_class_uid=written.sop_class_uid,
                 sop_instance_uid=written.sop_instance_uid,
                 transfer_syntax_uid=written.transfer_syntax_uid,

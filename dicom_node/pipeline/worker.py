@@ -17,9 +17,8 @@ from dicom_node.gate.rules import StudyRules
 from dicom_node.logs import RepeatedFailure
 from dicom_node.pipeline.errors import AbandonedError, NoInstancesError, SourcesDeletedError
 from dicom_node.pipeline.heartbeat import Heartbeat
-from dicom_node.pipeline.outcome import outcome_of, remarks_on_completeness
+from dicom_node.pipeline.outcome import VolumeResult, outcome_of, remarks_on_completeness
 from dicom_node.pipeline.retry import RetryPolicy
-from dicom_node.processing import ProcessedVolume
 from dicom_node.store import JobRow, LeaseLostError, Outcome, Store, Task
 from inference.series.remarks import Remark
 from inference.series.stack_choice import StackChoice, StackPolicy
@@ -54,7 +53,7 @@ class Processor(Protocol):
         predecessors: Sequence[Predecessor],
         remarks: Sequence[Remark],
         stacks: StackPolicy,
-    ) -> tuple[ProcessedVolume, ...]:
+    ) -> Sequence[VolumeResult]:
         """Process the selected stacks of one series; ``predecessors`` are the results that the new ones replace."""
         ...
 
@@ -70,6 +69,7 @@ class WorkerSettings:
     lease_s: float
     kinds_by_peer: Mapping[str, frozenset[str]] = field(default_factory=dict)  # a peer without an entry takes all
     report: Callable[[Task | None], None] = lambda _: None  # told what the worker does
+    may_claim: Callable[[], bool] = lambda: True  # asked before each claim, whether a job could begin at once
 
 
 class Worker:
@@ -106,8 +106,10 @@ class Worker:
             log.warning("job returned to the queue", extra=_fields(job))
 
     def work_once(self, stopping: threading.Event) -> bool:
-        """Claim the next job and finish it; return False if there was none."""
+        """Claim the next job and finish it; return False if there was none, or none could begin."""
         settings = self._settings
+        if not settings.may_claim():
+            return False
         job = self._store.jobs.claim(
             settings.owner, self._clock(), settings.lease_s, pipeline_digest=settings.pipeline_digest
         )

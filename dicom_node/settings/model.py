@@ -15,7 +15,7 @@ from dicom_node.settings.oidc import OidcSettings
 from dicom_node.settings.query_retrieve import QueryRetrieveSettings
 from dicom_node.settings.section import Name, Section
 from dicom_node.settings.targets import Target
-from dicom_node.settings.tls import DimseTlsSettings, PeerTlsSettings
+from dicom_node.settings.tls import DaskTlsSettings, DimseTlsSettings, PeerTlsSettings
 
 AE_TITLE_MAX_LENGTH = 16  # PS3.5 table 6.2-1, VR AE
 GIB = 2**30
@@ -232,11 +232,33 @@ class SeriesSettings(Section):
 class WorkSettings(Section):
     """Running the models."""
 
+    engine: Literal["local", "dask"] = Field(
+        default="local", description="where the models run: in the process `work`, or on the workers of a Dask cluster"
+    )
+    dask_address: str | None = Field(
+        default=None,
+        pattern=r"^(tls|tcp)://[^\s/]+:\d{1,5}$",
+        description="scheduler of the cluster: tls://HOST:PORT, or tcp://127.0.0.1:PORT on this machine",
+    )
+    dask_jobs: int = Field(
+        default=1, ge=1, le=1000, description="series that are computed at the same time: the number of its workers"
+    )
+    dask_tls: DaskTlsSettings = DaskTlsSettings()
+    dask_plain: bool = Field(
+        default=False,
+        description="allow tcp:// to another machine: whoever reaches the scheduler runs any program on its workers",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto uses a GPU if there is one")
     threads: int | None = Field(default=None, ge=1, description="CPU threads for the models; all cores when empty")
     lease_s: Seconds = Field(default=120.0, description="a job whose worker is silent for this long runs again")
     max_attempts: int = Field(default=5, ge=1, description="attempts before a job is dead")
     backoff_s: Seconds = Field(default=30.0, description="wait before the second attempt; then doubles")
+
+    @model_validator(mode="after")
+    def _has_cluster(self) -> Self:
+        if self.engine == "dask" and self.dask_address is None:
+            raise ValueError("engine is dask, so dask_address is needed")
+        return self
 
 
 class DeliverySettings(Section):

@@ -65,3 +65,15 @@ class PeerTlsSettings(Section):
         if (self.certificate_file is None) is not (self.key_file is None):
             raise ValueError("certificate_file and key_file belong together; set both")
         return self
+
+
+class DaskTlsSettings(Section):
+    """Calling a Dask cluster with TLS; it checks the node's certificate, and the node checks the cluster's."""
+
+    ca_file: Path | None = Field(
+        default=None, description="PEM: the authority of the cluster's certificates; it should sign nothing else"
+    )
+    certificate_file: Path | None = Field(
+        default=None, description="PEM: certificate that the node shows to the cluster"
+    )
+    key_file: Path | None = Field(default=None, description="PEM: its private key, without a passphrase")
