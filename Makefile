@@ -103,6 +103,10 @@ reference: dev  ## docs/reference.md and docs/conformance.md from the code
 agreements: dev peers  ## docs/agreements.md: real series beside SimpleITK and dcm2niix
 	$(BIN)/python -m benchmarks.agreements $(DATA)/dicom
 
+.PHONY: bench-cluster
+bench-cluster: dev  ## segment on local Dask workers: what a task costs, what stays in one process
+	$(BIN)/python -m benchmarks.bench_cluster
+
 soak: dev peers  ## hundreds of mixed series through segment and through a node
 	$(BIN)/python -m tests.soak.soak --data $(DATA)/dicom
 
