@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -66,6 +67,7 @@ def cluster_for_run(given: GivenCluster) -> Iterator[ComputeCluster]:
         yield cluster
 
 
+@cache
 def tell_refused(worker: str, reason: str) -> None:
-    """Say that a worker does not take part."""
+    """Say once that a worker does not take part."""
     typer.echo(f"worker {worker}: {reason}", err=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dicom_node.cli.cluster_options import ClusterCa, ClusterCert, ClusterKey, ClusterOption, ClusterPlain, cluster_of
 from dicom_node.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED
 from dicom_node.cli.options import ConfigOption
 
@@ -77,6 +78,11 @@ def dataset(
     number: Annotated[int, typer.Option("--number", min=1, max=999, help="Number of the dataset.")] = 901,
     name: Annotated[str, typer.Option("--name", help="Name of the dataset: letters and digits.")] = "Node",
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, metavar="N", help="Processes.")] = 1,
+    cluster: ClusterOption = None,
+    cluster_ca: ClusterCa = None,
+    cluster_cert: ClusterCert = None,
+    cluster_key: ClusterKey = None,
+    cluster_plain: ClusterPlain = False,
 ) -> None:
     """Turn folders that segment wrote, or cleared studies of a node, into a dataset with both masks for training.
 
@@ -98,6 +104,7 @@ def dataset(
     Examples:
       dicom-node segment /data/heads -o results
       dicom-node dataset results -o heads --name Heads --workers 4
+      dicom-node dataset results -o heads --cluster local:4
       dicom-node dataset --check -o heads
       dicom-node dataset --studies cleared -c config/node.yaml --project HEADS --key-file study.key -o heads
     """
@@ -125,8 +132,11 @@ def dataset(
                 raise typer.BadParameter("name folders that segment wrote, or --studies cleared", param_hint="SOURCE")
             if unused := [one for one, given in of_node.items() if given is not None]:
                 raise typer.BadParameter("is for --studies", param_hint=unused[0])
-            is_whole = from_folders(sources, images or (), output, options)
+            given = cluster_of(cluster, cluster_ca, cluster_cert, cluster_key, may_be_plain=cluster_plain)
+            is_whole = from_folders(sources, images or (), output, options, given)
         else:
+            if cluster is not None:
+                raise typer.BadParameter("is for folders; the studies of a node take --workers", param_hint="--cluster")
             if sources or images:
                 raise typer.BadParameter("the studies come from the node; leave folders out", param_hint="--studies")
             if project is None or not project.strip() or key_file is None:

@@ -4,29 +4,72 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from dicom_node.cli.cluster_options import GivenCluster, cluster_for_run, tell_refused
 from dicom_node.cli.errors import fail
 from dicom_node.cli.options import open_existing_store, read_settings
 from dicom_node.cli.outcomes import read_cohort, tell_outcomes
 from dicom_node.cli.progress import growing_bar
 from dicom_node.datasets.finishing import Options
 
+if TYPE_CHECKING:
+    from dicom_node.cluster.connect import ComputeCluster
+    from dicom_node.datasets.results import Task
+    from dicom_node.datasets.tasks import Outcome
+
 _EXAMPLES = 3  # results that a line of refusals names
 
 
-def from_folders(sources: Sequence[Path], images: Sequence[Path], output: Path, options: Options) -> bool:
-    """Write a dataset of what segment wrote; return whether no volume was refused."""
+def from_folders(
+    sources: Sequence[Path],
+    images: Sequence[Path],
+    output: Path,
+    options: Options,
+    given: GivenCluster | None = None,
+) -> bool:
+    """Write a dataset of what segment wrote, on a cluster if one is given; return whether no volume was refused."""
     from dicom_node.datasets.run import make_dataset
 
-    with growing_bar("writing volumes") as (begin, advance):
-        manifest = make_dataset(sources, images, output, options, on_begin=begin, on_task=advance)
+    with ExitStack() as stack:
+        run_tasks = None
+        if given is not None:
+            cluster = stack.enter_context(cluster_for_run(given))
+            if not cluster.is_here:
+                sources, images = ([path.absolute() for path in paths] for paths in (sources, images))
+                output = output.absolute()
+            run_tasks = partial(_run_on, cluster, [path.absolute() for path in (*sources, *images, output)])
+        begin, advance = stack.enter_context(growing_bar("writing volumes"))
+        manifest = make_dataset(sources, images, output, options, on_begin=begin, on_task=advance, run_tasks=run_tasks)
     _tell(manifest, output)
     return not manifest["refused"]
+
+
+def _run_on(
+    cluster: ComputeCluster, visible: Sequence[Path], tasks: Sequence[Task], run: Callable[[Task], tuple[Outcome, ...]]
+) -> Generator[tuple[int, tuple[Outcome, ...]], None, None]:
+    """Run the tasks of a dataset on a cluster; an error that ends a run in processes ends this one too."""
+    from dicom_node.cluster.sameness import as_here
+
+    ended = cluster.run(
+        run,
+        len(tasks),
+        tasks.__getitem__,
+        as_here(visible=visible),
+        on_refused=tell_refused,
+        on_workers=lambda _: None,
+    )
+    with closing(ended):
+        for index, outcome in ended:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield index, outcome
 
 
 def from_node(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dicom_node.cli.cluster_options import GivenCluster, cluster_for_run, tell_refused
@@ -67,7 +67,7 @@ def segment_on(given: GivenCluster, wanted: WantedRun) -> Ran:
     from dicom_node.cluster.address import LocalWorkers
     from dicom_node.cluster.connect import n_local_threads
     from dicom_node.cluster.sameness import as_here, wanted_model
-    from dicom_node.offline.cluster_run import run_items_on
+    from dicom_node.offline.cluster_run import look_on, run_items_on
 
     models = (
         wanted_model("foreground", wanted.foreground_model),
@@ -78,18 +78,19 @@ def segment_on(given: GivenCluster, wanted: WantedRun) -> Ran:
     if threads is None and isinstance(choice, LocalWorkers):
         threads = n_local_threads(choice.n_workers)
     with cluster_for_run(given) as cluster, make_progress(verbose=wanted.verbose) as progress:
-        survey = survey_inputs(wanted.inputs)
+        if not cluster.is_here:
+            wanted = replace(
+                wanted, inputs=[path.absolute() for path in wanted.inputs], output=wanted.output.absolute()
+            )
         OutputFolder(wanted.output)
+        visible = [path.absolute() for path in (*wanted.inputs, wanted.output)]
+        workers = as_here(models, device=wanted.device, threads=threads, visible=visible)
+        survey = survey_inputs(wanted.inputs, look_on(cluster, workers, on_refused=tell_refused))
         clear_items(wanted.output, survey.items)
         result = run_items_on(
             cluster,
             survey.items,
-            as_here(
-                models,
-                device=wanted.device,
-                threads=threads,
-                visible=[path.absolute() for path in (*wanted.inputs, wanted.output)],
-            ),
+            workers,
             wanted.output,
             overwrite=wanted.overwrite,
             progress=progress,

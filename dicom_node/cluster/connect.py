@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -57,8 +57,10 @@ class ComputeCluster:
         *,
         on_refused: Callable[[str, str], None],
         on_workers: Callable[[int], None],
-    ) -> Iterator[tuple[int, Result | BaseException]]:
+    ) -> Generator[tuple[int, Result | BaseException], None, None]:
         """Run a function over tasks; yield the index of each with its result or error, as they end.
+
+        Close the generator before the cluster: it then takes back the tasks that have not ended.
 
         Raises
         ------
@@ -183,10 +185,12 @@ def _slurm(n_jobs: int) -> DaskCluster:
 
 
 def _set_up_dask() -> None:
-    """Keep Dask's own log to what a person must know, and its worker processes free of its settings for threads."""
+    """Keep Dask's log to what no message of ours says, and its sampling profiler off: a task takes seconds."""
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")  # of workers that are started here
     import dask
 
-    dask.config.set({"distributed.worker.daemon": True, "distributed.admin.tick.limit": "1 hour"})
+    dask.config.set({"distributed.worker.profile.enabled": False})
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 def _dashboard(client: Client) -> str:

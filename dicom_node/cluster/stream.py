@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -70,7 +71,7 @@ class Stream(Generic[Task, Result]):
         self._looked_at = -LOOK_S
         self._alone_since = time.monotonic()
 
-    def results(self) -> Iterator[tuple[int, Result | BaseException]]:
+    def results(self) -> Generator[tuple[int, Result | BaseException], None, None]:
         """Yield the index of each task with its result or its error, in the order in which they end.
 
         Raises
@@ -87,7 +88,8 @@ class Stream(Generic[Task, Result]):
                 yield from self._end_next()
         finally:
             for future in self._begun:
-                future.cancel()
+                with suppress(OSError, RuntimeError):  # after an interrupt the client may be closed already
+                    future.cancel()
 
     def _look(self) -> Iterator[tuple[int, Result | BaseException]]:
         """See who is there, and take back the tasks of those that are gone."""

@@ -5,20 +5,30 @@ The output depends on the inputs alone: neither times nor the number of workers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dicom_node.datasets.errors import DatasetOutputError
 from dicom_node.datasets.finishing import OWN_NAMES, Options, RefusedVolume, finish_dataset
 from dicom_node.datasets.layouts import VOLUMES, Entry
-from dicom_node.datasets.results import find_results, find_tasks
+from dicom_node.datasets.results import Task, find_results, find_tasks
 from dicom_node.datasets.subjects import give_places
 from dicom_node.datasets.tasks import Outcome, run_task
 from dicom_node.datasets.workers import run_groups
 from dicom_node.offline.replacing import PARTIAL_PREFIX, clear_left_overs
+
+
+class RunTasks(Protocol):
+    """Where the tasks of a dataset run."""
+
+    def __call__(
+        self, tasks: Sequence[Task], run: Callable[[Task], tuple[Outcome, ...]], /
+    ) -> Generator[tuple[int, tuple[Outcome, ...]], None, None]:
+        """Yield the index of each task with its outcomes, as they end."""
+        ...
 
 
 def make_dataset(
@@ -29,6 +39,7 @@ def make_dataset(
     *,
     on_begin: Callable[[int], None],
     on_task: Callable[[], None],
+    run_tasks: RunTasks | None = None,
 ) -> dict[str, Any]:
     """Write the dataset and return its manifest.
 
@@ -40,6 +51,8 @@ def make_dataset(
         Where to look for the images, besides the inputs that the sources name.
     on_begin, on_task
         Told the number of inputs, and each time that one is done.
+    run_tasks
+        Where the tasks run; in ``options.workers`` processes when None.
 
     Raises
     ------
@@ -55,13 +68,13 @@ def make_dataset(
     on_begin(len(tasks))
     (out / VOLUMES).mkdir(parents=True, exist_ok=True)
     clear_left_overs(out / VOLUMES, lambda _: True)
-    outcomes: list[Outcome] = []
-    run = partial(run_task, volumes=out / VOLUMES)
-    finished = run_groups(((task, (task,)) for task in tasks), run, workers=min(options.workers, len(tasks)))
-    with closing(finished):  # an interrupt ends the processes too
-        for _, (done,) in finished:
-            outcomes += done
+    found: dict[int, tuple[Outcome, ...]] = {}
+    run_tasks = run_tasks or _in_processes(options.workers)
+    with closing(run_tasks(tasks, partial(run_task, volumes=out / VOLUMES))) as finished:  # an interrupt ends all
+        for index, done in finished:
+            found[index] = done
             on_task()
+    outcomes = [outcome for index in range(len(tasks)) for outcome in found[index]]
     used, repeated = _first_of_each(outcome for outcome in outcomes if outcome.record is not None)
     refused = [
         RefusedVolume(outcome.id, outcome.result.name, outcome.result.folder.parent.name, outcome.refusal)
@@ -74,6 +87,20 @@ def make_dataset(
         out, entries, refused, [(outcome.result.name, outcome.id) for outcome in repeated], options
     )
     return {**manifest, "n_new": sum(outcome.is_new for outcome in used)}
+
+
+def _in_processes(workers: int) -> RunTasks:
+    """Run tasks in processes of this machine; fewer than two means this process."""
+
+    def run_tasks(
+        tasks: Sequence[Task], run: Callable[[Task], tuple[Outcome, ...]], /
+    ) -> Generator[tuple[int, tuple[Outcome, ...]], None, None]:
+        groups = ((index, (task,)) for index, task in enumerate(tasks))
+        with closing(run_groups(groups, run, workers=min(workers, len(tasks)))) as finished:
+            for index, (done,) in finished:
+                yield index, done
+
+    return run_tasks
 
 
 def _first_of_each(outcomes: Iterable[Outcome]) -> tuple[list[Outcome], list[Outcome]]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dicom_node.cluster.connect import ComputeCluster
 from dicom_node.cluster.sameness import Wanted
 from dicom_node.offline.item_results import ItemResult, no_result
 from dicom_node.offline.items import Item
 from dicom_node.pipeline_digest import pipeline_digest
-from inference.series.files import InstanceSource, PathSource, ZipMemberSource
+from inference.series.files import InstanceSource, Rejected, SeenHeader, look_at
 
 if TYPE_CHECKING:  # a scheduler reads tasks too, and needs no PyTorch
     from dicom_node.offline.run import Progress, RunResult
+
+
+LOOK_AT: Final = 500  # files in one task of the survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,32 @@ def run_item(task: ItemTask) -> tuple[ItemResult, ...]:
         return tuple(work.finish(task.item, prepared, lambda _name, _stage: None))
 
 
+def look_on(
+    cluster: ComputeCluster, wanted: Wanted, *, on_refused: Callable[[str, str], None]
+) -> Callable[[Sequence[InstanceSource]], Iterable[SeenHeader | Rejected]]:
+    """Return a function that lets a cluster read headers; it raises what the cluster raises."""
+
+    def look(sources: Sequence[InstanceSource]) -> Iterable[SeenHeader | Rejected]:
+        chunks = [sources[start : start + LOOK_AT] for start in range(0, len(sources), LOOK_AT)]
+        found: dict[int, list[SeenHeader | Rejected]] = {}
+        ended = cluster.run(
+            look_at_all, len(chunks), chunks.__getitem__, wanted, on_refused=on_refused, on_workers=lambda _: None
+        )
+        with closing(ended):
+            for index, outcome in ended:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                found[index] = outcome
+        return itertools.chain.from_iterable(found[index] for index in range(len(chunks)))
+
+    return look
+
+
+def look_at_all(sources: Sequence[InstanceSource]) -> list[SeenHeader | Rejected]:
+    """Read headers, on a worker."""
+    return [look_at(source) for source in sources]
+
+
 def run_items_on(
     cluster: ComputeCluster,
     items: Sequence[Item],
@@ -65,6 +96,8 @@ def run_items_on(
 ) -> RunResult:
     """Segment every item on a cluster; the result is in the order of the items, as without one.
 
+    Paths of items and output must mean the same on the workers.
+
     Raises
     ------
     NoWorkersError
@@ -74,13 +107,11 @@ def run_items_on(
 
     progress.begin(len(items))
     digest = pipeline_digest(model.identity for model in wanted.models)
-    place = output if cluster.is_here else output.absolute()
 
     def task_of(index: int) -> ItemTask:
-        item = items[index] if cluster.is_here else _absolute(items[index])
-        return ItemTask(item, place, digest, overwrite, wanted)
+        return ItemTask(items[index], output, digest, overwrite, wanted)
 
-    found: dict[int, tuple[ItemResult, ...]] = {}
+    found: dict[int, RunResult] = {}  # what the summary says, not whole reports
     ended = cluster.run(
         run_item,
         len(items),
@@ -89,28 +120,16 @@ def run_items_on(
         on_refused=on_refused,
         on_workers=lambda n: progress.stage(f"{n} workers", "cluster"),
     )
-    for index, outcome in ended:
-        results = (no_result(items[index].name, outcome),) if isinstance(outcome, BaseException) else outcome
-        found[index] = results
-        for one in results:
-            tell_result(progress, one)
-        progress.advance()
+    with closing(ended):  # an interrupt takes back what has not ended
+        for index, outcome in ended:
+            results = (no_result(items[index].name, outcome),) if isinstance(outcome, BaseException) else outcome
+            found[index] = RunResult()
+            for one in results:
+                found[index].add(items[index], one)
+                tell_result(progress, one)
+            progress.advance()
     result = RunResult()
-    for index, item in enumerate(items):
-        for one in found[index]:
-            result.add(item, one)
+    for index in range(len(items)):
+        result.volumes += found[index].volumes
+        result.failures += found[index].failures
     return result
-
-
-def _absolute(item: Item) -> Item:
-    """Return the item with paths that mean the same on another machine."""
-    nifti = item.nifti.absolute() if item.nifti is not None else None
-    return Item(item.name, tuple(map(_absolute_source, item.sources)), nifti)
-
-
-def _absolute_source(source: InstanceSource) -> InstanceSource:
-    if isinstance(source, PathSource):
-        return PathSource(source.path.absolute())
-    if isinstance(source, ZipMemberSource):
-        return replace(source, archive=source.archive.absolute())
-    return source

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dicom_node.offline.errors import NothingFoundError
 from dicom_node.offline.items import Item, list_items
-from inference.series.files import Inputs, PathSource, Rejected, ZipMemberSource, find_inputs
+from inference.series.files import Inputs, Look, PathSource, Rejected, ZipMemberSource, find_inputs, look_in_turn
 
 # A study contains such objects besides its CT and MR images; leaving them out is not a failure.
 NOT_MEANT_CODES = frozenset(
@@ -52,13 +52,13 @@ class Survey:
     not_used: tuple[Rejected, ...]
 
 
-def survey_inputs(paths: Sequence[Path]) -> Survey:
-    """Survey the inputs.
+def survey_inputs(paths: Sequence[Path], look: Look = look_in_turn) -> Survey:
+    """Survey the inputs; ``look`` reads the headers.
 
     A file that was named on the command line, or claims to be DICOM, and cannot be used has failed; a report or a
     scout in a folder with the images is only not used. An input without any usable file has failed.
     """
-    inputs = find_inputs(paths)
+    inputs = find_inputs(paths, look)
     named = {str(path) for path in paths}
     failed = [rejected for rejected in inputs.rejected if _is_failure(rejected, named)]
     not_used = [rejected for rejected in inputs.rejected if not _is_failure(rejected, named)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -61,11 +61,53 @@ class Inputs:
     scattered: tuple[InstanceSource, ...] = ()
 
 
-def find_inputs(paths: Sequence[Path]) -> Inputs:
+@dataclass(frozen=True, slots=True)
+class SeenHeader:
+    """What is asked of an image's header to put it into its series; ``kind`` is of slices that may have none."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    kind: Scattered | None
+
+
+def look_at(source: InstanceSource) -> SeenHeader | Rejected:
+    """Read the header of an instance; return why it is left out if it is no CT or MR image.
+
+    A damaged image whose series is known stays in it, so that the series is refused by name: without it the
+    volume would have a hole, or end too early.
+    """
+    try:
+        try:
+            ds = read_header(source)
+        except UnreadableError as error:
+            ds = read_damaged_identity(source, error)
+        with reading(source.name):
+            check_suitable(ds, source.name)
+            series, study = str(ds.SeriesInstanceUID), str(ds.StudyInstanceUID)
+            return SeenHeader(series, study, str(ds.get("Modality") or ""), kind_of_slice(ds))
+    except UnsuitableObjectError as error:
+        return Rejected(source.name, error.code, str(error))
+
+
+def look_in_turn(sources: Sequence[InstanceSource]) -> Iterable[SeenHeader | Rejected]:
+    """Look at one instance after the other, in this process."""
+    return map(look_at, sources)
+
+
+Look = Callable[[Sequence[InstanceSource]], Iterable[SeenHeader | Rejected]]  # one for each, in their order
+
+
+def find_inputs(paths: Sequence[Path], look: Look = look_in_turn) -> Inputs:
     """Look through folders (with all below), zip archives and files.
 
     Files are known by their first bytes; a name matters only where those say nothing. Nothing is unpacked to a path,
     and only headers are read. `files_under` says what is done about links and hidden folders.
+
+    Parameters
+    ----------
+    look
+        Reads the headers, which takes nearly all of the time; other processes may do it.
 
     Returns
     -------
@@ -89,36 +131,27 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
             rejected.append(found.rejected)
         else:
             sources.append(PathSource(file))
-    series, scattered = _series_of(sources, rejected)
+    series, scattered = _series_of(zip(sources, look(sources), strict=True), rejected)
     return Inputs(series, tuple(nifti), tuple(rejected), scattered)
 
 
 def _series_of(
-    sources: Sequence[InstanceSource], rejected: list[Rejected]
+    seen: Iterable[tuple[InstanceSource, SeenHeader | Rejected]], rejected: list[Rejected]
 ) -> tuple[tuple[SeriesFiles, ...], tuple[InstanceSource, ...]]:
     """Group image instances by Series Instance UID, and find slices without a series; others go to ``rejected``.
 
-    A damaged image whose series is known stays in it, so that the series is refused by name: without it the
-    volume would have a hole, or end too early. Slices that each came as a series of their own are one reason together.
+    Slices that each came as a series of their own are one reason together.
     """
     found: dict[str, tuple[str, str, list[InstanceSource]]] = {}
     kinds: dict[str, Scattered] = {}
-    for source in sources:
-        try:
-            try:
-                ds = read_header(source)
-            except UnreadableError as error:
-                ds = read_damaged_identity(source, error)
-            with reading(source.name):
-                check_suitable(ds, source.name)
-                uids = str(ds.SeriesInstanceUID), str(ds.StudyInstanceUID), str(ds.get("Modality") or "")
-                kind = kind_of_slice(ds)
-        except UnsuitableObjectError as error:
-            rejected.append(Rejected(source.name, error.code, str(error)))
+    for source, header in seen:
+        if isinstance(header, Rejected):
+            rejected.append(header)
             continue
-        if kind is not None:
-            kinds[uids[0]] = kind
-        found.setdefault(uids[0], (uids[1], uids[2], []))[2].append(source)
+        if header.kind is not None:
+            kinds[header.series_instance_uid] = header.kind
+        group = found.setdefault(header.series_instance_uid, (header.study_instance_uid, header.modality, []))
+        group[2].append(source)
     scattered, reasons = find_scattered(kinds, {uid: len(group) for uid, (*_, group) in found.items()})
     rejected.extend(reasons)
     series = tuple(
