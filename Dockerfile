@@ -13,7 +13,7 @@ COPY dicom_node ./dicom_node
 COPY inference ./inference
 COPY part10 ./part10
 COPY sr_writer ./sr_writer
-RUN /opt/node/bin/pip install --no-cache-dir -c constraints.txt '.[postgresql,oidc]'
+RUN /opt/node/bin/pip install --no-cache-dir -c constraints.txt '.[postgresql,oidc,s3]'
 
 FROM python:${PYTHON_VERSION}-slim
 LABEL org.opencontainers.image.title="dicom-node" org.opencontainers.image.licenses="Apache-2.0"

@@ -26,7 +26,7 @@ from dicom_node.logs import RepeatedFailure, log_failure, set_up_logging
 from dicom_node.pipeline.rules import Rules, load_rules
 from dicom_node.processes import ProcessSpec, command_line, end_with_supervisor, stop_on_signals, supervise
 from dicom_node.settings import Settings
-from dicom_node.store import PARTS, IndexUnavailableError, Part, Store, Trouble, intake_trouble
+from dicom_node.store import PARTS, IndexUnavailableError, Part, S3Place, Store, Trouble, intake_trouble
 from dicom_node.store.permissions import UMASK, mode_open_to_others
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ WATCH_S = 5.0  # between two looks at whether instances can be kept
 PROVIDER_WATCH_S = 60.0  # between two looks at whether people can sign in
 WORK_STOP_S = 10.0
 INDEX_WAIT_S = 2.0
+HOUSE_S = 30.0  # between two looks at objects in a shared store
 
 
 def system_user() -> str:
@@ -64,7 +65,26 @@ def utc_now() -> datetime:
 def open_store(settings: Settings) -> Store:
     """The store that the settings name."""
     return Store.open(
-        settings.node.data_dir, url=settings.node.database_url, min_free_bytes=settings.dimse.min_free_bytes
+        settings.node.data_dir,
+        url=settings.node.database_url,
+        min_free_bytes=settings.dimse.min_free_bytes,
+        objects_at=objects_place(settings),
+    )
+
+
+def objects_place(settings: Settings) -> S3Place | None:
+    """Return the bucket that the settings name; None means a folder in ``data_dir``."""
+    if settings.node.objects_url is None:
+        return None
+    own = settings.objects
+    return S3Place.from_url(
+        settings.node.objects_url,
+        endpoint_url=None if own.endpoint_url is None else str(own.endpoint_url).rstrip("/"),
+        region=own.region,
+        path_style=own.path_style,
+        ca_file=own.ca_file,
+        cache_bytes=own.cache_bytes,
+        timeout_s=own.timeout_s,
     )
 
 
@@ -79,10 +99,38 @@ def awaited_store(settings: Settings, stopping: threading.Event, part: Part) -> 
             part.note(Trouble(part.name, error_code(error), str(error), utc_now()))
             stopping.wait(INDEX_WAIT_S)
         else:
-            with store:
+            with store, _kept_house(store):
                 yield store
             return
     yield None
+
+
+@contextmanager
+def _kept_house(store: Store) -> Iterator[None]:
+    """Look after objects in a shared store within the block, in a thread of its own; local ones need nothing."""
+    if store.objects.is_local:
+        yield
+        return
+    ending = threading.Event()
+    failure = RepeatedFailure(log, "objects are not tidied", "objects are tidied again")
+
+    def keep_house() -> None:
+        while not ending.is_set():
+            try:
+                store.keep_house()
+            except NodeError as error:
+                failure.failed(error)
+            else:
+                failure.worked()
+            ending.wait(HOUSE_S)
+
+    thread = threading.Thread(target=keep_house, name="keep-house", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join(INDEX_WAIT_S)
 
 
 def read_rules(settings: Settings) -> Rules:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_config(config: ConfigOption = None) -> None:
-    """Check settings, rules, models and the database if one is named, and start nothing.
+    """Check settings, rules, models, and database and bucket if they are named; start nothing.
 
     Every problem is named with file and key. Exit code 0 means that `serve` would start with these settings.
 
@@ -37,7 +37,11 @@ def check_config(config: ConfigOption = None) -> None:
     models = app.read_models(settings)
     if settings.node.database_url is not None:
         Store.ask_database(settings.node.database_url)
-    typer.echo(f"node {settings.node.ae_title}, data in {settings.node.data_dir}")
+    bucket = app.objects_place(settings)
+    if bucket is not None:
+        Store.ask_objects(bucket)
+    objects = "" if bucket is None else f", objects in {bucket.url}"
+    typer.echo(f"node {settings.node.ae_title}, data in {settings.node.data_dir}{objects}")
     dimse = settings.dimse
     ports = ([f"{dimse.port}"] if dimse.plain else []) + ([f"{dimse.tls.port} with TLS"] if dimse.tls.port else [])
     typer.echo(f"DIMSE on {dimse.host}, port {' and '.join(ports)}; web on {settings.web.host}:{settings.web.port}")

@@ -53,8 +53,8 @@ def list_conflicts(
     with open_existing_store(read_settings(config)) as store:
         rows = store.series.conflicts(limit=limit)
         differences = [_differences(store, row) for row in rows]
-        other = [store.objects.path(row.digest) for row in rows]
-        first = [None if row.stored_digest is None else store.objects.path(row.stored_digest) for row in rows]
+        other = [store.objects.location(row.digest) for row in rows]
+        first = [None if row.stored_digest is None else store.objects.location(row.stored_digest) for row in rows]
     if as_json:
         write_json(
             [

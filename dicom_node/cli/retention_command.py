@@ -31,10 +31,10 @@ def retention(
 
     settings = read_settings(config)
     with open_existing_store(settings) as store:
-        free_bytes = store.objects.free_bytes()
+        free_bytes, free_object_bytes = store.objects.free_bytes(), store.objects.free_object_bytes()
         sources = store.retention.survey(committing_peers(settings))
         now = store.now()
-    planned = plan_deletions(sources, settings.retention, now=now, free_bytes=free_bytes)
+    planned = plan_deletions(sources, settings.retention, now=now, free_bytes=free_object_bytes)
     going = [one for one in planned if one.because is not None]
     counts = {
         "n_series": len(planned),

@@ -70,7 +70,7 @@ def verify(
                     for finding in store.integrity.verify_folder(number, pace, tally):
                         findings.append(finding)
                         if set_aside and finding.fault is Fault.DAMAGED:
-                            store.integrity.set_aside(finding.path.stem)
+                            store.integrity.set_aside(finding.digest)
                         if not as_json:
                             typer.echo(_line(finding))
         except KeyboardInterrupt:

@@ -35,7 +35,7 @@ class Planned:
 
 
 def plan_deletions(
-    sources: Sequence[SourceState], policy: RetentionSettings, *, now: datetime, free_bytes: int
+    sources: Sequence[SourceState], policy: RetentionSettings, *, now: datetime, free_bytes: float
 ) -> list[Planned]:
     """Decide on every series that has sources; in order of the time at which they were closed, the oldest first.
 
@@ -44,7 +44,7 @@ def plan_deletions(
     sources
         All series with sources, those that were closed first in front.
     free_bytes
-        Free space on the disk of the objects.
+        Free space where the objects lie.
     """
     total_bytes = sum(source.n_dataset_bytes for source in sources)
     planned = []
@@ -73,7 +73,7 @@ def delete_sources(
         return 0
     deleted = []
     for planned in plan_deletions(
-        store.retention.survey(committing_peers), policy, now=now, free_bytes=store.objects.free_bytes()
+        store.retention.survey(committing_peers), policy, now=now, free_bytes=store.objects.free_object_bytes()
     ):
         if planned.because is None:
             continue
@@ -99,10 +99,10 @@ def relieve_disk(
     store: Store, policy: RetentionSettings, *, now: datetime, committing_peers: Collection[str] = ()
 ) -> int:
     """Delete the oldest sources that nothing needs while less disk space is free than ``emergency_free_bytes``."""
-    if policy.emergency_free_bytes is None or store.objects.free_bytes() >= policy.emergency_free_bytes:
+    if policy.emergency_free_bytes is None or store.objects.free_object_bytes() >= policy.emergency_free_bytes:
         return 0
     n_series = delete_sources(store, policy, now=now, committing_peers=committing_peers)
-    free_bytes = store.objects.free_bytes()
+    free_bytes = store.objects.free_object_bytes()
     enough = free_bytes >= policy.emergency_free_bytes
     log.log(
         logging.WARNING if enough else logging.ERROR,
@@ -137,7 +137,7 @@ def _needs(source: SourceState, policy: RetentionSettings) -> Iterator[str]:
 
 
 def _because(
-    source: SourceState, policy: RetentionSettings, *, now: datetime, free_bytes: int, total_bytes: int
+    source: SourceState, policy: RetentionSettings, *, now: datetime, free_bytes: float, total_bytes: int
 ) -> Because | None:
     if source.completed_at is None:
         return None

@@ -25,6 +25,7 @@ _PATH_KEYS = (
     ("models", "foreground"),
     ("models", "anonymized"),
     ("rules",),
+    ("objects", "ca_file"),
     ("oidc", "ca_file"),
     *(("audit", key) for key in ("syslog_ca_file", "syslog_certificate", "syslog_key")),
     *(("dimse", "tls", key) for key in _TLS_FILES),

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, HttpUrl, model_validator
 
 from dicom_node.settings.addresses import is_loopback
 from dicom_node.settings.audit import AuditSettings
+from dicom_node.settings.objects import ObjectsSettings
 from dicom_node.settings.oidc import OidcSettings
 from dicom_node.settings.query_retrieve import QueryRetrieveSettings
 from dicom_node.settings.section import Name, Section
@@ -72,6 +73,9 @@ class NodeSettings(Section):
     database_url: str | None = Field(
         default=None,
         description="URL of the index, `postgresql://user:password@host/database`; SQLite in data_dir when empty",
+    )
+    objects_url: str | None = Field(
+        default=None, description="bucket of the objects, `s3://bucket/prefix`; a folder in data_dir when empty"
     )
 
 
@@ -402,6 +406,7 @@ class Settings(Section):
     """All settings of a node."""
 
     node: NodeSettings = NodeSettings()
+    objects: ObjectsSettings = ObjectsSettings()
     dimse: DimseSettings = DimseSettings()
     query_retrieve: QueryRetrieveSettings = QueryRetrieveSettings()
     web: WebSettings = WebSettings()

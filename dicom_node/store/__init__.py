@@ -17,6 +17,8 @@ from dicom_node.store.errors import (
     NotSendableError,
     ObjectDamagedError,
     ObjectMissingError,
+    ObjectsUnavailableError,
+    ObjectsUrlError,
     ResultConflictError,
     StorageFullError,
     StoreError,
@@ -27,8 +29,10 @@ from dicom_node.store.health import intake_trouble, part_troubles
 from dicom_node.store.index.browsing import ListedStudy, Place, Wanted
 from dicom_node.store.index.gate_state import GateTerms
 from dicom_node.store.index.rows import Arrival, ConflictRow, InstanceRow, SeriesRow, StudyRow
-from dicom_node.store.objects.files import ObjectStore, Spool
+from dicom_node.store.objects.object_store import ObjectStore
 from dicom_node.store.objects.reading import read_checked
+from dicom_node.store.objects.s3.place import S3Place
+from dicom_node.store.objects.spool import Spool
 from dicom_node.store.parts import PARTS, Part, PartState, Task, Trouble
 from dicom_node.store.states import (
     CommitmentState,
@@ -117,6 +121,8 @@ __all__ = [
     "ObjectDamagedError",
     "ObjectMissingError",
     "ObjectStore",
+    "ObjectsUnavailableError",
+    "ObjectsUrlError",
     "Origin",
     "Outcome",
     "Part",
@@ -127,6 +133,7 @@ __all__ = [
     "ResultConflictError",
     "ResultRow",
     "Route",
+    "S3Place",
     "SeriesEvidence",
     "SeriesRow",
     "SeriesState",

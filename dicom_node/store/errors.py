@@ -263,16 +263,21 @@ class DataDirInUseError(StoreError, Transient):
 
 
 class ObjectMissingError(StoreError, Refused):
-    """The index names an object whose file is missing."""
+    """The index names an object that is missing."""
 
     code = "object-missing"
 
-    def __init__(self, digest: str) -> None:
-        super().__init__(digest)
+    def __init__(self, digest: str, found: str = "is missing") -> None:
+        super().__init__(digest, found)
+
+    @property
+    def found(self) -> str:
+        """What is wrong, as the end of a sentence."""
+        return str(self.args[1])
 
     def __str__(self) -> str:
-        (digest,) = self.args
-        return f"object {digest[:12]}: its file is missing; restore it from a backup or have the series sent again"
+        digest, found = self.args
+        return f"object {digest[:12]}: its file {found}; restore it from a backup or have the series sent again"
 
 
 class ObjectDamagedError(StoreError, Refused):
@@ -289,3 +294,55 @@ class ObjectDamagedError(StoreError, Refused):
             f"object {digest[:12]}: its file {found}; it is not used, "
             "restore it from a backup or have the same instance sent again, and check the disk"
         )
+
+
+class ObjectsUrlError(StoreError, Refused):
+    """The URL of the objects does not name a bucket."""
+
+    code = "objects-url"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return (
+            f"node.objects_url: {self.args[0]}; leave it out to keep objects in node.data_dir, or set it to "
+            "s3://bucket/prefix"
+        )
+
+
+class ObjectsDriverError(StoreError, Refused):
+    """The library that talks to object stores is not installed."""
+
+    code = "objects-driver"
+
+    def __init__(self, module: str) -> None:
+        super().__init__(module)
+
+    def __str__(self) -> str:
+        return f"node.objects_url: {self.args[0]} is not installed; type: pip install 'dicom-node[s3]'"
+
+
+class ObjectsUnavailableError(StoreError, Transient):
+    """The store of objects does not answer, or not as it should."""
+
+    code = "objects-unavailable"
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(place, reason)
+
+    def __str__(self) -> str:
+        place, reason = self.args
+        return f"objects in {place}: {reason}; nothing was lost or acknowledged, try again later"
+
+
+class ObjectRemovedError(StoreError, Transient):
+    """An object is just being removed that is being stored again."""
+
+    code = "object-removed"
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+
+    def __str__(self) -> str:
+        return f"object {self.args[0][:12]}: is just being deleted and cannot be stored again yet; try again later"

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_node.store.errors import IndexUnavailableError, StorageFullError
+from dicom_node.store.errors import IndexUnavailableError, ObjectsUnavailableError, StorageFullError
 from dicom_node.store.parts import PARTS, PartState, Trouble
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 def intake_trouble(store: Store, now: datetime) -> Trouble | None:
     """Return why every instance would be refused now, or None; test all that storing one needs and leave no trace."""
-    found = _storage_full(store) or _few_descriptors() or _not_writable(store) or _index_unavailable(store)
+    checks = (_storage_full, _few_descriptors, _not_writable, _index_unavailable, _objects_unavailable)
+    found = next((found for check in checks if (found := check(store)) is not None), None)
     if found is None:
         return None
     code, words = found
@@ -38,7 +39,7 @@ def _storage_full(store: Store) -> tuple[str, str] | None:
     return None
 
 
-def _few_descriptors() -> tuple[str, str] | None:
+def _few_descriptors(_store: Store) -> tuple[str, str] | None:
     """Return a reason if this process has hardly any file descriptors left."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -72,6 +73,15 @@ def _index_unavailable(store: Store) -> tuple[str, str] | None:
     except IndexUnavailableError as error:
         _, reason, _ = error.args
         return error.code, f"the index cannot be written ({reason}); stop what locks it, or start its database"
+    return None
+
+
+def _objects_unavailable(store: Store) -> tuple[str, str] | None:
+    try:
+        store.objects.check_writable()
+    except ObjectsUnavailableError as error:
+        place, reason = error.args
+        return error.code, f"objects cannot be written to {place} ({reason})"
     return None
 
 

@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from dicom_node.store.database import Database
-from dicom_node.store.errors import IndexUnavailableError, StorageFullError
+from dicom_node.store.errors import IndexUnavailableError, ObjectRemovedError, StorageFullError
 from dicom_node.store.group_commit import GroupCommit, Part
 from dicom_node.store.index.filing import Filed
 from dicom_node.store.index.rows import Arrival
-from dicom_node.store.objects.files import ObjectStore, Spool, sync_folder
+from dicom_node.store.objects.object_store import ObjectStore
+from dicom_node.store.objects.spool import Spool
 from dicom_node.store.recovery import Unproven, forget
 from dicom_node.store.states import Kept
 from dicom_node.store.work.arrivals import index_arrivals
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMMIT_WAIT_S = 4.0  # for the index; senders give up after 10 s, some after 5
+REMOVAL_WAIT_S = 0.5  # before an object is written again that is just being removed
 OUTAGE_S = 0.5  # an index that fails sooner than this is away, and does not come back within the wait
 
 
@@ -50,8 +52,7 @@ class _Entry(Part):
     def sync(self, objects: ObjectStore) -> None:
         """Put the object on disk, and the name that it has in its folder; never raises."""
         try:
-            self.spool.sync()
-            sync_folder(objects.path(self.filed.digest).parent)
+            objects.sync(self.spool, self.filed.digest)
         except BaseException as error:  # noqa: BLE001  the leader of the batch looks at it
             self._sync_error = error
         finally:
@@ -93,6 +94,8 @@ class Inbox:
             The dataset's SOP class or instance UID is not the one announced in ``arrival``.
         IndexUnavailableError
             The database did not take it within `COMMIT_WAIT_S`.
+        ObjectsUnavailableError
+            The store of objects, if it is not on local disk, did not confirm that it has the bytes.
         """
         from dicom_node.store.index.headers import read_header  # loads pydicom, which most commands do without
 
@@ -103,24 +106,33 @@ class Inbox:
             if header.transfer_syntax_uid != arrival.transfer_syntax_uid:
                 spool = self._relabel(spool, header, arrival)
             filed = Filed(spool.sha256(), spool.dataset_bytes, header, arrival)
-            entry = _Entry(spool, filed, is_new_object=self._objects.link(spool, filed.digest))
-            with self._count_lock:
-                self.n_object_syncs += 1
-            self._commit(entry)
+            entry = self._add(spool, filed)
+            if isinstance(entry.error, ObjectRemovedError):
+                time.sleep(REMOVAL_WAIT_S)
+                entry = self._add(spool, filed)
         finally:
-            # Where this call named an object that has no row, the spool's name stays: it tells the next start.
+            # Where this call named an object that has no row, a trace of it stays: it tells the next start.
             if entry is None or entry.kept is not None or not entry.is_new_object:
                 spool.discard()
+            else:
+                self._objects.abandon(spool, entry.filed.digest)
         if entry.kept is None:
             raise entry.error or RuntimeError("instance left a batch without an answer")
         return entry.kept
+
+    def _add(self, spool: Spool, filed: Filed) -> _Entry:
+        entry = _Entry(spool, filed, is_new_object=self._objects.link(spool, filed.digest))
+        with self._count_lock:
+            self.n_object_syncs += 1
+        self._commit(entry)
+        return entry
 
     def check_space(self) -> None:
         """Raise `StorageFullError` when less is free than the watermark; cheap enough for every C-STORE."""
         free_bytes = self._objects.free_bytes()
         if free_bytes < self.min_free_bytes:
             free, wanted = f"{free_bytes / 1e9:.2f} GB free", f"{self.min_free_bytes / 1e9:.2f} GB"
-            raise StorageFullError(self._objects.folder, f"{free}, dimse.min_free_bytes asks for {wanted}")
+            raise StorageFullError(self._objects.spool_folder.parent, f"{free}, dimse.min_free_bytes asks for {wanted}")
 
     def close(self) -> None:
         """Wait for the syncs under way."""
@@ -163,11 +175,12 @@ class Inbox:
             with self._database.write(until=min(entry.deadline for entry in batch)) as connection:
                 # Retention removes objects under the same lock: one with these bytes may have gone since we found it.
                 for entry in batch:
-                    entry.is_new_object |= self._objects.restore(entry.spool, entry.filed.digest)
+                    entry.is_new_object |= self._objects.restore(connection, entry.spool, entry.filed.digest)
                 answers = index_arrivals(connection, [entry.filed for entry in batch])
                 answered = list(zip(batch, answers, strict=True))
                 new_digests = [entry.filed.digest for entry, kept in answered if kept is not Kept.DUPLICATE]
-                self._unproven.replace(connection, new_digests)
+                if not self._objects.is_durable_once_linked:
+                    self._unproven.replace(connection, new_digests)
             self._unproven.note_committed(new_digests)
             self.n_commits += 1
         except IndexUnavailableError as error:
@@ -189,8 +202,8 @@ class Inbox:
     def _take_back(self, digests: Sequence[str]) -> None:
         with self._database.write() as connection:
             forget(connection, digests)
-        for digest in digests:
-            self._objects.remove(digest)
+            self._objects.begin_removal(connection, digests)
+        self._objects.finish_removal(self._database, digests)
 
     def _relabel(self, spool: Spool, header: Header, arrival: Arrival) -> Spool:
         """Let the file say in which transfer syntax its dataset is; the dataset stays as it came."""

@@ -7,19 +7,17 @@ compared after the other, while the node goes on working: what may have changed 
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import BinaryIO
+from functools import partial
 
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.errors import ObjectDamagedError
-from dicom_node.store.objects.files import DAMAGED_SUFFIX, OBJECT_SUFFIX, ObjectStore, check_length
+from dicom_node.store.errors import ObjectMissingError
+from dicom_node.store.objects.object_store import ListedKind, ObjectStore, StoredBytes
 from dicom_node.store.schema import conflicts, instances
 from part10.errors import Part10Error
 from part10.file_meta import START_BYTES, dataset_offset
@@ -43,7 +41,8 @@ class Finding:
     """One object that is not as it should be."""
 
     fault: Fault
-    path: Path
+    digest: str
+    path: str  # or URL
     reason: str
     sop_instance_uids: tuple[str, ...] = ()
 
@@ -96,11 +95,11 @@ class Integrity:
         expected = self._expected(begin, end)
         for digest in sorted(expected):
             yield from self._verify(digest, expected[digest], pace, tally)
-        yield from self._extras(self._objects.folder / begin, expected)
+        yield from self._extras(begin, expected)
 
     def set_aside(self, digest: str) -> None:
         """Rename a damaged object: it is not used any more, and replaced when it is sent again."""
-        self._objects.set_aside(digest)
+        self._objects.set_aside(self._database, digest)
 
     def _expected(self, begin: str, end: str) -> dict[str, _Expected]:
         """What the index says of objects with digests from ``begin`` up to ``end``."""
@@ -124,34 +123,27 @@ class Integrity:
         return found
 
     def _verify(self, digest: str, expected: _Expected, pace: Pace, tally: Tally) -> Iterator[Finding]:
-        path = self._objects.path(digest)
         fault, reason = Fault.DAMAGED, None
         try:
             # Twice, for a fault of memory or of a cable is not the object's.
             reason = self._damage(digest, expected, pace, tally) and self._damage(digest, expected, pace, Tally())
-        except FileNotFoundError:
-            fault, reason = Fault.MISSING, "no such file"
-            if self._objects.damaged_path(digest).exists():
-                reason = f"was set aside as damaged, as {self._objects.damaged_path(digest).name}"
+        except ObjectMissingError as error:
+            fault, reason = Fault.MISSING, error.found
         # Retention may have deleted it meanwhile.
         if reason is not None and self._is_named(digest):
-            yield Finding(fault, path, reason, expected.sop_instance_uids)
+            yield Finding(fault, digest, self._objects.location(digest), reason, expected.sop_instance_uids)
 
     def _damage(self, digest: str, expected: _Expected, pace: Pace, tally: Tally) -> str | None:
         """What is wrong with an object; None where nothing is."""
         try:
-            with self._objects.path(digest).open("rb") as file:
+            with self._objects.open_stored(digest) as stored:
                 tally.n_objects += 1
-                if expected.dataset_bytes is not None:
-                    check_length(file, digest, expected.dataset_bytes)
-                identity = _identity(file)
-                found = _sha256(file, pace, tally)
-        except FileNotFoundError:
-            raise
+                identity, meta_bytes = _identity(stored)
+                if expected.dataset_bytes not in (None, stored.n_bytes - meta_bytes):
+                    return f"has {stored.n_bytes} bytes, expected {meta_bytes + expected.dataset_bytes}"
+                found = _sha256(stored, pace, tally)
         except OSError as error:
             return f"cannot be read ({error.strerror})"
-        except ObjectDamagedError as error:
-            return str(error.args[1])
         except Part10Error as error:
             return f"has {error}"
         if found != digest:
@@ -160,25 +152,19 @@ class Integrity:
             return "has another instance or transfer syntax in its file meta information than the index"
         return None
 
-    def _extras(self, folder: Path, expected: dict[str, _Expected]) -> Iterator[Finding]:
-        """Files that no row names."""
-        for path in sorted(folder.iterdir()):
-            digest = path.stem
-            if path.suffix == OBJECT_SUFFIX and digest in expected:
+    def _extras(self, begin: str, expected: dict[str, _Expected]) -> Iterator[Finding]:
+        """Names that no row names."""
+        for listed in self._objects.listed(begin):
+            if listed.kind is ListedKind.OBJECT and listed.digest in expected:
                 continue
-            if path.suffix == DAMAGED_SUFFIX and digest in expected:
-                if self._objects.path(digest).exists():
-                    yield Finding(Fault.EXTRA, path, "was set aside as damaged; a sound copy took its place")
+            if listed.kind is ListedKind.SET_ASIDE and listed.digest in expected:
+                if self._objects.exists(listed.digest):
+                    reason = "was set aside as damaged; a sound copy took its place"
+                    yield Finding(Fault.EXTRA, listed.digest, listed.location, reason)
                 continue
-            # What is being received or deleted has a second name in the spool.
-            if self._has_one_name(path) and not self._is_named(digest) and self._has_one_name(path):
-                yield Finding(Fault.EXTRA, path, "no row of the index names it")
-
-    def _has_one_name(self, path: Path) -> bool:
-        try:
-            return path.stat().st_nlink == 1
-        except FileNotFoundError:
-            return False
+            is_settled = partial(self._objects.is_settled, listed)
+            if is_settled() and not self._is_named(listed.digest) and is_settled():
+                yield Finding(Fault.EXTRA, listed.digest, listed.location, "no row of the index names it")
 
     def _is_named(self, digest: str) -> bool:
         """Whether a row names the object now."""
@@ -189,23 +175,22 @@ class Integrity:
             return connection.execute(named.limit(1)).first() is not None
 
 
-def _identity(file: BinaryIO) -> tuple[str, str]:
-    """SOP Instance UID and Transfer Syntax UID of the file meta information; moves the file to its dataset."""
-    file.seek(0)
-    start = file.read(START_BYTES)
-    meta = file.read(dataset_offset(start) - START_BYTES)
+def _identity(stored: StoredBytes) -> tuple[tuple[str, str], int]:
+    """SOP Instance UID and Transfer Syntax UID of the file meta information, and the bytes up to the dataset."""
+    start = stored.read(START_BYTES)
+    meta_bytes = dataset_offset(start)
+    meta = stored.read(meta_bytes - START_BYTES)
     wanted = (_MEDIA_STORAGE_SOP_INSTANCE_UID, _TRANSFER_SYNTAX_UID)
     values = select_elements(meta, wanted, 0x0002FFFF, is_implicit_vr=False, is_little_endian=True).values
     uid, syntax = (values.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace") for tag in wanted)
-    return uid, syntax
+    return (uid, syntax), meta_bytes
 
 
-def _sha256(file: BinaryIO, pace: Pace, tally: Tally) -> str:
-    """Digest of the rest of a file, which leaves no trace in the page cache: others need it more."""
+def _sha256(stored: StoredBytes, pace: Pace, tally: Tally) -> str:
+    """Digest of the rest of an object."""
     digest = hashlib.sha256()
-    while chunk := file.read(CHUNK_BYTES):
+    while chunk := stored.read(CHUNK_BYTES):
         digest.update(chunk)
         tally.n_bytes += len(chunk)
         pace.spend(len(chunk))
-    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return digest.hexdigest()

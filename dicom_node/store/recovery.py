@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.objects.object_store import ObjectStore
 from dicom_node.store.schema import conflicts, instances, jobs, series, studies, tags, unproven
 from dicom_node.store.statements import DriverStatement
 from dicom_node.store.states import Origin
@@ -54,8 +54,8 @@ def recover(database: Database, objects: ObjectStore) -> int:
     with database.write() as connection:
         forget(connection, unsound)
         connection.execute(sa.delete(unproven))
-    for digest in unsound:
-        objects.remove(digest)
+        objects.begin_removal(connection, unsound)
+    objects.finish_removal(database, unsound)
     return len(unsound)
 
 

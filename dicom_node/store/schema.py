@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-HEAD_REVISION = "0021"
+HEAD_REVISION = "0022"
 """Latest migration in ``migrations/versions``."""
 
 UID = sa.String(64)
@@ -176,6 +176,15 @@ conflicts = sa.Table(
     sa.UniqueConstraint("sop_instance_uid", "digest", "transfer_syntax_uid"),
     sa.Index(None, "digest"),
     sa.Index(None, "series_instance_uid"),
+)
+
+removed_objects = sa.Table(
+    "removed_objects",  # no row may name them before they were written again; see `objects.s3.removals`
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("token", sa.String(32), nullable=False),  # another one for each removal
+    sa.Column("began_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime, index=True),  # when the store had confirmed; null while it may still happen
 )
 
 unproven = sa.Table(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.inbox import Inbox
@@ -22,11 +20,12 @@ from dicom_node.store.index.search import Search
 from dicom_node.store.index.series import SeriesIndex
 from dicom_node.store.integrity import Integrity
 from dicom_node.store.locks import enter, hold_role
-from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.objects.files import LocalObjects
+from dicom_node.store.objects.object_store import ObjectStore
+from dicom_node.store.objects.s3.place import S3Place
 from dicom_node.store.parts import Part, PartState, Task, read_parts
 from dicom_node.store.permissions import make_private_file, make_private_folder
 from dicom_node.store.recovery import recover
-from dicom_node.store.schema import conflicts, instances
 from dicom_node.store.sqlite import INDEX_FILE, sqlite_url
 from dicom_node.store.states import JobState
 from dicom_node.store.work.access_tokens import AccessTokens
@@ -50,7 +49,7 @@ from dicom_node.store.work.moves import Moves
 from dicom_node.store.work.notices import Notices
 from dicom_node.store.work.peer_contexts import PeerContexts
 from dicom_node.store.work.result_withdrawal import ResultWithdrawal
-from dicom_node.store.work.retention import Retention
+from dicom_node.store.work.retention import Retention, remove_unnamed
 from dicom_node.store.work.rows import JobRow
 from dicom_node.store.work.studies import Studies
 from dicom_node.store.work.times import WorkTimes
@@ -72,11 +71,13 @@ class Store:
         Its parts, each a class of its own.
     """
 
-    def __init__(self, data_dir: Path, database: Database, *, min_free_bytes: int = 0) -> None:
+    def __init__(
+        self, data_dir: Path, database: Database, *, min_free_bytes: int = 0, objects_at: S3Place | None = None
+    ) -> None:
         self.data_dir = data_dir
         self.now = database.clock
         self._database = database
-        self.objects = ObjectStore(data_dir / "objects", data_dir / "spool")
+        self.objects = open_objects(data_dir, objects_at, min_free_bytes=min_free_bytes)
         self.inbox = Inbox(database, self.objects, min_free_bytes=min_free_bytes)
         self.integrity = Integrity(database, self.objects)
         self.series = SeriesIndex(database)
@@ -111,7 +112,9 @@ class Store:
         self._presence_fd = enter(data_dir, when_alone=self._recover)
 
     @classmethod
-    def open(cls, data_dir: Path, *, url: str | None = None, min_free_bytes: int = 0) -> Self:
+    def open(
+        cls, data_dir: Path, *, url: str | None = None, min_free_bytes: int = 0, objects_at: S3Place | None = None
+    ) -> Self:
         """Open the store; create its folders and migrate its database if needed.
 
         Parameters
@@ -122,6 +125,8 @@ class Store:
             SQLAlchemy URL of the database; None means SQLite under ``data_dir``.
         min_free_bytes
             Free space below which the inbox accepts nothing more.
+        objects_at
+            The bucket of the objects; None means ``data_dir``.
 
         Raises
         ------
@@ -135,7 +140,7 @@ class Store:
         database = Database(url or sqlite_url(data_dir / INDEX_FILE))
         try:
             database.migrate()
-            return cls(data_dir, database, min_free_bytes=min_free_bytes)
+            return cls(data_dir, database, min_free_bytes=min_free_bytes, objects_at=objects_at)
         except BaseException:
             database.dispose()
             raise
@@ -156,6 +161,19 @@ class Store:
         finally:
             database.dispose()
 
+    @staticmethod
+    def ask_objects(place: S3Place) -> None:
+        """Check that a bucket can be written, read and listed; what is written for that is removed again.
+
+        Raises
+        ------
+        ObjectsDriverError, ObjectsUnavailableError
+            It cannot.
+        """
+        from dicom_node.store.objects.s3.bucket import Bucket
+
+        Bucket(place).check_writable()
+
     def check_writable(self, *, timeout_s: float) -> None:
         """Raise `IndexUnavailableError` unless a write transaction can begin within ``timeout_s``; write nothing."""
         self._database.check_writable(timeout_s)
@@ -163,6 +181,10 @@ class Store:
     def turn(self, name: str) -> AbstractContextManager[bool]:
         """Whether this process has a turn that only one of those who share the index has at a time; see `Database`."""
         return self._database.turn(name)
+
+    def keep_house(self) -> None:
+        """Do what objects in a shared store need now and then; every running part calls it."""
+        self.objects.keep_house(self._database)
 
     def figures(self) -> Figures:
         """Return the present numbers of studies, jobs, deliveries and so on, for monitoring."""
@@ -210,7 +232,7 @@ class Store:
     def _recover(self) -> None:
         self.associations.clear()
         n_taken_back = recover(self._database, self.objects)
-        n_leftovers = self.objects.sweep(self._without_row)
+        n_leftovers = self.objects.sweep(partial(remove_unnamed, self._database, self.objects))
         if n_taken_back or n_leftovers:
             log.warning(
                 "recovered after a crash: %d unacknowledged objects taken back, %d leftovers removed",
@@ -218,13 +240,11 @@ class Store:
                 n_leftovers,
             )
 
-    def _without_row(self, digests: Iterable[str]) -> set[str]:
-        wanted = list(digests)
-        if not wanted:
-            return set()
-        with self._database.read() as connection:
-            known = sa.union(
-                sa.select(instances.c.digest).where(instances.c.digest.in_(wanted)),
-                sa.select(conflicts.c.digest).where(conflicts.c.digest.in_(wanted)),
-            )
-            return set(wanted) - set(connection.execute(known).scalars())
+
+def open_objects(data_dir: Path, at: S3Place | None, *, min_free_bytes: int = 0) -> ObjectStore:
+    """Open the objects of a node: a folder, or a bucket."""
+    if at is None:
+        return LocalObjects(data_dir / "objects", data_dir / "spool")
+    from dicom_node.store.objects.s3.objects import S3Objects
+
+    return S3Objects(at, data_dir, min_free_bytes=min_free_bytes)

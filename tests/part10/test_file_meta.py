@@ -13,7 +13,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SegmentationStorage
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 
-from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.objects.files import LocalObjects
 from dicom_node.upper_layer.associate import Acceptance, AssociationRequest, encode_acceptance, encode_request
 from part10.errors import NotPart10Error
 from part10.file_meta import START_BYTES, dataset_offset, file_meta
@@ -63,7 +63,7 @@ def test_a_file_without_it_has_no_dataset_to_be_found(start: bytes, reason: str)
 def test_stored_and_written_files_and_both_sides_of_an_association_name_one_implementation(tmp_path: Path) -> None:
     expected = (IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME)
     written = WrittenObject(str(SegmentationStorage), "2.25.1", "2.25.2", "2.25.3", str(ExplicitVRLittleEndian), b"")
-    with ObjectStore(tmp_path / "objects", tmp_path / "spool").spool(**UIDS) as spool:
+    with LocalObjects(tmp_path / "objects", tmp_path / "spool").spool(**UIDS) as spool:
         stored = spool.path.read_bytes()
     for part10 in (written.part10(), stored):
         meta = dcmread(BytesIO(part10)).file_meta

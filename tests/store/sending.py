@@ -13,7 +13,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.store import Arrival, Closing, Kept, Route, SeriesRow, Skip, Store
-from dicom_node.store.objects.files import Spool
+from dicom_node.store.objects.spool import Spool
 
 ONLY_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 """For a test of what only one database does; its reason stands in the test's name."""

@@ -21,7 +21,9 @@ from pydicom.uid import (
 
 from dicom_node.store.errors import UnreadableInstanceError
 from dicom_node.store.index.headers import Header, read_header
-from dicom_node.store.objects.files import HEAD_BYTES, ObjectStore
+from dicom_node.store.objects.files import LocalObjects
+from dicom_node.store.objects.object_store import ObjectStore
+from dicom_node.store.objects.spool import HEAD_BYTES
 from part10.select import select_elements
 from tests.store.sending import SERIES, STUDY, T0, Sent, instance
 
@@ -29,7 +31,7 @@ from tests.store.sending import SERIES, STUDY, T0, Sent, instance
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
     folder = tmp_path_factory.mktemp("objects")
-    return ObjectStore(folder / "objects", folder / "spool")
+    return LocalObjects(folder / "objects", folder / "spool")
 
 
 def header_of(objects: ObjectStore, sent: Sent) -> Header:

@@ -51,7 +51,7 @@ def test_a_sound_store_has_no_findings_and_all_was_read(store: Store, path: Path
 def test_one_flipped_bit_of_the_dataset_is_found(store: Store, path: Path, position: int) -> None:
     rot(path, position)
     (finding,) = verify(store)
-    assert (finding.fault, finding.path, finding.sop_instance_uids) == (Fault.DAMAGED, path, (UID,))
+    assert (finding.fault, finding.path, finding.sop_instance_uids) == (Fault.DAMAGED, str(path), (UID,))
     assert finding.reason.startswith("has the SHA-256 ")
 
 
@@ -98,7 +98,7 @@ def test_a_file_of_no_bytes_is_damaged(store: Store, path: Path) -> None:
 
 def test_a_lost_file_is_missing(store: Store, path: Path) -> None:
     path.unlink()
-    assert verify(store) == [Finding(Fault.MISSING, path, "no such file", (UID,))]
+    assert verify(store) == [Finding(Fault.MISSING, path.stem, str(path), "is missing", (UID,))]
 
 
 def test_a_file_that_no_row_names_is_extra(store: Store, path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_file_that_no_row_names_is_extra(store: Store, path: Path) -> None:
     notes = store.objects.folder / "00" / "notes.txt"
     notes.write_text("?")
     reason = "no row of the index names it"
-    assert verify(store) == [Finding(Fault.EXTRA, notes, reason), Finding(Fault.EXTRA, stray, reason)]
+    assert verify(store) == [Finding(Fault.EXTRA, one.stem, str(one), reason) for one in (notes, stray)]
 
 
 def test_what_is_being_received_is_not_extra(store: Store, path: Path) -> None:
@@ -157,7 +157,7 @@ def test_conflicts_are_verified_too(store: Store, path: Path) -> None:
     assert verify(store) == []
     rot(store.objects.path(conflict.digest), -1)
     (finding,) = verify(store)
-    assert (finding.path.stem, finding.sop_instance_uids) == (conflict.digest, (UID,))
+    assert (finding.digest, finding.sop_instance_uids) == (conflict.digest, (UID,))
 
 
 def test_what_was_set_aside_is_served_no_more_until_it_is_sent_again(store: Store, path: Path) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from dicom_node.store.errors import ObjectDamagedError
-from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.objects.object_store import ObjectStore
 from part10.file_meta import START_BYTES, dataset_offset
 
 
@@ -32,8 +31,8 @@ def read_checked(
                 computed.update(chunk)
                 held = chunk
         except OSError as error:
-            raise ObjectDamagedError(digest, f"cannot be read ({error.strerror})") from error
+            raise objects.changed(digest, f"cannot be read ({error.strerror})") from error
     found = computed.hexdigest()
     if found != digest:
-        raise ObjectDamagedError(digest, f"has the SHA-256 {found[:12]}")
+        raise objects.changed(digest, f"has the SHA-256 {found[:12]}")
     yield held

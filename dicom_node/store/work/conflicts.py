@@ -18,7 +18,7 @@ from dicom_node.store.errors import ConflictChoiceError, NotFoundError
 from dicom_node.store.index.filing import series_values, study_values
 from dicom_node.store.index.rows import Arrival, ConflictRow
 from dicom_node.store.index.series import conflict_row
-from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.objects.object_store import ObjectStore
 from dicom_node.store.schema import conflicts, instances, series, studies
 from dicom_node.store.states import ConflictChoice, Origin, SeriesState
 from dicom_node.store.work.audit import add_audit

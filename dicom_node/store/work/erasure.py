@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
-from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.objects.object_store import ObjectStore
 from dicom_node.store.schema import (
     access_tokens,
     announcements,

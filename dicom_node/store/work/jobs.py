@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.errors import IllegalTransitionError, LeaseLostError, NotFoundError
-from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.objects.object_store import ObjectStore
 from dicom_node.store.schema import job_events, jobs
 from dicom_node.store.states import JobState
 from dicom_node.store.work.outcomes import file_results, predecessor_rows, record_outcome, result_rows
@@ -87,7 +87,7 @@ class Jobs:
         with file_results(self._objects, outcome.results, now) as filed, self._database.write() as connection:
             job = _held_job(connection, job_id, owner)
             for spool, one in filed:
-                self._objects.restore(spool, one.digest)
+                self._objects.restore(connection, spool, one.digest)
             record_outcome(connection, job, [one for _, one in filed], outcome, now)
             move_job(
                 connection,

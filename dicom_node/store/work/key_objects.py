@@ -12,7 +12,7 @@ from dicom_node.store.database import Database
 from dicom_node.store.errors import NotFoundError
 from dicom_node.store.index.filing import Filed
 from dicom_node.store.index.rows import StudyRow
-from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.objects.object_store import ObjectStore
 from dicom_node.store.schema import decisions, deliveries, instances, results, series, studies, without_index
 from dicom_node.store.states import JobState, Origin, SeriesState, StudyState
 from dicom_node.store.work.decisions import read_study
@@ -141,7 +141,7 @@ class KeyObjects:
             with file_results(self._objects, [document], now) as filed, self._database.write() as connection:
                 ((spool, one),) = filed
                 _check(connection, study_instance_uid, fingerprint, may_go)
-                self._objects.restore(spool, one.digest)
+                self._objects.restore(connection, spool, one.digest)
                 for row in connection.execute(_current_of(sa.literal(study_instance_uid))).all():
                     if row.sop_instance_uid != document.sop_instance_uid:
                         _withdraw(connection, row.id, row.sop_instance_uid, now)

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from dicom_node.store.errors import ResultConflictError
 from dicom_node.store.index.filing import Filed, add_series, add_study, instance_values
 from dicom_node.store.index.rows import Arrival
-from dicom_node.store.objects.files import ObjectStore, Spool, sync_folder
+from dicom_node.store.objects.object_store import ObjectStore
+from dicom_node.store.objects.spool import Spool
 from dicom_node.store.schema import instances, jobs, results, series, studies, verdicts
 from dicom_node.store.states import Origin, SeriesState
 from dicom_node.store.work.delivery_queries import queue_delivery
@@ -32,7 +33,7 @@ def file_results(
 ) -> Iterator[list[tuple[Spool, Filed]]]:
     """Put the objects of results on disk; the block commits their rows.
 
-    When the block fails, the spool's names stay: they tell the next start which objects have no row.
+    When the block fails, a trace of the objects stays in the spool: it tells the next start which have no row.
     """
     from dicom_node.store.index.headers import read_header  # loads pydicom, which most commands do without
 
@@ -56,11 +57,17 @@ def file_results(
             received_at=now,
         )
         filed.append(Filed(spool.sha256(), spool.dataset_bytes, read_header(spool, arrival), arrival))
-    for spool, one in zip(spools, filed, strict=True):
-        objects.link(spool, one.digest)
-    for folder in {objects.path(one.digest).parent for one in filed}:
-        sync_folder(folder)
-    yield list(zip(spools, filed, strict=True))
+    written = list(zip(spools, filed, strict=True))
+    try:
+        for spool, one in written:
+            objects.link(spool, one.digest)
+        for spool, one in written:
+            objects.sync(spool, one.digest)
+        yield written
+    except BaseException:
+        for spool, one in written:
+            objects.abandon(spool, one.digest)
+        raise
     for spool in spools:
         spool.discard()
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from dicom_node.store.database import Database
 from dicom_node.store.index.rows import SeriesRow
-from dicom_node.store.objects.files import ObjectStore
+from dicom_node.store.objects.object_store import ObjectStore
 from dicom_node.store.schema import (
     commitments,
     conflicts,
@@ -144,8 +144,9 @@ def remove_unnamed(database: Database, objects: ObjectStore, digests: Sequence[s
             sa.select(conflicts.c.digest).where(conflicts.c.digest.in_(batch)),
         )
         with database.write() as connection:  # nobody can add a row meanwhile
-            for digest in set(batch) - set(connection.execute(named).scalars()):
-                objects.remove(digest)
+            unnamed = sorted(set(batch) - set(connection.execute(named).scalars()))
+            objects.begin_removal(connection, unnamed)
+        objects.finish_removal(database, unnamed)
 
 
 _MOST_PROCESSED = sa.case(
