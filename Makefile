@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --di
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-nnssl peers-oidc peers-viewer demo serve test test-hosts test-labels test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz lock supply-chain advisories clean
+.PHONY: help install dev peers peers-labels peers-nnssl peers-oidc peers-viewer demo serve test test-hosts test-labels test-again test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz lock supply-chain advisories clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ serve: install  ## run the node with $(CONFIG)
 
 test: dev peers  ## all tests but the long ones, in two processes (JOBS=1: one after the other)
 	$(PYTEST) -m "not slow"
+
+test-again: dev  ## the tests that failed in the run before, one after the other; whatever passes now depends on what ran beside it
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 test-long: dev peers  ## the tests that take longest: killed processes, real data, training
 	$(PYTEST) -m slow --ignore tests/viewer --ignore tests/nnssl --ignore tests/hosts
