@@ -21,14 +21,14 @@ from inference.verdict.verdict import SeriesVerdict, Verdict, decide_verdict, ga
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """The judge's answer in the orientation of the refinement (towards head, posterior and left); one is None.
+    """The judge's answer in the orientation of the refinement (towards head, posterior and left).
 
     Attributes
     ----------
     area
-        The whole anonymised area, for a judge that decides on all of it.
+        All that looks changed, for a judge that draws outlines; else None.
     altered
-        (slice, row, column) a smoothed or replaced face, for a judge that decides on nothing else.
+        (slice, row, column) a smoothed or replaced face; None if the judge was not asked.
     """
 
     area: JudgedArea | None = None
@@ -56,21 +56,18 @@ def ask_judge(
     outputs
         Logits (label, slice, row, column) of the 3 mm network, in parts along the first spatial axis.
     """
-    if not _may_answer(body, area, spacing_mm, scope):
+    facts = gather_facts(body, area, spacing_mm)
+    verdict = decide_verdict(facts)
+    has_face = verdict.verdict is not SeriesVerdict.NOT_APPLICABLE
+    draws = scope is JudgeScope.OUTLINE and area.any() and not is_area_without_face(verdict, facts)
+    if not has_face and not draws:
         return Judged()
     context = probabilities(torch.cat(list(outputs), 1).float().cpu().numpy())
     judgement = judge_volume(voxels, spacing_mm, body, context, judge)
-    if scope is JudgeScope.ALL:
-        return Judged(area=judgement.area(voxels.shape))
-    return Judged(altered=altered_face(judgement, voxels.shape, spacing_mm))
-
-
-def _may_answer(body: Mask, area: Mask, spacing_mm: Spacing, scope: JudgeScope) -> bool:
-    facts = gather_facts(body, area, spacing_mm)
-    verdict = decide_verdict(facts)
-    if scope is JudgeScope.ALL:
-        return not is_area_without_face(verdict, facts)
-    return verdict.verdict is not SeriesVerdict.NOT_APPLICABLE
+    return Judged(
+        area=judgement.area(voxels.shape) if draws else None,
+        altered=altered_face(judgement, voxels.shape, spacing_mm) if has_face else None,
+    )
 
 
 def doubted_if_unconfirmed(verdict: Verdict, without: Verdict, unconfirmed_ml: float) -> Verdict:

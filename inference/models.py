@@ -41,7 +41,7 @@ class JudgeScope(StrEnum):
     """What the judge decides."""
 
     ALTERED = "altered"  # where a face was smoothed or exchanged; equal values and statistics decide the rest
-    ALL = "all"  # the whole area; equal values draw its edge
+    OUTLINE = "outline"  # that, and how far an area reaches that these found, where no equal value shows it
 
 
 @dataclass(frozen=True, slots=True)

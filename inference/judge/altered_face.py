@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inference.judge.judge import Judgement
+from inference.judge.judge import SURELY_FROM, Judgement
 from inference.refine.grids import SIX_NEIGHBOURS, Mask, Spacing, chosen_parts, part_sizes
 
-SURELY_FROM = 0.7  # probability of a change, from which a voxel counts
 FACE_ML, FACE_PROBABILITY = 100.0, 0.875  # of the largest part: its volume, and the mean probability in it
 FACE_SHARE = 0.92  # of all altered tissue, that the largest part holds at least
 LEAST_ML = 0.5  # smaller parts are no evidence

@@ -20,7 +20,7 @@ POOL = 8  # the network halves its input three times
 HALO = 32  # planes; voxels farther away have no influence
 MAX_VOXELS = 6_000_000  # that the network sees at once; limits its memory
 LEAST_PLANES = 16  # of a slab without its halo
-CHANGED_FROM = 0.5  # probability of a change
+CHANGED_FROM, SURELY_FROM = 0.5, 0.7  # probability of a change
 SURE_OF_SOMETHING = 0.5  # if no voxel has this probability of a change, there is no second round
 
 
@@ -38,11 +38,12 @@ class Judgement:
 
     def area(self, shape: tuple[int, ...]) -> JudgedArea:
         """Return the changed voxels on the source grid of ``shape`` (slice, row, column)."""
-        removed, altered = np.zeros((2, *shape), bool)
+        removed, altered, surely = np.zeros((3, *shape), bool)
         is_changed = self.changed > CHANGED_FROM
         is_removed = self.probabilities[1] >= self.probabilities[2:].sum(0)
         removed[self.window], altered[self.window] = is_changed & is_removed, is_changed & ~is_removed
-        return JudgedArea(removed, altered)
+        surely[self.window] = self.changed > SURELY_FROM
+        return JudgedArea(removed, altered, surely)
 
 
 def strides_of(spacing_mm: Spacing) -> tuple[int, int, int]:

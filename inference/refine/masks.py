@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from inference.refine.anonymized import RefinedArea, refine_anonymized
 from inference.refine.blurred import refine_blurred
 from inference.refine.foreground import refine_foreground
 from inference.refine.grids import DecidedBy, Mask, Spacing
-from inference.refine.judged import JudgedArea, join_with_equal_values
+from inference.refine.judged import DrawnArea, JudgedArea, draw_with_judge
 
 __all__ = ["DecidedBy", "RefinedMasks", "refine_masks"]
 
@@ -24,7 +24,7 @@ class RefinedMasks:
     Attributes
     ----------
     unconfirmed
-        The part of ``anonymized`` that only the judge found; None if it was not asked for alterations, or found none.
+        The part of ``anonymized`` that only the judge found; None if there is none.
     """
 
     foreground: Mask
@@ -66,43 +66,56 @@ def refine_masks(
     smoothed
         The part of ``altered`` that is kept only where it is smoother than other tissue.
     judged
-        What the judge found; it then takes the place of ``area``, ``altered`` and ``smoothed``.
+        What the judge found, if it draws the edge of what stored values confirm.
     judged_altered
         A smoothed or replaced face that the judge found, which is added to the area.
     """
-    found = RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK)
-    if anonymized and judged is not None:
-        found = join_with_equal_values(voxels, judged, body, spacing_mm, is_ct=is_ct)
-        altered = smoothed = None
-    elif anonymized:
-        removed = area if altered is None else area & ~altered
-        found = refine_anonymized(voxels, removed, body, spacing_mm, is_ct=is_ct)
-    decided = {"foreground": DecidedBy.NETWORK, "anonymized": found.decided_by}
-    contour = body
+    found = DrawnArea(RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK), area)
+    by_rules = area
+    if anonymized:
+        found = _area_by_rules(voxels, body, area, spacing_mm, is_ct=is_ct, altered=altered, smoothed=smoothed)
+        by_rules = found.whole
+        if judged is not None:
+            found = draw_with_judge(found, judged, spacing_mm)
+    filled, whole = found.filled, found.whole
+    decided = {"foreground": DecidedBy.NETWORK, "anonymized": filled.decided_by}
     if foreground:
         surface = refine_foreground(
             voxels,
             body,
-            found.shown,
+            filled.shown,
             spacing_mm,
-            anonymized=found.mask if judged is None else found.shown,
-            fill_value=found.fill_value,
+            anonymized=filled.mask,
+            fill_value=filled.fill_value,
             is_ct=is_ct,
         )
         body, decided["foreground"] = surface.mask, surface.decided_by
-    whole = found.mask
-    if altered is not None and anonymized:
-        if smoothed is not None:
-            shown = refine_blurred(voxels, smoothed, contour, spacing_mm)
-            altered = altered & ~smoothed | shown
-            if shown.any() and found.decided_by is DecidedBy.NETWORK:
-                decided["anonymized"] = DecidedBy.VALUE_STATISTICS
-        whole = whole | altered
-    unconfirmed = None
     if judged_altered is not None and anonymized:
-        added = judged_altered & ~whole
-        if added.any():
-            if not whole.any():
-                decided["anonymized"] = DecidedBy.JUDGE
-            unconfirmed, whole = added, whole | added
-    return RefinedMasks(body, whole, decided, found.fill_value, unconfirmed)
+        if judged_altered.any() and not whole.any():
+            decided["anonymized"] = DecidedBy.JUDGE
+        whole = whole | judged_altered
+    unconfirmed = whole & ~by_rules
+    return RefinedMasks(body, whole, decided, filled.fill_value, unconfirmed if unconfirmed.any() else None)
+
+
+def _area_by_rules(
+    voxels: NDArray[np.float32],
+    body: Mask,
+    area: Mask,
+    spacing_mm: Spacing,
+    *,
+    is_ct: bool,
+    altered: Mask | None,
+    smoothed: Mask | None,
+) -> DrawnArea:
+    """Return what stored values confirm of the network's area; the parameters are those of ``refine_masks``."""
+    removed = area if altered is None else area & ~altered
+    found = refine_anonymized(voxels, removed, body, spacing_mm, is_ct=is_ct)
+    if altered is None:
+        return DrawnArea(found, found.mask)
+    if smoothed is not None:
+        shown = refine_blurred(voxels, smoothed, body, spacing_mm)
+        altered = altered & ~smoothed | shown
+        if shown.any() and found.decided_by is DecidedBy.NETWORK:
+            found = replace(found, decided_by=DecidedBy.VALUE_STATISTICS)
+    return DrawnArea(found, found.mask | altered)

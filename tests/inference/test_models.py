@@ -244,7 +244,7 @@ def test_a_judge_belongs_to_the_model_and_its_identity(tmp_path: Path) -> None:
     [
         ({"refine": False}, "judge.*field_of_view and refine"),
         ({"labels": {"removed": 1, "smoothed": 2}}, "judge.*removed: 1, smoothed: 2, replaced: 3"),
-        ({"judge": True}, "judge.*none, altered, all"),
+        ({"judge": True}, "judge.*none, altered, outline"),
         ({"sha256": "without"}, "a digest of judge/judge.json and judge/weights.pth"),
     ],
 )

@@ -260,7 +260,7 @@ def _face_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_face_in_view")
 @pytest.mark.parametrize(
-    ("orientation", "scope"), [("HPL", JudgeScope.ALTERED), ("LAF", JudgeScope.ALL), ("PHR", JudgeScope.ALTERED)]
+    ("orientation", "scope"), [("HPL", JudgeScope.ALTERED), ("LAF", JudgeScope.OUTLINE), ("PHR", JudgeScope.ALTERED)]
 )
 def test_what_the_judge_finds_lies_where_it_is_in_any_orientation(orientation: str, scope: JudgeScope) -> None:
     voxels, block = bright_block((slice(18, 42), slice(22, 50), slice(25, 65)))

@@ -295,7 +295,7 @@ def test_a_shipped_judge_is_part_of_the_models_identity(tmp_path: Path) -> None:
     shutil.copytree(before.folder, tmp_path / "model")
     ship_judge(tmp_path / "weights", tmp_path / "model", "9.9.9")
     shipped = verify_model(tmp_path / "model")
-    assert shipped.judge is JudgeScope.ALTERED
+    assert shipped.judge is JudgeScope.OUTLINE
     assert shipped.identity.version == "9.9.9"
     assert shipped.identity.sha256 != before.identity.sha256
     assert (shipped.labels, shipped.channels) == (before.labels, before.channels)
@@ -311,8 +311,6 @@ class Everything(torch.nn.Module):
 
 
 def test_the_judge_is_measured_against_the_truth_and_beside_todays_result(tmp_path: Path) -> None:
-    from training.evaluation.cases import Case
-
     shape = (40, 40, 40)
     voxels = np.random.default_rng(0).normal(100, 9, shape).astype(np.float32)
     body, changed, half = (np.zeros(shape, bool) for _ in range(3))
@@ -321,8 +319,8 @@ def test_the_judge_is_measured_against_the_truth_and_beside_todays_result(tmp_pa
     context = np.full((4, 8, 8, 8), 0.25, np.float32)
     masks = {"body": body, "network": half, "today": half, "truth": changed, "intact_body": body}
     for condition, own in (("box", masks), ("intact", {name: masks[name] for name in ("body", "network", "today")})):
-        case = Case(condition, "MR", voxels, spacing, "face", body)
-        _write(tmp_path / f"{condition}.npz", ("head", "MR", condition), case, voxels, context, own)
+        facts = {"key": ("head", "MR", condition), "truth": "face", "spacing_mm": spacing, "is_ct": False}
+        _write(tmp_path / f"{condition}.npz", facts | {"fill_value": None}, voxels, context, own)
     cut, untouched = (measure_case(case, Everything()) for case in kept_cases(tmp_path))
     # In the body: 20 x 10 x 40 voxels were cut, today has 20 x 5 x 40 of them. The judge
     # paints its whole region, which ends 28 mm below a vertex at 88 mm: 30 slices, in the body 30 x 30 x 40.
@@ -332,9 +330,9 @@ def test_the_judge_is_measured_against_the_truth_and_beside_todays_result(tmp_pa
     assert untouched.dice_judge is None
     assert untouched.false_today_ml == pytest.approx(20 * 15 * 40 * 0.008)
     assert untouched.false_ml == pytest.approx(48000 * 0.008)
-    assert cut.dice_joined == cut.dice_judge  # no value repeats
     assert cut.dice_with_face == cut.dice_today  # nothing is smoothed or replaced
-    row = "| box, MR | 1 | 0.667 / 0.667 | 0.364 / 0.364 | 0.364 / 0.364 | 0.667 / 0.667 | 0.0 / 0.0 |"
+    assert cut.dice_with_outline == cut.dice_today  # what the judge found is not what today's area is
+    row = "| box, MR | 1 | 0.667 / 0.667 | 0.364 / 0.364 | 0.667 / 0.667 | 0.667 / 0.667 | 0.0 / 0.0 |"
     assert row in tables([cut, untouched])
 
 

@@ -53,7 +53,7 @@ def export_judge(folder: Path, learner: Learner, *, simulation_core_s: float, n_
 
 
 def ship_judge(exported: Path, model: Path, version: str) -> None:
-    """Copy an exported judge into a model folder, and describe it there as the judge of altered faces.
+    """Copy an exported judge into a model folder, and describe it there as the judge of altered faces and of outlines.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def ship_judge(exported: Path, model: Path, version: str) -> None:
         (model / f"{name}.part").write_bytes(content)
         (model / f"{name}.part").replace(model / name)
         description["sha256"][name] = hashlib.sha256(content).hexdigest()
-    description |= {"version": version, "judge": str(JudgeScope.ALTERED)}
+    description |= {"version": version, "judge": str(JudgeScope.OUTLINE)}
     part = model / f"{MODEL_FILE}.part"
     part.write_text(yaml.safe_dump(description, sort_keys=False, width=110), encoding="utf-8")
     part.replace(model / MODEL_FILE)

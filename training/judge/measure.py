@@ -2,8 +2,8 @@
 
 The cases are those of ``training.evaluate``, stored in ``WORK/val`` with the results of the pipeline without the judge.
 Rows are written to ``WORK/val-STEPS.jsonl``. The printed table shows, for each condition, Dice in the head and the
-volume of false positives: without the judge (today), of the judge alone, of the judge joined with equal values, and of
-today's area with the altered face that the judge found.
+volume of false positives: without the judge (today), of the judge alone, of today's area with the altered face that the
+judge found, and of what the node writes, in which the judge draws outlines too.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from torch import nn
 
 from inference.judge.altered_face import altered_face
 from inference.judge.judge import judge_volume
-from inference.refine.judged import join_with_equal_values
+from inference.refine.anonymized import RefinedArea
+from inference.refine.grids import DecidedBy
+from inference.refine.judged import DrawnArea, draw_with_judge
 from training.cohort import load_cohort
 from training.evaluation.measure import dice, load_measured
 from training.evaluation.tables import group, table
 from training.judge.loop import Settings, resume
 from training.judge.val_cases import KeptCase, keep_cases, kept_cases
 
-COLUMNS = ("today", "judge", "joined", "with face")
-DICE = ("dice_today", "dice_judge", "dice_joined", "dice_with_face")
-FALSE = ("false_today_ml", "false_ml", "false_joined_ml", "false_with_face_ml")
+COLUMNS = ("today", "judge", "with face", "with outline")
+DICE = ("dice_today", "dice_judge", "dice_with_face", "dice_with_outline")
+FALSE = ("false_today_ml", "false_ml", "false_with_face_ml", "false_with_outline_ml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,10 @@ class JudgeRow:
 
     Attributes
     ----------
-    dice_today, dice_judge, dice_joined, dice_with_face
+    dice_today, dice_judge, dice_with_face, dice_with_outline
         In the head; None if nothing was changed. *With face* is today's area with the altered face that the judge
-        found, as the node writes it for a model with ``judge: altered``.
-    false_today_ml, false_ml, false_joined_ml, false_with_face_ml
+        found, as the node writes it for a model with ``judge: altered``; *with outline* is the same for ``outline``.
+    false_today_ml, false_ml, false_with_face_ml, false_with_outline_ml
         Volume of the area outside the voxels that the tool overwrote.
     """
 
@@ -51,12 +53,12 @@ class JudgeRow:
     condition: str
     dice_today: float | None
     dice_judge: float | None
-    dice_joined: float | None
     dice_with_face: float | None
+    dice_with_outline: float | None
     false_today_ml: float
     false_ml: float
-    false_joined_ml: float
     false_with_face_ml: float
+    false_with_outline_ml: float
 
 
 def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
@@ -66,8 +68,9 @@ def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
         judgement.area(case.voxels.shape),
         altered_face(judgement, case.voxels.shape, case.spacing_mm),
     )
-    joined = join_with_equal_values(case.voxels, area, case.body, case.spacing_mm, is_ct=case.is_ct)
-    masks = (case.today, area.removed | area.altered, joined.mask, case.today | face)
+    by_rules = RefinedArea(case.today, case.today, DecidedBy.NATIVE_EVIDENCE, case.fill_value)
+    outlined = draw_with_judge(DrawnArea(by_rules, case.today), area, case.spacing_mm)
+    masks = (case.today, area.removed | area.altered, case.today | face, outlined.whole | face)
     voxel_ml = float(np.prod(case.spacing_mm)) / 1000
     truth = np.zeros(case.voxels.shape, bool) if case.truth is None else case.truth
     scores: list[float | None] = [None] * len(masks)
@@ -85,8 +88,8 @@ def tables(rows: Sequence[JudgeRow]) -> str:
             untouched.append([name, str(len(chosen)), *_two(chosen, np.median, max, *FALSE)])
         else:
             tools.append([name, str(len(chosen)), *_two(chosen, np.mean, min, *DICE)])
-            tools[-1] += _two(chosen, np.median, max, "false_with_face_ml")
-    first = table(["tool", "n", *COLUMNS, "with face outside, mL"], tools)
+            tools[-1] += _two(chosen, np.median, max, "false_with_outline_ml")
+    first = table(["tool", "n", *COLUMNS, "with outline outside, mL"], tools)
     second = table(["untouched", "n", *(f"{name}, mL" for name in COLUMNS)], untouched)
     return f"{first}\n\n{second}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel
 from inference.refine.grids import Mask
 from training.cohort import Cohort
-from training.evaluation.cases import Case, all_cases
+from training.evaluation.cases import all_cases
 from training.evaluation.measure import Measured, segment_case
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class KeptCase:
         The anonymised area of the network, before refinement.
     today
         The refined anonymised area without the judge.
+    fill_value
+        The value that a tool wrote into it, if stored values show one.
     truth
         Voxels that the tool changed; None without a tool.
     """
@@ -56,6 +58,7 @@ class KeptCase:
     context: NDArray[np.float32]
     network: Mask
     today: Mask
+    fill_value: float | None
     truth: Mask | None
     intact_body: Mask | None
 
@@ -77,7 +80,8 @@ def keep_cases(cohort: Cohort, models: Measured, folder: Path) -> None:
         masks = {"body": body, "network": area, "today": refined.anonymized}
         if case.changed is not None and case.intact_body is not None:
             masks |= {"truth": case.changed, "intact_body": case.intact_body}
-        _write(path, key, case, voxels, context, masks)
+        facts = {"key": key, "truth": case.truth, "spacing_mm": case.spacing_mm, "is_ct": case.is_ct}
+        _write(path, facts | {"fill_value": refined.fill_value}, voxels, context, masks)
         log.info("kept %s", path.stem)
 
 
@@ -89,14 +93,12 @@ def coarse_probabilities(network: TrainedModel, prepared: Preprocessing) -> NDAr
 
 def _write(
     path: Path,
-    key: tuple[str, str, str],
-    case: Case,
+    facts: Mapping[str, object],
     voxels: NDArray[np.float32],
     context: NDArray[np.float32],
-    masks: dict[str, Mask],
+    masks: Mapping[str, Mask],
 ) -> None:
     part = path.with_suffix(".part")
-    facts = {"key": key, "truth": case.truth, "spacing_mm": case.spacing_mm, "is_ct": case.is_ct}
     with part.open("wb") as stream:
         bits = {name: np.packbits(mask) for name, mask in masks.items()}
         np.savez(stream, facts=json.dumps(facts), voxels=voxels, context=context.astype(np.float16), **bits)  # type: ignore[arg-type]
@@ -126,6 +128,7 @@ def kept_cases(folder: Path) -> Iterator[KeptCase]:
             context=kept["context"].astype(np.float32),
             network=masks["network"],
             today=masks["today"],
+            fill_value=facts["fill_value"],
             truth=masks.get("truth"),
             intact_body=masks.get("intact_body"),
         )

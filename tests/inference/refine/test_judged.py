@@ -1,4 +1,4 @@
-"""The judge's area joined with equal values, on a phantom whose truth is known."""
+"""The judge draws the edge of an area that the rules found, on a phantom whose truth is known."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference.refine.anonymized import RefinedArea
 from inference.refine.grids import DecidedBy
-from inference.refine.judged import JudgedArea, join_with_equal_values
+from inference.refine.judged import DrawnArea, JudgedArea, draw_with_judge
 from inference.refine.masks import refine_masks
-from tests.phantom_head import SHAPE, SPACING_MM, Phantom, coarse_contour, dice, phantom
+from tests.phantom_head import SHAPE, SPACING_MM, Phantom, coarse_contour, phantom
 
 Mask = NDArray[np.bool_]
 
@@ -31,69 +32,107 @@ def nothing() -> Mask:
     return np.zeros(SHAPE, bool)
 
 
-def test_equal_values_draw_the_edge_that_the_judge_missed_by_voxels(head: Phantom, face: Mask) -> None:
-    voxels = np.where(face, np.float32(0), head.voxels)
-    judged = JudgedArea(coarse_contour(face & head.body, 3.0), nothing())
-    found = join_with_equal_values(voxels, judged, head.body, SPACING_MM, is_ct=False)
-    assert found.decided_by is DecidedBy.NATIVE_EVIDENCE
-    assert found.fill_value == 0.0
-    assert dice(judged.removed & head.body, face & head.body) < 0.97
-    assert dice(found.mask & head.body, face & head.body) > 0.999
+def by_rules(mask: Mask, fill_value: float | None = None) -> DrawnArea:
+    how = DecidedBy.VALUE_STATISTICS if fill_value is None else DecidedBy.NATIVE_EVIDENCE
+    return DrawnArea(RefinedArea(mask, mask, how, fill_value), mask)
 
 
-def test_where_no_value_repeats_the_judge_is_believed_but_for_specks(head: Phantom, face: Mask) -> None:
-    voxels = np.where(face, np.random.default_rng(5).normal(300, 60, SHAPE), head.voxels).astype(np.float32)
+def judged_as(removed: Mask | None = None, altered: Mask | None = None) -> JudgedArea:
+    """What a judge finds that is sure of all that it finds."""
+    removed = nothing() if removed is None else removed
+    altered = nothing() if altered is None else altered
+    return JudgedArea(removed, altered, removed | altered)
+
+
+def test_where_no_value_repeats_the_judge_draws_the_edge(head: Phantom, face: Mask) -> None:
     removed = face & head.body
     speck = nothing()
     speck[70, 60:65, 40:44] = True  # 20 voxels of 5.4 mm3: 0.1 mL
-    found = join_with_equal_values(voxels, JudgedArea(removed | speck, nothing()), head.body, SPACING_MM, is_ct=False)
-    assert found.decided_by is DecidedBy.JUDGE
-    assert found.fill_value is None
-    np.testing.assert_array_equal(found.mask, removed)
-    np.testing.assert_array_equal(found.shown, removed)
+    loose = by_rules(coarse_contour(removed, 3.0))
+    found = draw_with_judge(loose, judged_as(removed | speck), SPACING_MM)
+    np.testing.assert_array_equal(found.whole, removed)
+    np.testing.assert_array_equal(found.filled.shown, removed)
+    assert found.filled.decided_by is DecidedBy.JUDGE
 
 
-def test_another_face_next_to_written_zeros_stays(head: Phantom, face: Mask) -> None:
-    """As a tool that zeroes what lies in front of the face that it puts in."""
-    exchanged = face & head.body
-    exchanged[:, :30] = False
-    zeros = face & ~exchanged
-    voxels = np.where(zeros, np.float32(0), head.voxels)
-    judged = JudgedArea(zeros & coarse_contour(head.body, 2.0), exchanged)
-    found = join_with_equal_values(voxels, judged, head.body, SPACING_MM, is_ct=False)
-    assert found.fill_value == 0.0
-    assert dice(found.mask & head.body, face & head.body) > 0.99
-    assert not found.shown[exchanged].any()
+def test_what_no_rule_found_is_not_taken_from_the_judge(head: Phantom, face: Mask) -> None:
+    """A judge alone paints zeroed air and stripped heads."""
+    found = draw_with_judge(by_rules(nothing()), judged_as(face & head.body), SPACING_MM)
+    assert not found.whole.any()
 
 
-def test_an_exchanged_face_is_anonymised_area_and_body_at_once(head: Phantom, face: Mask) -> None:
-    exchanged = face & head.body
-    refined = refine_masks(
-        head.voxels,
-        head.body,
-        nothing(),
-        SPACING_MM,
-        foreground=True,
-        anonymized=True,
-        is_ct=False,
-        judged=JudgedArea(nothing(), exchanged),
-    )
-    np.testing.assert_array_equal(refined.anonymized, exchanged)
-    assert refined.foreground[exchanged].mean() > 0.99
-    assert refined.decided_by["anonymized"] is DecidedBy.JUDGE
+@pytest.mark.parametrize("part", [slice(0, 18), slice(48, 80)])
+def test_a_judge_that_missed_most_or_looks_elsewhere_draws_nothing(head: Phantom, face: Mask, part: slice) -> None:
+    rules = by_rules(face & head.body)
+    other = nothing()
+    other[part] = True
+    np.testing.assert_array_equal(draw_with_judge(rules, judged_as(other & head.body), SPACING_MM).whole, rules.whole)
 
 
-def test_noise_that_a_tool_wrote_is_no_body(head: Phantom, face: Mask) -> None:
+def test_equal_values_stay_exact_and_far_parts_are_added(head: Phantom, face: Mask) -> None:
+    """As with a tool that zeroes the face and takes off the ears with a soft edge."""
+    exact = by_rules(face, fill_value=0.0)
+    wrong_edge = np.roll(face, 2, axis=1)
+    ear = nothing()
+    ear[50:58, 50:60, 60:68] = True
+    found = draw_with_judge(exact, judged_as(wrong_edge | ear), SPACING_MM)
+    np.testing.assert_array_equal(found.whole, face | ear)
+    np.testing.assert_array_equal(found.filled.shown, face | ear)
+    assert found.filled.fill_value == 0.0
+
+
+def test_far_parts_that_the_judge_is_not_sure_of_are_left_out(head: Phantom, face: Mask) -> None:
+    ear = nothing()
+    ear[50:58, 50:60, 60:68] = True
+    doubtful = JudgedArea(face | ear, nothing(), face)
+    np.testing.assert_array_equal(draw_with_judge(by_rules(face, 0.0), doubtful, SPACING_MM).whole, face)
+
+
+def test_tissue_that_was_only_smoothed_is_not_drawn_here(head: Phantom, face: Mask) -> None:
+    rules = by_rules(coarse_contour(face & head.body, 3.0))
+    found = draw_with_judge(rules, judged_as(altered=face & head.body), SPACING_MM)
+    np.testing.assert_array_equal(found.whole, rules.whole)
+
+
+def test_altered_tissue_next_to_removed_stays_body(head: Phantom, face: Mask) -> None:
     removed = face & head.body
+    altered = np.roll(removed, 40, axis=0) & head.body & ~removed
+    altered[60:] = False
+    found = draw_with_judge(by_rules(removed | altered), judged_as(removed, altered), SPACING_MM)
+    np.testing.assert_array_equal(found.whole, removed | altered)
+    np.testing.assert_array_equal(found.filled.mask, removed)
+
+
+def test_noise_that_a_tool_wrote_is_no_body_up_to_the_judges_edge(head: Phantom, face: Mask) -> None:
     voxels = np.where(face, np.random.default_rng(5).normal(300, 60, SHAPE), head.voxels).astype(np.float32)
     refined = refine_masks(
         voxels,
         head.body,
-        nothing(),
+        coarse_contour(face & head.body, 3.0),
         SPACING_MM,
         foreground=True,
         anonymized=True,
         is_ct=False,
-        judged=JudgedArea(removed, nothing()),
+        judged=judged_as(face),
     )
-    assert not refined.foreground[removed].any()
+    np.testing.assert_array_equal(refined.anonymized, face)
+    assert not refined.foreground[face].any()
+    assert refined.decided_by["anonymized"] is DecidedBy.JUDGE
+
+
+def test_what_only_the_judge_found_is_told_apart(head: Phantom, face: Mask) -> None:
+    ear = nothing()
+    ear[50:58, 50:60, 60:68] = True
+    voxels = np.where(face, np.float32(0), head.voxels)
+    refined = refine_masks(
+        voxels,
+        head.body,
+        coarse_contour(face & head.body, 3.0),
+        SPACING_MM,
+        foreground=False,
+        anonymized=True,
+        is_ct=False,
+        judged=judged_as(face | ear),
+    )
+    assert refined.unconfirmed is not None
+    np.testing.assert_array_equal(refined.unconfirmed, ear)
