@@ -7,7 +7,6 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
 
 SMOOTH: Final = 1e-5
 
@@ -36,19 +35,21 @@ def fusion_loss(logits: Tensor, classes: Tensor, weights: Tensor) -> FusionLoss:
     classes, weights
         (batch, 1, *patch): integers; 0 or 1. Voxels without weight are in no sum; the loss is 0 if there are no others.
     """
-    logits, target = logits.float(), classes[:, 0].long()
-    weight = weights[:, 0]
-    totals = weight.flatten(1).sum(1)
+    target, weight = classes[:, 0].flatten(1).long(), weights[:, 0].flatten(1)
+    totals = weight.sum(1)
     n_used = (totals > 0).sum().clamp(min=1)
-    errors = cross_entropy(logits, target, reduction="none") * weight
-    entropy = (errors.flatten(1).sum(1) / totals.clamp(min=1)).sum() / n_used
-    truth = one_hot(target, logits.shape[1]).movedim(-1, 1) * weight[:, None]
-    guess = logits.softmax(1) * weight[:, None]
-    both = 2 * (truth * guess).flatten(2).sum(2)
-    overlap = (both + SMOOTH) / (truth.flatten(2).sum(2) + guess.flatten(2).sum(2) + SMOOTH)
+    logs = logits.float().flatten(2).log_softmax(1)
+    of_target = logs.gather(1, target[:, None])[:, 0]
+    entropy = -((of_target * weight).sum(1) / totals.clamp(min=1)).sum() / n_used
+    # No product of arrays that have an axis of classes: they, and their gradients, would cost more than all else here.
+    is_class = (target[:, None] == torch.arange(logits.shape[1], device=target.device)[:, None]).to(weight.dtype)
+    both = 2 * torch.einsum("bcv,bv->bc", is_class, of_target.exp() * weight)
+    truth = torch.einsum("bcv,bv->bc", is_class, weight)
+    guess = torch.einsum("bcv,bv->bc", logs.exp(), weight)
+    overlap = (both + SMOOTH) / (truth + guess + SMOOTH)
     dice = ((1 - overlap).mean(1) * (totals > 0)).sum() / n_used
     with torch.no_grad():
-        right = (logits.argmax(1) == target).to(weight.dtype) * weight
         n_weighted = weight.sum().clamp(min=1)
-        accuracy, majority = right.sum() / n_weighted, ((target == 0) * weight).sum() / n_weighted
-    return FusionLoss((entropy + dice) / 2, entropy.detach(), dice.detach(), accuracy, majority)
+        # Not argmax, which takes longer on a CPU than all else here. Where all classes are equally likely, it is right.
+        accuracy = ((of_target == logs.amax(1)) * weight).sum() / n_weighted
+    return FusionLoss((entropy + dice) / 2, entropy.detach(), dice.detach(), accuracy, truth[:, 0].sum() / n_weighted)
