@@ -29,8 +29,9 @@ if ! $pip install --no-deps "$source"; then
     echo "nnssl cannot be had from $source, tests/nnssl will be skipped" >&2
     exit 1
 fi
-# What its fingerprint, plans, preprocessing and datasets import; training needs more.
+# What its fingerprint, plans, preprocessing and datasets import; the last three are for the modules of the trainers, whose
+# loaders benchmarks/loaders times. Training needs more.
 $pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
     torch acvl-utils batchgenerators blosc2 dynamic-network-architectures loguru matplotlib nibabel "numpy>=2" pandas \
-    scikit-image scipy SimpleITK tifffile tqdm
+    scikit-image scipy SimpleITK tifffile tqdm deprecated pytorch-msssim seaborn
 touch "$folder/.installed"
