@@ -22,6 +22,7 @@ from tests.deploy.dockerfile import Builder, Stage, pip_of_this_machine, read_do
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBIAN = Path(os.environ.get("DICOM_NODE_TEST_DEBIAN12", Path.home() / ".cache/dicom-node-tests/debian12"))
+CHROOT = shutil.which("chroot") or "/usr/sbin/chroot"  # the image's PATH has no folder for it
 UID = 10001
 
 ARGUMENTS, STAGES = read_dockerfile(ROOT / "Dockerfile")
@@ -87,7 +88,7 @@ class Container:
     def _user(self, command: str) -> str:
         drop = f"setpriv --reuid {UID} --regid {UID} --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all"
         inside = f"cd / && exec {drop} env PATH={self.env['PATH']} {command}"
-        return f"chroot {self._root} /bin/sh -c {_quoted(inside)}"
+        return f"{CHROOT} {self._root} /bin/sh -c {_quoted(inside)}"
 
     def _child(self) -> int:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
