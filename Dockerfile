@@ -20,7 +20,8 @@ COPY dicom_node ./dicom_node
 COPY inference ./inference
 COPY part10 ./part10
 COPY sr_writer ./sr_writer
-# (A file of torch's tests is for newer Pythons.) Byte code that does not depend on the time of its sources, and no pip in what is shipped.
+# Byte code that does not depend on the time of its sources (a file of torch's tests is for newer Pythons), and no pip in
+# what is shipped.
 RUN /opt/node/bin/pip install --no-compile --no-deps --no-index --no-build-isolation . \
     && /opt/node/bin/pip uninstall -y -q pip \
     && /opt/node/bin/python -m compileall -q -j 0 -x '/py312_intrinsics' --invalidation-mode unchecked-hash /opt/node/lib \
@@ -32,7 +33,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
     && groupadd --system --gid 10001 node \
     && useradd --system --uid 10001 --gid node --home-dir /data --no-create-home --shell /usr/sbin/nologin node \
-    && mkdir -p /data /config && chown node:node /data
+    && mkdir -p /config && install -d -m 0750 -o node -g node /data
 COPY --from=build /opt/node /opt/node
 COPY config/node.yaml /config/
 ENV PATH=/opt/node/bin:/usr/local/bin:/usr/bin:/bin \

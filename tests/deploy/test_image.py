@@ -59,7 +59,7 @@ class Container:
     """The node of an image, started in namespaces of its own: root folder read-only, its user, no capabilities."""
 
     def __init__(self, root: Path, env: dict[str, str], stage: Stage, data: Path, log: Path) -> None:
-        self.stage, self._root, self.env = stage, root, env
+        self.stage, self._root, self.env, self.log = stage, root, env, log
         argv = [*stage.argv("ENTRYPOINT"), *stage.argv("CMD")]
         script = f"""set -e
             mount --rbind {root} {root} && mount --rbind {data} {root}/data && mount -t tmpfs tmpfs {root}/tmp
@@ -91,7 +91,11 @@ class Container:
         return f"{CHROOT} {self._root} /bin/sh -c {_quoted(inside)}"
 
     def _child(self) -> int:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        deadline = time.monotonic() + 30
+        while not (children := Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()):
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, "unshare starts nothing"
+            time.sleep(0.1)
         return int(children[0])
 
 
@@ -112,7 +116,7 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
         for stage in STAGES:
             root, env = builder.build(stage, arguments)
         data = folder / "data"
-        data.mkdir()
+        data.mkdir(mode=0o750)
         os.chown(data, UID, UID)
         running = Container(root, env, FINAL, data, folder / "node.log")
         yield running
