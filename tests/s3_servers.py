@@ -100,7 +100,7 @@ def _takes_objects(client: Any) -> bool:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+        with suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
             client.create_bucket(Bucket=BUCKET)
         client.put_object(Bucket=BUCKET, Key="ready", Body=b"ready")
     except (BotoCoreError, ClientError):

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -67,6 +67,10 @@ class Part:
 
         wait_for(event, is_said, timeout_s=120.0, step_s=0.05)
 
+    def wait_until_logged(self, code: str) -> None:
+        """Wait until it has logged an error with this code."""
+        wait_for(code, lambda: any(entry.get("code") == code for entry in self.entries()), timeout_s=120.0, step_s=0.05)
+
     def wait_until_killed(self, timeout_s: float = 120.0) -> None:
         """Wait for it to kill itself at its moment."""
         self.process.join(timeout_s)
@@ -87,6 +91,7 @@ class Node:
         self.web_port = free_port()
         self.ae_title = "NODE"
         self.host = "127.0.0.1"
+        self.environment: dict[str, str] = {}  # of the parts, besides this process's own
         self._n_parts = 0
         self.configure()
 
@@ -100,7 +105,7 @@ class Node:
         """Start a part; at ``moment``, if there is one, it kills itself or hangs (see `end_at`)."""
         self._n_parts += 1
         log = self.folder / f"{self._n_parts}-{name}.log"
-        part = fork_part(name, self.settings_path, log, moment)
+        part = fork_part(name, self.settings_path, log, moment, environment=self.environment)
         try:
             yield part
         finally:
@@ -114,16 +119,30 @@ class Node:
 
 
 def fork_part(
-    name: str, settings_path: Path, log: Path, moment: str | None = None, *, namespace: str | None = None
+    name: str,
+    settings_path: Path,
+    log: Path,
+    moment: str | None = None,
+    *,
+    namespace: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Part:
     """Start a part, in a network namespace if one is named; whoever calls this ends it."""
-    process = _FORKS.Process(target=run_part, args=(name, str(settings_path), str(log), moment, namespace))
+    process = _FORKS.Process(target=run_part, args=(name, str(settings_path), str(log), moment, namespace, environment))
     process.start()
     return Part(process, log)
 
 
-def run_part(name: str, settings_path: str, log: str, moment: str | None = None, namespace: str | None = None) -> None:
+def run_part(
+    name: str,
+    settings_path: str,
+    log: str,
+    moment: str | None = None,
+    namespace: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Be one part of the node, in a process of its own."""
+    os.environ.update(environment or {})
     mend_sleep()
     if namespace is not None:
         enter(namespace)
