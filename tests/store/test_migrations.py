@@ -21,6 +21,7 @@ from dicom_node.store import DatabaseTooNewError, Store
 from dicom_node.store.database import MIGRATIONS, Database
 from dicom_node.store.schema import HEAD_REVISION, instances, metadata, studies
 from dicom_node.store.sqlite import sqlite_url
+from tests.new_store import StoreMaker
 from tests.store.sending import instance, keep
 
 _TIMES = {"first_arrival_at": "2026-01-01 00:00:00.000000", "last_arrival_at": "2026-01-01 00:00:00.000000"}
@@ -125,11 +126,11 @@ def test_the_head_revision_is_the_latest_migration() -> None:
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [HEAD_REVISION]
 
 
-def test_a_database_from_a_later_version_is_refused_and_left_alone(store: Store) -> None:
+def test_a_database_from_a_later_version_is_refused_and_left_alone(store: Store, new_store: StoreMaker) -> None:
     with store._database.write() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseTooNewError, match=r"schema revision 9999, this version knows up to"):
-        Store.open(store.data_dir)
+        new_store.again(store.data_dir)
     with store._database.read() as connection:
         assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
 
