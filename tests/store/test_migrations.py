@@ -22,7 +22,7 @@ from dicom_node.store.database import MIGRATIONS, Database
 from dicom_node.store.schema import HEAD_REVISION, instances, metadata, studies
 from dicom_node.store.sqlite import sqlite_url
 from tests.new_store import StoreMaker
-from tests.store.sending import instance, keep
+from tests.store.sending import ONLY_SQLITE, instance, keep
 
 _TIMES = {"first_arrival_at": "2026-01-01 00:00:00.000000", "last_arrival_at": "2026-01-01 00:00:00.000000"}
 
@@ -151,6 +151,7 @@ def test_processes_that_open_a_new_folder_at_once_all_succeed(tmp_path: Path) ->
     assert [process.wait(120) for process in processes] == [0, 0, 0]
 
 
+@ONLY_SQLITE
 def test_the_index_survives_a_power_failure_by_its_settings(store: Store) -> None:
     with store._database.read() as connection:
         assert connection.execute(sa.text("PRAGMA journal_mode")).scalar_one() == "wal"

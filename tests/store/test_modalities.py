@@ -12,7 +12,7 @@ from dicom_node.store import Store
 from dicom_node.store.index import modalities
 from dicom_node.store.index.matching import FilterValue
 from tests.new_store import StoreMaker
-from tests.store.sending import instance, keep
+from tests.store.sending import ONLY_SQLITE, instance, keep
 
 
 @pytest.fixture
@@ -58,6 +58,7 @@ def test_both_ways_find_the_same_series_and_instances(
         assert [one["0020000E"]["Value"][0] for one in found] == ["1.1.1"]
 
 
+@ONLY_SQLITE
 @pytest.mark.parametrize(("modality", "is_used"), [("PT", True), ("?T", False)])
 def test_only_a_rare_one_uses_the_index(store: Store, modality: str, *, is_used: bool) -> None:
     plans: list[str] = []
