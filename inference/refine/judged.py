@@ -3,7 +3,8 @@
 The judge alone paints zeroed air, stripped heads and smooth scans. It is therefore asked only how far an area reaches
 that the rules found: where a tool wrote one value, equal values stay exact and the judge adds what lies farther away
 (0090); where no value repeats, its edge is better than that of the statistics (0093), as long as both mean the same
-area and tissue was removed. What was smoothed or exchanged is drawn by ``altered_face``. Measured on ``val`` in
+area and tissue was removed; what the rules found outside the body stays, for the judge is not trained in the air of a
+cut. What was smoothed or exchanged is drawn by ``altered_face``. Measured on ``val`` in
 docs/models/judge.md.
 """
 
@@ -57,13 +58,15 @@ class DrawnArea:
     whole: Mask
 
 
-def draw_with_judge(found: DrawnArea, judged: JudgedArea, spacing_mm: Spacing) -> DrawnArea:
+def draw_with_judge(found: DrawnArea, judged: JudgedArea, body: Mask, spacing_mm: Spacing) -> DrawnArea:
     """Return the area of the rules with the judge's edge, or with the judge's parts beyond an exact one.
 
     Parameters
     ----------
     found, judged
         What the rules and the judge found, in one shape (slice, row, column).
+    body
+        What is left of the body, as the other network sees it, in the same shape.
     spacing_mm
         Along the same axes.
     """
@@ -76,7 +79,8 @@ def draw_with_judge(found: DrawnArea, judged: JudgedArea, spacing_mm: Spacing) -
     removed = drawn & ~judged.altered
     if not _are_the_same(drawn, found.whole) or 2 * np.count_nonzero(removed) < np.count_nonzero(drawn):
         return found
-    return DrawnArea(RefinedArea(removed, removed, DecidedBy.JUDGE), drawn)
+    removed |= found.filled.mask & ~body
+    return DrawnArea(RefinedArea(removed, removed, DecidedBy.JUDGE), drawn | found.whole & ~body)
 
 
 def _with_parts_beyond(found: DrawnArea, judged: JudgedArea, least_voxels: float) -> DrawnArea:

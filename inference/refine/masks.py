@@ -76,7 +76,7 @@ def refine_masks(
         found = _area_by_rules(voxels, body, area, spacing_mm, is_ct=is_ct, altered=altered, smoothed=smoothed)
         by_rules = found.whole
         if judged is not None:
-            found = draw_with_judge(found, judged, spacing_mm)
+            found = draw_with_judge(found, judged, body, spacing_mm)
     filled, whole = found.filled, found.whole
     decided = {"foreground": DecidedBy.NETWORK, "anonymized": filled.decided_by}
     if foreground:

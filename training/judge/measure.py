@@ -69,7 +69,7 @@ def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
         altered_face(judgement, case.voxels.shape, case.spacing_mm),
     )
     by_rules = RefinedArea(case.today, case.today, DecidedBy.NATIVE_EVIDENCE, case.fill_value)
-    outlined = draw_with_judge(DrawnArea(by_rules, case.today), area, case.spacing_mm)
+    outlined = draw_with_judge(DrawnArea(by_rules, case.today), area, case.body, case.spacing_mm)
     masks = (case.today, area.removed | area.altered, case.today | face, outlined.whole | face)
     voxel_ml = float(np.prod(case.spacing_mm)) / 1000
     truth = np.zeros(case.voxels.shape, bool) if case.truth is None else case.truth

@@ -48,8 +48,8 @@ def test_where_no_value_repeats_the_judge_draws_the_edge(head: Phantom, face: Ma
     removed = face & head.body
     speck = nothing()
     speck[70, 60:65, 40:44] = True  # 20 voxels of 5.4 mm3: 0.1 mL
-    loose = by_rules(coarse_contour(removed, 3.0))
-    found = draw_with_judge(loose, judged_as(removed | speck), SPACING_MM)
+    loose = by_rules(coarse_contour(removed, 3.0) & head.body)
+    found = draw_with_judge(loose, judged_as(removed | speck), head.body, SPACING_MM)
     np.testing.assert_array_equal(found.whole, removed)
     np.testing.assert_array_equal(found.filled.shown, removed)
     assert found.filled.decided_by is DecidedBy.JUDGE
@@ -57,8 +57,17 @@ def test_where_no_value_repeats_the_judge_draws_the_edge(head: Phantom, face: Ma
 
 def test_what_no_rule_found_is_not_taken_from_the_judge(head: Phantom, face: Mask) -> None:
     """A judge alone paints zeroed air and stripped heads."""
-    found = draw_with_judge(by_rules(nothing()), judged_as(face & head.body), SPACING_MM)
+    found = draw_with_judge(by_rules(nothing()), judged_as(face & head.body), head.body, SPACING_MM)
     assert not found.whole.any()
+
+
+def test_what_the_rules_found_in_the_air_stays(head: Phantom, face: Mask) -> None:
+    left = head.body & ~face
+    rules = by_rules(face | np.roll(face, 4, axis=1) & head.body)  # too deep by four voxels
+    near = face.copy()
+    near[:, :12] = False  # far in front of the face the judge sees nothing
+    found = draw_with_judge(rules, judged_as(near), left, SPACING_MM)
+    np.testing.assert_array_equal(found.whole, face)
 
 
 @pytest.mark.parametrize("part", [slice(0, 18), slice(48, 80)])
@@ -66,7 +75,8 @@ def test_a_judge_that_missed_most_or_looks_elsewhere_draws_nothing(head: Phantom
     rules = by_rules(face & head.body)
     other = nothing()
     other[part] = True
-    np.testing.assert_array_equal(draw_with_judge(rules, judged_as(other & head.body), SPACING_MM).whole, rules.whole)
+    found = draw_with_judge(rules, judged_as(other & head.body), head.body, SPACING_MM)
+    np.testing.assert_array_equal(found.whole, rules.whole)
 
 
 def test_equal_values_stay_exact_and_far_parts_are_added(head: Phantom, face: Mask) -> None:
@@ -75,7 +85,7 @@ def test_equal_values_stay_exact_and_far_parts_are_added(head: Phantom, face: Ma
     wrong_edge = np.roll(face, 2, axis=1)
     ear = nothing()
     ear[50:58, 50:60, 60:68] = True
-    found = draw_with_judge(exact, judged_as(wrong_edge | ear), SPACING_MM)
+    found = draw_with_judge(exact, judged_as(wrong_edge | ear), head.body, SPACING_MM)
     np.testing.assert_array_equal(found.whole, face | ear)
     np.testing.assert_array_equal(found.filled.shown, face | ear)
     assert found.filled.fill_value == 0.0
@@ -85,12 +95,12 @@ def test_far_parts_that_the_judge_is_not_sure_of_are_left_out(head: Phantom, fac
     ear = nothing()
     ear[50:58, 50:60, 60:68] = True
     doubtful = JudgedArea(face | ear, nothing(), face)
-    np.testing.assert_array_equal(draw_with_judge(by_rules(face, 0.0), doubtful, SPACING_MM).whole, face)
+    np.testing.assert_array_equal(draw_with_judge(by_rules(face, 0.0), doubtful, head.body, SPACING_MM).whole, face)
 
 
 def test_tissue_that_was_only_smoothed_is_not_drawn_here(head: Phantom, face: Mask) -> None:
     rules = by_rules(coarse_contour(face & head.body, 3.0))
-    found = draw_with_judge(rules, judged_as(altered=face & head.body), SPACING_MM)
+    found = draw_with_judge(rules, judged_as(altered=face & head.body), head.body, SPACING_MM)
     np.testing.assert_array_equal(found.whole, rules.whole)
 
 
@@ -98,7 +108,7 @@ def test_altered_tissue_next_to_removed_stays_body(head: Phantom, face: Mask) ->
     removed = face & head.body
     altered = np.roll(removed, 40, axis=0) & head.body & ~removed
     altered[60:] = False
-    found = draw_with_judge(by_rules(removed | altered), judged_as(removed, altered), SPACING_MM)
+    found = draw_with_judge(by_rules(removed | altered), judged_as(removed, altered), head.body, SPACING_MM)
     np.testing.assert_array_equal(found.whole, removed | altered)
     np.testing.assert_array_equal(found.filled.mask, removed)
 
