@@ -60,7 +60,7 @@ class DaskProcesses:
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+                env={**os.environ, "DASK_LOGGING__DISTRIBUTED": "info", "PYTHONPATH": str(ROOT), **env},
             )
 
         def is_said() -> bool:
