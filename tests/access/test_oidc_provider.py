@@ -46,7 +46,6 @@ def come_in(url: str, provider: NpmProvider, login: str = "u1") -> tuple[int, st
         return answer.status_code, reader.get("/sign-in").text if answer.status_code == 303 else answer.text
 
 
-@pytest.mark.peers
 def test_people_sign_in_with_pkce_with_and_without_a_secret(
     new_store: NewStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +83,6 @@ def assert_pkce_is_wanted(url: str, provider: NpmProvider) -> None:
     assert parse_qs(back.query)["error"] == ["invalid_request"]
 
 
-@pytest.mark.peers
 def test_new_keys_of_the_provider_count_at_once_and_old_ones_no_longer(
     new_store: NewStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +108,6 @@ def assert_the_outage_is_said(url: str) -> None:
         assert (answer.status_code, "cannot be asked" in answer.text) == (503, True)
 
 
-@pytest.mark.peers
 @pytest.mark.parametrize(("skew_s", "status"), [(45.0, 303), (-45.0, 303), (600.0, 401)])
 def test_clocks_may_differ_by_less_than_a_minute(
     new_store: NewStore, tmp_path: Path, skew_s: float, status: int
