@@ -58,7 +58,7 @@ class PostgresqlServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         options = f"-p {self.port} -k {self.folder} -c listen_addresses={self.listens_on}"
-        options += "" if self.is_durable else " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
+        options += "" if self.is_durable else " -c fsync=off -c full_page_writes=off"
         log = self.folder / "log"
         _run("pg_ctl", "-w", "-t", TIMEOUT_S, "-D", self.folder / "data", "-l", log, "-o", options, "start")
 
