@@ -180,7 +180,7 @@ def segment(
     with clock.stage("verdict"):
         verdict, facts = _verdict_on(masks, source)
         if verdict.verdict is not SeriesVerdict.DEFACED and are_surroundings_missing(source, masks["foreground"]):
-            remarks += _leave_out_missing_area(masks, source)
+            remarks += _leave_out_missing_area(masks, source, unconfirmed)
             verdict, facts = _verdict_on(masks, source)
         if unconfirmed is not None:
             confirmed = {**masks, "anonymized": masks["anonymized"] & ~unconfirmed}
@@ -238,16 +238,21 @@ def _verdict_on(masks: Mapping[str, Mask], source: SourceVolume) -> tuple[Verdic
     return decide_verdict(facts), facts
 
 
-def _leave_out_missing_area(masks: dict[str, Mask], source: SourceVolume) -> tuple[Remark, ...]:
+def _leave_out_missing_area(
+    masks: dict[str, Mask], source: SourceVolume, unconfirmed: Mask | None
+) -> tuple[Remark, ...]:
     """Remove voxels without a number from an anonymised area that does not cover the face, and return a remark.
 
     If all air is without numbers, it is filled with one value and looks like a tool's fill. An area that a tool really
-    removed is then recognised by its shape and is large; small proposals are air.
+    removed is then recognised by its shape and is large; small proposals are air. What only the judge found beyond them
+    goes too.
     """
     if source.missing is None or not (masks["anonymized"] & source.missing).any():
         return ()
     left_out_ml = np.count_nonzero(masks["anonymized"] & source.missing) * source.volume.voxel_volume / 1000.0
     masks["anonymized"] = masks["anonymized"] & ~source.missing
+    if unconfirmed is not None:
+        masks["anonymized"] &= ~unconfirmed
     text = f"{left_out_ml:.1f} mL proposed as anonymised area were left out: air without numbers around the whole body"
     return (Remark(RemarkCode.ANONYMIZED_AREA_WITHOUT_NUMBERS, text),)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dicom_node.cli.errors import EXIT_FAILED
 from dicom_node.cli.options import ConfigOption, JsonOption, LimitOption, open_existing_store, read_settings
 from dicom_node.cli.tables import write_json, write_table
-from dicom_node.store.work.audit_head import Head
+
+if TYPE_CHECKING:
+    from dicom_node.store.work.audit_head import Head
 
 audit_app = typer.Typer(
     rich_markup_mode=None,
@@ -124,6 +126,8 @@ def verify(
 
 
 def _parse_head(text: str) -> Head:
+    from dicom_node.store.work.audit_head import Head
+
     head = Head.parse(text)
     if head is None:
         raise typer.BadParameter("is not POSITION:DIGEST as `audit verify` writes it", param_hint="--head")
