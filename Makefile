@@ -68,7 +68,7 @@ serve: install  ## run the node with $(CONFIG)
 test: dev peers  ## all tests but the long ones, in two processes (JOBS=1: one after the other)
 	$(PYTEST) -m "not slow"
 
-test-again: dev  ## the tests that failed in the run before, one after the other; whatever passes now depends on what ran beside it
+test-again: dev  ## the tests that failed in the run before, one by one; a test that passes only here must be mended
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 test-long: dev peers  ## the tests that take longest: killed processes, real data, training

@@ -1,4 +1,4 @@
-"""The same heads at 1 mm for every program, each prepared by its own stock commands."""
+"""The same 1 mm heads for every program; each program prepares them with its own stock commands."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def _slurm(n_jobs: int) -> DaskCluster:
         raise ClusterAddressError("slurm", finding)
     cluster = SLURMCluster(
         protocol="tls://",
-        security=True,  # certificates of this run, of which jobs find copies in a shared folder that others cannot read
+        security=True,  # certificates for this run; jobs read them from a shared folder closed to others
         shared_temp_directory=asked.get("shared-temp-directory") or "~",
         scheduler_options={"dashboard_address": f"{_LOOPBACK}:0", **asked.get("scheduler-options", {})},
         silence_logs="error",

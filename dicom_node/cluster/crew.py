@@ -1,4 +1,4 @@
-"""A cluster for single tasks, each of which a thread waits for: the jobs of a node.
+"""A cluster that computes a node's jobs: one task at a time for each thread, which waits for it.
 
 One thread keeps the connection and looks who is there; it connects again as often as it takes.
 """

@@ -144,7 +144,7 @@ def take_result(future: Future, is_there: Callable[[], bool]) -> Any:  # noqa: A
     Parameters
     ----------
     is_there
-        Whether the worker still is; asked every `TAKE_S`. Dask's client would wait for another one for ever.
+        Whether the worker is still there; asked every `TAKE_S`, because Dask's client would wait for ever.
 
     Raises
     ------

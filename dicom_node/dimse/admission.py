@@ -24,7 +24,7 @@ class KnownTitle:
     networks
         From which they may call; None: from anywhere.
     certificate_names
-        One of which is in their certificate, in lower case; None: they need no certificate.
+        Names in lower case; the peer's certificate must have one of them. None: it needs no certificate.
     """
 
     networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] | None

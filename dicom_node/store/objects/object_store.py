@@ -243,7 +243,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def sweep(self, remove_unnamed: Callable[[Sequence[str]], object]) -> int:
-        """Clear the spool after a crash, and remove the objects of which it has a trace and that have no row.
+        """Clear the spool after a crash, and remove the objects that it names and that have no row in the index.
 
         Must not run while another process uses this spool.
 

@@ -115,7 +115,7 @@ DECIDED: Final = "decided"  # what the audit trail calls it
 
 
 def decision_detail(row: DecisionRow) -> dict[str, Any]:
-    """Return what the audit trail has of a decision, beside who, when and on what."""
+    """Return what the audit trail records of a decision, besides who made it, when, and on which study."""
     return {
         "decision": row.id,
         "kind": row.kind.value,
