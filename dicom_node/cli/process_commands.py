@@ -17,9 +17,9 @@ def serve(config: ConfigOption = None) -> None:
     Example:
       dicom-node serve -c config/node.yaml
     """
-    from dicom_node import app
+    from dicom_node.app.serve import serve as run
 
-    raise typer.Exit(app.serve(read_settings(config), config))
+    raise typer.Exit(run(read_settings(config), config))
 
 
 def receive(config: ConfigOption = None) -> None:
@@ -31,9 +31,9 @@ def receive(config: ConfigOption = None) -> None:
     Example:
       dicom-node receive -c config/node.yaml
     """
-    from dicom_node import app
+    from dicom_node.app.receive import run_receive
 
-    raise typer.Exit(app.run_receive(read_settings(config)))
+    raise typer.Exit(run_receive(read_settings(config)))
 
 
 def web(config: ConfigOption = None) -> None:
@@ -45,9 +45,9 @@ def web(config: ConfigOption = None) -> None:
     Example:
       dicom-node web -c config/node.yaml
     """
-    from dicom_node import app
+    from dicom_node.app.web import run_web
 
-    raise typer.Exit(app.run_web(read_settings(config)))
+    raise typer.Exit(run_web(read_settings(config)))
 
 
 def schedule(config: ConfigOption = None) -> None:
@@ -59,9 +59,9 @@ def schedule(config: ConfigOption = None) -> None:
     Example:
       dicom-node schedule -c config/node.yaml
     """
-    from dicom_node import app
+    from dicom_node.app.schedule import run_schedule
 
-    raise typer.Exit(app.run_schedule(read_settings(config)))
+    raise typer.Exit(run_schedule(read_settings(config)))
 
 
 def work(config: ConfigOption = None) -> None:
@@ -73,6 +73,6 @@ def work(config: ConfigOption = None) -> None:
     Example:
       dicom-node work -c config/node.yaml
     """
-    from dicom_node import app
+    from dicom_node.app.work import run_work
 
-    raise typer.Exit(app.run_work(read_settings(config)))
+    raise typer.Exit(run_work(read_settings(config)))

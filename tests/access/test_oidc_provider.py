@@ -18,6 +18,7 @@ import pytest
 from dicom_node import app
 from dicom_node.access import oidc
 from dicom_node.access.errors import ProviderError
+from dicom_node.app import web
 from dicom_node.settings import Settings
 from dicom_node.store import Store
 from tests.access.npm_provider import CONFIDENTIAL, PUBLIC, SECRET, NpmProvider, free_port, new_key, start_npm_provider
@@ -126,13 +127,13 @@ def test_clocks_may_differ_by_less_than_a_minute(
 def test_a_node_starts_without_its_provider_and_says_so_until_it_is_there(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, new_store: NewStore, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(app, "PROVIDER_WATCH_S", 0.05)
+    monkeypatch.setattr(web, "PROVIDER_WATCH_S", 0.05)
     is_away = threading.Event()
     settings = Settings.model_validate({"web": {"access": "oidc"}, "oidc": {"issuer": "http://127.0.0.1:9"}})
     with new_store(tmp_path) as store, caplog.at_level(logging.INFO):
         gatekeeper = app.web_gatekeeper(settings, store)
         part = Store.announce(tmp_path / "parts", "web", datetime.now(UTC))
-        with app._watched_provider(gatekeeper, part):
+        with web.watched_provider(gatekeeper, part):
             wait_for(lambda: part.trouble is not None)
             trouble = part.trouble
             assert trouble is not None

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node import app
+from dicom_node.app import part as running
 from dicom_node.processes import SUPERVISOR_PID_VARIABLE
 from dicom_node.settings import load_settings
 from dicom_node.store import Store
@@ -150,12 +151,13 @@ def run_part(
     os.dup2(output, sys.stdout.fileno())
     os.dup2(output, sys.stderr.fileno())
     os.environ[SUPERVISOR_PID_VARIABLE] = str(os.getppid())  # it does not outlive the test run
-    app.WORK_STOP_S = 2.0  # type: ignore[misc]
-    app.WATCH_S = 0.2  # type: ignore[misc]
+    running.WORK_STOP_S = 2.0
+    module = importlib.import_module(f"dicom_node.app.{name}")
+    if name == "receive":
+        module.WATCH_S = 0.2
     if moment is not None:
         end_at(moment)
-    runs = {"receive": app.run_receive, "web": app.run_web, "schedule": app.run_schedule, "work": app.run_work}
-    sys.exit(runs[name](load_settings(Path(settings_path), {})))
+    sys.exit(getattr(module, f"run_{name}")(load_settings(Path(settings_path), {})))
 
 
 def end_at(moment: str) -> None:
