@@ -34,7 +34,7 @@ from tests.torture.node import Node
 from tests.torture.sending import send
 from tests.torture.tally import Tally
 from tests.torture.troubles import CLOCK_FILE, Troubles
-from tests.wrong_clock import mend_sleep
+from tests.wrong_clock import NO_BUSY_WAITING, mend_sleep
 
 N_SENDERS = 8
 BODY_ABOVE_HU = -300.0
@@ -143,7 +143,7 @@ def _with_a_clock_that_can_be_set(arguments: Sequence[str], file: str) -> None:
     Path(file).write_text("+0\n")
     Path(file).chmod(0o644)
     wrong = {"LD_PRELOAD": str(FAKETIME), CLOCK_FILE: file, "FAKETIME_CACHE_DURATION": "1"}
-    own = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+    own = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1", **NO_BUSY_WAITING}
     os.execve(sys.executable, [sys.executable, "-m", "tests.torture.torture", *arguments], os.environ | wrong | own)
 
 
