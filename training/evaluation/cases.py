@@ -1,4 +1,7 @@
-"""Cases to measure, with their truth: heads unchanged, after each tool, and under simulated scanner effects."""
+"""Cases to measure, with their truth: heads unchanged, after each tool, and under simulated scanner effects.
+
+Where the file of a head holds whole numbers, its cases do too, as what scanners and tools write.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from training.geometry import resample
 from training.synthesis import render_ct, render_mr
 
 Mask = NDArray[np.bool_]
-RENDER_MM, RENDER_AIR_MM = 1.5, 20.0
+RENDER_MM, RENDER_AIR_MM, RENDER_MAX = 1.5, 20.0, 1000.0
 N_DONORS = 3
 COVERED_FROM = 0.5  # share of the face's front that a tool must remove for the face to count as covered
 # Truth about the face, with which the verdict is compared.
@@ -100,8 +103,10 @@ def scenes(member: Member, cohort: Cohort) -> Iterator[tuple[str, Scene]]:
     place = member.to_template @ matrix
     step = np.full(3, RENDER_MM)
     rng = np.random.default_rng(3)
-    yield "MR (rendered)", Scene(render_mr(groups, rng), step, body, place, cohort.brain_atlas)
-    voxels = render_ct(groups, body, step, rng)
+    rendered = render_mr(groups, rng)
+    rendered = np.round(rendered * (RENDER_MAX / rendered.max()))
+    yield "MR (rendered)", Scene(rendered, step, body, place, cohort.brain_atlas)
+    voxels = np.round(render_ct(groups, body, step, rng))
     yield "CT (rendered)", Scene(voxels, step, body, place, cohort.brain_atlas, is_ct=True)
 
 
@@ -113,9 +118,9 @@ def face_cases(scene: Scene, modality: str, donors: Sequence[Scene], seed: int) 
             continue
         changed = condition(scene, np.random.default_rng([seed, index]))
         truth = CUT_OFF if name == "cropped" else FACE
-        yield Case(name, modality, changed.voxels, _spacing(changed), truth, changed.body)
+        yield Case(name, modality, _as_stored(changed.voxels, scene), _spacing(changed), truth, changed.body)
     stripped, brain = conditions.strip_skull(scene, np.random.default_rng([seed, 50]))
-    yield Case("stripped (simulated)", modality, stripped, _spacing(scene), NONE, brain)
+    yield Case("stripped (simulated)", modality, _as_stored(stripped, scene), _spacing(scene), NONE, brain)
     for index, family in enumerate(FAMILIES):
         if family in NEED_DONORS and not donors:
             continue
@@ -130,7 +135,13 @@ def _defaced_case(scene: Scene, modality: str, change: Change) -> Case:
     spacing_mm = _spacing(scene)
     truth = ALTERED_FACE if change.family in ALTERED else _truth_of_cut(change.body, mask, spacing_mm)
     either_body = scene.body | change.body
-    return Case(change.family, modality, change.voxels, spacing_mm, truth, change.body, either_body, mask)
+    voxels = _as_stored(change.voxels, scene)
+    return Case(change.family, modality, voxels, spacing_mm, truth, change.body, either_body, mask)
+
+
+def _as_stored(voxels: NDArray[np.float32], scene: Scene) -> NDArray[np.float32]:
+    """Round what was made of a scene, unless the scene itself holds fractions."""
+    return np.round(voxels) if bool(np.all(scene.voxels == np.round(scene.voxels))) else voxels
 
 
 def faceless_case(member: Member) -> Case:
