@@ -5,24 +5,22 @@ from dicom_node.settings.load import SettingsError, load_settings
 from dicom_node.settings.model import (
     CommitmentSettings,
     DeliverySettings,
-    DicomwebPeer,
-    DimsePeer,
     DimseSettings,
     LogSettings,
     ModelSettings,
     NodeSettings,
-    Peer,
     RetentionSettings,
     SeriesSettings,
     Settings,
-    WebSettings,
     WorkSettings,
 )
 from dicom_node.settings.oidc import OidcSettings
+from dicom_node.settings.peers import DicomwebPeer, DimsePeer, Peer
 from dicom_node.settings.query_retrieve import QueryRetrieveSettings
 from dicom_node.settings.secrets import add_secrets
 from dicom_node.settings.targets import OrthancTarget, Target, WebhookTarget
 from dicom_node.settings.tls import DimseTlsSettings, PeerTlsSettings
+from dicom_node.settings.web import WebSettings
 
 __all__ = [
     "AuditSettings",

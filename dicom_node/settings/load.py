@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dicom_node.errors import Refused
-from dicom_node.settings.model import DicomwebPeer, DimsePeer, Settings
+from dicom_node.settings.model import Settings
+from dicom_node.settings.peers import DicomwebPeer, DimsePeer
 from dicom_node.settings.targets import OrthancTarget, WebhookTarget
 
 ENVIRONMENT_PREFIX = "DICOM_NODE__"

@@ -2,67 +2,21 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, Field, HttpUrl, model_validator
+from pydantic import Field, model_validator
 
-from dicom_node.settings.addresses import is_loopback
 from dicom_node.settings.audit import AuditSettings
 from dicom_node.settings.objects import ObjectsSettings
 from dicom_node.settings.oidc import OidcSettings
+from dicom_node.settings.peers import Peer
 from dicom_node.settings.query_retrieve import QueryRetrieveSettings
-from dicom_node.settings.section import Name, Section
+from dicom_node.settings.section import Section
 from dicom_node.settings.targets import Target
-from dicom_node.settings.tls import DaskTlsSettings, DimseTlsSettings, PeerTlsSettings
-
-AE_TITLE_MAX_LENGTH = 16  # PS3.5 table 6.2-1, VR AE
-GIB = 2**30
-
-
-def _checked_ae_title(value: str) -> str:
-    """Return a valid AE title (PS3.5): 1 to 16 printable ASCII characters, no backslash, not only spaces."""
-    title = value.strip(" ")
-    if not title or len(title) > AE_TITLE_MAX_LENGTH:
-        raise ValueError(f"an AE title has 1 to {AE_TITLE_MAX_LENGTH} characters, {len(title)} found")
-    if any(not " " <= letter <= "~" or letter == "\\" for letter in title):
-        raise ValueError("an AE title has printable ASCII characters only, and no backslash")
-    return title
-
-
-AeTitle = Annotated[str, AfterValidator(_checked_ae_title)]
-Port = Annotated[int, Field(ge=0, le=65535)]  # 0 lets the system choose one, which is logged
-Seconds = Annotated[float, Field(gt=0)]
-
-
-def _checked_network(value: str) -> str:
-    """Return an IP address or network as it is usually written."""
-    try:
-        network = ipaddress.ip_network(value)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; an address such as 192.0.2.10 or a network such as 10.1.0.0/16 is expected"
-        ) from None
-    return str(network)
-
-
-Network = Annotated[str, AfterValidator(_checked_network)]
-
-
-def _checked_origin(value: str) -> str:
-    """Return an origin (RFC 6454): scheme and host, perhaps a port; or ``*``."""
-    if value != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", value):
-        raise ValueError("an origin is http(s)://host or http(s)://host:port without a path, or * for any")
-    return value.lower()
-
-
-Origin = Annotated[str, AfterValidator(_checked_origin)]
-
-
-Access = Literal["this-machine", "tokens", "oidc", "everyone-in-reach"]
-HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})$")]
+from dicom_node.settings.tls import DaskTlsSettings, DimseTlsSettings
+from dicom_node.settings.values import GIB, AeTitle, Port, Seconds
+from dicom_node.settings.web import WebSettings
 
 
 class NodeSettings(Section):
@@ -115,109 +69,6 @@ class DimseSettings(Section):
             raise ValueError("plain is false and tls.port is empty, so nothing would listen; set tls.port")
         if self.plain and self.port and self.port == self.tls.port:
             raise ValueError(f"port and tls.port are both {self.port}; set one of them to another port")
-        return self
-
-
-class WebSettings(Section):
-    """DICOMweb, the page, health and metrics over HTTP."""
-
-    host: str = Field(
-        default="127.0.0.1", description="address to listen on; any but this machine's own needs `web.access`"
-    )
-    access: Access = Field(
-        default="this-machine",
-        description="who may use it: `this-machine` (everybody on it, without signing in), `tokens` (who has one, see "
-        "`tokens create`), `oidc` (whom a provider knows, see `oidc.issuer`, and who has a token), or "
-        "`everyone-in-reach` (whoever reaches the port, without signing in)",
-    )
-    session_hours: Annotated[float, Field(gt=0, le=720)] = Field(
-        default=12.0, description="hours until who signed in to the page has to do it again"
-    )
-    host_names: tuple[HostName, ...] = Field(
-        default=(),
-        description="more names by which clients call the node, such as `node.example.org`; its addresses, this "
-        "machine's name and the host of public_url are known, all others are refused",
-    )
-    port: Port = Field(default=8080, description="TCP port; 0 lets the system choose one, which is logged")
-    public_url: HttpUrl | None = Field(
-        default=None, description="URL that clients use if there is a proxy; without /dicom-web"
-    )
-    page: bool = Field(default=True, description="the page for people at / and what it can do under /api")
-    viewer_url: str | None = Field(
-        default=None,
-        pattern=r"^(https?://|/)[^\s\"'<>]*$",
-        description="address of a viewer that the page links to, `{study}` where the Study Instance UID goes",
-    )
-    max_connections: int = Field(
-        default=256, ge=8, le=16384, description="simultaneous connections; a new one replaces the longest idle one"
-    )
-    header_timeout_s: Seconds = Field(default=20.0, description="time for a complete request header")
-    keep_alive_s: int = Field(default=30, ge=1, description="an idle connection is kept for this time")
-    send_timeout_s: Seconds = Field(
-        default=60.0, description="a client that does not read its buffered data (256 kB) in this time is disconnected"
-    )
-    decoding_bytes: int = Field(
-        default=GIB // 2,
-        ge=2**20,
-        description="memory for decoding pixels for clients, all requests together; a frame may have a sixth of it, "
-        "and a request that finds too little is answered with 503",
-    )
-    stow: bool = Field(
-        default=False, description="take instances by STOW-RS, from who may (roles sender, reviewer and above)"
-    )
-    upload: bool = Field(
-        default=False,
-        description="take files that people upload by the page, and programs by /api/upload",
-    )
-    cors_origins: tuple[Origin, ...] = Field(
-        default=(),
-        description="sites whose pages may use DICOMweb, such as `https://viewer.example.org`; `*` is any",
-    )
-    browser_cache: bool = Field(
-        default=False,
-        description="let browsers keep images and metadata on their disks, and ask each time whether they still hold",
-    )
-    administrators: tuple[str, ...] = Field(
-        default=(),
-        description="who may delete results over DICOMweb where nobody signs in, by the names in user_header; empty: "
-        "nobody",
-    )
-    user_header: str = Field(
-        default="X-Remote-User",
-        pattern=r"^[A-Za-z0-9-]{1,64}$",
-        description="header in which the proxy says who a client is; it must take the header off what clients send",
-    )
-    metadata_ahead: bool = Field(
-        default=True,
-        description="compute metadata of instances soon after they arrived, when nothing else arrives, and not only at "
-        "the first request; a small file for each",
-    )
-    max_request_bytes: int = Field(
-        default=64 * GIB,
-        ge=2**20,
-        description="refuse the rest of a STOW-RS request or upload that is longer, with 413; "
-        "an uploaded zip archive is not unpacked to more either",
-    )
-    max_store_requests: int = Field(
-        default=8,
-        ge=1,
-        le=64,
-        description="simultaneous STOW-RS requests, and as many uploads; more are answered with 503",
-    )
-    receive_timeout_s: Seconds = Field(
-        default=60.0,
-        description="time for each 256 kB of a STOW-RS request or upload, after which it is ended with 408",
-    )
-
-    @model_validator(mode="after")
-    def _others_have_to_sign_in(self) -> Self:
-        if self.access == "this-machine" and not is_loopback(self.host):
-            raise ValueError(
-                f"host: others than this machine reach {self.host!r}, and they need not say who they are; set "
-                "web.access to tokens (make the first one with `dicom-node tokens create NAME --role admin`) or oidc, "
-                "keep web.host at 127.0.0.1, or set web.access to everyone-in-reach if everybody who reaches the port "
-                "may see patients and release studies"
-            )
         return self
 
 
@@ -290,80 +141,6 @@ class CommitmentSettings(Section):
         ge=1,
         description="days until the record of a request is deleted; one whose report may still come is kept",
     )
-
-
-ResultKind = Literal["seg", "sr", "kos"]
-_RESULTS = "kinds of results that it gets: seg and sr of each series, kos of each study that may leave"
-
-
-class DimsePeer(Section):
-    """A peer that receives results by C-STORE."""
-
-    kind: Literal["dimse"] = Field(default="dimse", description="results are sent by C-STORE")
-    name: Name = Field(description="name of the peer in deliver_to and in the rules")
-    ae_title: AeTitle = Field(description="the peer's own AE title")
-    host: str = Field(description="host name or IP address")
-    port: int = Field(ge=1, le=65535, description="TCP port")
-    tls: PeerTlsSettings | None = Field(
-        default=None, description="call the peer with TLS; `tls: {}` is enough where dimse.tls has the files"
-    )
-    verify_counts: bool = Field(
-        default=False, description="ask the peer after each delivery how many instances of the series it has"
-    )
-    forward_sources: bool = Field(
-        default=False,
-        description="send every complete series that was received to this peer, unless a rule says otherwise",
-    )
-    commitment: bool = Field(
-        default=False,
-        description="ask the peer for storage commitment of all that it accepted; retention waits for it",
-    )
-    addresses: tuple[Network, ...] = Field(
-        default=(),
-        description="addresses or networks from which the peer calls, such as `[192.0.2.10, 10.1.0.0/16]`; with its AE "
-        "title from elsewhere nobody may associate; empty: from anywhere",
-    )
-    certificate_names: tuple[str, ...] = Field(
-        default=(),
-        description="host names, addresses or common names, one of which must be in the certificate with which the "
-        "peer calls; its AE title without TLS, or with another certificate, is rejected; empty: any or none",
-    )
-    may_store: bool = Field(default=True, description="the peer may store here by C-STORE")
-    may_report: bool = Field(default=True, description="the peer may report on storage commitment")
-    may_query: bool = Field(default=True, description="the peer may search here by C-FIND")
-    may_retrieve: bool = Field(
-        default=True,
-        description="the peer may get what is stored here: by C-GET, and by C-MOVE to itself or to another such peer",
-    )
-    results: tuple[ResultKind, ...] = Field(default=("seg", "sr"), description=_RESULTS)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tls_is_meant(cls, values: object) -> object:
-        if isinstance(values, dict) and "tls" in values and values["tls"] is None:
-            raise ValueError("tls is there and empty; write tls: {} to use TLS, or leave tls out to call without it")
-        return values
-
-
-class DicomwebPeer(Section):
-    """A peer that receives results by STOW-RS."""
-
-    kind: Literal["dicomweb"] = Field(default="dicomweb", description="results are sent by STOW-RS")
-    name: Name = Field(description="name of the peer in deliver_to and in the rules")
-    url: HttpUrl = Field(description="the DICOMweb root, without /studies")
-    token_env: str | None = Field(default=None, description="environment variable that holds a bearer token")
-    ca_file: Path | None = Field(default=None, description="certificates to trust instead of the system's")
-    verify_counts: bool = Field(
-        default=False, description="ask the peer after each delivery how many instances of the series it has"
-    )
-    forward_sources: bool = Field(
-        default=False,
-        description="send every complete series that was received to this peer, unless a rule says otherwise",
-    )
-    results: tuple[ResultKind, ...] = Field(default=("seg", "sr"), description=_RESULTS)
-
-
-Peer = Annotated[DimsePeer | DicomwebPeer, Field(discriminator="kind")]
 
 
 class ModelSettings(Section):
