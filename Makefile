@@ -83,7 +83,7 @@ test-nnssl: dev  ## datasets in stock nnssl's preprocessing, where peers-nnssl c
 	$(BIN)/python -m pytest tests/nnssl --session-timeout=1200
 
 test-hosts: dev peers  ## one node on three hosts, with links cut and hosts killed; needs root and network namespaces
-	$(BIN)/python -m pytest tests/hosts -rs -s --session-timeout=900
+	$(BIN)/python -m pytest tests/hosts -rs -s --session-timeout=1200
 
 test-labels: dev peers  ## states of studies in an Orthanc that has labels, where peers-labels can install it
 	@timeout 400 sh tests/install_labelled_orthanc.sh || echo "no Orthanc with labels: its tests are skipped" >&2

@@ -53,13 +53,14 @@ class SeaweedServer(S3Server):
 
     folder: Path
     ports: list[int]
+    address: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     def start(self) -> None:
         """Start it and wait until it takes objects."""
         master, volume, filer, s3, *grpc = self.ports
         arguments = [
-            _weed(), "server", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            _weed(), "server", f"-dir={self.folder / 'data'}", f"-ip={self.address}", f"-ip.bind={self.address}",
             f"-master.port={master}", f"-master.port.grpc={grpc[0]}", "-master.volumeSizeLimitMB=64",
             f"-volume.port={volume}", f"-volume.port.grpc={grpc[1]}", "-volume.max=20",
             "-filer", f"-filer.port={filer}", f"-filer.port.grpc={grpc[2]}",
@@ -109,8 +110,8 @@ def _takes_objects(client: Any) -> bool:
 
 
 @contextmanager
-def start_seaweedfs() -> Iterator[SeaweedServer]:
-    """A new, empty server; gone when the block ends."""
+def start_seaweedfs(address: str = "127.0.0.1") -> Iterator[SeaweedServer]:
+    """A new, empty server that listens at an address of this host; gone when the block ends."""
     _weed()
     with TemporaryDirectory(prefix="seaweedfs-") as name:
         folder = Path(name)
@@ -119,7 +120,7 @@ def start_seaweedfs() -> Iterator[SeaweedServer]:
         node = {"name": "node", "credentials": [who], "actions": ["Admin", "Read", "Write", "List"]}
         (folder / "s3.json").write_text(json.dumps({"identities": [node]}))
         ports = [free_port() for _ in range(8)]
-        server = SeaweedServer(f"http://127.0.0.1:{ports[3]}", folder, ports)
+        server = SeaweedServer(f"http://{address}:{ports[3]}", folder, ports, address)
         server.start()
         try:
             yield server

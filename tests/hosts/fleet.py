@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from tests.hosts.network import SUBNET, Network
 from tests.node_process import wait_for, write_settings
 from tests.peer_servers import start_storescp
 from tests.postgresql_server import PostgresqlServer, start_postgresql
+from tests.s3_servers import BUCKET, CREDENTIALS, start_seaweedfs
 from tests.tiny_models import write_tiny_model
 from tests.torture.torture import EACH_IN_A_FILE
 
@@ -29,9 +31,16 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "b": ("receive", "work"),
     "c": ("work", "schedule"),
 }
-HOSTS = (*PARTS, "db", "pacs")
+HOSTS = (*PARTS, "db", "pacs", "objects")
 DIMSE_PORT, WEB_PORT = 11112, 8080  # the same on each host, as an administrator would have it
 WRONG_CLOCK = ("c", "schedule", "+300s")  # a host's part, and by how much its clock is ahead: far more than a lease
+
+
+class ObjectsIn(StrEnum):
+    """Where the hosts keep the objects that they share."""
+
+    FOLDER = "folder"  # which all of them mount, with the spool in it
+    BUCKET = "bucket"  # of a server on host ``objects``; each host has a data_dir of its own
 
 
 class _Process(Protocol):
@@ -56,7 +65,7 @@ class Fleet:
 
     network: Network
     folder: Path
-    settings: Mapping[str, Path]  # file of each host
+    settings: Mapping[str, Path]  # file of each host with parts, and of ``pacs``, which only looks
     server: PostgresqlServer
     archive: Path  # folder of what the PACS was sent
     _running: dict[str, list[_Process]] = field(default_factory=dict)
@@ -86,6 +95,10 @@ class Fleet:
         for process in self._running.pop(host):
             process.kill()
 
+    def has_logged(self, code: str) -> bool:
+        """Whether some part, running or killed, has logged an error with this code."""
+        return any(f'"{code}"' in log.read_text() for log in self.folder.glob("*-*-*.log"))
+
     def stop(self) -> None:
         """End all."""
         for host in list(self._running):
@@ -94,7 +107,7 @@ class Fleet:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """The store, as host ``pacs`` would see it."""
-        with self.network.inside("pacs"), app.open_store(load_settings(self.settings["a"], {})) as store:
+        with self.network.inside("pacs"), app.open_store(load_settings(self.settings["pacs"], {})) as store:
             yield store
 
     def _start(self, host: str, part: str) -> _Process:
@@ -103,7 +116,8 @@ class Fleet:
         self._logs[host].append(log)
         faketime = shutil.which("faketime")
         if (host, part) != WRONG_CLOCK[:2] or faketime is None:
-            return fork_part(part, self.settings[host], log, namespace=self.network.namespace(host))
+            namespace = self.network.namespace(host)
+            return fork_part(part, self.settings[host], log, namespace=namespace, environment=CREDENTIALS)
         code = "import sys; from tests.crash.parts import run_part; run_part(*sys.argv[1:])"
         dying_with_us = ["setpriv", "--pdeathsig", "KILL", "--"]
         command = [*dying_with_us, faketime, "--exclude-monotonic", "-f", WRONG_CLOCK[2], sys.executable, "-c", code]
@@ -112,13 +126,14 @@ class Fleet:
                 [*command, part, str(self.settings[host]), str(log)],
                 stdout=output,
                 stderr=output,
+                env={**os.environ, **CREDENTIALS},
                 start_new_session=True,
             )
         return _FakeTimePart(process)
 
 
 @contextmanager
-def three_hosts(network: Network, folder: Path) -> Iterator[Fleet]:
+def three_hosts(network: Network, folder: Path, objects_in: ObjectsIn) -> Iterator[Fleet]:
     """A node on three hosts, listening; gone when the block ends."""
     models = {
         "foreground": str(write_tiny_model(folder / "fg", "foreground", above=-300.0)),
@@ -131,6 +146,7 @@ def three_hosts(network: Network, folder: Path) -> Iterator[Fleet]:
         with network.inside("pacs"):
             archive = stack.enter_context(start_storescp(folder, ae_title="ARCHIVE", options=EACH_IN_A_FILE))
         peer = {"name": "archive", "kind": "dimse", "ae_title": "ARCHIVE", "host": network.address("pacs")}
+        node = {"database_url": f"postgresql://node@{network.address('db')}:{server.port}/node"}
         common: dict[str, object] = {
             "peers": [{**peer, "port": archive.port}],
             "deliver_to": ["archive"],
@@ -140,13 +156,18 @@ def three_hosts(network: Network, folder: Path) -> Iterator[Fleet]:
             "delivery": {"backoff_s": 0.5, "max_backoff_s": 2.0, "timeout_s": 10.0},
             "log": {"format": "json"},
         }
-        url = f"postgresql://node@{network.address('db')}:{server.port}/node"
+        if objects_in is ObjectsIn.BUCKET:
+            with network.inside("objects"):
+                bucket = stack.enter_context(start_seaweedfs(network.address("objects")))
+            node["objects_url"] = f"s3://{BUCKET}/three-hosts"
+            common["objects"] = {"endpoint_url": bucket.url, "timeout_s": 4.0}
         settings = {}
-        for host in PARTS:
+        for host in (*PARTS, "pacs"):
             place = folder / f"host-{host}"
             place.mkdir()
+            data_dir = folder / "data" if objects_in is ObjectsIn.FOLDER else place / "data"
             own: dict[str, object] = {
-                "node": {"data_dir": str(folder / "data"), "database_url": url},
+                "node": node | {"data_dir": str(data_dir)},
                 "dimse": {"host": network.address(host)},
             }
             settings[host] = write_settings(place, common | own, port=DIMSE_PORT, web_port=WEB_PORT)
