@@ -97,7 +97,13 @@ class Gatekeeper:
         caller = self._caller(request, identifier)
         if not caller.role.has(right):
             detail = {"role": caller.role.value, "needed": right.name.lower()}
-            identifier.refused("not-permitted", caller.name, f"{request.method} {path}", detail)
+            identifier.refusals.note(
+                "not-permitted",
+                actor=caller.name,
+                subject=f"{request.method} {path}",
+                source=caller.name,
+                detail=detail,
+            )
             request.scope.update(with_caller(request.scope, caller))  # the page that says so shows who it is
             raise NotPermittedError(caller.name, caller.role, right)
         if right in (Right.READ, Right.DECIDE) and request.method == "GET":

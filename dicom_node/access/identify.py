@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,19 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.access.callers import Caller
 from dicom_node.access.errors import NotSignedInError, TooManyFailuresError
+from dicom_node.access.refusals import Refusals
 from dicom_node.access.roles import Role
 from dicom_node.access.secrets_at_rest import PREFIX, TokenText, digest_of, is_secret_of, new_secret
 from dicom_node.access.seldom import Failures, Seldom
-from dicom_node.store import Store, StoreError, WebSessionRow
+from dicom_node.store import Store, WebSessionRow
 
 if TYPE_CHECKING:
     from dicom_node.access.oidc import OidcProvider
 
-log = logging.getLogger(__name__)
-
 UNKNOWN: Final = "unknown"  # who sends a wrong token
 USE_PERIOD_S: Final = 3600.0  # between two records that a token is used from an address
-REFUSAL_PERIOD_S: Final = 60.0  # between two records of the same refusal
+MAX_SUBJECT: Final = 200  # characters
 _NOBODY: Final = digest_of("")
 
 
@@ -50,7 +48,8 @@ class Identifier:
         self._session = timedelta(hours=session_hours)
         self._clock = clock
         self._failures = Failures()
-        self._uses, self._refusals, self._reads = Seldom(USE_PERIOD_S), Seldom(REFUSAL_PERIOD_S), Seldom(USE_PERIOD_S)
+        self._uses, self._reads = Seldom(USE_PERIOD_S), Seldom(USE_PERIOD_S)
+        self.refusals = Refusals(store, clock)
 
     def by_token(self, text: str, address: str) -> Caller:
         """Return whose token it is.
@@ -73,12 +72,12 @@ class Identifier:
         is_right = is_secret_of("" if token is None else token.secret, _NOBODY if row is None else row.secret_digest)
         if row is None or not is_right:
             self._failures.add(address, time.monotonic())
-            self.refused("sign-in-failed", UNKNOWN, address, {"reason": "wrong token"})
+            self._failed(UNKNOWN, address, {"reason": "wrong token"})
             raise NotSignedInError("this is no token of this node", has_token=True)
         now = self._clock()
         if row.ended_at(now) is not None:
             finding = "revoked" if row.revoked_at is not None else "expired"
-            self.refused("sign-in-failed", row.person, address, {"reason": f"token {finding}", "token": row.id})
+            self._failed(row.person, address, {"reason": f"token {finding}", "token": row.id})
             raise NotSignedInError(f"this token is {finding}", has_token=True)
         if self._uses.count((row.id, address), time.monotonic()):
             self._store.access_tokens.used(row.id, person=row.person, address=address, now=now)
@@ -89,7 +88,7 @@ class Identifier:
             caller = provider.by_token(text)
         except NotSignedInError as error:
             self._failures.add(address, time.monotonic())
-            self.refused("sign-in-failed", UNKNOWN, address, {"reason": str(error.args[0])})
+            self._failed(UNKNOWN, address, {"reason": str(error.args[0])})
             raise
         if self._uses.count((caller.name, address), time.monotonic()):
             detail = {"address": address, "role": caller.role.value}
@@ -134,21 +133,12 @@ class Identifier:
 
     def has_read(self, caller: Caller, subject: str | None, address: str) -> None:
         """Record that somebody has read of a study or a series, or has searched: once an hour for each of these."""
-        times = self._reads.count((caller.name, subject, address), time.monotonic())
-        if times is None:
+        due = self._reads.count((caller.name, subject, address), time.monotonic())
+        if due is None:
             return
-        detail = {"address": address, **({"times": times} if times > 1 else {})}
-        action, about = ("searched", address) if subject is None else ("read", subject)
+        detail = {"address": address, **due.detail}
+        action, about = ("searched", address) if subject is None else ("read", subject[:MAX_SUBJECT])
         self._store.audit_buffer.note(action, actor=caller.name, subject=about, now=self._clock(), detail=detail)
 
-    def refused(self, action: str, actor: str, subject: str, detail: dict[str, Any]) -> None:
-        """Record that somebody was refused; the same refusal once a minute, with its number since then."""
-        number = self._refusals.count((action, actor, subject, *detail.values()), time.monotonic())
-        if number is None:
-            return
-        if number > 1:
-            detail = {**detail, "times": number}
-        try:
-            self._store.audit.record(action, actor=actor, subject=subject, now=self._clock(), detail=detail)
-        except StoreError as error:  # refused in any case
-            log.error("a refusal is not in the audit trail: %s", error, extra={"action": action})  # noqa: TRY400
+    def _failed(self, actor: str, address: str, detail: dict[str, Any]) -> None:
+        self.refusals.note("sign-in-failed", actor=actor, subject=address, source=address, detail=detail)

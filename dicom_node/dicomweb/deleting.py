@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicom_node.access.callers import caller_of
+from dicom_node.access.gatekeeper import address_of
+from dicom_node.access.refusals import Refusals
 from dicom_node.dicomweb.errors import NotAllowedError
 from dicom_node.dicomweb.metadata import find_rows
 from dicom_node.dicomweb.resources import path_uids, resource_name
@@ -43,6 +45,7 @@ class DeleteService:
         self._store = store
         self._administrators = administrators
         self._clock = clock
+        self._refusals = Refusals(store, clock)
 
     def delete(self, request: Request) -> Response:
         """Withdraw results; 403 for everybody else, and for what was received."""
@@ -51,7 +54,7 @@ class DeleteService:
         series_instance_uid, sop_instance_uid = uids["SeriesInstanceUID"], uids.get("SOPInstanceUID")
         name = self._administrator(request, uids)
         if any(row.origin is not Origin.NODE for row in rows):
-            self._refuse(uids, name, "it was received; `dicom-node studies delete` is for whole studies")
+            self._refuse(request, uids, name, "it was received; `dicom-node studies delete` is for whole studies")
         withdrawn = self._store.result_withdrawal.withdraw(
             series_instance_uid=series_instance_uid, sop_instance_uid=sop_instance_uid, actor=name, now=self._clock()
         )
@@ -67,15 +70,16 @@ class DeleteService:
         known = self._administrators or Administrators("", ())
         name = request.headers.get(known.header, "").strip()[:MAX_NAME_CHARACTERS]
         if not name or name not in known.names:
-            self._refuse(uids, name, f"{name or 'somebody without a name'} is not in web.administrators")
+            self._refuse(request, uids, name, f"{name or 'somebody without a name'} is not in web.administrators")
         return name
 
-    def _refuse(self, uids: dict[str, str], name: str, reason: str) -> None:
-        self._store.audit.record(
+    def _refuse(self, request: Request, uids: dict[str, str], name: str, reason: str) -> None:
+        caller, address = caller_of(request), address_of(request)
+        self._refusals.note(
             REFUSED,
             actor=name or "unknown",
             subject=uids["SeriesInstanceUID"],
-            now=self._clock(),
-            detail={"reason": reason},
+            source=address if caller is None else caller.name,
+            detail={"reason": reason, "address": address},
         )
         raise NotAllowedError(resource_name(uids), reason)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
-from dicom_node.access.seldom import Seldom
+from dicom_node.access.seldom import Due, Seldom
 from dicom_node.dimse.contexts import AcceptedContext
 from dicom_node.dimse.messages import BeginOperation, Operation
 from dicom_node.dimse.status import Answer
@@ -16,7 +16,10 @@ from dicom_node.upper_layer.associate import AssociationRequest, Rejection
 from dicom_node.upper_layer.command_set import CommandField, Request
 
 QUIET_PERIOD_S: Final = 3600.0  # between two entries on associations of a host that only carried C-ECHO
-REJECTION_PERIOD_S: Final = 60.0  # between two entries on the same rejection of a host
+REFUSAL_PERIOD_S: Final = 60.0  # between two entries on the same rejection of a host, or on what it gets refused
+# Entries in an hour, of each of the two kinds; AE titles can be made up. What is beyond is counted in ``others``.
+MAX_OF_HOST: Final = 60
+MAX_IN_ALL: Final = 600
 _NAMES: Final[Mapping[int, str]] = {
     CommandField.C_STORE_RQ: "C-STORE",
     CommandField.C_FIND_RQ: "C-FIND",
@@ -32,7 +35,8 @@ class Seen:
     """What one server has recorded lately."""
 
     def __init__(self) -> None:
-        self.quiet, self.rejections = Seldom(QUIET_PERIOD_S), Seldom(REJECTION_PERIOD_S)
+        self.quiet = Seldom(QUIET_PERIOD_S, max_of_source=MAX_OF_HOST, max_in_all=MAX_IN_ALL)
+        self.refused = Seldom(REFUSAL_PERIOD_S, max_of_source=MAX_OF_HOST, max_in_all=MAX_IN_ALL)
 
 
 class AssociationRecord:
@@ -58,21 +62,18 @@ class AssociationRecord:
 
     def rejected(self, request: AssociationRequest, rejection: Rejection) -> None:
         """Record that an association was rejected."""
-        times = self._seen.rejections.count((rejection, self._host), time.monotonic())
-        if times is not None:
-            detail = {"reason": rejection.in_words, "called": request.called_ae_title, "times": times}
+        due = self._seen.refused.count((rejection, self._host), time.monotonic(), source=self._host)
+        if due is not None:
+            detail = {"reason": rejection.in_words, "called": request.called_ae_title, "times": due.times, **due.detail}
             self._note("association-rejected", request.calling_ae_title, self._host, detail)
 
     def ended(self, request: AssociationRequest, association_id: str, outcome: str) -> None:
         """Record that an association has ended."""
-        times = 1
         used = self._used()
-        if not used.keys() - {"C-ECHO"}:
-            counted = self._seen.quiet.count((request.calling_ae_title, self._host), time.monotonic())
-            if counted is None:
-                return
-            times = counted
         failed = {name: tally.n_failed for name, tally in used.items() if tally.n_failed}
+        due = self._due(request.calling_ae_title, used, failed)
+        if due is None:
+            return
         detail = {
             "address": self._host,
             "called": request.called_ae_title,
@@ -80,9 +81,19 @@ class AssociationRecord:
             "seconds": round(time.monotonic() - self._began_s, 1),
             **({"answered": {name: tally.n_answered for name, tally in used.items()}} if used else {}),
             **({"failed": failed} if failed else {}),
-            **({"times": times} if times > 1 else {}),
+            **due.detail,
         }
         self._note("association", request.calling_ae_title, association_id, detail)
+
+    def _due(self, title: str, used: Mapping[str, Tally], failed: Mapping[str, int]) -> Due | None:
+        """Return whether to record an association: always if more than C-ECHO succeeded, else seldom."""
+        now_s = time.monotonic()
+        asked = {name: tally for name, tally in used.items() if name != "C-ECHO"}
+        if not asked:
+            return self._seen.quiet.count((title, self._host), now_s, source=self._host)
+        if all(tally.n_answered == tally.n_failed for tally in asked.values()):
+            return self._seen.refused.count((title, self._host, *failed), now_s, source=self._host)
+        return Due(1)
 
     def _note(self, action: str, actor: str, subject: str, detail: Mapping[str, object]) -> None:
         self._store.audit_buffer.note(action, actor=actor, subject=subject, now=self._clock(), detail=detail)

@@ -12,15 +12,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from dicom_node.access.callers import caller_of
 from dicom_node.access.errors import AccessError, ForeignRequestError
+from dicom_node.access.gatekeeper import address_of
 from dicom_node.access.gatekeeper import status_of as access_status
+from dicom_node.access.refusals import Refusals
 from dicom_node.errors import NodeError, Refused, Transient
 from dicom_node.gate.errors import DecisionRefusedError
 from dicom_node.http_intake.errors import BodyTooLargeError, SlowBodyError
 from dicom_node.page.errors import NoPictureError, NoSuchPageError, UnsupportedBodyError, UploadsOffError
 from dicom_node.page.forms import read_form, read_object
 from dicom_node.page.protection import Protection
-from dicom_node.page.refusals import Refusals
 from dicom_node.page.rendering import Renderer
 from dicom_node.store import EvidenceChangedError, IllegalTransitionError, NotFoundError
 
@@ -151,7 +153,14 @@ class Answers:
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("request failed: %s", error, extra={"path": request.url.path, "code": error.code})
         if status is HTTPStatus.FORBIDDEN:
-            self._refusals.note(request, error)
+            caller, address = caller_of(request), address_of(request)
+            self._refusals.note(
+                error.code,
+                actor="unknown" if caller is None else caller.name,
+                subject=f"{request.method} {request.url.path}",
+                source=address if caller is None else caller.name,
+                detail={"address": address, "reason": str(error)},
+            )
         return status
 
 

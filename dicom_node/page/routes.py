@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from starlette.routing import Route
 
 from dicom_node.access.gatekeeper import Gatekeeper
+from dicom_node.access.refusals import Refusals
 from dicom_node.gate.documents import Terms
 from dicom_node.http_intake.limits import StoreLimits
 from dicom_node.page.answers import Answers
@@ -16,7 +17,6 @@ from dicom_node.page.assets import send_asset
 from dicom_node.page.picture_routes import picture_sender
 from dicom_node.page.pictures import Pictures
 from dicom_node.page.protection import Protection
-from dicom_node.page.refusals import Refusals
 from dicom_node.page.rendering import Renderer
 from dicom_node.page.review_page import ReviewPage
 from dicom_node.page.sign_in_page import SignInPage

@@ -46,8 +46,9 @@ class DimsePeer(Section):
     )
     certificate_names: tuple[str, ...] = Field(
         default=(),
-        description="host names, addresses or common names, one of which must be in the certificate with which the "
-        "peer calls; its AE title without TLS, or with another certificate, is rejected; empty: any or none",
+        description="names that identify the peer's certificate: host names, addresses or common names. An association "
+        "with the peer's AE title is accepted only over TLS, with a certificate that has at least one of these names; "
+        "if empty, no certificate is needed",
     )
     may_store: bool = Field(default=True, description="the peer may store here by C-STORE")
     may_report: bool = Field(default=True, description="the peer may report on storage commitment")

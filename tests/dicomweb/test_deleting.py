@@ -8,6 +8,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from dicom_node.access.refusals import MAX_OF_SOURCE
 from dicom_node.settings import WebSettings
 from dicom_node.store import JobState, Store
 from tests.arrivals import leave_results
@@ -52,6 +53,18 @@ def test_an_administrator_deletes_results_and_nobody_else_does(tmp_path: Path) -
             answer = http.delete(received, headers=ANNA)
             assert (answer.status_code, answer.json()["code"]) == (403, "not-allowed")
             assert len(store.search.find_instances(series_instance_uid=source)) == 2
+
+
+def test_refused_deletions_with_made_up_names_do_not_fill_the_audit_trail(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        first, *_ = leave_results(store)
+        with serve(store, administrators=["anna"]) as url, httpx.Client(base_url=f"{url}/dicom-web") as http:
+            for number in range(MAX_OF_SOURCE + 20):
+                answer = http.delete(instance_path(first), headers={"X-Remote-User": f"name {number}"})
+                assert answer.status_code == 403
+        entries = store.audit.list(action="deletion refused", limit=1000)
+        assert len(entries) == MAX_OF_SOURCE
+        assert entries[0].detail["address"] == "127.0.0.1"
 
 
 def test_nothing_is_deleted_where_there_are_no_administrators(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[attr-defined]
 
+from dicom_node.dimse.record import MAX_OF_HOST
 from dicom_node.store import AuditRow
 from tests.dimse.conftest import AE_TITLE
 from tests.dimse.listening_node import ListeningNode, StartNode
@@ -67,3 +68,28 @@ def test_a_rejected_association_is_recorded_once_a_minute_with_its_reason(start_
         reasons = [entry.detail["reason"] for entry in entries(node)]
         assert "calling" in reasons[0].lower()
         assert "called" in reasons[1].lower()
+
+
+def test_made_up_ae_titles_do_not_fill_the_trail(start_node: StartNode) -> None:
+    with start_node() as node:
+        for number in range(MAX_OF_HOST + 5):
+            associate(node, f"TITLE{number}")
+        node.server.stop()
+        assert len(entries(node)) == MAX_OF_HOST
+
+
+def test_associations_that_only_failed_are_one_entry_a_minute(start_node: StartNode) -> None:
+    with start_node(min_free_bytes=2**60) as node:
+        for _ in range(3):
+            associate(node, "CT1", n_instances=1)
+        associate(node, "CT2", n_instances=1)
+        node.server.stop()
+        assert [entry.actor for entry in entries(node)] == ["CT1", "CT2"]
+
+
+def test_associations_that_stored_are_each_an_entry(start_node: StartNode) -> None:
+    with start_node() as node:
+        for _ in range(3):
+            associate(node, "CT1", n_instances=1)
+        node.server.stop()
+        assert [entry.actor for entry in entries(node)] == ["CT1"] * 3
