@@ -19,10 +19,29 @@ if TYPE_CHECKING:
 
 
 def tls_files(settings: Settings) -> list[TlsFiles]:
-    """Return the files of each side of TLS that the settings name: the node's own ports, then its peers'."""
+    """Return the files for TLS that the settings name: the node's own port, its peers, and all others that it calls."""
     found = [listening_files(settings.dimse.tls)] if settings.dimse.tls.port is not None else []
-    peers = [peer for peer in settings.peers if peer.kind == "dimse"]
-    return found + [calling_files(peer, peer.tls) for peer in peers if peer.tls is not None]
+    for peer in settings.peers:
+        if peer.kind == "dicomweb":
+            found.append(TlsFiles(f"peers.{peer.name}", authorities=peer.ca_file))
+        elif peer.tls is not None:
+            found.append(calling_files(peer, peer.tls))
+    dask, audit = settings.work.dask_tls, settings.audit
+    found += [
+        *(TlsFiles(f"notify.{target.name}", authorities=target.ca_file) for target in settings.notify),
+        TlsFiles("objects", authorities=settings.objects.ca_file),
+        TlsFiles("oidc", authorities=settings.oidc.ca_file),
+        TlsFiles("work.dask_tls", dask.certificate_file, dask.key_file, dask.ca_file),
+        TlsFiles(
+            "audit",
+            audit.syslog_certificate,
+            audit.syslog_key,
+            audit.syslog_ca_file,
+            certificate_setting="syslog_certificate",
+            authorities_setting="syslog_ca_file",
+        ),
+    ]
+    return [files for files in found if files.certificate is not None or files.authorities is not None]
 
 
 class Certificates:

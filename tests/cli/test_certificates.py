@@ -63,6 +63,53 @@ def test_an_expired_certificate_is_a_trouble(
     assert "renew it, no restart is needed" in trouble["message"]
 
 
+def test_the_files_for_everybody_whom_the_node_calls_are_watched(
+    run: Run, config: Path, authority: Authority, new_store: NewStore, tmp_path: Path
+) -> None:
+    new_store(tmp_path / "data").close()
+    own, old = authority.issue("node", ends_in=SOON), authority.expired()
+    settings = yaml.safe_load(config.read_text())
+    archive = {"name": "pacs", "kind": "dimse", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    settings["peers"] = [
+        archive | {"tls": {"certificate_file": str(own.certificate), "key_file": str(own.key)}},
+        {"name": "web", "kind": "dicomweb", "url": "https://pacs.example.org", "ca_file": str(old.certificate)},
+    ]
+    settings["notify"] = [
+        {"name": "orthanc", "kind": "orthanc", "url": "https://pacs.example.org", "ca_file": str(authority.path)}
+    ]
+    settings["audit"] = {
+        "syslog": "tls://audit.example.org:6514", "syslog_ca_file": str(authority.path),
+        "syslog_certificate": str(own.certificate), "syslog_key": str(own.key),
+    }  # fmt: skip
+    settings["oidc"] = {"ca_file": str(authority.path)}
+    config.write_text(yaml.safe_dump(settings))
+    state = json.loads(run("status", "-c", config, "--json").stdout)
+    assert {each["setting"]: each["state"] for each in state["certificates"]} == {
+        "peers.pacs.tls.certificate_file": "certificate-expires", "peers.web.ca_file": "certificate-expired",
+        "notify.orthanc.ca_file": "valid",
+    }  # fmt: skip
+    (trouble,) = [each for each in state["troubles"] if each["code"] == "certificate-expired"]
+    assert trouble["about"] == "peers.web.ca_file"
+
+    for peer in settings["peers"]:  # the audit trail's are shown by the setting that names them first
+        peer.pop("tls", None), peer.pop("ca_file", None)
+    settings["notify"], settings["oidc"] = [], {}
+    config.write_text(yaml.safe_dump(settings))
+    state = json.loads(run("status", "-c", config, "--json").stdout)
+    assert {each["setting"]: each["state"] for each in state["certificates"]} == {
+        "audit.syslog_certificate": "certificate-expires", "audit.syslog_ca_file": "valid",
+    }  # fmt: skip
+
+
+def test_a_bundle_of_authorities_is_not_watched(config: Path, authority: Authority) -> None:
+    bundle = authority.folder / "bundle.pem"
+    bundle.write_bytes(b"".join(authority.expired(f"old-{n}").certificate.read_bytes() for n in range(17)))
+    settings = yaml.safe_load(config.read_text())
+    settings["oidc"] = {"ca_file": str(bundle)}
+    config.write_text(yaml.safe_dump(settings))
+    assert Certificates(load_settings(config, {})).facts() == []
+
+
 def test_check_config_says_what_is_odd_about_certificates(run: Run, config: Path, authority: Authority) -> None:
     expired = run("check-config", "-c", with_tls(config, authority.expired("node"), authority))
     assert expired.exit_code == 0

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import httpx
 import pytest
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[attr-defined]
 
 from dicom_node.dimse.connections import SPARE_PER_HOST
 from tests.certificates import Authority, Pair, self_signed
 from tests.dimse.listening_node import ListeningNode, StartNode
 from tests.dimse.raw_peer import associate_rq
 from tests.factories import ct_series
-from tests.peer_servers import orthanc_tls_settings, run_tool, start_orthanc
+from tests.peer_servers import run_tool
 
 AES_CBC = "TLS_RSA_WITH_AES_128_CBC_SHA"  # the AES profile, retired
 
@@ -230,18 +232,45 @@ def test_a_renewed_certificate_counts_without_a_restart(
     assert shown() == "renewed"
 
 
-@pytest.mark.peers
-def test_orthanc_calls_with_tls(tls_node: ListeningNode, authority: Authority, tmp_path: Path) -> None:
-    settings = orthanc_tls_settings(authority.issue("orthanc"), authority)
-    modality = {
-        "AET": "NODE", "Host": "127.0.0.1", "Port": tls_node.server.tls_port, "UseDicomTls": True,
-    }  # fmt: skip
-    with start_orthanc(tmp_path, settings=settings | {"DicomModalities": {"node": modality}}) as orthanc:
-        (instance,) = ct_series(n_slices=1)
-        kept = httpx.post(f"{orthanc.url}/instances", content=instance.part10).json()
-        sent = httpx.post(f"{orthanc.url}/modalities/node/store", content=kept["ID"], timeout=60.0)
-        assert sent.status_code == 200, sent.text
-    assert len(tls_node.instances()) == 1
+def test_an_open_association_outlives_a_renewed_certificate_and_a_broken_one_is_named_once(
+    tls_node: ListeningNode, tls: dict[str, object], authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    pacs, renewed = authority.issue("pacs"), authority.issue("renewed")
+    instances = list(ct_series(n_slices=3))
+    ae = AE("PACS")
+    ae.add_requested_context(CTImageStorage)
+    ae.add_requested_context(Verification)
+
+    def associate() -> Association:
+        association = ae.associate(
+            "127.0.0.1", tls_node.server.tls_port, ae_title="NODE", tls_args=(requestor(authority, pacs), "localhost")
+        )
+        assert association.is_established
+        return association
+
+    def shown_to(association: Association) -> str:
+        return str(dict(association.dul.socket.socket.getpeercert()["subject"][0])["commonName"])
+
+    first = associate()
+    assert first.send_c_store(instances[0].dataset()).Status == 0
+    shutil.copy(renewed.certificate, str(tls["certificate_file"]))
+    shutil.copy(renewed.key, str(tls["key_file"]))
+    second = associate()
+    assert (shown_to(first), shown_to(second)) == ("node", "renewed")
+    assert first.send_c_store(instances[1].dataset()).Status == 0, "the open association works on"
+
+    Path(str(tls["certificate_file"])).write_text("not a certificate")
+    others = [associate() for _ in range(3)]
+    assert [shown_to(each) for each in others] == ["renewed"] * 3, "the last certificate that worked stays in use"
+    assert second.send_c_store(instances[2].dataset()).Status == 0
+    assert [status.Status for status in (first.send_c_echo(), others[-1].send_c_echo())] == [0, 0]
+    for association in (first, second, *others):
+        association.release()
+    said = [each.getMessage() for each in caplog.records if "new TLS files cannot be used" in each.message]
+    assert len(said) == 1
+    assert "dimse.tls.certificate_file" in said[0]
+    assert "holds no certificate in PEM" in said[0]
+    assert len(tls_node.instances()) == 3
 
 
 def dcmtk(own: Pair, authority: Authority) -> tuple[object, ...]:

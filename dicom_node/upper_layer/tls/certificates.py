@@ -14,6 +14,7 @@ from dicom_node.upper_layer.tls.errors import TlsFilesError
 from dicom_node.upper_layer.tls.files import TlsFiles
 
 EXPIRES_SOON: Final = timedelta(days=30)
+MAX_TRUSTED: Final = 16
 
 
 class Validity(StrEnum):
@@ -60,13 +61,16 @@ class CertificateFacts:
 def read_certificates(files: TlsFiles) -> list[CertificateFacts]:
     """Return facts on our own certificate (without the intermediate ones after it), and on all that are trusted.
 
+    A file with more than `MAX_TRUSTED` certificates is a bundle like that of the system, in which some are always old.
+
     Raises
     ------
     TlsFilesError
         A file is missing or holds no certificate.
     """
-    own = _read(f"{files.about}.certificate_file", files.certificate)[:1]
-    return [*own, *_read(f"{files.about}.ca_file", files.authorities)]
+    own = _read(f"{files.about}.{files.certificate_setting}", files.certificate)[:1]
+    trusted = _read(f"{files.about}.{files.authorities_setting}", files.authorities)
+    return own if len(trusted) > MAX_TRUSTED else [*own, *trusted]
 
 
 def _read(about: str, path: Path | None) -> list[CertificateFacts]:

@@ -30,12 +30,16 @@ class TlsFiles:
         Its private key, not encrypted.
     authorities
         Certificates that are trusted; None: those of the system.
+    certificate_setting, authorities_setting
+        Names of the settings in that section.
     """
 
     about: str
     certificate: Path | None = None
     key: Path | None = None
     authorities: Path | None = None
+    certificate_setting: str = "certificate_file"
+    authorities_setting: str = "ca_file"
 
     @property
     def stamp(self) -> _Stamp:

@@ -90,10 +90,12 @@ def sending(store: Store, peers: list[DimsePeer]) -> Iterator[None]:
         outbox = Outbox(store, peer, send, RetryPolicy(20, 1.0, 2.0), 60.0, peer.name, lambda: datetime.now(UTC))
         threads.append(threading.Thread(target=run, args=(outbox,)))
         threads[-1].start()
-    yield
-    stopping.set()
-    for thread in threads:
-        thread.join()
+    try:
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.fixture(scope="module")
