@@ -55,11 +55,14 @@ def open_store(settings: Settings) -> Store:
 
 def objects_place(settings: Settings) -> S3Place | None:
     """Return the bucket that the settings name; None means a folder in ``data_dir``."""
-    if settings.node.objects_url is None:
-        return None
+    return None if settings.node.objects_url is None else bucket_place(settings, settings.node.objects_url)
+
+
+def bucket_place(settings: Settings, url: str) -> S3Place:
+    """Return a bucket that is reached as the section ``objects`` says; raise `ObjectsUrlError` if the URL is wrong."""
     own = settings.objects
     return S3Place.from_url(
-        settings.node.objects_url,
+        url,
         endpoint_url=None if own.endpoint_url is None else str(own.endpoint_url).rstrip("/"),
         region=own.region,
         path_style=own.path_style,

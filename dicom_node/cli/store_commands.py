@@ -1,4 +1,4 @@
-"""The commands ``store``: check that stored objects are unchanged, and move the index to another database."""
+"""The commands ``store``: check that stored objects are unchanged, and move the index or the objects elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,14 +17,19 @@ from dicom_node.cli.no_store import NoStoreError
 from dicom_node.cli.options import ConfigOption, JsonOption, open_existing_store, read_settings
 from dicom_node.cli.tables import shown, write_json
 from dicom_node.json_values import plain
+from dicom_node.store.errors import MoveTargetError
 
 if TYPE_CHECKING:
+    from dicom_node.settings import Settings
     from dicom_node.store.integrity import Finding
+    from dicom_node.store.moving_objects import ObjectsMoved
+
+_MOVES = "--to, --objects-to"
 
 store_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Check the objects on disk; move the index to another database.",
+    help="Check the objects; move the index to another database, or the objects to a bucket or folder.",
 )
 
 
@@ -89,7 +95,7 @@ def verify(
 @store_app.command("migrate")
 def migrate(
     to: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--to",
             metavar="URL",
@@ -97,37 +103,63 @@ def migrate(
             help="An empty database, `postgresql://user:password@host/database`, or `sqlite` for the file in "
             "node.data_dir. Other users of this machine see a command's options: a password is better in the variable.",
         ),
-    ],
+    ] = None,
+    objects_to: Annotated[
+        str | None,
+        typer.Option(
+            "--objects-to",
+            metavar="URL|FOLDER",
+            help="An empty prefix of a bucket, `s3://bucket/prefix`, reached as the settings `objects` say; or the "
+            "data_dir in which the objects are to be files.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     start_again: Annotated[
-        bool, typer.Option("--start-again", help="Empty a database to which a move has not finished, and begin anew.")
+        bool,
+        typer.Option(
+            "--start-again",
+            help="Empty a database to which a move has not finished, and begin anew; compare all objects again.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the index to another database, and compare both; images and results stay where they are.
+    """Copy the index to another database, or the objects to a bucket or a folder, and compare both sides.
 
-    The node must not run. The old database is only read. An interrupted move continues when the command is typed
-    again; until it is finished and both sides have the same rows, no node opens the new database.
+    The node must not run, on any host. What is old is only read. An interrupted move continues when the command is
+    typed again; until it is finished and both sides are alike, no node uses the new database or the new objects.
+    Objects that are missing or damaged in the old place are listed, and the rest is moved (exit code 3).
 
     \b
     Examples:
       dicom-node store migrate -c config/node.yaml --to postgresql://node@db.example.org/node
       dicom-node store migrate -c config/node.yaml --to sqlite
+      dicom-node store migrate -c config/node.yaml --objects-to s3://bucket/prefix
+      dicom-node store migrate -c config/node.yaml --objects-to data
     """
-    from dicom_node.store.moving import move_index, sqlite_index
-
+    if (to is None) == (objects_to is None):
+        raise typer.BadParameter("name one of the two, and the other one in a run of its own", param_hint=_MOVES)
     settings = read_settings(config)
     data_dir = settings.node.data_dir.absolute()
     if settings.node.database_url is None and not data_dir.is_dir():
         raise NoStoreError(data_dir)
-    here = settings.node.database_url or sqlite_index(data_dir)
-    there = sqlite_index(data_dir) if to == "sqlite" else to
-    report = _report_rows if sys.stderr.isatty() and not as_json else lambda *_: None
     try:
-        sums = move_index(data_dir, here, there, start_again=start_again, report=report)
+        if objects_to is not None:
+            _migrate_objects(settings, objects_to, start_again=start_again, as_json=as_json)
+        else:
+            _migrate_index(settings, str(to), start_again=start_again, as_json=as_json)
     except KeyboardInterrupt:
         fail("interrupted; the same command resumes")
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _migrate_index(settings: Settings, to: str, *, start_again: bool, as_json: bool) -> None:
+    from dicom_node.store.moving import move_index, sqlite_index
+
+    data_dir = settings.node.data_dir.absolute()
+    here = settings.node.database_url or sqlite_index(data_dir)
+    there = sqlite_index(data_dir) if to == "sqlite" else to
+    report = _report_rows if sys.stderr.isatty() and not as_json else lambda *_: None
+    sums = move_index(data_dir, here, there, start_again=start_again, report=report)
     if as_json:
         write_json({table: plain(each) for table, each in sums.items()})
         return
@@ -137,8 +169,49 @@ def migrate(
     typer.echo(f"{sum(each.n_rows for each in sums.values())} rows are alike on both sides; {next_step}, then start")
 
 
+def _migrate_objects(settings: Settings, to: str, *, start_again: bool, as_json: bool) -> None:
+    from dicom_node.app.wiring import bucket_place, objects_place
+    from dicom_node.store.moving import sqlite_index
+    from dicom_node.store.moving_objects import move_objects
+
+    data_dir = settings.node.data_dir.absolute()
+    here = objects_place(settings) or data_dir
+    there = bucket_place(settings, to) if "://" in to else Path(to).absolute()
+    if isinstance(there, Path) and there != data_dir and settings.node.database_url is None:
+        raise MoveTargetError(
+            str(there),
+            "is not node.data_dir, and the index is a file in that",
+            f"name {data_dir}, or move the index to PostgreSQL first",
+        )
+    report = _report_objects if sys.stderr.isatty() and not as_json else lambda *_: None
+    index_url = settings.node.database_url or sqlite_index(data_dir)
+    moved = move_objects(data_dir, index_url, here, there, start_again=start_again, report=report)
+    if as_json:
+        write_json(plain(moved))
+    else:
+        for finding in moved.not_copied:
+            typer.echo(_line(finding))
+        steps = [] if here == data_dir else ["remove node.objects_url"]
+        if not isinstance(there, Path):
+            steps = [f"set node.objects_url to {there.url}"]
+        elif there != data_dir:
+            steps.append(f"set node.data_dir to {there}")
+        left = f"; {len(moved.not_copied)} could not be copied" if moved.not_copied else ""
+        typer.echo(
+            f"{moved.n_objects} objects are alike on both sides ({moved.n_copied} copied, "
+            f"{moved.n_bytes_read / 1e9:.3f} GB compared){left}; {' and '.join(steps)}, then start"
+        )
+    if moved.not_copied:
+        raise typer.Exit(EXIT_FAILED)
+
+
 def _report_rows(table: str, n_rows: int) -> None:
     typer.echo(f"\r{table}: {n_rows} rows copied\x1b[K", err=True, nl=False)
+
+
+def _report_objects(n_folders: int, moved: ObjectsMoved) -> None:
+    text = f"{n_folders} of 256 folders, {moved.n_objects} objects, {moved.n_bytes_read / 1e9:.3f} GB compared"
+    typer.echo(f"\r{text}\x1b[K", err=True, nl=False)
 
 
 def _folder_number(text: str) -> int:

@@ -171,27 +171,47 @@ class DatabaseTooNewError(StoreError, Refused):
 
 
 class UnfinishedMoveError(StoreError, Refused):
-    """The database holds a part of an index that is being moved there."""
+    """An index or objects are being moved there, and a part of them is missing."""
 
     code = "move-unfinished"
 
-    def __init__(self, database: str) -> None:
-        super().__init__(database)
+    def __init__(self, target: str, what: str = "an index") -> None:
+        super().__init__(target, what)
 
     def __str__(self) -> str:
-        return f"{self.args[0]}: the move of an index to it is not finished; type `store migrate` again to finish it"
+        target, what = self.args
+        return f"{target}: the move of {what} to it is not finished; type `store migrate` again to finish it"
 
 
 class MoveTargetError(StoreError, Refused):
-    """An index cannot be moved to this database."""
+    """An index, or objects, cannot be moved there."""
 
     code = "move-target"
 
-    def __init__(self, database: str, finding: str) -> None:
-        super().__init__(database, finding)
+    def __init__(
+        self, target: str, finding: str, way_out: str = "name an empty database, or move the file of SQLite away first"
+    ) -> None:
+        super().__init__(target, finding, way_out)
 
     def __str__(self) -> str:
-        return f"{self.args[0]}: {self.args[1]}; name an empty database, or move the file of SQLite away first"
+        target, finding, way_out = self.args
+        return f"{target}: {finding}; {way_out}"
+
+
+class ObjectsChangedError(StoreError, Refused):
+    """While objects were moved, the index named other ones."""
+
+    code = "move-changed"
+
+    def __init__(self, target: str, n_found: int, n_named: int) -> None:
+        super().__init__(target, n_found, n_named)
+
+    def __str__(self) -> str:
+        target, n_found, n_named = self.args
+        return (
+            f"{target}: {n_found} objects were looked at, and the index names {n_named} now; a part of the node runs "
+            "on another host: stop it, then type the command again"
+        )
 
 
 class IndexDiffersError(StoreError, Refused):

@@ -71,7 +71,7 @@ class Pace:
 
 
 @dataclass(slots=True)
-class _Expected:
+class Expected:
     """What the index says about an object."""
 
     dataset_bytes: int | None = None  # None for the second content of a conflict: its length is not recorded
@@ -79,6 +79,7 @@ class _Expected:
 
     @property
     def sop_instance_uids(self) -> tuple[str, ...]:
+        """Of all instances with these bytes."""
         return tuple(sorted({uid for uid, _ in self.identities}))
 
 
@@ -91,17 +92,22 @@ class Integrity:
 
     def verify_folder(self, number: int, pace: Pace, tally: Tally) -> Iterator[Finding]:
         """Compare one of the `N_FOLDERS` folders of objects with the index."""
-        begin, end = f"{number:02x}", f"{number + 1:02x}" if number < N_FOLDERS - 1 else "g"
-        expected = self._expected(begin, end)
+        expected = self.named(number)
         for digest in sorted(expected):
-            yield from self._verify(digest, expected[digest], pace, tally)
-        yield from self._extras(begin, expected)
+            finding = self.verify(digest, expected[digest], pace, tally)
+            if finding is not None:
+                yield finding
+        yield from self._extras(f"{number:02x}", expected)
+
+    def named(self, number: int) -> dict[str, Expected]:
+        """Return what the index says of the objects in one of the `N_FOLDERS` folders, by digest."""
+        return self._expected(f"{number:02x}", f"{number + 1:02x}" if number < N_FOLDERS - 1 else "g")
 
     def set_aside(self, digest: str) -> None:
         """Rename a damaged object: it is not used any more, and replaced when it is sent again."""
         self._objects.set_aside(self._database, digest)
 
-    def _expected(self, begin: str, end: str) -> dict[str, _Expected]:
+    def _expected(self, begin: str, end: str) -> dict[str, Expected]:
         """What the index says of objects with digests from ``begin`` up to ``end``."""
         statements = [
             sa.select(
@@ -112,17 +118,18 @@ class Integrity:
             ).where(table.c.digest >= begin, table.c.digest < end)
             for table in (instances, conflicts)
         ]
-        found: dict[str, _Expected] = {}
+        found: dict[str, Expected] = {}
         with self._database.read() as connection:
             for statement in statements:
                 for row in connection.execute(statement):
-                    expected = found.setdefault(row.digest, _Expected())
+                    expected = found.setdefault(row.digest, Expected())
                     expected.identities.add((row.sop_instance_uid, row.transfer_syntax_uid))
                     if row.dataset_bytes is not None:
                         expected.dataset_bytes = row.dataset_bytes
         return found
 
-    def _verify(self, digest: str, expected: _Expected, pace: Pace, tally: Tally) -> Iterator[Finding]:
+    def verify(self, digest: str, expected: Expected, pace: Pace, tally: Tally) -> Finding | None:
+        """Read one object and compare it with its digest and the index; None if nothing is wrong."""
         fault, reason = Fault.DAMAGED, None
         try:
             # Twice, for a fault of memory or of a cable is not the object's.
@@ -130,10 +137,11 @@ class Integrity:
         except ObjectMissingError as error:
             fault, reason = Fault.MISSING, error.found
         # Retention may have deleted it meanwhile.
-        if reason is not None and self._is_named(digest):
-            yield Finding(fault, digest, self._objects.location(digest), reason, expected.sop_instance_uids)
+        if reason is None or not self._is_named(digest):
+            return None
+        return Finding(fault, digest, self._objects.location(digest), reason, expected.sop_instance_uids)
 
-    def _damage(self, digest: str, expected: _Expected, pace: Pace, tally: Tally) -> str | None:
+    def _damage(self, digest: str, expected: Expected, pace: Pace, tally: Tally) -> str | None:
         """What is wrong with an object; None where nothing is."""
         try:
             with self._objects.open_stored(digest) as stored:
@@ -152,7 +160,7 @@ class Integrity:
             return "has another instance or transfer syntax in its file meta information than the index"
         return None
 
-    def _extras(self, begin: str, expected: dict[str, _Expected]) -> Iterator[Finding]:
+    def _extras(self, begin: str, expected: dict[str, Expected]) -> Iterator[Finding]:
         """Names that no row names."""
         for listed in self._objects.listed(begin):
             if listed.kind is ListedKind.OBJECT and listed.digest in expected:

@@ -13,29 +13,39 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, Final
 
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.errors import ObjectDamagedError, ObjectMissingError
+from dicom_node.store.errors import ObjectDamagedError, ObjectMissingError, UnfinishedMoveError
 from dicom_node.store.objects.object_store import DAMAGED_SUFFIX, OBJECT_SUFFIX, Listed, ListedKind, ObjectStore
 from dicom_node.store.objects.spool import Spool, translated_os_error
 from part10.errors import NotPart10Error
 from part10.file_meta import START_BYTES, dataset_offset
 
+MOVE_FILE: Final = "objects-move"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class LocalObjects(ObjectStore):
-    """The folders of objects and of the spool, on one file system."""
+    """The folders of objects and of the spool, on one file system.
+
+    Raises
+    ------
+    UnfinishedMoveError
+        Objects are being moved to here; not with ``is_move_target``.
+    """
 
     is_local: ClassVar[bool] = True
     is_durable_once_linked: ClassVar[bool] = False
 
-    def __init__(self, folder: Path, spool_folder: Path) -> None:
+    def __init__(self, folder: Path, spool_folder: Path, *, is_move_target: bool = False) -> None:
         super().__init__(spool_folder, folder.parent / "derived")
         self.folder = folder
+        self._move_file = folder.parent / MOVE_FILE
+        if not is_move_target and self._move_file.exists():
+            raise UnfinishedMoveError(str(folder), "objects")
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "ff").is_dir():
             for first_byte in range(256):
@@ -223,6 +233,45 @@ class LocalObjects(ObjectStore):
         with file:
             yield _StoredFile(file)
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # others need the page cache more
+
+    def is_empty(self) -> bool:
+        """Look into each folder."""
+        return not any(True for folder in self.folder.iterdir() for _ in folder.iterdir())
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Rename the file; its bytes must be on disk."""
+        path.replace(self.path(digest))
+
+    def sync_names(self, first_byte: str) -> None:
+        """Put a folder on disk."""
+        sync_folder(self.folder / first_byte)
+
+    def read_move(self) -> str | None:
+        """Return the text of the file that notes a move."""
+        try:
+            return self._move_file.read_text("utf-8")
+        except FileNotFoundError:
+            return None
+
+    def write_move(self, text: str) -> None:
+        """Replace the file that notes a move."""
+        temporary = self.spool_name()
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._move_file)
+        except OSError as error:
+            raise translated_os_error(error, self.spool_folder) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(self._move_file.parent)
+
+    def end_move(self) -> None:
+        """Delete that file."""
+        self._move_file.unlink(missing_ok=True)
+        sync_folder(self._move_file.parent)
 
 
 class _StoredFile:

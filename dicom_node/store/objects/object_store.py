@@ -286,6 +286,38 @@ class ObjectStore(ABC):
     def set_aside(self, database: Database, digest: str) -> None:
         """Rename a damaged object, so that it is no longer read and is replaced when it is sent again."""
 
+    # Move
+
+    @abstractmethod
+    def is_empty(self) -> bool:
+        """Return whether nothing at all lies among the objects."""
+
+    @abstractmethod
+    def adopt(self, path: Path, digest: str) -> None:
+        """Make a complete file on the spool's file system an object, in place of what is there; spends the file.
+
+        Raises
+        ------
+        StorageFullError, ObjectsUnavailableError
+            It was not taken.
+        """
+
+    @abstractmethod
+    def sync_names(self, first_byte: str) -> None:
+        """Put the names of what was adopted on disk, of objects that begin with a byte."""
+
+    @abstractmethod
+    def read_move(self) -> str | None:
+        """Return what `write_move` wrote; None if nobody is moving objects to here."""
+
+    @abstractmethod
+    def write_move(self, text: str) -> None:
+        """Note that objects are being moved to here: until `end_move`, no node uses them."""
+
+    @abstractmethod
+    def end_move(self) -> None:
+        """Let the objects be used."""
+
     # What is computed from objects
 
     def read_derived(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from dicom_node.store.objects.object_store import ObjectStore
+from dicom_node.store.objects.object_store import COPY_BYTES, ObjectStore, StoredBytes
 from part10.file_meta import START_BYTES, dataset_offset
 
 
@@ -36,3 +36,15 @@ def read_checked(
     if found != digest:
         raise objects.changed(digest, f"has the SHA-256 {found[:12]}")
     yield held
+
+
+def read_digest(stored: StoredBytes, write: Callable[[bytes], object]) -> str:
+    """Read an object to its end, and return the SHA-256 of its dataset; raise `NotPart10Error` if it has none."""
+    start = stored.read(START_BYTES)
+    write(start)
+    write(stored.read(dataset_offset(start) - START_BYTES))
+    computed = hashlib.sha256()
+    while piece := stored.read(COPY_BYTES):
+        computed.update(piece)
+        write(piece)
+    return computed.hexdigest()

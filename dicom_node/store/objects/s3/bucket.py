@@ -31,6 +31,7 @@ SINGLE_BYTES: Final = 2 * PART_BYTES  # what is not longer goes in one request
 MAX_PARTS: Final = 10_000  # of one upload, in S3
 CHUNK_BYTES: Final = 2**20
 PROBE: Final = "probe"
+MOVE: Final = "objects-move"  # there while objects are being moved to this prefix
 
 
 class Proof(StrEnum):
@@ -133,8 +134,27 @@ class Bucket:
         with self._asking() as client:
             client.put_object(**self._key(f"{PROBE}/{gethostname()}"), Body=b"probe")
 
+    def check_move(self) -> None:
+        """Raise `ObjectsUnavailableError` if objects are being moved to here, and some are not here yet."""
+        if self.size(MOVE) is not None:
+            reason = "the move of objects to it is not finished; type `store migrate` again to finish it"
+            raise ObjectsUnavailableError(self.place.url, reason)
+
+    def read_text(self, key: str) -> str | None:
+        """Return what `put_text` wrote; None if there is nothing."""
+        with suppress(NoSuchObjectError), self.open(key) as stream:
+            return stream.read(stream.n_bytes).decode("utf-8")
+        return None
+
+    def put_text(self, key: str, text: str) -> None:
+        """Write a small text."""
+        body = text.encode("utf-8")
+        with self._asking() as client:
+            client.put_object(**self._key(key), Body=body, **_checksum(BytesIO(body), self.proof()))
+
     def check_writable(self) -> None:
         """Write, read and remove a small object, and list; raise `ObjectsUnavailableError` if any of it fails."""
+        self.check_move()
         key, body = f"{PROBE}/{secrets.token_hex(8)}", b"probe"
         with self._asking() as client, suppress(NoSuchObjectError):
             client.put_object(**self._key(key), Body=body)

@@ -36,7 +36,8 @@ from dicom_node.store.objects.object_store import (
     ListedKind,
     ObjectStore,
 )
-from dicom_node.store.objects.s3.bucket import Bucket, Stream
+from dicom_node.store.objects.reading import read_digest
+from dicom_node.store.objects.s3.bucket import MOVE, Bucket, Stream
 from dicom_node.store.objects.s3.cache import ReadCache
 from dicom_node.store.objects.s3.client import NoSuchObjectError, RefusedByServerError
 from dicom_node.store.objects.s3.place import S3Place
@@ -89,6 +90,7 @@ class S3Objects(ObjectStore):
         self._trace_lock = Lock()
         self._forgotten_at = datetime.now(UTC) - KEPT_FOR
         self._uploads_checked_s = 0.0
+        self._is_move_checked = False
 
     def location(self, digest: str) -> str:
         """Return the URL of an object."""
@@ -100,6 +102,7 @@ class S3Objects(ObjectStore):
         """Put the spool on disk, then write it to the bucket, whatever is there: that repairs it too."""
         spool.sync()
         spool.follows = self._ended.get(digest)
+        self._check_move()
         try:
             self.bucket.put(_key(digest), spool.path)
         except RefusedByServerError:
@@ -165,7 +168,7 @@ class S3Objects(ObjectStore):
         """Read an object in the bucket and compare it with its digest."""
         try:
             with self.open_stored(digest) as stored:
-                return _stream_digest(stored, lambda _: None) == digest
+                return read_digest(stored, lambda _: None) == digest
         except (ObjectMissingError, NotPart10Error):
             return False
 
@@ -189,7 +192,7 @@ class S3Objects(ObjectStore):
         try:
             with self.open_stored(digest) as stored, temporary.open("w+b") as file:
                 self._has_room(stored.n_bytes)
-                found = _stream_digest(stored, file.write)
+                found = read_digest(stored, file.write)
         except NotPart10Error as error:
             raise ObjectDamagedError(digest, f"has {error}") from error
         except OSError as error:
@@ -259,6 +262,7 @@ class S3Objects(ObjectStore):
 
     def check_writable(self) -> None:
         """Write a small object."""
+        self._check_move()
         self.bucket.check_put()
 
     def forget(self, digest: str) -> None:
@@ -324,6 +328,7 @@ class S3Objects(ObjectStore):
         except NoSuchObjectError as error:
             if self.bucket.size(_key(digest, DAMAGED_SUFFIX)) is not None:
                 raise ObjectMissingError(digest, "was set aside, because its bytes have changed") from error
+            self._check_move()
             raise ObjectMissingError(digest) from error
 
     def set_aside(self, database: Database, digest: str) -> None:
@@ -336,21 +341,41 @@ class S3Objects(ObjectStore):
             self.bucket.remove(_key(digest))
         end_removals(database, [digest])
 
+    # Move
+
+    def is_empty(self) -> bool:
+        """Ask for the first key."""
+        return next(self.bucket.listed(f"{FOLDER}/"), None) is None
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Write a file to the bucket, which proves that it has the bytes."""
+        self.bucket.put(_key(digest), path)
+        path.unlink()
+
+    def sync_names(self, first_byte: str) -> None:
+        """Do nothing: the bucket has confirmed the objects."""
+
+    def read_move(self) -> str | None:
+        """Return what the bucket says of a move to this prefix."""
+        return self.bucket.read_text(MOVE)
+
+    def write_move(self, text: str) -> None:
+        """Note a move; whoever writes an object, or misses one, looks for it."""
+        self._is_move_checked = True  # it is our own
+        self.bucket.put_text(MOVE, text)
+
+    def end_move(self) -> None:
+        """Delete the note."""
+        self.bucket.remove(MOVE)
+
+    def _check_move(self) -> None:
+        if not self._is_move_checked:
+            self.bucket.check_move()
+            self._is_move_checked = True
+
 
 def _key(digest: str, suffix: str = OBJECT_SUFFIX) -> str:
     return f"{FOLDER}/{digest[:2]}/{checked_digest(digest)}{suffix}"
-
-
-def _stream_digest(stored: Stream, write: Callable[[bytes], object]) -> str:
-    """Read a stream to its end, and return the SHA-256 of its dataset."""
-    start = stored.read(START_BYTES)
-    write(start)
-    write(stored.read(dataset_offset(start) - START_BYTES))
-    computed = hashlib.sha256()
-    while piece := stored.read(COPY_BYTES):
-        computed.update(piece)
-        write(piece)
-    return computed.hexdigest()
 
 
 def _digest_of(file: BinaryIO) -> str | None:
