@@ -57,3 +57,23 @@ def draw_panels(panels: Sequence[Panel], path: Path) -> None:
         axis.axis("off")
     figure.savefig(path)
     plt.close(figure)
+
+
+def draw_curve(lines: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write cross-entropy and accuracy on held-out heads against steps, with what trivial answers reach."""
+    held = [line["held"] for line in lines]
+    shown = [key for key in ("loss", "cross_entropy", "accuracy") if key in held[0]]
+    figure, axes = plt.subplots(
+        1, len(shown), figsize=(4 * len(shown), 3), dpi=110, layout="constrained", squeeze=False
+    )
+    steps = [line["step"] for line in lines]
+    for axis, key in zip(axes[0], shown, strict=True):
+        axis.plot(steps, [each[key] for each in held], "o-", markersize=3, label="held out")
+        axis.plot(steps, [line["train"][key] for line in lines], color="tab:gray", linewidth=1, label="in training")
+        if key == "accuracy":
+            axis.plot(steps, [each["majority_share"] for each in held], "k--", linewidth=1, label="majority")
+        axis.set(xlabel="steps", ylabel=key.replace("_", " "))
+        axis.legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)

@@ -50,6 +50,29 @@ def build_method(protocol: Protocol, name: str, *, use_masks: bool) -> Method:
     return volume_fusion.build(volume_fusion.Options(), plan, use_masks=use_masks)
 
 
+class PretextLearner:
+    """A method while it learns its pretext task, with its optimizer and schedule."""
+
+    def __init__(self, method: Method, n_steps: int) -> None:
+        self.method, self.n_steps = method, n_steps
+        self.optimizer, self.schedule = method.configure(n_steps)
+
+    def take(self, step: int, volumes: list[ArrayVolume], batch_size: int) -> dict[str, float]:
+        """Take one step; return its loss and the method's other values."""
+        method, moment = self.method, Moment(step, self.n_steps)
+        method.module.train()
+        batch = draw_samples(method, volumes, step, batch_size)
+        outcome = method.loss(method.module, batch, moment, step_rng(SEED, step))
+        self.optimizer.zero_grad()
+        outcome.loss.backward()  # type: ignore[no-untyped-call]
+        if method.clip_norm is not None:
+            nn.utils.clip_grad_norm_(method.module.parameters(), method.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        method.after_step(moment)
+        return {"loss": float(outcome.loss.detach()), **{key: float(v) for key, v in outcome.values.items()}}
+
+
 def pretrain(start: Start, protocol: Protocol, data: Path, work: Path) -> Path:
     """Return the folder of a start's checkpoint; it is made unless it is there."""
     folder = work / "starts" / start.value
@@ -62,26 +85,15 @@ def pretrain(start: Start, protocol: Protocol, data: Path, work: Path) -> Path:
     method = build_method(protocol, name, use_masks=use_masks)
     n_steps = protocol.pretraining_steps[name]
     began, lines = time.process_time(), []
-    optimizer, schedule = method.configure(n_steps)
-    method.module.train()
+    learner = PretextLearner(method, n_steps)
     for step in range(n_steps):
-        moment = Moment(step, n_steps)
-        batch = draw_samples(method, train, step, protocol.batch_size)
-        outcome = method.loss(method.module, batch, moment, step_rng(SEED, step))
-        optimizer.zero_grad()
-        outcome.loss.backward()  # type: ignore[no-untyped-call]
-        if method.clip_norm is not None:
-            nn.utils.clip_grad_norm_(method.module.parameters(), method.clip_norm)
-        optimizer.step()
-        schedule.step()
-        method.after_step(moment)
-        lines.append({"loss": float(outcome.loss.detach()), **{key: float(v) for key, v in outcome.values.items()}})
+        lines.append(learner.take(step, train, protocol.batch_size))
         if step % MEASURE_EVERY == 0:
             log.info("%s step %d: %.3f", start.value, step, np.mean([line["loss"] for line in lines[-MEASURE_EVERY:]]))
     measured = {
         "steps": n_steps,
         "cpu_s": time.process_time() - began,
-        "curve": [_mean(lines[at : at + MEASURE_EVERY]) for at in range(0, n_steps, MEASURE_EVERY)],
+        "curve": [mean_of(lines[at : at + MEASURE_EVERY]) for at in range(0, n_steps, MEASURE_EVERY)],
         "held_out": measure_pretext(method, protocol, held_out, n_steps),
     }
     write_checkpoint(folder, method.network, plan_of(protocol), citations=[], facts={"start": start.value})
@@ -100,17 +112,24 @@ def draw_samples(method: Method, volumes: list[ArrayVolume], step: int, size: in
 
 
 @torch.no_grad()
-def measure_pretext(method: Method, protocol: Protocol, volumes: list[ArrayVolume], n_steps: int) -> dict[str, float]:
-    """Return loss and values on held-out heads, with the masks that the method uses."""
+def measure_pretext(
+    method: Method, protocol: Protocol, volumes: list[ArrayVolume], first: int, *, n_batches: int = N_HELD_OUT
+) -> dict[str, float]:
+    """Return loss and values on held-out heads, with the masks that the method uses, as in the last step of a run.
+
+    Parameters
+    ----------
+    first
+        Number of the first batch; every number stands for other patches.
+    """
     method.module.eval()
     lines = []
-    for number in range(N_HELD_OUT):
-        at = n_steps + number
+    for at in range(first, first + n_batches):
         batch = draw_samples(method, volumes, at, protocol.batch_size)
-        outcome = method.loss(method.module, batch, Moment(n_steps - 1, n_steps), step_rng(SEED, at))
+        outcome = method.loss(method.module, batch, Moment(first - 1, first), step_rng(SEED, at))
         lines.append({"loss": float(outcome.loss), **{key: float(v) for key, v in outcome.values.items()}})
         lines[-1] |= _shares(batch)
-    return _mean(lines)
+    return mean_of(lines)
 
 
 def _shares(batch: dict[str, Tensor]) -> dict[str, float]:
@@ -199,7 +218,8 @@ def task_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits, targets) + 1 - dice.mean()
 
 
-def _mean(lines: list[dict[str, float]]) -> dict[str, float]:
+def mean_of(lines: list[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each value over several lines."""
     return {key: float(np.mean([line[key] for line in lines])) for key in lines[0]}
 
 

@@ -32,7 +32,7 @@ def pretext_table(pretext: dict[str, Any]) -> str:
         others = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in held_out.items() if key != "loss")
         losses = [f"{curve[0]:.3f} → {curve[-1]:.3f}", f"{held_out['loss']:.3f}"]
         rows.append([name, str(measured["steps"]), f"{measured['cpu_s']:.0f}", *losses, others])
-    return _table(["start", "steps", "CPU s", "loss in training", "loss held out", "other values held out"], rows)
+    return table(["start", "steps", "CPU s", "loss in training", "loss held out", "other values held out"], rows)
 
 
 def start_table(summary: dict[str, Any]) -> str:
@@ -48,13 +48,13 @@ def start_table(summary: dict[str, Any]) -> str:
             + [str(found["reaches_scratch_at"] or "not reached")]
         )
     titles = ["start", "rate", f"Dice at {half}", f"Dice at {end}", f"Δ Dice at {half}", f"Δ Dice at {end}"]
-    return _table([*titles, f"Δ cross-entropy at {end}", "reaches scratch's last Dice at"], rows)
+    return table([*titles, f"Δ cross-entropy at {end}", "reaches scratch's last Dice at"], rows)
 
 
 def mask_table(effects: dict[str, Any]) -> str:
     """Return the effect of the masks on each method."""
     names = list(next(iter(effects.values())))
-    return _table(
+    return table(
         ["method", *names], [[method, *(str(found[name]) for name in names)] for method, found in effects.items()]
     )
 
@@ -63,6 +63,7 @@ def _answers(verdict: dict[str, bool]) -> list[str]:
     return [f"- {name}: {'yes' if passed else 'no'}" for name, passed in verdict.items()]
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
