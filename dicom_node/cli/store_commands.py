@@ -15,6 +15,7 @@ import typer
 from dicom_node.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, fail
 from dicom_node.cli.no_store import NoStoreError
 from dicom_node.cli.options import ConfigOption, JsonOption, open_existing_store, read_settings
+from dicom_node.cli.people import ByOption, person
 from dicom_node.cli.tables import shown, write_json
 from dicom_node.json_values import plain
 from dicom_node.store.errors import MoveTargetError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from dicom_node.settings import Settings
     from dicom_node.store.integrity import Finding
     from dicom_node.store.moving_objects import ObjectsMoved
+    from dicom_node.store.objects.object_store import Listed
 
 _MOVES = "--to, --objects-to"
 
@@ -89,6 +91,59 @@ def verify(
         found = ", ".join(f"{counts[fault]} {fault.value}" for fault in Fault)
         typer.echo(f"{tally.n_objects} objects read, {tally.n_bytes / 1e9:.3f} GB: {found}")
     if counts[Fault.MISSING] or counts[Fault.DAMAGED]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@store_app.command("remove-extra")
+def remove_extra(
+    config: ConfigOption = None,
+    older_than: Annotated[
+        float,
+        typer.Option("--older-than", min=1.0, metavar="HOURS", help="Leave objects that were stored less long ago."),
+    ] = 24.0,
+    is_real: Annotated[
+        bool, typer.Option("--delete", help="Delete them for good; without this they are only listed.")
+    ] = False,
+    by: ByOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the objects that no row of the index names, and with --delete remove them, while the node keeps working.
+
+    After the index was restored from a backup, or PostgreSQL failed over to a server that lagged behind, these may be
+    instances that were acknowledged: have them sent again first. More objects than the index names are never removed.
+
+    \b
+    Examples:
+      dicom-node store remove-extra -c config/node.yaml
+      dicom-node store remove-extra -c config/node.yaml --older-than 72 --delete
+    """
+    from dicom_node.store.integrity import N_FOLDERS
+
+    who = person(by)
+    with open_existing_store(read_settings(config)) as store:
+        found: list[Listed] = []
+        try:
+            with _shown(range(N_FOLDERS)) as numbers:
+                for number in numbers:
+                    found += store.extras.find(number, min_age_s=older_than * 3600.0)
+            n_removed = store.extras.remove(found, by=who, now=store.now()) if is_real and found else 0
+        except KeyboardInterrupt:
+            fail("interrupted; the same command goes on")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+    n_objects, n_bytes = len({one.digest for one in found}), sum(one.n_bytes for one in found)
+    if as_json:
+        numbers_of = {"n_objects": n_objects, "n_bytes": n_bytes, "n_removed": n_removed}
+        write_json({**numbers_of, "objects": [plain(one) for one in found]})
+    else:
+        for one in found:
+            typer.echo(f"extra: {shown(one.location)}")
+        done = f"{n_removed} removed" if is_real else "--delete removes them"
+        said = (
+            f"{n_objects} objects, {n_bytes / 1e9:.3f} GB, are older than {older_than:g} h and in no row of the index"
+        )
+        typer.echo(f"{said}; {done}" if found else said)
+    if is_real and n_removed < n_objects:
+        fail("some are in a row of the index now, or could not be removed and are tried again by the node")
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -214,6 +214,22 @@ class ObjectsChangedError(StoreError, Refused):
         )
 
 
+class TooManyExtraError(StoreError, Refused):
+    """More objects are extra than the index names, so it is probably not the index of these objects."""
+
+    code = "too-many-extra"
+
+    def __init__(self, n_extra: int, n_named: int) -> None:
+        super().__init__(n_extra, n_named)
+
+    def __str__(self) -> str:
+        n_extra, n_named = self.args
+        return (
+            f"{n_extra} objects are extra, and the index names only {n_named}; nothing was removed: check that "
+            "node.database_url is the index of these objects and not an empty or restored one"
+        )
+
+
 class IndexDiffersError(StoreError, Refused):
     """After a move, the two databases do not hold the same rows."""
 

@@ -107,6 +107,12 @@ class Integrity:
         """Rename a damaged object: it is not used any more, and replaced when it is sent again."""
         self._objects.set_aside(self._database, digest)
 
+    def n_named(self) -> int:
+        """Return how many objects the index names now."""
+        named = sa.union(sa.select(instances.c.digest), sa.select(conflicts.c.digest)).subquery()
+        with self._database.read() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(named)).scalar_one())
+
     def _expected(self, begin: str, end: str) -> dict[str, Expected]:
         """What the index says of objects with digests from ``begin`` up to ``end``."""
         statements = [

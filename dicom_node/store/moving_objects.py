@@ -29,7 +29,7 @@ from dicom_node.store.objects.reading import read_digest
 from dicom_node.store.objects.s3.place import S3Place
 from dicom_node.store.objects.spool import translated_os_error
 from dicom_node.store.permissions import make_private_folder
-from dicom_node.store.schema import conflicts, instances, removed_objects
+from dicom_node.store.schema import removed_objects
 from part10.errors import NotPart10Error
 
 N_AT_A_TIME: Final = 8  # requests to a bucket; files are copied one by one
@@ -125,7 +125,7 @@ class _Move:
                     self._move_folder(number, named, moved, pool, is_done=number < n_done)
                     self._note(max(n_done, number + 1))
                 report(number + 1, moved)
-        n_found, n_named = moved.n_objects + len(moved.not_copied), self._n_named()
+        n_found, n_named = moved.n_objects + len(moved.not_copied), self._there.n_named()
         if n_found != n_named:
             raise ObjectsChangedError(self._target_name, n_found, n_named)
         if not self._target.is_local:
@@ -213,12 +213,6 @@ class _Move:
             raise translated_os_error(error, self._target.spool_folder) from error
         finally:
             temporary.unlink(missing_ok=True)
-
-    def _n_named(self) -> int:
-        """Return how many objects the index names now."""
-        named = sa.union(sa.select(instances.c.digest), sa.select(conflicts.c.digest)).subquery()
-        with self._database.read() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(named)).scalar_one())
 
     def _forget_removals(self) -> None:
         """Forget removals that have not ended: they were of another bucket, and would remove what was copied since."""

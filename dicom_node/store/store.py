@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from dicom_node.store.database import Database
+from dicom_node.store.extras import Extras
 from dicom_node.store.inbox import Inbox
 from dicom_node.store.index.arrival_order import ArrivalOrder
 from dicom_node.store.index.browsing import Browsing
@@ -65,9 +66,10 @@ class Store:
     ----------
     now
         The time by the clock that all who share the index have in common, for whatever is written to it.
-    objects, inbox, integrity, series, closing, jobs, deliveries, commitments, delivery_checks, moves, peer_contexts,
-    studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit, audit_buffer,
-    audit_chain, audit_head, search, browsing, retention, associations, access_tokens, web_sessions, arrival_order
+    objects, inbox, integrity, extras, series, closing, jobs, deliveries, commitments, delivery_checks, moves,
+    peer_contexts, studies, decisions, announcements, notices, conflicts, exports, erasure, key_objects, times, audit,
+    audit_buffer, audit_chain, audit_head, search, browsing, retention, associations, access_tokens, web_sessions,
+    arrival_order
         Its parts, each a class of its own.
     """
 
@@ -80,6 +82,7 @@ class Store:
         self.objects = open_objects(data_dir, objects_at, min_free_bytes=min_free_bytes)
         self.inbox = Inbox(database, self.objects, min_free_bytes=min_free_bytes)
         self.integrity = Integrity(database, self.objects)
+        self.extras = Extras(database, self.objects)
         self.series = SeriesIndex(database)
         self.closing = SeriesClosing(database)
         self.jobs = Jobs(database, self.objects)

@@ -80,3 +80,29 @@ def test_the_rate_is_kept(run: Run, config: Path, queued_job: JobRow) -> None:
     began = time.monotonic()
     assert run("store", "verify", "-c", config, "--max-mb-per-s", n_bytes / 1e6 / 0.5).exit_code == 0
     assert time.monotonic() - began > 0.5
+
+
+def test_extra_objects_are_listed_and_removed_only_when_that_is_said(
+    run: Run, config: Path, queued_job: JobRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(config.parent / "data") as store:
+        sound = store.objects.path(store.series.instances(queued_job.series_instance_uid)[0].digest)
+    extra = sound.with_name(f"{sound.name[:2]}{'0' * 62}.dcm")
+    extra.write_bytes(sound.read_bytes())
+    result = run("store", "remove-extra", "-c", config)
+    assert result.stdout == "0 objects, 0.000 GB, are older than 24 h and in no row of the index\n"
+    assert run("store", "remove-extra", "-c", config, "--older-than", "0").exit_code == 2
+
+    now = time.time()
+    monkeypatch.setattr("dicom_node.store.objects.files.time.time", lambda: now + 100_000)
+    result = run("store", "remove-extra", "-c", config)
+    assert result.stdout.startswith(f"extra: {extra}\n1 objects, ")
+    assert result.stdout.endswith("; --delete removes them\n")
+    assert extra.exists()
+    result = run("store", "remove-extra", "-c", config, "--delete", "--by", "A. Example")
+    assert result.stdout.endswith("; 1 removed\n")
+    assert result.exit_code == 0
+    assert not extra.exists()
+    assert sound.exists()
+    with Store.open(config.parent / "data") as store:
+        assert store.audit.list(action="extra-objects-removed")[0].actor == "A. Example"

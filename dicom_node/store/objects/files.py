@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Final
 
@@ -205,8 +206,12 @@ class LocalObjects(ObjectStore):
     def listed(self, first_byte: str) -> Iterator[Listed]:
         """Yield the files of a folder."""
         kinds = {OBJECT_SUFFIX: ListedKind.OBJECT, DAMAGED_SUFFIX: ListedKind.SET_ASIDE}
+        now = time.time()
         for path in sorted((self.folder / first_byte).iterdir()):
-            yield Listed(kinds.get(path.suffix, ListedKind.OTHER), path.stem, str(path))
+            with suppress(FileNotFoundError):  # removed meanwhile
+                status = path.stat()
+                kind = kinds.get(path.suffix, ListedKind.OTHER)
+                yield Listed(kind, path.stem, str(path), now - status.st_ctime, status.st_size)
 
     def exists(self, digest: str) -> bool:
         """Return whether an object has a file."""

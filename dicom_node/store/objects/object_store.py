@@ -42,7 +42,8 @@ class Listed:
     kind: ListedKind
     digest: str
     location: str
-    age_s: float = 0.0  # 0 where the store tells otherwise that it is being written
+    age_s: float  # since it was written, by the clock of whoever stores it
+    n_bytes: int
 
 
 class StoredBytes(Protocol):

@@ -135,8 +135,9 @@ class Retention:
         return True
 
 
-def remove_unnamed(database: Database, objects: ObjectStore, digests: Sequence[str]) -> None:
-    """Remove objects that no row names; another series, or a conflict, may have the same bytes."""
+def remove_unnamed(database: Database, objects: ObjectStore, digests: Sequence[str]) -> int:
+    """Remove objects that no row names, and return how many; another series, or a conflict, may have the same bytes."""
+    n_removed = 0
     for start in range(0, len(digests), BATCH):
         batch = digests[start : start + BATCH]
         named = sa.union(
@@ -146,7 +147,8 @@ def remove_unnamed(database: Database, objects: ObjectStore, digests: Sequence[s
         with database.write() as connection:  # nobody can add a row meanwhile
             unnamed = sorted(set(batch) - set(connection.execute(named).scalars()))
             objects.begin_removal(connection, unnamed)
-        objects.finish_removal(database, unnamed)
+        n_removed += len(unnamed) - objects.finish_removal(database, unnamed)
+    return n_removed
 
 
 _MOST_PROCESSED = sa.case(

@@ -148,7 +148,12 @@ def test_a_move_that_is_killed_again_and_again_ends_whole(
     place = seaweedfs.place()
     config = tmp_path / "node.yaml"
     config.write_text(f"node: {{data_dir: {node}}}\nobjects: {{endpoint_url: '{seaweedfs.url}'}}\n")
-    moments = ("_Move._copy:before:9", "_Move._note:before:12", "_Move._settle:after:5", "_Move._n_named:before:1")
+    moments = (
+        "moving_objects:_Move._copy:before:9",
+        "moving_objects:_Move._note:before:12",
+        "moving_objects:_Move._settle:after:5",
+        "integrity:Integrity.n_named:before:1",
+    )
     before = files(node)
     for moment in (*moments, None):
         done = run(config, place.url, moment)
@@ -161,7 +166,12 @@ def test_a_move_that_is_killed_again_and_again_ends_whole(
 
     (node / "objects").rename(node / "objects.old")
     config.write_text(config.read_text().replace("}", f", objects_url: '{place.url}'}}", 1))
-    for moment in ("_Move._copy:before:9", "_Move._note:before:12", "_Move._n_named:before:1", None):
+    for moment in (
+        "moving_objects:_Move._copy:before:9",
+        "moving_objects:_Move._note:before:12",
+        "integrity:Integrity.n_named:before:1",
+        None,
+    ):
         done = run(config, str(node), moment)
         assert done.returncode == (0 if moment is None else -signal.SIGKILL), done.stderr
     assert "remove node.objects_url, then start" in done.stdout
@@ -170,7 +180,7 @@ def test_a_move_that_is_killed_again_and_again_ends_whole(
 
 def run(config: Path, to: str, moment: str | None) -> subprocess.CompletedProcess[str]:
     """The command, which kills itself at a moment if there is one."""
-    at = "" if moment is None else f"end_at('dicom_node.store.moving_objects:{moment}'); "
+    at = "" if moment is None else f"end_at('dicom_node.store.{moment}'); "
     script = f"from tests.crash.parts import end_at; import dicom_node.store.moving_objects; {at}"
     script += "from dicom_node.cli import app; app()"
     command = [sys.executable, "-c", script, "store", "migrate", "-c", str(config), "--objects-to", to]

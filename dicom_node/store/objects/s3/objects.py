@@ -309,7 +309,7 @@ class S3Objects(ObjectStore):
         for found in self.bucket.listed(f"{FOLDER}/{first_byte}/"):
             name = Path(found.key)
             kind = kinds.get(name.suffix, ListedKind.OTHER)
-            yield Listed(kind, name.stem, self.bucket.url(found.key), found.age_s)
+            yield Listed(kind, name.stem, self.bucket.url(found.key), found.age_s, found.n_bytes)
 
     def is_settled(self, listed: Listed) -> bool:
         """Whether it was written so long ago that its row would be there."""
