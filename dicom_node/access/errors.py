@@ -69,8 +69,31 @@ class TooManyFailuresError(AccessError, Transient):
     def __init__(self, wait_s: int) -> None:
         super().__init__(wait_s)
 
+    @property
+    def wait_s(self) -> int:
+        """Seconds until a token is looked at again."""
+        return int(self.args[0])
+
     def __str__(self) -> str:
         return f"too many wrong tokens came from your address; try again in {self.args[0]} s"
+
+
+class TooManyRequestsError(AccessError, Transient):
+    """A caller sends more requests than the settings allow."""
+
+    code = "too-many-requests"
+
+    def __init__(self, name: str, per_minute: int, wait_s: int) -> None:
+        super().__init__(name, per_minute, wait_s)
+
+    @property
+    def wait_s(self) -> int:
+        """Seconds until the next request is answered."""
+        return int(self.args[2])
+
+    def __str__(self) -> str:
+        name, per_minute, wait_s = self.args
+        return f"{name} has sent more than {per_minute} requests in a minute; try again in {wait_s} s"
 
 
 class NoRoleError(AccessError, Refused):

@@ -21,6 +21,7 @@ from dicom_node.access.errors import (
     NotSignedInError,
     ProviderError,
     TooManyFailuresError,
+    TooManyRequestsError,
 )
 from dicom_node.access.identify import UNKNOWN, Identifier
 from dicom_node.access.origins import Origins
@@ -33,6 +34,7 @@ COOKIE: Final = "dicom_node_session"
 _STATUS_OF: Final[dict[type[AccessError], HTTPStatus]] = {
     NotSignedInError: HTTPStatus.UNAUTHORIZED,
     TooManyFailuresError: HTTPStatus.TOO_MANY_REQUESTS,
+    TooManyRequestsError: HTTPStatus.TOO_MANY_REQUESTS,
     ProviderError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _NO_NAME_NEEDED: Final = frozenset({Right.ANYONE, Right.METRICS})  # monitoring calls containers by other names
@@ -95,6 +97,7 @@ class Gatekeeper:
     def _admit(self, request: Request, identifier: Identifier, right: Right, path: str) -> Caller:
         """Return who is calling; raise if that is not known, or if they may not."""
         caller = self._caller(request, identifier)
+        identifier.check_pace(caller, address_of(request))
         if not caller.role.has(right):
             detail = {"role": caller.role.value, "needed": right.name.lower()}
             identifier.refusals.note(
@@ -147,7 +150,9 @@ def headers_of(error: AccessError) -> dict[str, str]:
     """Return the headers that belong to an error."""
     if isinstance(error, NotSignedInError):
         return {"WWW-Authenticate": _CHALLENGE + (', error="invalid_token"' if error.has_token else "")}
-    return {"Retry-After": str(error.args[0])} if isinstance(error, TooManyFailuresError) else {}
+    if isinstance(error, (TooManyFailuresError, TooManyRequestsError)):
+        return {"Retry-After": str(error.wait_s)}
+    return {}
 
 
 def address_of(request: Request) -> str:

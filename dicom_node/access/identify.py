@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from dicom_node.access.callers import Caller
-from dicom_node.access.errors import NotSignedInError, TooManyFailuresError
+from dicom_node.access.errors import NotSignedInError, TooManyFailuresError, TooManyRequestsError
+from dicom_node.access.pace import Pace
 from dicom_node.access.refusals import Refusals
 from dicom_node.access.roles import Role
 from dicom_node.access.secrets_at_rest import PREFIX, TokenText, digest_of, is_secret_of, new_secret
@@ -33,6 +34,8 @@ class Identifier:
         Of OpenID Connect; if it is None, only tokens of this node count.
     session_hours
         How long a session lasts; it never outlives its token.
+    max_requests_per_minute
+        Of each caller.
     """
 
     def __init__(
@@ -41,13 +44,14 @@ class Identifier:
         *,
         provider: OidcProvider | None = None,
         session_hours: float = 12.0,
+        max_requests_per_minute: int = 12_000,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
         self.provider = provider
         self._session = timedelta(hours=session_hours)
         self._clock = clock
-        self._failures = Failures()
+        self._failures, self._pace = Failures(), Pace(max_requests_per_minute)
         self._uses, self._reads = Seldom(USE_PERIOD_S), Seldom(USE_PERIOD_S)
         self.refusals = Refusals(store, clock)
 
@@ -61,9 +65,7 @@ class Identifier:
         TooManyFailuresError
             Too many wrong ones came from this address.
         """
-        wait_s = self._failures.wait_s(address, time.monotonic())
-        if wait_s:
-            raise TooManyFailuresError(wait_s)
+        self.check_failures(address)
         if self.provider is not None and not text.startswith(f"{PREFIX}_"):
             return self._by_provider(self.provider, text, address)
         token = TokenText.parse(text)
@@ -71,8 +73,7 @@ class Identifier:
         # Compared in any case, so that the time does not say whether there is such a token.
         is_right = is_secret_of("" if token is None else token.secret, _NOBODY if row is None else row.secret_digest)
         if row is None or not is_right:
-            self._failures.add(address, time.monotonic())
-            self._failed(UNKNOWN, address, {"reason": "wrong token"})
+            self.has_failed(address, "wrong token")
             raise NotSignedInError("this is no token of this node", has_token=True)
         now = self._clock()
         if row.ended_at(now) is not None:
@@ -87,8 +88,7 @@ class Identifier:
         try:
             caller = provider.by_token(text)
         except NotSignedInError as error:
-            self._failures.add(address, time.monotonic())
-            self._failed(UNKNOWN, address, {"reason": str(error.args[0])})
+            self.has_failed(address, str(error.args[0]))
             raise
         if self._uses.count((caller.name, address), time.monotonic()):
             detail = {"address": address, "role": caller.role.value}
@@ -96,6 +96,25 @@ class Identifier:
                 "token-used", actor=caller.name, subject="oidc", now=self._clock(), detail=detail
             )
         return caller
+
+    def check_failures(self, address: str) -> None:
+        """Raise `TooManyFailuresError` if too many have failed to sign in from an address."""
+        wait_s = self._failures.wait_s(address, time.monotonic())
+        if wait_s:
+            raise TooManyFailuresError(wait_s)
+
+    def has_failed(self, address: str, reason: str) -> None:
+        """Count and record that somebody unknown has failed to sign in from an address."""
+        self._failures.add(address, time.monotonic())
+        self._failed(UNKNOWN, address, {"reason": reason})
+
+    def check_pace(self, caller: Caller, address: str) -> None:
+        """Raise `TooManyRequestsError` if a caller sends more requests than it may."""
+        wait_s = self._pace.wait_s(caller.name, time.monotonic())
+        if wait_s:
+            error = TooManyRequestsError(caller.name, self._pace.per_minute, wait_s)
+            self.refusals.note(error.code, actor=caller.name, subject=address, source=caller.name, detail={})
+            raise error
 
     def by_session(self, secret: str) -> Caller | None:
         """Return whose session it is; None if it is none, or over."""

@@ -41,10 +41,9 @@ class Refusals:
         source
             The address, or the person, who can repeat it.
         detail
-            Further facts; with other ones it is another refusal.
+            Further facts; a refusal with other ones is still the same.
         """
-        key = (action, actor, subject, source, *detail.values())
-        due = self._seldom.count(key, self._monotonic(), source=source)
+        due = self._seldom.count((action, actor, subject, source), self._monotonic(), source=source)
         if due is None:
             return
         facts = {name: value[:MAX_CHARACTERS] if isinstance(value, str) else value for name, value in detail.items()}

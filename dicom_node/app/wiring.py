@@ -148,7 +148,13 @@ def web_gatekeeper(settings: Settings, store: Store, *, clock: Callable[[], date
     if web.access not in ("tokens", "oidc"):
         return Gatekeeper(origins)
     provider = oidc_provider(settings) if web.access == "oidc" else None
-    identifier = Identifier(store, provider=provider, session_hours=web.session_hours, clock=clock or store.now)
+    identifier = Identifier(
+        store,
+        provider=provider,
+        session_hours=web.session_hours,
+        max_requests_per_minute=web.max_requests_per_minute,
+        clock=clock or store.now,
+    )
     return Gatekeeper(origins, identifier)
 
 

@@ -42,7 +42,7 @@ class BoundedServer(uvicorn.Server):
     app
         The application.
     settings
-        ``max_connections``, ``header_timeout_s``, ``keep_alive_s`` and ``send_timeout_s`` are used here.
+        ``proxies``, ``max_connections``, ``header_timeout_s``, ``keep_alive_s`` and ``send_timeout_s`` are used here.
     """
 
     server_state: _State
@@ -57,6 +57,8 @@ class BoundedServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Without it, uvicorn believes whoever calls from this machine, and what the environment names.
+                forwarded_allow_ips=list(settings.proxies),
                 backlog=128,
                 timeout_keep_alive=int(settings.keep_alive_s),
                 timeout_graceful_shutdown=STOP_TIMEOUT_S,

@@ -14,13 +14,20 @@ from starlette.routing import Route
 
 from dicom_node.access.callers import caller_of
 from dicom_node.access.errors import AccessError, ForeignRequestError
-from dicom_node.access.gatekeeper import address_of
+from dicom_node.access.gatekeeper import address_of, headers_of
 from dicom_node.access.gatekeeper import status_of as access_status
 from dicom_node.access.refusals import Refusals
 from dicom_node.errors import NodeError, Refused, Transient
 from dicom_node.gate.errors import DecisionRefusedError
 from dicom_node.http_intake.errors import BodyTooLargeError, SlowBodyError
-from dicom_node.page.errors import NoPictureError, NoSuchPageError, UnsupportedBodyError, UploadsOffError
+from dicom_node.page.errors import (
+    BodyTooLongError,
+    BodyTooSlowError,
+    NoPictureError,
+    NoSuchPageError,
+    UnsupportedBodyError,
+    UploadsOffError,
+)
 from dicom_node.page.forms import read_form, read_object
 from dicom_node.page.protection import Protection
 from dicom_node.page.rendering import Renderer
@@ -36,6 +43,8 @@ _STATUS_OF: Final[dict[type[Exception], HTTPStatus]] = {
     UnsupportedBodyError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     SlowBodyError: HTTPStatus.REQUEST_TIMEOUT,
+    BodyTooLongError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BodyTooSlowError: HTTPStatus.REQUEST_TIMEOUT,
     NoPictureError: HTTPStatus.NOT_FOUND,
     EvidenceChangedError: HTTPStatus.CONFLICT,
     DecisionRefusedError: HTTPStatus.CONFLICT,
@@ -86,7 +95,7 @@ class Answers:
                 self._protection.check_form(request, fields)
                 return await run_in_threadpool(endpoint, request, fields)
             except NodeError as error:
-                return await run_in_threadpool(self.error, request, error)
+                return _closing(await run_in_threadpool(self.error, request, error), error)
 
         return _route(path, answer, "POST")
 
@@ -110,7 +119,7 @@ class Answers:
                 body = await read_object(request)
                 return await run_in_threadpool(endpoint, request, body)
             except NodeError as error:
-                return await run_in_threadpool(self.problem, request, error)
+                return _closing(await run_in_threadpool(self.problem, request, error), error)
 
         return _route(path, answer, "POST")
 
@@ -137,9 +146,12 @@ class Answers:
     def error(self, request: Request, error: NodeError) -> Response:
         """Return the page for an error."""
         status = self._note(request, error)
-        return self._renderer.html(
+        response = self._renderer.html(
             request, "error.html", status=int(status), title=status.phrase, message=str(error), code=error.code
         )
+        if isinstance(error, AccessError):
+            response.headers.update(headers_of(error))
+        return response
 
     def problem(self, request: Request, error: NodeError) -> Response:
         """Return an error as RFC 9457 has it, as all answers under ``/api`` do."""
@@ -168,3 +180,10 @@ def _route(path: str, endpoint: Callable[[Request], Response | Awaitable[Respons
     route = Route(path, endpoint)
     route.methods = {method}
     return route
+
+
+def _closing(response: Response, error: NodeError) -> Response:
+    """Close the connection after the answer if the rest of the body is not read."""
+    if isinstance(error, (BodyTooLongError, BodyTooSlowError)):
+        response.headers["Connection"] = "close"
+    return response

@@ -33,6 +33,30 @@ class UnsupportedBodyError(PageError, Refused):
         return f"Content-Type is {found!r}, expected {expected}"
 
 
+class BodyTooLongError(PageError, Refused):
+    """A form, or a JSON object, is longer than any that people and programs need to send."""
+
+    code = "body-too-long"
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes)
+
+    def __str__(self) -> str:
+        return f"the body of the request is longer than {self.args[0]} bytes; nothing was changed, send less"
+
+
+class BodyTooSlowError(PageError, Refused):
+    """A form, or a JSON object, does not arrive."""
+
+    code = "body-too-slow"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+
+    def __str__(self) -> str:
+        return f"the body of the request was not complete within {self.args[0]:g} s; nothing was changed, send it again"
+
+
 class FormError(PageError, Refused):
     """A form, a query or a JSON body says something that is not allowed."""
 

@@ -1,16 +1,18 @@
-"""Read the small bodies of requests: forms and JSON objects, bounded."""
+"""Read the small bodies of requests: forms and JSON objects, bounded in length and time."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from dicom_node.page.errors import FormError
+from dicom_node.page.errors import BodyTooLongError, BodyTooSlowError, FormError
 
 MAX_BODY_BYTES: Final = 64 * 1024
+BODY_TIMEOUT_S: Final = 30.0  # for all of it
 _MAX_FIELDS: Final = 100
 
 
@@ -38,9 +40,16 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 
 async def _body(request: Request) -> bytes:
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > MAX_BODY_BYTES:
+        raise BodyTooLongError(MAX_BODY_BYTES)
     body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise FormError("the body", "longer", f"at most {MAX_BODY_BYTES} bytes")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_BODY_BYTES:
+                    raise BodyTooLongError(MAX_BODY_BYTES)
+    except TimeoutError as error:
+        raise BodyTooSlowError(BODY_TIMEOUT_S) from error
     return body

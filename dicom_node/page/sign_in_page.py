@@ -59,14 +59,20 @@ class SignInPage:
 
     def come_back(self, request: Request) -> Response:
         """``GET /sign-in/callback?code=&state=``: the provider's answer; begin a session of who it is."""
+        address = address_of(request)
+        self._identifier.check_failures(address)
         kept, _, wanted = request.cookies.get(PENDING_COOKIE, "").partition("!")
         query, pending = request.query_params, Pending.parse(kept)
         if pending is None or not hmac.compare_digest(query.get("state", "").encode(), pending.state.encode()):
             raise NotSignedInError("this answer of the provider is not to a sign-in of this browser, or came too late")
         if "code" not in query:
             raise NotSignedInError(f"the provider says {query.get('error', 'nothing')[:80]!r}")
-        caller = self._provider.finish(query["code"], self._callback(request), pending)
-        response = self._begin(self._identifier.begin_session(caller, address_of(request)), unquote(wanted))
+        try:
+            caller = self._provider.finish(query["code"], self._callback(request), pending)
+        except NotSignedInError as error:  # a browser can make up its cookie and the answer
+            self._identifier.has_failed(address, str(error.args[0]))
+            raise
+        response = self._begin(self._identifier.begin_session(caller, address), unquote(wanted))
         response.delete_cookie(PENDING_COOKIE, path=self._protection.path)
         return response
 

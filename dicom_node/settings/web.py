@@ -8,7 +8,7 @@ from pydantic import Field, HttpUrl, model_validator
 
 from dicom_node.settings.addresses import is_loopback
 from dicom_node.settings.section import Section
-from dicom_node.settings.values import GIB, HostName, Origin, Port, Seconds
+from dicom_node.settings.values import GIB, HostName, Network, Origin, Port, Seconds
 
 Access = Literal["this-machine", "tokens", "oidc", "everyone-in-reach"]
 
@@ -42,6 +42,16 @@ class WebSettings(Section):
         default=None,
         pattern=r"^(https?://|/)[^\s\"'<>]*$",
         description="address of a viewer that the page links to, `{study}` where the Study Instance UID goes",
+    )
+    proxies: tuple[Network, ...] = Field(
+        default=(),
+        description="addresses or networks of proxies, such as `[127.0.0.1]`: what they say in X-Forwarded-For and "
+        "X-Forwarded-Proto is believed, of nobody else; a proxy must set X-Forwarded-For, not pass on a client's",
+    )
+    max_requests_per_minute: int = Field(
+        default=12_000,
+        ge=60,
+        description="requests of one person or program that has signed in, in a minute; more are answered with 429",
     )
     max_connections: int = Field(
         default=256, ge=8, le=16384, description="simultaneous connections; a new one replaces the longest idle one"

@@ -124,8 +124,8 @@ def test_a_token_is_of_one_browser_and_one_process(node: Node, reader: Reader) -
 
 def test_a_body_that_is_too_long_is_refused(node: Node, reader: Reader) -> None:
     answer = send(reader, node.review.study_instance_uid, changed={"reason": "x" * 70_000})
-    assert answer.status_code == 400
-    assert "at most 65536 bytes" in answer.text
+    assert answer.status_code == 413
+    assert "longer than 65536 bytes" in answer.text
 
 
 def test_nothing_is_decided_by_a_link(node: Node, reader: Reader) -> None:
