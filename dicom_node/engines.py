@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dicom_node.cluster.address import RunningScheduler
     from dicom_node.cluster.security import ClusterCredentials
     from dicom_node.pipeline.worker import Processor
+    from dicom_node.store import S3Place
     from inference.models import ModelIdentity, ModelSpec
 
 ALLOW_PLAIN: Final = "work.dask_plain: true"
@@ -38,8 +39,15 @@ class Engine:
 
 
 @contextmanager
-def open_engine(settings: Settings, models: Sequence[ModelSpec]) -> Iterator[Engine]:
+def open_engine(
+    settings: Settings, models: Sequence[ModelSpec], *, objects_at: S3Place | None = None
+) -> Iterator[Engine]:
     """Load the models here, or be a client of the cluster within the block.
+
+    Parameters
+    ----------
+    objects_at
+        The bucket of the objects, which the workers of a cluster must reach; None means the folder that they must see.
 
     Raises
     ------
@@ -54,7 +62,9 @@ def open_engine(settings: Settings, models: Sequence[ModelSpec]) -> Iterator[Eng
     from dicom_node.cluster.crew import Crew
     from dicom_node.cluster.sameness import WantedModel, as_here
     from dicom_node.pipeline.cluster_engine import ClusterEngine
+    from dicom_node.store.objects.s3.reader import reader_of
 
+    data_dir = settings.node.data_dir.absolute()
     folders = (settings.models.foreground, settings.models.anonymized)
     wanted = as_here(
         [
@@ -63,7 +73,8 @@ def open_engine(settings: Settings, models: Sequence[ModelSpec]) -> Iterator[Eng
         ],
         device=settings.work.device,
         threads=settings.work.threads,
-        visible=[settings.node.data_dir.absolute() / "objects"],
+        visible=[data_dir / "objects"] if objects_at is None else [],
+        needs=[] if objects_at is None else [reader_of(objects_at, data_dir)],
     )
     scheduler, credentials = _cluster(settings)
     with Crew(scheduler, credentials, wanted, allow_plain=ALLOW_PLAIN) as crew:

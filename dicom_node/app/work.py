@@ -6,7 +6,7 @@ import logging
 import threading
 
 from dicom_node.app.part import awaited_store, leave_in_time, owner, running_part
-from dicom_node.app.wiring import read_models, read_rules, utc_now
+from dicom_node.app.wiring import objects_place, read_models, read_rules, utc_now
 from dicom_node.engines import Engine, open_engine
 from dicom_node.pipeline.retry import RetryPolicy
 from dicom_node.pipeline.rules import Rules
@@ -29,7 +29,7 @@ def run_work(settings: Settings) -> int:
 def _work(settings: Settings, part: Part, stopping: threading.Event) -> None:
     """Load the models and work; importing PyTorch takes seconds, in which the part is known to start."""
     rules = read_rules(settings)
-    with open_engine(settings, read_models(settings)) as engine:
+    with open_engine(settings, read_models(settings), objects_at=objects_place(settings)) as engine:
         digest = pipeline_digest(engine.identities, rules.digest)
         with awaited_store(settings, stopping, part) as store:
             if store is None:

@@ -22,7 +22,7 @@ from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.failures import ErrorKind, classify, error_code
 from dicom_node.processing import volume_name
-from dicom_node.store import ObjectDamagedError, ObjectMissingError
+from dicom_node.store import ObjectDamagedError, ObjectMissingError, ObjectsUnavailableError
 from dicom_node.stored_volumes import SeenVolume, StoredSeries, StoredSource, read_volumes
 from inference.series.instances import without_pydicom_warnings
 from part10.damage import PYDICOM_ERRORS
@@ -30,7 +30,7 @@ from part10.inflate import bounded_for_pydicom
 from part10.limits import MAX_INFLATED_BYTES
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_LOST: Final = (ObjectMissingError, ObjectDamagedError)
+_LOST: Final = (ObjectMissingError, ObjectDamagedError, ObjectsUnavailableError)
 _SESSION_CHARACTERS: Final = 8  # 40 bits, and a person has few studies
 _WHO: Final = ["PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientName", "SpecificCharacterSet"]
 
@@ -76,7 +76,7 @@ class SeriesOutcome:
     place
         Names of subject and session; None if the headers could not be read.
     lost
-        An object is missing or damaged in the store, so nothing of the study leaves.
+        An object is missing or damaged, or its store does not answer, so nothing of the study leaves.
     """
 
     volumes: tuple[VolumeOutcome, ...]

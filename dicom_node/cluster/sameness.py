@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import dicom_node
 from inference.errors import InferenceError
@@ -45,6 +45,13 @@ class WantedModel:
         return reference_model(self.identity.role) if self.folder is None else read_model_spec(self.folder)
 
 
+class Need(Protocol):
+    """Something else that a worker must be able to do; it can be hashed and pickled."""
+
+    def lack(self) -> str | None:
+        """Return, on a worker, why it cannot; None if it can."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a worker must have in common with this process.
@@ -63,6 +70,8 @@ class Wanted:
         For PyTorch; as many as the worker has threads when None.
     visible
         Folders and files that the worker must see under the same path.
+    needs
+        What else it must be able to do.
     """
 
     versions: tuple[tuple[str, str], ...]
@@ -71,6 +80,7 @@ class Wanted:
     device: str
     threads: int | None
     visible: tuple[Path, ...]
+    needs: tuple[Need, ...] = ()
 
 
 def as_here(
@@ -79,9 +89,10 @@ def as_here(
     device: str = "cpu",
     threads: int | None = None,
     visible: Iterable[Path] = (),
+    needs: Iterable[Need] = (),
 ) -> Wanted:
     """Return what workers need so that they compute what this process would."""
-    return Wanted(versions(), code_sha256(), tuple(models), device, threads, tuple(visible))
+    return Wanted(versions(), code_sha256(), tuple(models), device, threads, tuple(visible), tuple(needs))
 
 
 def wanted_model(role: str, folder: Path | None) -> WantedModel:
@@ -118,6 +129,10 @@ def differences(wanted: Wanted) -> Iterator[str]:
     for path in wanted.visible:
         if not path.exists():
             yield f"does not see {path}, which must be on a file system that all workers share"
+    for need in wanted.needs:
+        lack = need.lack()
+        if lack is not None:
+            yield lack
 
 
 @cache

@@ -207,11 +207,6 @@ class Settings(Section):
     def _names_fit(self) -> Self:
         if self.web.access == "oidc" and self.oidc.issuer is None:
             raise ValueError("oidc.issuer: is empty, and web.access is oidc; name the provider")
-        if self.work.engine == "dask" and self.node.objects_url is not None:
-            raise ValueError(
-                "work.engine: is dask, and node.objects_url is set; the workers of a cluster read objects in "
-                "node.data_dir, on a file system that they share with the node"
-            )
         names = [peer.name for peer in self.peers]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -61,3 +61,17 @@ def test_a_folder_that_the_worker_does_not_see_is_named(wanted: Wanted) -> None:
     (found,) = differences(replace(wanted, visible=(Path("/nowhere/heads"),)))
 
     assert "does not see /nowhere/heads" in found
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """In the place of a bucket that this worker does not reach."""
+
+    name: str
+
+    def lack(self) -> str | None:
+        return f"does not reach {self.name}"
+
+
+def test_what_else_a_worker_lacks_is_named(wanted: Wanted) -> None:
+    assert list(differences(replace(wanted, needs=(_Bucket("s3://archive"),)))) == ["does not reach s3://archive"]

@@ -23,6 +23,7 @@ from tests.cluster.dask_processes import DaskProcesses
 from tests.crash.parts import Node
 from tests.factories import SyntheticSeries, ct_series
 from tests.node_process import wait_for
+from tests.s3_servers import CREDENTIALS, start_seaweedfs
 from tests.tiny_models import write_tiny_model
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -66,10 +67,16 @@ def cluster_node(node: Node, dask: DaskProcesses, models: dict[str, str], series
     return node
 
 
-def configure(node: Node, dask: DaskProcesses, models: Mapping[str, str], **work: object) -> None:
+def configure(
+    node: Node,
+    dask: DaskProcesses,
+    models: Mapping[str, str],
+    sections: Mapping[str, object] | None = None,
+    **work: object,
+) -> None:
     usual = {"device": "cpu", "threads": 1, "lease_s": 2.0, "backoff_s": 0.2}
     on_dask = {"engine": "dask", "dask_address": dask.url}
-    node.configure(models=models, series={"quiet_s": 0.2}, work={**usual, **on_dask, **work})
+    node.configure(models=models, series={"quiet_s": 0.2}, work={**usual, **on_dask, **work}, **(sections or {}))
 
 
 def job_of(store: Store) -> JobRow | None:
@@ -166,3 +173,45 @@ def test_a_node_that_lost_its_lease_drops_what_the_cluster_returns(
         assert await_success(cluster_node, series) == job
         assert not [entry for entry in first.entries() if entry["event"] == "job succeeded"]
     assert job.attempt_number == 2
+
+
+@pytest.mark.peers
+def test_cluster_workers_read_a_bucket_with_credentials_of_their_own(
+    node: Node,
+    dask: DaskProcesses,
+    series: SyntheticSeries,
+    models: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = {name: value for name, value in CREDENTIALS.items() if "KEY" in name}
+    for name in keys:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in CREDENTIALS.items() - keys.items():
+        monkeypatch.setenv(name, value)
+    with start_seaweedfs() as server:
+        place = server.place()
+        in_bucket = {
+            "node": {"ae_title": node.ae_title, "data_dir": str(node.folder / "data"), "objects_url": place.url},
+            "objects": {"endpoint_url": server.url},
+        }
+        configure(node, dask, models, in_bucket)
+        node.environment = CREDENTIALS
+        dask.start_worker(name="without")
+        dask.start_worker(name="with", env=keys)
+        with monkeypatch.context() as own:
+            for name, value in keys.items():
+                own.setenv(name, value)
+            with node.store() as store:
+                receive(store, series)
+                assert not list((node.folder / "data").glob("objects/**/*.dcm"))
+            with node.part("schedule"), node.part("work") as work:
+                with node.store() as store:
+                    wait_for("a job", lambda: job_of(store))
+                await_success(node, series)
+                refused = [entry for entry in work.entries() if entry["event"] == "worker refused"]
+            results, computed_here = results_and_own(node, models)
+    assert results == computed_here
+    assert any("there are no credentials" in str(entry) for entry in refused), work.entries()
+    assert list(dask.folder.rglob("dicom-node-objects/cache/**/*.dcm"))  # the worker's own copies
+    said = "".join(path.read_text() for path in (*dask.folder.glob("*.log"), work.log))
+    assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in said

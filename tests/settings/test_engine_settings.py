@@ -29,10 +29,6 @@ def said_of(tmp_path: Path, text: str) -> str:
         (ON_DASK + "  dask_address: head:8786\n", "work.dask_address"),
         (ON_DASK + "  dask_address: tcp://head:8786\n", "or work.dask_plain: true where nobody else reaches"),
         (ON_DASK + "  dask_address: tls://head:8786\n", "the cluster's CA file: is not named"),
-        (
-            ON_DASK + "  dask_address: tls://head:8786\nnode:\n  objects_url: s3://bucket/prefix\n",
-            "work.engine: is dask, and node.objects_url is set",
-        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused_with_its_key(tmp_path: Path, text: str, said: str) -> None:

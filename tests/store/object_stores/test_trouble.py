@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +27,7 @@ from dicom_node.store import (
 from dicom_node.store.objects.s3.bucket import PART_BYTES, SINGLE_BYTES, Bucket, Proof
 from dicom_node.store.objects.s3.cache import ReadCache
 from tests.peer_servers import free_port
-from tests.s3_servers import S3Server, SeaweedServer
+from tests.s3_servers import ACCESS_KEY, SECRET_KEY, S3Server, SeaweedServer
 from tests.store.object_stores.conftest import OpenStore, damage, forget_copies, verify
 from tests.store.sending import SERIES, STUDY, T0, instance, keep
 
@@ -229,3 +233,24 @@ def test_other_machines_delete_their_copies_of_what_was_removed(
             other.keep_house()
             assert list(other.objects.cache.digests()) == []
             assert other.objects.read_derived(digest, b"form") is None
+
+
+def test_another_process_reads_with_credentials_of_its_own(s3_store: Store, tmp_path: Path) -> None:
+    """What is pickled holds settings: neither the client, nor the credentials that this process has."""
+    keep(s3_store, instance())
+    (row,) = s3_store.search.find_instances(sop_instance_uid=instance().uid)
+    pickled = pickle.dumps(partial(s3_store.objects.open, row.digest, dataset_bytes=row.dataset_bytes))
+    assert all(secret.encode() not in pickled for secret in (ACCESS_KEY, SECRET_KEY))
+    assert SECRET_KEY not in repr(pickle.loads(pickled))
+    forget_copies(s3_store)
+    (tmp_path / "task").write_bytes(pickled)
+    script = "import pickle, sys; print(len(pickle.load(open(sys.argv[1], 'rb'))().read()))"
+    command = [sys.executable, "-c", script, str(tmp_path / "task")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert int(done.stdout) > row.dataset_bytes
+    forget_copies(s3_store)
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    without = {name: value for name, value in os.environ.items() if name not in keys}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=without)
+    assert "ObjectsUnavailableError" in done.stderr
+    assert "there are no credentials" in done.stderr

@@ -134,6 +134,11 @@ class Bucket:
         with self._asking() as client:
             client.put_object(**self._key(f"{PROBE}/{gethostname()}"), Body=b"probe")
 
+    def check_readable(self) -> None:
+        """List a key; raise `ObjectsUnavailableError` if that fails."""
+        with self._asking() as client:
+            client.list_objects_v2(Bucket=self.place.bucket, Prefix=self.place.prefix, MaxKeys=1)
+
     def check_move(self) -> None:
         """Raise `ObjectsUnavailableError` if objects are being moved to here, and some are not here yet."""
         if self.size(MOVE) is not None:

@@ -41,6 +41,7 @@ from dicom_node.store.objects.s3.bucket import MOVE, Bucket, Stream
 from dicom_node.store.objects.s3.cache import ReadCache
 from dicom_node.store.objects.s3.client import NoSuchObjectError, RefusedByServerError
 from dicom_node.store.objects.s3.place import S3Place
+from dicom_node.store.objects.s3.reader import BucketReader, reader_of
 from dicom_node.store.objects.s3.removals import (
     KEPT_FOR,
     end_removals,
@@ -83,6 +84,7 @@ class S3Objects(ObjectStore):
             raise ObjectsDriverError("botocore")
         super().__init__(data_dir / "spool", data_dir / "derived")
         self.bucket = Bucket(place)
+        self._min_free_bytes = min_free_bytes
         self.cache = ReadCache(data_dir / "cache", max_bytes=place.cache_bytes, min_free_bytes=min_free_bytes)
         self._ended: dict[str, str] = {}  # removals that have ended, by digest: their tokens
         self._abandoned: set[str] = set()
@@ -91,6 +93,11 @@ class S3Objects(ObjectStore):
         self._forgotten_at = datetime.now(UTC) - KEPT_FOR
         self._uploads_checked_s = 0.0
         self._is_move_checked = False
+
+    def __reduce__(self) -> tuple[type[BucketReader], tuple[S3Place, Path, int]]:
+        """In another process there is a `BucketReader` of the same bucket, without credentials."""
+        reader = reader_of(self.bucket.place, self.spool_folder.parent, min_free_bytes=self._min_free_bytes)
+        return BucketReader, (reader.place, reader.data_dir, reader.min_free_bytes)
 
     def location(self, digest: str) -> str:
         """Return the URL of an object."""
