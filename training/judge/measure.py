@@ -1,9 +1,10 @@
 """Measure the judge on ``val``: ``python -m training.judge.measure --data DATA --cohort COHORT --work WORK``.
 
 The cases are those of ``training.evaluate``, stored in ``WORK/val`` with the results of the pipeline without the judge.
-Rows are written to ``WORK/val-STEPS.jsonl``. The printed table shows, for each condition, Dice in the head and the
-volume of false positives: without the judge (today), of the judge alone, of today's area with the altered face that the
-judge found, and of what the node writes, in which the judge draws outlines too.
+Rows are written to ``WORK/val-STEPS.jsonl``, with ``--shipped`` to ``WORK/val-shipped-STEPS.jsonl``. The printed table
+shows, for each condition, Dice in the head and the volume of false positives: without the judge (today), of the judge
+alone, of today's area with the altered face that the judge found, and of what the node writes, in which the judge draws
+outlines too.
 """
 
 from __future__ import annotations
@@ -117,21 +118,34 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("inference/reference"))
     parser.add_argument("--only-kept", action="store_true", help="measure only cases that are already stored")
+    parser.add_argument("--shipped", action="store_true", help="measure the judge of --models, not the checkpoint's")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     if not arguments.only_kept:
         cohort = load_cohort(arguments.data, arguments.cohort, frozenset({"val"}))
         keep_cases(cohort, load_measured(arguments.models), arguments.work / "val")
-    learner = resume(arguments.work, Settings())
-    network = learner.average.eval().to(memory_format=torch.channels_last_3d)
+    network, name, described = _judge_of(arguments.work, arguments.models, is_shipped=arguments.shipped)
     rows = []
-    with (arguments.work / f"val-{learner.steps}.jsonl").open("w", encoding="utf-8") as lines:
+    with (arguments.work / f"val-{name}.jsonl").open("w", encoding="utf-8") as lines:
         for case in kept_cases(arguments.work / "val"):
             rows.append(measure_case(case, network))
             lines.write(json.dumps(asdict(rows[-1])) + "\n")
             lines.flush()
-    print(f"{learner.steps} steps, {learner.core_s / 3600:.2f} core-hours of training\n\n{tables(rows)}")
+    print(f"{described}\n\n{tables(rows)}")
+
+
+def _judge_of(work: Path, models: Path, *, is_shipped: bool) -> tuple[nn.Module, str, str]:
+    """Return the judge of the reference model or of the checkpoint, a name for its rows, and what it is."""
+    if is_shipped:
+        judge = load_measured(models).judge
+        if judge is None:
+            raise SystemExit(f"{models / 'anonymized'} has no judge; leave --shipped out")
+        steps = json.loads((models / "anonymized" / "judge" / "judge.json").read_text("utf-8"))["steps"]
+        return judge, f"shipped-{steps}", f"the judge in {models}, {steps} steps"
+    learner = resume(work, Settings())
+    network = learner.average.eval().to(memory_format=torch.channels_last_3d)
+    return network, str(learner.steps), f"{learner.steps} steps, {learner.core_s / 3600:.2f} core-hours of training"
 
 
 if __name__ == "__main__":
