@@ -145,7 +145,10 @@ def check_again(output: Path, config: Path | None) -> bool:
             findings += withdrawn_since(store, checked.manifest)
     for finding in findings:
         fail(finding)
-    typer.echo(f"{len(checked.manifest['volumes'])} volumes, {len(findings)} faults")
+    counted = [f"{len(checked.manifest['volumes'])} volumes"]
+    if checked.n_nnssl_masks is not None:
+        counted.append(f"{checked.n_nnssl_masks} masks of nnssl")
+    typer.echo(", ".join([*counted, f"{len(findings)} faults"]))
     return not findings
 
 

@@ -107,14 +107,23 @@ def _touching(missing: Mask, body: Mask) -> Mask:
 
 def _zero_air(voxels: NDArray[np.float32]) -> tuple[int, tuple[int, int, int]]:
     """Return the number of voxels outside the filled non-zero shape but in its bounding box, and the box's size."""
-    zero = voxels == 0
-    if zero.all():
+    if not voxels.any():
         return 0, (0, 0, 0)
-    if not zero.any():
-        return 0, (voxels.shape[0], voxels.shape[1], voxels.shape[2])
+    _, outside = nonzero_box(voxels)
+    return int(np.count_nonzero(outside)), (outside.shape[0], outside.shape[1], outside.shape[2])
+
+
+def nonzero_box(voxels: NDArray[np.float32]) -> tuple[tuple[slice, slice, slice], Mask]:
+    """Return what nnssl and nnU-Net crop a volume to, and the voxels in there that they count as outside of it.
+
+    Parameters
+    ----------
+    voxels
+        At least one is not zero.
+    """
+    zero = voxels == 0
     labels, _ = ndimage.label(zero)
     border = np.unique(np.concatenate([labels.take((0, -1), axis).ravel() for axis in range(3)]))
     outside = np.isin(labels, border[border > 0])
     (box,) = ndimage.find_objects((~outside).astype(np.uint8))
-    inside = outside[box]
-    return int(np.count_nonzero(inside)), (inside.shape[0], inside.shape[1], inside.shape[2])
+    return box, outside[box]

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from dicom_node.datasets.facts import nonzero_box
 from tests.datasets.conftest import (
     ALTERED,
     BODY,
@@ -292,18 +293,37 @@ def test_a_check_sees_whether_nnssl_exchanged_the_masks(
     blosc2 = pytest.importorskip("blosc2")
     manifest = read_json(out / "manifest.json")
     endings = ["__anat", "__anon"] if is_exchanged else ["__anon", "__anat"]
-    for volume in manifest["volumes"]:  # where nnssl writes them, cropped by a voxel
+    for volume in manifest["volumes"]:  # where nnssl writes them, cropped by a voxel, -1 where air is exactly zero
         folder = tmp_path / manifest["name"] / "nnsslPlans_noresample" / volume["subject"]
         folder.mkdir(parents=True, exist_ok=True)
         for file, ending in zip(("altered.nii.gz", "background.nii.gz"), endings, strict=True):
-            mask = voxels_of(out, volume, file)[None, 1:].astype(np.float32)
+            mask = voxels_of(out, volume, file).astype(np.float32)
+            if volume["exact_zero_air"]:
+                box, outside = nonzero_box(voxels_of(out, volume, "image.nii.gz"))
+                mask = np.where(outside, -1.0, mask[box]).astype(np.float32)
+            mask = mask[None, 1:]
             blosc2.asarray(np.ascontiguousarray(mask), urlpath=str(folder / f"{volume['id']}{ending}.b2nd"), mode="w")
     monkeypatch.setenv("nnssl_preprocessed", str(tmp_path))
 
     checked = run_command("dataset", "--check", "-o", out)
 
     assert checked.exit_code == (3 if is_exchanged else 0)
-    assert ("12 of 12 masks hold what belongs in the other one" in checked.stderr) is is_exchanged
+    assert checked.stdout == f"6 volumes, 10 masks of nnssl, {int(is_exchanged)} faults\n"
+    assert ("10 of 10 masks hold what belongs in the other one" in checked.stderr) is is_exchanged
+
+
+def test_a_check_says_when_nnssl_made_nothing_of_the_dataset(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnssl_preprocessed", str(tmp_path))
+    not_yet = run_command("dataset", "--check", "-o", out)
+    (tmp_path / read_json(out / "manifest.json")["name"]).mkdir()
+
+    checked = run_command("dataset", "--check", "-o", out)
+
+    assert (not_yet.exit_code, not_yet.stdout) == (0, "6 volumes, 0 masks of nnssl, 0 faults\n")
+    assert checked.exit_code == 3
+    assert "holds no masks of this dataset" in checked.stderr
 
 
 def test_the_page_shows_every_volume_and_refusal(out: Path) -> None:

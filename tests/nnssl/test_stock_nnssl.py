@@ -71,6 +71,15 @@ def preprocessed(
     in_nnssl(environment, "nnssl_extract_fingerprint", "-d", 17, "-np", 1)
     in_nnssl(environment, "nnssl_plan_experiment", "-d", 17)
     in_nnssl(environment, "nnssl_preprocess", "-d", 17, "-c", *configurations, "-np", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("nnssl_preprocessed", environment["nnssl_preprocessed"])
+        checked = run_command("dataset", "--check", "-o", out)
+    n_masks = len(configurations) * 5 * (1 if mode == "anon-only" else 2)  # one volume has hardly ones in either
+    if mode == "documented":  # nnssl at this commit exchanges the two
+        assert checked.exit_code == 3
+        assert f"{n_masks} of {n_masks} masks hold what belongs in the other one" in checked.stderr
+    else:
+        assert (checked.exit_code, checked.stdout) == (0, f"6 volumes, {n_masks} masks of nnssl, 0 faults\n")
     script = Path(__file__).parent / "read_masks.py"
     found = {one: json.loads(in_nnssl(environment, "python", script, NAME, one)) for one in configurations}
     volumes = {one["id"]: one for one in json.loads((out / "manifest.json").read_text())["volumes"]}
