@@ -151,8 +151,9 @@ def test_a_session_counts_as_its_person(new_store: NewStore, tmp_path: Path) -> 
         with Reader(url) as reader:
             sign_in(reader, node.tokens["viewer"])
             assert COOKIE in reader.client.cookies
-            answer = reader.get("/studies")
-            assert (answer.status_code, answer.headers["content-type"]) == (429, "text/html; charset=utf-8")
+            answers = [reader.get("/studies") for _ in range(PER_MINUTE // 2)]  # in less than half a minute
+            answer = next(answer for answer in answers if answer.status_code == 429)
+            assert answer.headers["content-type"] == "text/html; charset=utf-8"
             assert int(answer.headers["retry-after"]) == 1
 
 
