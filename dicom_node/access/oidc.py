@@ -117,7 +117,7 @@ class OidcProvider:
         }
         answer = self._post_for_token(form)
         claims = self._claims(str(answer.get("id_token", "")), self._settings.client_id)
-        if not hmac.compare_digest(str(claims.get("nonce", "")), pending.nonce):
+        if not hmac.compare_digest(str(claims.get("nonce", "")).encode(errors="replace"), pending.nonce.encode()):
             raise NotSignedInError("the provider's token is for another sign-in", has_token=True)
         return self._caller(claims)
 

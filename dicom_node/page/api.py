@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -30,6 +30,8 @@ DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 _MAX_OFFSET: Final = 2**31
 _FINGERPRINT: Final = "evidence_fingerprint"
+_PROBLEM: Final = {"$ref": "#/components/responses/Problem"}
+_LIMITED: Final = {"$ref": "#/components/responses/Limited"}
 _DECISION: Final = ("kind", "reason", "decided_by", _FINGERPRINT)
 
 Row = TypeVar("Row")
@@ -52,9 +54,9 @@ class Api:
         self._read_models = read_models
         self._clock = clock
 
-    def schema(self, _: Request) -> Response:
+    def schema(self, request: Request) -> Response:
         """``GET /api/openapi.json``."""
-        return _answer(openapi())
+        return _answer(openapi(signs_in=caller_of(request) is not None))
 
     def work(self, _: Request) -> Response:
         """``GET /api/work``."""
@@ -89,8 +91,9 @@ class Api:
         found = self._store.deliveries.list(states=_states(query), peer=peer, study_instance_uid=study, **page)
         return _answer(found)
 
-    def act_on_job(self, request: Request, _: Mapping[str, Any]) -> Response:
+    def act_on_job(self, request: Request, body: Mapping[str, Any]) -> Response:
         """``POST /api/jobs/{job}/{action}``."""
+        _check_empty(body)
         number = row_number("job", request.path_params["job"])
         return _answer(
             act_on_job(
@@ -98,8 +101,9 @@ class Api:
             )
         )
 
-    def act_on_delivery(self, request: Request, _: Mapping[str, Any]) -> Response:
+    def act_on_delivery(self, request: Request, body: Mapping[str, Any]) -> Response:
         """``POST /api/deliveries/{delivery}/{action}``."""
+        _check_empty(body)
         number = row_number("delivery", request.path_params["delivery"])
         return _answer(
             act_on_delivery(self._store, number, request.path_params["action"], self._clock(), by=actor_of(request))
@@ -134,12 +138,29 @@ class Api:
 
 
 @cache
-def openapi() -> dict[str, Any]:
-    """Return the description of the whole API."""
+def openapi(*, signs_in: bool = False) -> dict[str, Any]:
+    """Return the description of the whole API.
+
+    Parameters
+    ----------
+    signs_in
+        Whether callers have to show who they are; then every request may be answered 401, 403 or 429.
+    """
     text = (resources.files(__package__) / "openapi.yaml").read_text(encoding="utf-8")
     document: dict[str, Any] = yaml.safe_load(text)
     document["info"]["version"] = __version__
+    for method, operation in _operations(document):
+        more = {"403"} | ({"408", "413"} if method == "post" else set()) | ({"401", "429"} if signs_in else set())
+        for status in sorted(more - operation["responses"].keys()):
+            operation["responses"][status] = _LIMITED if status == "429" else _PROBLEM
+    if signs_in:
+        document["security"] = [{"token": []}]
     return document
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for item in document["paths"].values():
+        yield from ((method, item[method]) for method in ("get", "post") if method in item)
 
 
 def _answer(value: object, *, status: int = 200) -> Response:
@@ -152,6 +173,11 @@ def _query(request: Request, *known: str) -> dict[str, str]:
         if name not in known:
             raise FormError("the parameter", name, " or ".join(known))
     return dict(request.query_params)
+
+
+def _check_empty(body: Mapping[str, Any]) -> None:
+    for name in body:
+        raise FormError("the key", name, "none: the body is {}")
 
 
 def _states(query: Mapping[str, str]) -> tuple[JobState, ...]:

@@ -61,7 +61,8 @@ class Protection:
         """Raise `ForeignRequestError` unless a form comes from a page of this process, in the same browser."""
         self._origins.check(request)
         browser = request.cookies.get(COOKIE, "")
-        if not browser or not hmac.compare_digest(fields.get(TOKEN_FIELD, ""), self.token_for(browser)):
+        token = fields.get(TOKEN_FIELD, "").encode(errors="replace")  # whatever was typed; str would have to be ASCII
+        if not browser or not hmac.compare_digest(token, self.token_for(browser).encode()):
             raise ForeignRequestError("the form is from before a restart of the node, or from another browser", RELOAD)
 
     def check_origin(self, request: Request) -> None:

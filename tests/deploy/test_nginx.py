@@ -117,6 +117,17 @@ def test_a_form_of_another_site_is_refused(proxied: Proxied) -> None:
     assert (answer.status_code, "foreign-request" in answer.text) == (403, True)
 
 
+def test_a_form_with_a_changed_token_is_refused(proxied: Proxied) -> None:
+    """A scanner that compared two refusals said that the token is not checked."""
+    with proxied.client(address="127.0.0.2", token="reviewer") as client:
+        path = f"/studies/{proxied.node.study}"
+        hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', client.get(path).text))
+        fields = {**hidden, "kind": "hold", "reason": "a test"}
+        refused = client.post(f"{path}/decide", data={**fields, "token": hidden["token"][::-1]})
+        assert (refused.status_code, "foreign-request" in refused.text) == (403, True)
+        assert client.post(f"{path}/decide", data=fields).status_code == 303
+
+
 def test_another_name_is_refused(proxied: Proxied) -> None:
     with proxied.client(address="127.0.0.2", token="viewer") as client:
         assert client.get("/api/studies").status_code == 200

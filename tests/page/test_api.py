@@ -107,6 +107,25 @@ def test_jobs_are_listed_explained_and_cancelled(node: Node, http: httpx.Client)
     assert http.get("/api/work").json()["counts"]["succeeded"] >= 1
 
 
+def test_a_body_where_none_is_wanted_is_refused(node: Node, http: httpx.Client) -> None:
+    for path in ("/api/jobs/1/retry", "/api/deliveries/1/retry"):
+        answer = http.post(path, json={"reason": "again"})
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad-form")
+        assert "'reason', expected none" in answer.json()["detail"]
+
+
+def test_with_access_control_the_description_says_so() -> None:
+    plain, locked = openapi(), openapi(signs_in=True)
+    assert "security" not in plain
+    assert locked["security"] == [{"token": []}]
+    assert locked["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    for path, item in locked["paths"].items():
+        for method in {"get", "post"} & item.keys():
+            wanted = {"401", "403", "429"} | ({"408", "413"} if method == "post" else set())
+            assert wanted <= item[method]["responses"].keys(), (method, path)
+            assert not {"401", "429"} & plain["paths"][path][method]["responses"].keys()
+
+
 def test_the_description_names_exactly_what_there_is(node: Node) -> None:
     more = page_routes(node.store, Settings(), lambda: TERMS)
     app: Any = build_app(node.store, terms=lambda: TERMS, decoding_bytes=2**20, more_routes=more)

@@ -102,7 +102,7 @@ def test_a_form_of_the_same_page_with_all_that_a_browser_says_is_taken(node: Nod
     assert send(reader, node.another(), headers=headers).status_code == 303
 
 
-@pytest.mark.parametrize("changed", [{"token": ""}, {"token": "0" * 64}])
+@pytest.mark.parametrize("changed", [{"token": "é\U0001f600"}, {"token": ""}, {"token": "0" * 64}])
 def test_a_form_without_the_right_token_changes_nothing(node: Node, reader: Reader, changed: dict[str, str]) -> None:
     assert send(reader, node.review.study_instance_uid, changed=changed).status_code == 403
     assert decisions(node, node.review.study_instance_uid) == []
