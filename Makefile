@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest $(if $(filter-out 0 1,$(JOBS)),-n $(JOBS) --di
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install dev peers peers-labels peers-nnssl peers-oidc peers-viewer demo serve test test-hosts test-labels test-again test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz lock supply-chain advisories clean
+.PHONY: help install dev peers peers-labels peers-nnssl peers-oidc peers-viewer demo serve test test-hosts test-labels test-again test-long test-nnssl test-viewer check format reference agreements soak torture bench-postgresql bench-ingest bench-retrieve bench-query dicomweb-table bench-segment bench-volume bench-studies bench-page bench-deidentify bench-pretraining fuzz lock supply-chain advisories scan scan-short clean
 
 help:  ## say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -178,6 +178,23 @@ supply-chain: dev build/supply-chain/.installed  ## dist/: bill of materials (Cy
 advisories: build/supply-chain/.installed  ## known vulnerabilities of the locked packages (asks osv.dev; fails when it cannot be reached)
 	sed 's/+cpu//' locks/torch-cpu.txt | cat locks/node.txt - > build/supply-chain/audited.txt
 	build/supply-chain/bin/pip-audit --strict --disable-pip --vulnerability-service osv --requirement build/supply-chain/audited.txt
+
+# sslyze is AGPL; they are tools of this target alone, and each wants other versions of the same libraries.
+build/scan/st/.installed:
+	$(PYTHON) -m venv build/scan/st
+	build/scan/st/bin/python -m pip --disable-pip-version-check install -q sslyze==6.3.1 schemathesis==4.32.5
+	@touch $@
+
+build/scan/wapiti/.installed:
+	$(PYTHON) -m venv build/scan/wapiti
+	build/scan/wapiti/bin/python -m pip --disable-pip-version-check install -q wapiti3==3.2.3
+	@touch $@
+
+scan: dev peers build/scan/st/.installed build/scan/wapiti/.installed  ## outside scanners against a running node: schemathesis for each role, sslyze, wapiti
+	$(BIN)/python -m tests.scan.scan --tools build/scan
+
+scan-short: dev peers build/scan/st/.installed  ## the same with few requests, two roles and without wapiti
+	$(BIN)/python -m tests.scan.scan --tools build/scan --short
 
 clean:  ## remove the environment and what tests and the demo left
 	rm -rf $(VENV) demo-out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -95,7 +95,9 @@ def test_people_sign_in_with_cookies_for_tls_only(proxied: Proxied) -> None:
     with proxied.client(address="127.0.0.2", Origin=f"https://{NAME}") as client:
         form = client.get("/sign-in")
         hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form.text))
-        answer = client.post("/sign-in", data={**hidden, "access_token": proxied.node.tokens["viewer"]})
+        known = {"access_token": proxied.node.tokens["viewer"]}
+        assert client.post("/sign-in", data={**hidden, "token": hidden["token"][::-1], **known}).status_code == 403
+        answer = client.post("/sign-in", data={**hidden, **known})
         assert answer.status_code == 303, answer.text
         cookies = form.headers.get_list("set-cookie") + answer.headers.get_list("set-cookie")
         assert len(cookies) == 2
