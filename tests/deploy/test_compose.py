@@ -25,9 +25,10 @@ SERVER = ROOT / "config" / "compose-server.yaml"
 pytestmark = pytest.mark.skipif(COMPOSE is None, reason="no docker-compose: sh tests/deploy/install_tools.sh")
 
 
-def config(path: Path) -> subprocess.CompletedProcess[str]:
+def config(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     argv = [str(COMPOSE), "-f", str(path), "config", "--format", "json"]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    env = os.environ | variables
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,13 @@ def test_the_node_accepts_its_settings_and_names_what_is_there(server: dict[str,
     url = service["environment"]["DICOM_NODE__OBJECTS__ENDPOINT_URL"]
     host, port = url.removeprefix("http://").split(":")
     assert f"--port :{port}" in " ".join(server["services"][host]["command"])
+
+
+def test_a_proxy_on_the_machine_is_believed_once_it_is_named(server: dict[str, Any]) -> None:
+    named = json.loads(config(SERVER, WEB_PROXY="172.18.0.1").stdout)
+    for shown, proxies in ((server, ()), (named, ("172.18.0.1/32",))):
+        env = {"DICOM_NODE__WEB__PROXIES": shown["services"]["web"]["environment"]["DICOM_NODE__WEB__PROXIES"]}
+        assert load_settings(None, env).web.proxies == proxies
 
 
 def test_parts_have_no_rights_and_write_their_data_only(server: dict[str, Any]) -> None:

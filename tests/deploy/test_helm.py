@@ -32,13 +32,14 @@ S3 = {
     "settings": {"node": {"ae_title": "HOSPITAL", "objects_url": "s3://images/node"}},
     "secretName": "node-secrets",
 }
+INGRESS = {"enabled": True, "host": "node.example.org", "tlsSecretName": "tls", "proxies": ["10.244.0.0/16"]}
 LARGE = {
     **S3,
     "tlsSecretName": "node-tls",
     "image": {"repository": "registry.example.org/dicom-node", "digest": "sha256:" + "0" * 64},
     "imagePullSecrets": [{"name": "registry"}],
     "receive": {"replicas": 2, "tlsPort": 2762, "service": {"loadBalancerSourceRanges": ["10.1.0.0/16"]}},
-    "web": {"replicas": 2, "ingress": {"enabled": True, "host": "node.example.org", "tlsSecretName": "tls"}},
+    "web": {"replicas": 2, "ingress": INGRESS},
     "work": {"replicas": 3, "gpu": 1, "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]},
     "networkPolicy": {"dimseFrom": ["10.1.0.0/16"], "webFrom": [{"podSelector": {}}]},
 }
@@ -96,6 +97,7 @@ def test_the_node_accepts_its_settings(objects: list[dict[str, Any]], tmp_path: 
         assert str(settings.node.data_dir) == "/data"
         assert (settings.dimse.port, settings.web.port, settings.web.host) == (11112, 8080, "0.0.0.0")
         assert settings.web.access == "tokens"
+        assert settings.web.proxies == (tuple(INGRESS["proxies"]) if of_kind(objects, "Ingress") else ())
     ports = {port["name"]: port["containerPort"] for pod in pods(objects).values()
              for port in pod["spec"]["containers"][0].get("ports", ())}  # fmt: skip
     assert ports["dimse"] == settings.dimse.port
@@ -187,7 +189,8 @@ def test_a_gpu_is_asked_for_by_its_resource(tmp_path: Path) -> None:
         ({"secretName": ""}, "secretName has to name a Secret"),
         ({"receive": {"replicas": -1}}, "minimum"),
         ({"receive": {"tlsPort": 2762}}, "tlsSecretName has to name a Secret"),
-        ({"web": {"ingress": {"enabled": True, "host": "", "tlsSecretName": "tls"}}}, "minLength"),
+        ({"web": {"ingress": {**INGRESS, "host": ""}}}, "minLength"),
+        ({"web": {"ingress": {**INGRESS, "proxies": []}}}, "proxies"),
         ({"storage": {"kind": "nfs"}}, "storage/kind"),
         ({"wrok": {}}, "wrok"),
         ({"settings": {"node": {"objects_url": "s3://b", "database_url": "postgresql://a:b@c/d"}}}, "ConfigMaps"),

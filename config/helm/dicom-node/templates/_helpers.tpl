@@ -29,7 +29,10 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- define "node.settings" -}}
 {{- $name := include "node.name" . -}}
 {{- $web := dict "host" "0.0.0.0" "access" "tokens" "host_names" (list (printf "%s-web" $name)) -}}
-{{- if .Values.web.ingress.enabled }}{{ $_ := set $web "public_url" (printf "https://%s" .Values.web.ingress.host) }}{{ end -}}
+{{- if .Values.web.ingress.enabled -}}
+{{- $_ := set $web "public_url" (printf "https://%s" .Values.web.ingress.host) -}}
+{{- $_ := set $web "proxies" .Values.web.ingress.proxies -}}
+{{- end -}}
 {{- $dimse := dict "host" "0.0.0.0" "port" 11112 -}}
 {{- if .Values.tlsSecretName -}}
 {{- $tls := dict "certificate_file" "/tls/tls.crt" "key_file" "/tls/tls.key" "ca_file" "/tls/ca.crt" -}}
