@@ -36,7 +36,7 @@ from training.judge.loop import (
     take_away,
     train,
 )
-from training.judge.measure import measure_case, tables
+from training.judge.measure import judge_to_measure, measure_case, tables
 from training.judge.patches import PATCH, draw_centres, first_answer, read_patch, write_patches
 from training.judge.simulate import COUNTER_FILE, MOST_UNUSED, WAITING_FILE, has_room, simulated_core_s
 from training.judge.tools import TOOLS, half_space
@@ -308,6 +308,11 @@ class Everything(torch.nn.Module):
         answer = torch.full((1, 4, *values.shape[2:]), -9.0)
         answer[:, 1] = 9.0
         return answer
+
+
+def test_an_untrained_judge_is_not_measured(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="train first, or --shipped"):
+        judge_to_measure(tmp_path, tmp_path / "weights", tmp_path, is_shipped=False)
 
 
 def test_the_judge_is_measured_against_the_truth_and_beside_todays_result(tmp_path: Path) -> None:

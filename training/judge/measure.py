@@ -117,6 +117,9 @@ def main() -> None:
     parser.add_argument("--cohort", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("inference/reference"))
+    parser.add_argument(
+        "--weights", type=Path, default=Path("training/judge/weights"), help="measured where there is no checkpoint"
+    )
     parser.add_argument("--only-kept", action="store_true", help="measure only cases that are already stored")
     parser.add_argument("--shipped", action="store_true", help="measure the judge of --models, not the checkpoint's")
     arguments = parser.parse_args()
@@ -125,7 +128,9 @@ def main() -> None:
     if not arguments.only_kept:
         cohort = load_cohort(arguments.data, arguments.cohort, frozenset({"val"}))
         keep_cases(cohort, load_measured(arguments.models), arguments.work / "val")
-    network, name, described = _judge_of(arguments.work, arguments.models, is_shipped=arguments.shipped)
+    network, name, described = judge_to_measure(
+        arguments.work, arguments.weights, arguments.models, is_shipped=arguments.shipped
+    )
     rows = []
     with (arguments.work / f"val-{name}.jsonl").open("w", encoding="utf-8") as lines:
         for case in kept_cases(arguments.work / "val"):
@@ -135,15 +140,17 @@ def main() -> None:
     print(f"{described}\n\n{tables(rows)}")
 
 
-def _judge_of(work: Path, models: Path, *, is_shipped: bool) -> tuple[nn.Module, str, str]:
-    """Return the judge of the reference model or of the checkpoint, a name for its rows, and what it is."""
+def judge_to_measure(work: Path, weights: Path, models: Path, *, is_shipped: bool) -> tuple[nn.Module, str, str]:
+    """Return the judge of the reference model, or of the checkpoint or exported weights; its rows' name; what it is."""
     if is_shipped:
         judge = load_measured(models).judge
         if judge is None:
             raise SystemExit(f"{models / 'anonymized'} has no judge; leave --shipped out")
         steps = json.loads((models / "anonymized" / "judge" / "judge.json").read_text("utf-8"))["steps"]
         return judge, f"shipped-{steps}", f"the judge in {models}, {steps} steps"
-    learner = resume(work, Settings())
+    learner = resume(work, Settings(), weights)
+    if learner.steps == 0:
+        raise SystemExit(f"neither {work} has a checkpoint nor {weights} exported weights; train first, or --shipped")
     network = learner.average.eval().to(memory_format=torch.channels_last_3d)
     return network, str(learner.steps), f"{learner.steps} steps, {learner.core_s / 3600:.2f} core-hours of training"
 
