@@ -18,7 +18,6 @@ from dicom_node.cli.options import ConfigOption, JsonOption, open_existing_store
 from dicom_node.cli.people import ByOption, person
 from dicom_node.cli.tables import shown, write_json
 from dicom_node.json_values import plain
-from dicom_node.store.errors import MoveTargetError
 
 if TYPE_CHECKING:
     from dicom_node.settings import Settings
@@ -226,6 +225,7 @@ def _migrate_index(settings: Settings, to: str, *, start_again: bool, as_json: b
 
 def _migrate_objects(settings: Settings, to: str, *, start_again: bool, as_json: bool) -> None:
     from dicom_node.app.wiring import bucket_place, objects_place
+    from dicom_node.store.errors import MoveTargetError
     from dicom_node.store.moving import sqlite_index
     from dicom_node.store.moving_objects import move_objects
 
