@@ -25,6 +25,7 @@ from tests.postgresql_server import PostgresqlServer, start_postgresql
 from tests.s3_servers import BUCKET, CREDENTIALS, start_seaweedfs
 from tests.tiny_models import write_tiny_model
 from tests.torture.torture import EACH_IN_A_FILE
+from tests.wrong_clock import NO_BUSY_WAITING
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "a": ("receive", "web", "schedule"),
@@ -126,7 +127,7 @@ class Fleet:
                 [*command, part, str(self.settings[host]), str(log)],
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **CREDENTIALS},
+                env={**os.environ, **CREDENTIALS, **NO_BUSY_WAITING},
                 start_new_session=True,
             )
         return _FakeTimePart(process)
