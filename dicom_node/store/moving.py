@@ -78,7 +78,7 @@ def move_index(
     IndexDiffersError
         The two sides differ: the old one was changed after its rows were copied.
     """
-    with hold_alone(data_dir), _opened(source_url) as source, _opened(target_url) as target:
+    with hold_alone(data_dir), opened_database(source_url) as source, opened_database(target_url) as target:
         if target.url.get_backend_name() == "sqlite" and target.url.database:
             make_private_file(Path(target.url.database))
         if source.url == target.url:
@@ -109,7 +109,8 @@ def compare(source: Database, target: Database) -> dict[str, TableSum]:
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[Database]:
+def opened_database(url: str) -> Iterator[Database]:
+    """Open the database of a URL for the time of the block."""
     database = Database(url)
     try:
         yield database

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from dicom_node.store.database import Database
 from dicom_node.store.errors import MoveTargetError, ObjectDamagedError, ObjectMissingError, ObjectsChangedError
 from dicom_node.store.integrity import N_FOLDERS, Expected, Finding, Integrity, Pace, Tally
 from dicom_node.store.locks import hold_alone
+from dicom_node.store.moving import opened_database
 from dicom_node.store.objects.files import LocalObjects
 from dicom_node.store.objects.object_store import ListedKind, ObjectStore, StoredBytes
 from dicom_node.store.objects.reading import read_digest
@@ -67,7 +68,7 @@ def move_objects(
     Parameters
     ----------
     data_dir
-        Of the node, no part of which must run, on any host.
+        The data directory of a node. No part of that node may run meanwhile, on any host.
     source, target
         A bucket, or the data directory in which the objects are.
     start_again
@@ -91,7 +92,7 @@ def move_objects(
         for folder in sorted(folders):
             make_private_folder(folder)
             stack.enter_context(hold_alone(folder))
-        database = stack.enter_context(_opened(index_url))
+        database = stack.enter_context(opened_database(index_url))
         database.migrate()
         here = _open(source, data_dir)
         there = _open(target, data_dir, is_move_target=True)
@@ -246,12 +247,3 @@ def _open(place: Path | S3Place, data_dir: Path, *, is_move_target: bool = False
 
 def _name(place: Path | S3Place) -> str:
     return str(place / "objects") if isinstance(place, Path) else place.url
-
-
-@contextmanager
-def _opened(url: str) -> Iterator[Database]:
-    database = Database(url)
-    try:
-        yield database
-    finally:
-        database.dispose()

@@ -60,7 +60,7 @@ def headers_for(line: str, node: LockedNode) -> dict[str, str]:
 
 
 def knock(node: LockedNode, line: str, body: bytes, **more: str) -> tuple[int, float, bool]:
-    """Send a request of which only `body` comes; return the status, after how long, and whether the node hung up."""
+    """Send a request that stops after ``body``; return its status, the seconds until then, and if the node hung up."""
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", urlsplit(node.url).port), timeout=30) as peer:
         header = {"Host": "localhost", **headers_for(line, node), **more}
