@@ -275,7 +275,12 @@ def _spawn(command: list[str], log: Path, environment: Mapping[str, str]) -> sub
     prefix = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
     with log.open("ab") as output:
         return subprocess.Popen(
-            [*prefix, *command], stdout=output, stderr=output, stdin=subprocess.DEVNULL, env={**base, **environment}
+            [*prefix, *command],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            env={**base, **environment},
+            start_new_session=True,
         )
 
 

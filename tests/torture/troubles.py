@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tests.peer_servers import NODELAY, DimsePeerServer
+from tests.peer_servers import NODELAY, READY_TIMEOUT_S, DimsePeerServer
 from tests.postgresql_server import PostgresqlServer
 from tests.torture.node import Node
 from tests.torture.tally import Tally
@@ -67,8 +69,7 @@ class Troubles:
     def stop(self) -> None:
         """End what was started here."""
         for process in self._archives:
-            process.kill()
-            process.wait()
+            _kill_group(process)
 
     def _restart_database(self) -> None:
         assert self.server is not None
@@ -77,14 +78,18 @@ class Troubles:
 
     def _lose_peer(self) -> None:
         """Kill the archive, and start another one in its place a little later."""
-        running = self._archives[-1] if self._archives else self.archive.process
-        running.kill()
-        running.wait()
+        _kill_group(self._archives[-1] if self._archives else self.archive.process)
         time.sleep(self.rng.uniform(1.0, 4.0))
         with self.archive.log.open("ab") as log:
-            self._archives.append(
-                subprocess.Popen(self.archive.process.args, stdout=log, stderr=log, env={**os.environ, **NODELAY})
+            started = subprocess.Popen(
+                self.archive.process.args,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **NODELAY},
+                start_new_session=True,
             )
+        self._archives.append(started)
+        _wait_until_it_listens(self.archive.port, started)
 
     def _fill_disk(self) -> None:
         """Leave no byte on the file system of the data for a while."""
@@ -103,6 +108,23 @@ class Troubles:
         """Set the clock of all processes back, as a wrong NTP server or a restored virtual machine does."""
         self._clock_back_s += CLOCK_BACK_S
         Path(os.environ[CLOCK_FILE]).write_text(f"-{self._clock_back_s}\n")
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a server with its children: one that still serves an association keeps the port from the next server."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
+    end_at = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < end_at:
+        assert process.poll() is None, "the archive did not start again"
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2.0):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the archive did not listen within {READY_TIMEOUT_S:.0f} s")
 
 
 def _fill(fd: int) -> None:
