@@ -183,16 +183,17 @@ def _checked_value(keyword: str, value: str) -> str:
 
 
 def whole_number(name: str, value: str) -> int:
-    """Return the value of a paging parameter."""
-    if not re.fullmatch(r"[0-9]{1,9}", value):
-        raise BadRequestError(f"parameter {name}", value, "a whole number from 0 to 999999999")
-    return int(value)
+    """Return the value of a paging parameter; more than any index holds is as good as all of it."""
+    if not re.fullmatch(r"[0-9]{1,100}", value):
+        raise BadRequestError(f"parameter {name}", value, "a whole number that is not negative")
+    return min(int(value), _MORE_THAN_ANY_INDEX_HOLDS)
 
 
 def _encoded(result: dict[str, Any]) -> bytes:
     return json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+_MORE_THAN_ANY_INDEX_HOLDS: Final = 10**9
 _UID_TAGS: Final = {
     "StudyInstanceUID": "0020000D",
     "SeriesInstanceUID": "0020000E",

@@ -162,6 +162,12 @@ def test_attributes_that_the_index_lacks_come_from_the_metadata(archive: Archive
     assert metadata.keys() - instances[0].keys() == {"7FE00010"}, "all but bulk data"
 
 
+def test_more_than_any_index_holds_is_all_of_it(http: httpx.Client) -> None:
+    all_of_it = http.get("/studies").json()
+    assert http.get("/studies", params={"limit": 9 * 10**30}).json() == all_of_it
+    assert http.get("/studies", params={"offset": 9 * 10**30}).status_code in (200, 204)
+
+
 @pytest.mark.parametrize(
     ("path", "code"),
     [

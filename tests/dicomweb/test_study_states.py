@@ -117,6 +117,7 @@ def test_the_api_is_paged_with_the_latest_arrival_first(judged: Judged) -> None:
     assert found == ["open", "held", "cleared", "blocked"]
     assert "next" not in judged.get("/api/studies?limit=4").links
     assert judged.get("/api/studies?state=held&limit=1").links == {}
+    assert judged.get("/api/studies?limit=1152772732").status_code == 200
 
 
 def test_the_api_shows_decisions(judged: Judged) -> None:
