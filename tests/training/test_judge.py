@@ -123,6 +123,15 @@ def test_half_of_the_cases_are_untouched_and_have_nothing_to_find(heads: Heads) 
     assert sum(SHARES.values()) == pytest.approx(1)
 
 
+def test_heads_with_fractions_are_mostly_cases_of_whole_numbers(heads: Heads) -> None:
+    assert (heads.mr[0].voxels != np.round(heads.mr[0].voxels)).any()
+    drawn = [draw_case(heads, np.random.default_rng([3, number])) for number in range(24)]
+    scans = [case for case in drawn if not case.is_ct and case.kind in (*SHARES, "intact")]
+    whole = [case for case in scans if (case.voxels == np.round(case.voxels)).all()]
+    assert len(scans) >= 8
+    assert 0.5 <= len(whole) / len(scans) < 1
+
+
 @pytest.mark.parametrize("condition", [dark_neck, ghosts, low_field])
 def test_what_scanners_do_keeps_the_grid_and_leaves_finite_values(scene: Scene, condition: object) -> None:
     changed = condition(scene, np.random.default_rng(2))  # type: ignore[operator]

@@ -19,11 +19,11 @@ from training.samples import anonymized_target
 
 UNTOUCHED_SHARE = 0.5
 SHARES = {
-    "shell": 0.16,
-    "fsl_deface": 0.10,
-    "eyes": 0.09,
-    "mri_deface": 0.08,
-    "pydeface": 0.07,
+    "shell": 0.13,
+    "fsl_deface": 0.08,
+    "eyes": 0.08,
+    "mri_deface": 0.06,
+    "pydeface": 0.04,
     "quickshear": 0.03,
     "box": 0.03,
     "oblique": 0.02,
@@ -31,18 +31,20 @@ SHARES = {
     "mridefacer": 0.03,
     "blur": 0.09,
     "block face": 0.02,
-    "average face": 0.03,
-    "mean face": 0.06,
-    "reface": 0.03,
-    "other face": 0.06,
+    "average face": 0.05,
+    "mean face": 0.07,
+    "reface": 0.09,
+    "other face": 0.08,
     "template face": 0.07,
 }
 CT_SHARE, RENDERED_MR_SHARE = 0.22, 0.12  # of heads; the rest are scans
 REAL_CT_SHARE = 0.06  # of the CT heads
 FACELESS_SHARE = 0.3  # of untouched cases
 STRIPPED_SHARE = 0.12  # of untouched faces
-RESTORED_SHARE = 0.7  # of heads with integer values: rounded to integers again after the tool
-FRACTIONS_SHARE = 0.2  # of heads with integer values: get fractions before the tool, so that these do not reveal a tool
+RESTORED_SHARE = 0.95  # of heads with integer values: rounded to integers again after the tool
+FRACTIONS_SHARE = 0.1  # of heads with integer values: get fractions before the tool, so that these do not reveal a tool
+ROUNDED_SHARE = 0.7  # of MR heads whose file holds fractions: rounded to integers before the tool, like a scanner's
+ROUNDED_TO = (200.0, 3000.0)  # range of their 99.9th percentile; the fewer the levels, the less of noise is left
 LARGEST_DONORS = 3
 
 
@@ -104,6 +106,8 @@ def _draw_head(heads: Heads, rng: np.random.Generator) -> tuple[Scene, bool]:
         scene = scan_scene(_one_of(heads.mr, rng), heads)
         if rng.random() < 0.5:
             scene = _mirrored(scene)
+    if not (is_map or is_ct) and not _holds_whole_numbers(scene.voxels) and rng.random() < ROUNDED_SHARE:
+        scene = with_geometry(replace(scene, voxels=_rounded(scene.voxels, rng)), scene)
     is_whole = is_map or _holds_whole_numbers(scene.voxels)
     scene = vary(scene, rng, is_map=is_map)
     if is_whole and rng.random() < FRACTIONS_SHARE:
@@ -114,6 +118,13 @@ def _draw_head(heads: Heads, rng: np.random.Generator) -> tuple[Scene, bool]:
 def _holds_whole_numbers(voxels: NDArray[np.float32]) -> bool:
     some = voxels[::5, ::5, ::5]
     return bool(np.all(some == np.round(some)))
+
+
+def _rounded(voxels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Scale values of any unit to a random range and round them to integers."""
+    highest = max(float(np.percentile(voxels[::2, ::2, ::2], 99.9)), 1e-6)
+    wanted = np.exp(rng.uniform(*np.log(ROUNDED_TO)))
+    return np.round(voxels * np.float32(wanted / highest)).astype(np.float32)
 
 
 def _with_fractions(voxels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

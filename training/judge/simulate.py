@@ -19,7 +19,7 @@ from training.judge.patches import draw_patches, load_coarse_networks, write_pat
 
 log = logging.getLogger(__name__)
 
-MOST_UNUSED = 300  # patches not used yet, from which the simulation pauses
+MOST_UNUSED = 1200  # patches not used yet, from which the simulation pauses; new cases help more than seen ones
 WAITING_FILE = "waiting"  # number of patches not used yet, written by the training process
 CHECKPOINT_FILE, CORE_FILE, COUNTER_FILE = "checkpoint.pt", "simulated_core_s", "next_case"
 LEAST_STEPS, READ_EVERY_S = 300, 600.0  # training steps from which a checkpoint is used, and how often it is read
