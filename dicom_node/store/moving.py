@@ -130,9 +130,22 @@ def _prepare(target: Database, *, start_again: bool) -> None:
             progress.create(connection)
             connection.execute(sa.update(_version).values(version_num=UNFINISHED_MOVE))
         elif start_again:
-            for table in reversed(metadata.sorted_tables):
-                connection.execute(sa.delete(table))
-            connection.execute(sa.delete(progress))
+            _empty(connection)
+
+
+def _empty(connection: sa.Connection) -> None:
+    """Delete all rows of an unfinished copy, also those of tables whose triggers refuse that."""
+    tables = [*reversed(metadata.sorted_tables), progress]
+    if connection.dialect.name == "postgresql":  # triggers on rows do not hear of TRUNCATE
+        connection.execute(sa.text(f"TRUNCATE {', '.join(table.name for table in tables)}"))
+        return
+    triggers = connection.execute(sa.text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")).all()
+    for name, _ in triggers:
+        connection.execute(sa.text(f"DROP TRIGGER {name}"))
+    for table in tables:
+        connection.execute(sa.delete(table))
+    for _, statement in triggers:
+        connection.exec_driver_sql(statement)
 
 
 def _copy(source: Database, target: Database, table: sa.Table, report: Report) -> None:

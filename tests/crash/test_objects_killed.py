@@ -61,7 +61,7 @@ def assert_bucket_is_index(node: Node) -> None:
         named = set(store.integrity._expected("00", "g"))
         assert stored == named
         assert not list(store.objects.spool_folder.iterdir())
-        bucket.abort_uploads(older_than_s=0)
+        bucket.abort_uploads("", older_than_s=0)
         with bucket._asking() as client:
             assert not client.list_multipart_uploads(Bucket=BUCKET, Prefix=bucket.place.prefix).get("Uploads")
 

@@ -131,6 +131,31 @@ def test_a_source_that_changed_after_a_part_was_copied_is_found(
     Store.open(node, url=url).close()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_move_begins_again_although_the_audit_trail_is_append_only(
+    node: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    there = f"sqlite:///{node}/there.sqlite" if kind == "sqlite" else request.getfixturevalue("url")
+    tables: list[str] = []
+
+    def report(table: str, _: int) -> None:
+        tables.append(table)
+        if "audit_chain" in tables:
+            raise StoppedError
+
+    with Store.open(node) as store:
+        store.audit.record("looked", actor="A. Example", subject="the trail", now=T0, detail={})
+        store.audit_chain.seal()
+    with pytest.raises(StoppedError):
+        move_index(node, sqlite_index(node), there, report=report)
+    sums = move_index(node, sqlite_index(node), there, start_again=True)
+    assert sums["audit"].n_rows == sums["audit_chain"].n_rows > 0
+    with Store.open(node, url=there) as store, store._database.write() as connection:
+        with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+            connection.execute(sa.text("DELETE FROM audit"))
+        connection.rollback()
+
+
 def test_a_database_with_an_index_is_left_alone(node: Path, url: str) -> None:
     move_index(node, sqlite_index(node), url)
     with pytest.raises(MoveTargetError, match="holds an index already"):

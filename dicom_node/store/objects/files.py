@@ -27,6 +27,7 @@ from part10.file_meta import START_BYTES, dataset_offset
 
 MOVE_FILE: Final = "objects-move"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_KINDS: Final = {OBJECT_SUFFIX: ListedKind.OBJECT, DAMAGED_SUFFIX: ListedKind.SET_ASIDE}
 
 
 class LocalObjects(ObjectStore):
@@ -205,12 +206,11 @@ class LocalObjects(ObjectStore):
 
     def listed(self, first_byte: str) -> Iterator[Listed]:
         """Yield the files of a folder."""
-        kinds = {OBJECT_SUFFIX: ListedKind.OBJECT, DAMAGED_SUFFIX: ListedKind.SET_ASIDE}
         now = time.time()
         for path in sorted((self.folder / first_byte).iterdir()):
             with suppress(FileNotFoundError):  # removed meanwhile
                 status = path.stat()
-                kind = kinds.get(path.suffix, ListedKind.OTHER)
+                kind = kind_of_name(path, first_byte)
                 yield Listed(kind, path.stem, str(path), now - status.st_ctime, status.st_size)
 
     def exists(self, digest: str) -> bool:
@@ -292,6 +292,13 @@ def checked_digest(digest: str) -> str:
     if not _DIGEST.fullmatch(digest):
         raise ValueError(f"not a SHA-256 in hexadecimal: {digest!r}")
     return digest
+
+
+def kind_of_name(path: Path, first_byte: str) -> ListedKind:
+    """Return what a name in a folder of objects stands for; only a digest that belongs into it makes an object."""
+    if not _DIGEST.fullmatch(path.stem) or not path.stem.startswith(first_byte):
+        return ListedKind.OTHER
+    return _KINDS.get(path.suffix, ListedKind.OTHER)
 
 
 def check_length(file: BinaryIO, digest: str, dataset_bytes: int) -> None:

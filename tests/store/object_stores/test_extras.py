@@ -168,9 +168,10 @@ def test_more_than_the_index_names_is_not_removed(store: Store) -> None:
     assert len(find(store)) == 2
 
 
-def test_a_name_that_is_no_objects_is_left_alone(store: Store) -> None:
+@pytest.mark.parametrize("name", ["notes.txt", "notes.dcm", "notes.damaged", f"{'80' * 32}.dcm"])
+def test_a_name_that_is_no_objects_is_left_alone(store: Store, name: str) -> None:
     if isinstance(store.objects, S3Objects):
-        store.objects.bucket.put_text("objects/7f/notes.txt", "mine")
+        store.objects.bucket.put_text(f"objects/7f/{name}", "mine")
     else:
-        (Path(store.objects.location("7f" + "0" * 62)).parent / "notes.txt").write_text("mine")
+        (Path(store.objects.location("7f" + "0" * 62)).parent / name).write_text("mine")
     assert find(store) == []

@@ -24,6 +24,7 @@ from dicom_node.store import (
     intake_trouble,
     read_checked,
 )
+from dicom_node.store.integrity import Fault
 from dicom_node.store.objects.s3.bucket import PART_BYTES, SINGLE_BYTES, Bucket, Proof
 from dicom_node.store.objects.s3.cache import ReadCache
 from tests.peer_servers import free_port
@@ -128,7 +129,7 @@ def test_a_long_object_goes_in_parts_and_comes_back(s3_store: Store, tmp_path: P
         bucket.put("objects/00/long", path, proof)
         with bucket.open("objects/00/long") as stream:
             assert stream.read(path.stat().st_size + 1) == path.read_bytes()
-    assert bucket.abort_uploads(older_than_s=0) == 0
+    assert bucket.abort_uploads("", older_than_s=0) == 0
 
 
 def test_a_damaged_copy_is_fetched_again_and_a_damaged_object_is_not_kept(s3_store: Store) -> None:
@@ -213,7 +214,36 @@ def test_a_removal_that_broke_off_is_ended_later_and_until_then_nothing_is_ackno
     assert verify(s3_store) == []
 
 
-def _unavailable(self: Bucket, key: str) -> None:
+def test_an_object_whose_setting_aside_broke_off_is_not_deleted(
+    s3_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(s3_store, instance())
+    digest = s3_store.series.instances(SERIES)[0].digest
+    damage(s3_store, digest, lambda sound: sound[:-1] + b"\x55")
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "copy", _unavailable)
+        with pytest.raises(ObjectsUnavailableError):
+            s3_store.integrity.set_aside(digest)
+    monkeypatch.setattr("dicom_node.store.objects.s3.removals.RESUMED_AFTER", timedelta(0))
+    s3_store.keep_house()
+    assert s3_store.objects.exists(digest)
+    assert [finding.fault for finding in verify(s3_store)] == [Fault.DAMAGED]
+    assert keep(s3_store, instance()) is Kept.DUPLICATE  # and has repaired it
+    assert verify(s3_store) == []
+
+
+def test_uploads_of_other_programs_in_the_bucket_are_left_alone(s3_store: Store) -> None:
+    bucket = s3_store.objects.bucket  # type: ignore[attr-defined]
+    with bucket._asking() as client:
+        for key in ("backups/1", "objects/7f/1"):
+            client.create_multipart_upload(**bucket._key(key))
+    assert bucket.abort_uploads("objects/", older_than_s=-3600.0) == 1
+    with bucket._asking() as client:
+        (left,) = client.list_multipart_uploads(Bucket=bucket.place.bucket, Prefix=bucket.place.prefix)["Uploads"]
+    assert left["Key"].endswith("backups/1")
+
+
+def _unavailable(self: Bucket, *_: str) -> None:
     raise ObjectsUnavailableError(self.place.url, "away")
 
 

@@ -215,11 +215,17 @@ class Bucket:
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def abort_uploads(self, *, older_than_s: float) -> int:
-        """Remove parts of multipart uploads that nobody finishes any more; return of how many uploads."""
+    def abort_uploads(self, start: str, *, older_than_s: float) -> int:
+        """Remove parts of multipart uploads to keys that begin with ``start``, which nobody finishes any more.
+
+        Returns
+        -------
+        int
+            Number of uploads. Those of other programs in the same bucket are theirs.
+        """
         n_aborted = 0
         with self._asking() as client:
-            page = client.list_multipart_uploads(Bucket=self.place.bucket, Prefix=self.place.prefix)
+            page = client.list_multipart_uploads(Bucket=self.place.bucket, Prefix=f"{self.place.prefix}{start}")
         now = _server_time(page)
         for upload in page.get("Uploads") or ():
             if (now - upload["Initiated"]).total_seconds() >= older_than_s:

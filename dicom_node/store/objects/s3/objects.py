@@ -27,13 +27,12 @@ from dicom_node.store.errors import (
     StorageFullError,
     StoreError,
 )
-from dicom_node.store.objects.files import check_length, checked_digest, digest_or_none
+from dicom_node.store.objects.files import check_length, checked_digest, digest_or_none, kind_of_name
 from dicom_node.store.objects.object_store import (
     COPY_BYTES,
     DAMAGED_SUFFIX,
     OBJECT_SUFFIX,
     Listed,
-    ListedKind,
     ObjectStore,
 )
 from dicom_node.store.objects.reading import read_digest
@@ -50,6 +49,7 @@ from dicom_node.store.objects.s3.removals import (
     note_removals,
     open_removals,
     removals_since,
+    spare_named,
 )
 from dicom_node.store.objects.spool import Spool, translated_os_error
 from part10.errors import NotPart10Error
@@ -261,11 +261,12 @@ class S3Objects(ObjectStore):
         for digest in removals_since(database, since=self._forgotten_at):
             self.forget(digest)
         self._forgotten_at = began - CLOCKS_DIFFER
+        spare_named(database)
         if interrupted := open_removals(database):
             self.finish_removal(database, interrupted)
         if _uptime_s() - self._uploads_checked_s > STALE_UPLOAD_S / 24:
             self._uploads_checked_s = _uptime_s()
-            self.bucket.abort_uploads(older_than_s=STALE_UPLOAD_S)
+            self.bucket.abort_uploads(f"{FOLDER}/", older_than_s=STALE_UPLOAD_S)
 
     def check_writable(self) -> None:
         """Write a small object."""
@@ -312,11 +313,11 @@ class S3Objects(ObjectStore):
 
     def listed(self, first_byte: str) -> Iterator[Listed]:
         """Yield the keys of objects that begin with a byte."""
-        kinds = {OBJECT_SUFFIX: ListedKind.OBJECT, DAMAGED_SUFFIX: ListedKind.SET_ASIDE}
         for found in self.bucket.listed(f"{FOLDER}/{first_byte}/"):
             name = Path(found.key)
-            kind = kinds.get(name.suffix, ListedKind.OTHER)
-            yield Listed(kind, name.stem, self.bucket.url(found.key), found.age_s, found.n_bytes)
+            yield Listed(
+                kind_of_name(name, first_byte), name.stem, self.bucket.url(found.key), found.age_s, found.n_bytes
+            )
 
     def is_settled(self, listed: Listed) -> bool:
         """Whether it was written so long ago that its row would be there."""
@@ -339,7 +340,7 @@ class S3Objects(ObjectStore):
             raise ObjectMissingError(digest) from error
 
     def set_aside(self, database: Database, digest: str) -> None:
-        """Rename a damaged object, unless a sound one took its place meanwhile."""
+        """Rename a damaged object, unless a sound one took its place meanwhile; what breaks off, see `spare_named`."""
         with database.write() as connection:
             note_removals(connection, [digest])
         self.forget(digest)

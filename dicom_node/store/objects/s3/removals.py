@@ -17,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.schema import removed_objects
+from dicom_node.store.schema import conflicts, instances, removed_objects
 
 KEPT_FOR: Final = timedelta(days=7)
 """Longer than any writer takes from the confirmation of its object to the commit of its row (`CONFIRMED_FOR_S`), and
@@ -47,11 +47,21 @@ def end_removals(database: Database, digests: Sequence[str]) -> None:
 
 def open_removals(database: Database) -> Sequence[str]:
     """Return objects whose removal has not ended, and that nobody is removing at the moment."""
-    statement = sa.select(removed_objects.c.digest).where(
-        removed_objects.c.ended_at.is_(None), removed_objects.c.began_at < _now() - RESUMED_AFTER
-    )
     with database.read() as connection:
-        return connection.execute(statement).scalars().all()
+        return connection.execute(sa.select(removed_objects.c.digest).where(*_broke_off())).scalars().all()
+
+
+def spare_named(database: Database) -> None:
+    """End the removals that broke off of objects that a row names, which were to be set aside: they stay as they are.
+
+    An object that is really removed has no row, and gets none before its removal has ended.
+    """
+    is_spared = sa.and_(*_broke_off(), _IS_NAMED)
+    with database.read() as connection:
+        if connection.execute(sa.select(removed_objects.c.digest).where(is_spared).limit(1)).first() is None:
+            return
+    with database.write() as connection:
+        connection.execute(sa.update(removed_objects).where(is_spared).values(ended_at=_now()))
 
 
 def removals_since(database: Database, *, since: datetime) -> Sequence[str]:
@@ -71,6 +81,18 @@ def find_removal(connection: sa.Connection, digest: str) -> tuple[str, bool] | N
 def forget_removal(connection: sa.Connection, digest: str) -> None:
     """Forget that an object was removed, because it was written again since."""
     connection.execute(sa.delete(removed_objects).where(removed_objects.c.digest == digest))
+
+
+_IS_NAMED = sa.or_(
+    *(
+        sa.select(table.c.id).where(table.c.digest == removed_objects.c.digest).exists()
+        for table in (instances, conflicts)
+    )
+)
+
+
+def _broke_off() -> list[sa.ColumnElement[bool]]:
+    return [removed_objects.c.ended_at.is_(None), removed_objects.c.began_at < _now() - RESUMED_AFTER]
 
 
 def _now() -> datetime:
