@@ -52,7 +52,7 @@ class Origins:
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
         if site is not None and site not in ("same-origin", "none"):
             raise ForeignRequestError("a page of another site sent this request", RELOAD)
-        if origin is not None and urlsplit(origin).netloc not in (host, self._public.netloc or host):
+        if origin is not None and _netloc(origin) not in (host, self._public.netloc or host):
             raise ForeignRequestError(f"the page {origin[:80]!r} sent this request", RELOAD)
 
     def _know(self, host: str) -> bool:
@@ -67,3 +67,10 @@ class Origins:
         except ValueError:
             return False
         return True
+
+
+def _netloc(url: str) -> str | None:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return None

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from unicodedata import category
 
 from dicom_node.gate.errors import DecisionRefusedError
 from dicom_node.gate.rules import StudyRules
@@ -13,6 +14,7 @@ from dicom_node.store import DecisionKind, DecisionRow, GateTerms, Store, StudyR
 
 MAX_REASON = 1000  # characters
 MAX_NAME = 100
+_NO_TEXT = frozenset({"Cc", "Cs"})  # control characters and halves of UTF-16, which no database takes all of
 
 
 class GateState(StrEnum):
@@ -126,7 +128,7 @@ def decide(
     EvidenceChangedError
         The evidence is no longer what the person looked at.
     DecisionRefusedError
-        Reason or name is missing or too long; the study to release is open, or is blocked and the rules do not
+        Reason or name is missing, too long or no text; the study to release is open, or is blocked and the rules do not
         allow its release; or there is nothing to withdraw.
     NotFoundError
         The index has no such study.
@@ -137,6 +139,8 @@ def decide(
             raise DecisionRefusedError(study_instance_uid, f"the {what} is empty; please state it")
         if len(text) > longest:
             raise DecisionRefusedError(study_instance_uid, f"the {what} has {len(text)} characters, at most {longest}")
+        if any(category(letter) in _NO_TEXT and letter not in "\r\n\t" for letter in text):
+            raise DecisionRefusedError(study_instance_uid, f"the {what} has control characters; leave them out")
 
     def check(study: StudyRow) -> None:
         if kind is DecisionKind.HOLD:

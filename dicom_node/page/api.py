@@ -169,9 +169,11 @@ def _answer(value: object, *, status: int = 200) -> Response:
 
 
 def _query(request: Request, *known: str) -> dict[str, str]:
-    for name in request.query_params:
+    for name, value in request.query_params.items():
         if name not in known:
             raise FormError("the parameter", name, " or ".join(known))
+        if "\0" in value:
+            raise FormError(name, value, "text without NUL")
     return dict(request.query_params)
 
 

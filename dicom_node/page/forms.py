@@ -32,7 +32,7 @@ async def read_object(request: Request) -> dict[str, Any]:
     body = await _body(request)
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise FormError("the body", body[:40].decode(errors="replace"), "a JSON object")

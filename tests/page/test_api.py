@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -64,13 +65,19 @@ def test_a_program_releases_what_it_has_read(node: Node, http: httpx.Client) -> 
         ({"kind": "hold", "reason": ""}, 409, "decision-refused"),
         ({"kind": "burn"}, 400, "bad-form"),
         ({"kind": "hold", "reason": 5}, 400, "bad-form"),
+        ({"kind": "hold", "reason": "a\0b"}, 409, "decision-refused"),
+        ({"kind": "hold", "decided_by": "\ud800"}, 409, "decision-refused"),
         ({"kind": "hold", "colour": "x"}, 400, "bad-form"),
     ],
 )
 def test_what_is_not_allowed_is_a_problem(
     node: Node, http: httpx.Client, changed: dict[str, Any], status: int, code: str
 ) -> None:
-    answer = http.post(f"/api/studies/{node.review.study_instance_uid}/decisions", json=SAID | changed)
+    answer = http.post(
+        f"/api/studies/{node.review.study_instance_uid}/decisions",
+        content=json.dumps(SAID | changed),
+        headers={"Content-Type": "application/json"},
+    )
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
     assert node.store.decisions.of(node.review.study_instance_uid) == ()
@@ -81,6 +88,7 @@ def test_what_is_not_allowed_is_a_problem(
     [
         {"Content-Type": "text/plain"},  # what a form of another site can send without asking
         {"Content-Type": "application/json", "Origin": "https://evil.example"},
+        {"Content-Type": "application/json", "Origin": "http://["},
         {"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site"},
         {"Content-Type": "application/json", "Host": "evil.example"},
     ],
@@ -90,6 +98,18 @@ def test_pages_of_other_sites_change_nothing(node: Node, http: httpx.Client, hea
     answer = http.post(f"/api/studies/{node.cleared.study_instance_uid}/decisions", content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (403, "foreign-request")
     assert node.store.decisions.of(node.cleared.study_instance_uid) == ()
+
+
+@pytest.mark.parametrize("body", [b"[" * 60_000, b'{"kind":' * 7_000, b"\xff", b"[]"])
+def test_a_body_that_is_no_object_is_a_problem(node: Node, http: httpx.Client, body: bytes) -> None:
+    path = f"/api/studies/{node.review.study_instance_uid}/decisions"
+    answer = http.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-form")
+
+
+def test_a_parameter_that_no_database_takes_is_a_problem(node: Node, http: httpx.Client) -> None:
+    answer = http.get("/api/deliveries", params={"peer": "a\0b"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-form")
 
 
 def test_jobs_are_listed_explained_and_cancelled(node: Node, http: httpx.Client) -> None:

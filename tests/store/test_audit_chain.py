@@ -233,6 +233,15 @@ def test_entries_on_the_way_of_images_are_written_together(store: Store) -> None
     assert store.audit_chain.seal() == 100
 
 
+def test_an_entry_that_no_database_takes_as_it_is_keeps_no_other_out(store: Store) -> None:
+    store.audit_buffer.note("read", actor="a\0b", subject="\0", now=T0, detail={"said": "\ud800\0"})
+    store.audit_buffer.note("read", actor="Ann", subject="1.2.0", now=T0)
+    store.audit_buffer.flush()
+    rows = store.audit.list(limit=2)
+    assert [(row.actor, row.subject) for row in rows] == [("Ann", "1.2.0"), ("a\ufffdb", "\ufffd")]
+    assert rows[1].detail == {"said": "?\0"}  # escaped, since the details are JSON
+
+
 def test_what_waits_is_written_when_the_store_is_closed(new_store: StoreMaker, tmp_path: Path) -> None:
     with new_store(tmp_path / "node") as store:
         store.audit_buffer.note("association", actor="CT1", subject="1", now=T0)

@@ -76,8 +76,13 @@ def entry_values(
     action: str, *, actor: str, subject: str, now: datetime, detail: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the values of a new row."""
-    text = json.dumps(dict(detail or {}), ensure_ascii=False)
-    return {"actor": actor, "action": action, "subject": subject, "detail": text, "occurred_at": now}
+    texts = {"actor": actor, "subject": subject, "detail": json.dumps(dict(detail or {}), ensure_ascii=False)}
+    return {"action": action, "occurred_at": now, **{name: _storable(text) for name, text in texts.items()}}
+
+
+def _storable(text: str) -> str:
+    """Return a text that every database takes; one that is not taken would keep entries of others out, too."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def add_audit(
