@@ -175,6 +175,21 @@ def test_the_probe_of_a_part_without_a_port_reads_what_it_says_of_itself(
     assert not is_ready(socket.gethostname())
 
 
+@pytest.mark.parametrize(("scratch", "cache_bytes"), [("20Gi", 10 * 2**30), ("1.5Ti", 768 * 2**30), ("512Mi", 2**28)])
+def test_copies_of_objects_leave_room_on_a_disk_whose_limit_evicts(
+    tmp_path: Path, scratch: str, cache_bytes: int
+) -> None:
+    rendered = render({**S3, "storage": {"scratch": scratch}}, tmp_path)
+    assert rendered.returncode == 0, rendered.stderr
+    found = [each for each in yaml.safe_load_all(rendered.stdout) if each]
+    volumes = {part: pod["spec"]["volumes"] for part, pod in pods(found).items() if part in ("web", "schedule", "work")}
+    assert len(volumes) == 3
+    for each in volumes.values():
+        assert {"name": "data", "emptyDir": {"sizeLimit": scratch}} in each
+    for config_map in of_kind(found, "ConfigMap"):
+        assert settings_in(config_map, tmp_path).objects.cache_bytes == cache_bytes
+
+
 def test_a_gpu_is_asked_for_by_its_resource(tmp_path: Path) -> None:
     rendered = list(yaml.safe_load_all(render(LARGE, tmp_path).stdout))
     limits = pods(rendered)["work"]["spec"]["containers"][0]["resources"]["limits"]

@@ -25,6 +25,13 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 
+{{/* Half of storage.scratch: a pod with more in an emptyDir than its limit is evicted, and there is more than copies. */}}
+{{- define "node.cacheBytes" -}}
+{{- $unit := regexFind "[KMGT]i$" .Values.storage.scratch -}}
+{{- $bytes := index (dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776) $unit -}}
+{{- mulf (trimSuffix $unit .Values.storage.scratch | float64) (float64 $bytes) 0.5 | int64 -}}
+{{- end }}
+
 {{/* node.yaml: what the chart needs, under what the values say. */}}
 {{- define "node.settings" -}}
 {{- $name := include "node.name" . -}}
@@ -40,6 +47,9 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- $_ := set $dimse "tls" $tls -}}
 {{- else if .Values.receive.tlsPort }}{{ fail "receive.tlsPort is set, so tlsSecretName has to name a Secret with tls.crt, tls.key and ca.crt" }}{{ end -}}
 {{- $own := dict "node" (dict "data_dir" "/data") "dimse" $dimse "web" $web "log" (dict "format" "json") -}}
+{{- if eq .Values.storage.kind "s3" -}}
+{{- $_ := set $own "objects" (dict "cache_bytes" (include "node.cacheBytes" . | int64)) -}}
+{{- end -}}
 {{- $all := mergeOverwrite $own (deepCopy .Values.settings) -}}
 {{- if eq .Values.storage.kind "s3" -}}
 {{- if not $all.node.objects_url }}{{ fail "storage.kind is s3, so settings.node.objects_url has to name a bucket: s3://bucket/prefix" }}{{ end -}}
