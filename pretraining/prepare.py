@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +35,7 @@ from pretraining.sources import LoadedVolume, SourceVolume, content_digest, read
 FORMAT: Final = 1  # raise it when prepared files change
 MAX_ALTERED_SHARE: Final = 0.5  # of the body; air that a tool cut off does not count
 MARGIN_MM: Final = 10.0  # around the body
+MAX_VOXELS: Final = 2**31  # of a prepared volume: 8 GiB in float32; a whole body at 1 mm has an eighth of that
 _ORDER: Final = 3  # of the spline, as nnU-Net resamples
 
 Mask = NDArray[np.bool_]
@@ -163,6 +166,10 @@ def _resampled(
     shape = [
         max(1, round(n * old / new)) for n, old, new in zip(image.shape, spacing_mm, settings.spacing_mm, strict=True)
     ]
+    if math.prod(shape) > MAX_VOXELS:
+        size = " x ".join(map(str, shape))
+        told = f"its body would take {size} voxels; is its voxel size of {_mm(spacing_mm)} mm right?"
+        raise VolumeRefused("too-large", told)
     if shape == list(image.shape):
         return image, body, altered
     factors = [new / old for new, old in zip(shape, image.shape, strict=True)]
@@ -225,7 +232,7 @@ def _write(place: Path, files: dict[str, bytes]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _mm(spacing_mm: tuple[float, float, float]) -> str:
+def _mm(spacing_mm: Sequence[float]) -> str:
     return " x ".join(f"{spacing:g}" for spacing in spacing_mm)
 
 

@@ -9,6 +9,8 @@ import hashlib
 import json
 import re
 import zlib
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +30,7 @@ VOLUMES, IMAGE, ALTERED, BACKGROUND, RECORD = (
 )
 _LPS = np.array([[0, -1], [1, -1], [2, 1]])  # NIfTI's own axes go right, front and head
 _NIFTI = (".nii.gz", ".nii")
+_REAL: Final = "biuf"  # kinds of numbers, as NumPy names them
 _ODD: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -91,7 +94,8 @@ def find_volumes(dataset: Path, *, use_masks: bool) -> list[SourceVolume]:
             f"holds {len(images)} images but no masks; make a dataset of them with dicom-node segment and "
             "dicom-node dataset, or pretrain without masks: --no-masks",
         )
-    return [SourceVolume(_plain_name(path.relative_to(dataset)), path) for path in images]
+    stems = Counter(_stem(path.relative_to(dataset)) for path in images)  # a.nii may lie next to a.nii.gz
+    return [SourceVolume(_plain_name(path.relative_to(dataset), stems), path) for path in images]
 
 
 def read_volume(source: SourceVolume) -> LoadedVolume:
@@ -165,6 +169,8 @@ def _read(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
         voxels = np.asarray(turned.dataobj).T
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise VolumeRefused("unreadable", f"{path.name} cannot be read as NIfTI ({type(error).__name__})") from error
+    if voxels.dtype.kind not in _REAL:
+        raise VolumeRefused("unreadable", f"{path.name} holds {voxels.dtype} values; one real number a voxel is wanted")
     zooms = [float(size) for size in turned.header.get_zooms()[:3]]
     return voxels, (zooms[2], zooms[1], zooms[0])
 
@@ -177,12 +183,22 @@ def _recorded_digests(record: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _plain_name(path: Path) -> str:
-    """Return a name for the folder of a volume; the digest keeps names apart that differ in odd characters only."""
-    text = str(path)
-    stem = text.removesuffix(".gz").removesuffix(".nii")
+def _plain_name(path: Path, stems: Mapping[str, int]) -> str:
+    """Return a name for the folder of a volume; a digest keeps names apart of which not all is in it.
+
+    Parameters
+    ----------
+    stems
+        How many volumes have each name without its ending.
+    """
+    stem = _stem(path)
     plain = _ODD.sub("-", stem)[:60]
-    return plain if plain == stem else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    is_whole = plain == stem and stems[stem] == 1
+    return plain if is_whole else f"{plain}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def _stem(path: Path) -> str:
+    return str(path).removesuffix(".gz").removesuffix(".nii")
 
 
 def _size(array: NDArray[Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -44,8 +45,6 @@ def test_values_are_normalised_over_unaltered_body_and_cropped_to_it(tmp_path: P
 
 
 def test_other_orientations_of_a_file_are_the_same_volume(tmp_path: Path) -> None:
-    import nibabel as nib
-
     folder = write_volume(tmp_path, "v", texture(BODY), BODY, cap(BODY))
     first = prepared(tmp_path)
     assert isinstance(first, StoredVolume)
@@ -99,8 +98,6 @@ def test_what_is_prepared_is_kept_until_contents_or_settings_change(tmp_path: Pa
     assert isinstance(again, StoredVolume)
     assert [path.stat().st_mtime_ns for path in sorted(again.folder.iterdir())] == times
     (folder / "image.nii.gz").unlink()
-    import nibabel as nib
-
     nib.save(nib.Nifti1Image(texture(BODY, 5).transpose(2, 1, 0), np.diag([-2, -2, 2, 1])), folder / "image.nii.gz")
     changed = prepared(tmp_path)
     assert isinstance(changed, StoredVolume)
@@ -159,6 +156,38 @@ def test_a_folder_without_masks_needs_the_option(tmp_path: Path) -> None:
     _, body, altered = volume.read((0, 0, 0), SHAPE)
     assert body.all()
     assert not altered.any()
+
+
+def test_two_files_of_one_name_are_two_volumes(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    for number, name in enumerate(("head.nii", "head.nii.gz", "a/head.nii", "a-head.nii")):
+        save_nifti(images / name, texture(BODY, number)[number:])
+    result = prepare_dataset(images, PrepareSettings((2.0, 2.0, 2.0), use_masks=False), PATCH)
+    assert len({volume.id for volume in result.volumes}) == 4
+    for volume in result.volumes:
+        image, _, _ = volume.read((0, 0, 0), volume.shape)
+        assert image.shape == volume.shape
+
+
+@pytest.mark.parametrize(
+    ("code", "image", "voxel_mm"),
+    [
+        ("unreadable", np.zeros((9, 9, 9), [("R", "u1"), ("G", "u1"), ("B", "u1")]), 2.0),
+        ("unreadable", np.ones((9, 9, 9), np.complex64), 2.0),
+        ("too-large", texture(BODY), 2000.0),  # a size in micrometres
+    ],
+)
+def test_an_odd_image_is_one_refusal(tmp_path: Path, code: str, image: np.ndarray, voxel_mm: float) -> None:
+    save_nifti(tmp_path / "good.nii", texture(BODY))
+    save_nifti(tmp_path / "odd.nii", image, voxel_mm)
+    result = prepare_dataset(tmp_path, PrepareSettings((2.0, 2.0, 2.0), use_masks=False), PATCH)
+    assert [volume.id for volume in result.volumes] == ["good"]
+    assert result.refused["odd"].reason_code == code
+
+
+def save_nifti(path: Path, image: np.ndarray, voxel_mm: float = 2.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(image.transpose(2, 1, 0), np.diag([-voxel_mm, -voxel_mm, voxel_mm, 1])), path)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
