@@ -30,6 +30,7 @@ _PATH_KEYS = (
     ("oidc", "ca_file"),
     *(("audit", key) for key in ("syslog_ca_file", "syslog_certificate", "syslog_key")),
     *(("dimse", "tls", key) for key in _TLS_FILES),
+    *(("work", "dask_tls", key) for key in _TLS_FILES),
 )
 
 _KINDS_IN_LISTS: Mapping[str, Mapping[str, type[BaseModel]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -14,12 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dicom_node.certificates import Certificates
 from dicom_node.settings import load_settings
+from dicom_node.upper_layer.tls.certificates import CertificateFacts
 from tests.certificates import Authority, Pair, self_signed
 from tests.cli.conftest import Run
 from tests.dicomweb.serving import serve
 from tests.new_store import NewStore
 
 SOON = timedelta(days=12, hours=1)
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -150,3 +152,12 @@ def expiry(url: str) -> dict[str, float]:
     families = text_string_to_metric_families(httpx.get(f"{url}/metrics", trust_env=False).text)
     name = "dicom_node_certificate_expiry_timestamp_seconds"
     return {s.labels["setting"]: s.value for family in families for s in family.samples if s.name == name}
+
+
+def test_only_dask_has_to_be_restarted_for_a_new_certificate(tmp_path: Path) -> None:
+    def said(about: str) -> str:
+        facts = CertificateFacts(f"{about}.ca_file", tmp_path, "CN=a", NOW - SOON, NOW, is_self_signed=False)
+        return str(facts.warning(NOW))
+
+    assert "renew it, no restart is needed" in said("dimse.tls")
+    assert "renew it, then restart `work`" in said("work.dask_tls")

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
-from dicom_node.settings import DicomwebPeer, DimsePeer, SettingsError, load_settings
+from dicom_node.settings import DicomwebPeer, DimsePeer, Settings, SettingsError, load_settings
+from dicom_node.settings.load import _anchor_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "{name: a, kind: orthanc, url: 'http://h'}"
 PEER = "{name: a, ae_title: A, host: h, port: 1, kind: dimse}"
+
+
+def paths_in(model: type[BaseModel], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the keys that hold a path."""
+    for name, field in model.model_fields.items():
+        for kind in get_args(field.annotation) or (field.annotation,):
+            if kind is Path:
+                yield (*before, name)
+            elif isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from paths_in(kind, (*before, name))
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -118,6 +132,17 @@ def test_relative_paths_count_from_the_files_folder(tmp_path: Path) -> None:
     assert settings.node.data_dir == tmp_path / "store"
     assert settings.models.foreground == tmp_path / "m" / "fg"
     assert settings.rules == tmp_path / "r.yaml"
+
+
+@pytest.mark.parametrize("keys", sorted(paths_in(Settings)))
+def test_every_path_counts_from_the_files_folder(keys: tuple[str, ...]) -> None:
+    tree: dict[str, Any] = {}
+    section = tree
+    for key in keys[:-1]:
+        section = section.setdefault(key, {})
+    section[keys[-1]] = "one"
+    _anchor_paths(tree, Path("/etc/node"))
+    assert section[keys[-1]] == "/etc/node/one"
 
 
 def test_settings_cannot_change_at_run_time() -> None:

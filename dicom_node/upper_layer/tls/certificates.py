@@ -37,6 +37,11 @@ class CertificateFacts:
     not_after: datetime
     is_self_signed: bool
 
+    @property
+    def _afterwards(self) -> str:
+        """What is to be done when it was renewed; Dask reads its files once."""
+        return "then restart `work`" if self.about.startswith("work.dask_tls.") else "no restart is needed"
+
     def validity(self, now: datetime) -> Validity:
         """Whether it is valid at ``now``, and for how long."""
         if now > self.not_after:
@@ -49,12 +54,12 @@ class CertificateFacts:
         """Return a sentence for people if there is something to do."""
         validity, what = self.validity(now), f"{self.about}: the certificate {self.subject} in {self.path}"
         if validity is Validity.EXPIRED:
-            return f"{what} expired on {self.not_after:%Y-%m-%d %H:%M} UTC; renew it, no restart is needed"
+            return f"{what} expired on {self.not_after:%Y-%m-%d %H:%M} UTC; renew it, {self._afterwards}"
         if validity is Validity.NOT_YET:
             return f"{what} is valid only from {self.not_before:%Y-%m-%d %H:%M} UTC; check the clock"
         if validity is Validity.EXPIRES_SOON:
             days = (self.not_after - now).days
-            return f"{what} expires in {days} days, on {self.not_after:%Y-%m-%d}; renew it, no restart is needed"
+            return f"{what} expires in {days} days, on {self.not_after:%Y-%m-%d}; renew it, {self._afterwards}"
         return None
 
 
