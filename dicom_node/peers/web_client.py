@@ -19,6 +19,7 @@ from dicom_node.peers.errors import (
     HttpRefusedError,
     PeerTimeoutError,
     PeerUnreachableError,
+    TlsFilesUnusableError,
     TokenMissingError,
 )
 
@@ -134,7 +135,8 @@ def read_body(response: httpx.Response, *, max_bytes: int) -> bytes | None:
 def error_of_status(peer: WebPeer, response: httpx.Response) -> DeliveryError:
     """Return the error for an answer without success."""
     kind = HttpRefusedError if response.status_code in REFUSED else HttpFailedForNowError
-    return kind(peer.name, response.status_code, str(response.request.url))
+    # Credentials in the URL of a peer are sent, and not shown.
+    return kind(peer.name, response.status_code, str(response.request.url.copy_with(userinfo=b"")))
 
 
 def environment_value(peer_name: str, variable: str) -> str:
@@ -155,6 +157,17 @@ def _open_client(peer: WebPeer, timeout_s: float, auth: httpx.Auth | None) -> ht
         headers["Authorization"] = f"Bearer {environment_value(peer.name, peer.token_env)}"
     verify: bool | ssl.SSLContext = True
     if peer.ca_file is not None:
-        verify = ssl.create_default_context(cafile=str(peer.ca_file))
+        verify = _trusting(peer.name, peer.ca_file)
     timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
     return httpx.Client(headers=headers, auth=auth, verify=verify, timeout=timeout, http1=True, http2=False)
+
+
+def _trusting(peer_name: str, ca_file: Path) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of a file; raise `TlsFilesUnusableError` if it cannot be used."""
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except ssl.SSLError as error:
+        raise TlsFilesUnusableError(peer_name, f"ca_file: {ca_file}: holds no certificate in PEM") from error
+    except OSError as error:
+        finding = f"ca_file: {ca_file}: cannot be read ({error.strerror})"
+        raise TlsFilesUnusableError(peer_name, finding) from error

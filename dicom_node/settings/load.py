@@ -6,6 +6,7 @@ numbers, booleans and lists work. Relative paths in the file are relative to the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -20,6 +21,7 @@ from dicom_node.settings.peers import DicomwebPeer, DimsePeer
 from dicom_node.settings.targets import OrthancTarget, WebhookTarget
 
 ENVIRONMENT_PREFIX = "DICOM_NODE__"
+_PASSWORD = re.compile(r"//[^/\s]*@")  # with its user, in a URL
 _TLS_FILES = ("certificate_file", "key_file", "ca_file")
 _PATH_KEYS = (
     ("node", "data_dir"),
@@ -161,7 +163,8 @@ def _problem(item: ErrorDetails) -> str:
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key; known here: {', '.join(_known_keys(location[:-1]))}"
     message = item["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(item["input"], dict | list) or not key else f" (found {item['input']!r})"
+    shown = _PASSWORD.sub("//***@", repr(item["input"]))
+    found = "" if isinstance(item["input"], dict | list) or not key else f" (found {shown})"
     return f"{key}: {message}{found}" if key else message
 
 

@@ -189,3 +189,28 @@ def test_a_peer_that_is_not_there_is_tried_again() -> None:
     assert outcome.error is not None
     assert (classify(outcome.error), outcome.error.code) == (ErrorKind.TRANSIENT, "peer-unreachable")
     assert check_peer(peer, calling_ae_title="NODE") is not None
+
+
+def test_credentials_in_a_url_are_not_shown() -> None:
+    with canned_peer(503) as (peer, _):
+        url = str(peer.url).replace("//", "//user:secret@")
+        (outcome,) = deliver(
+            DicomwebPeer(name="archive", kind="dicomweb", url=url), to_send(ct_series(1)), calling_ae_title="NODE"
+        )
+    assert "HTTP 503 from http://127.0.0.1" in str(outcome.error)
+    assert "secret" not in str(outcome.error)
+
+
+@pytest.mark.parametrize(("content", "says"), [(None, "No such file"), ("no certificate", "holds no certificate")])
+def test_certificates_that_cannot_be_read_are_named_and_it_is_tried_again(
+    tmp_path: Path, content: str | None, says: str
+) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    peer = DicomwebPeer(name="archive", kind="dicomweb", url="https://127.0.0.1:1/", ca_file=path)
+    (outcome,) = deliver(peer, to_send(ct_series(1)), calling_ae_title="NODE")
+    assert f"ca_file: {path}" in str(outcome.error)
+    assert says in str(outcome.error)
+    assert outcome.error is not None
+    assert classify(outcome.error) is ErrorKind.TRANSIENT

@@ -145,6 +145,20 @@ def test_every_path_counts_from_the_files_folder(keys: tuple[str, ...]) -> None:
     assert section[keys[-1]] == "/etc/node/one"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "notify: [{name: a, kind: webhook, url: 'https://user:s3cr@t@h/x', secret_env: A}]",
+        "objects: {endpoint_url: 'ftp://user:s3cr@t@h'}",
+        "audit: {syslog: 'tls://user:s3cr@t@h'}",
+    ],
+)
+def test_a_password_in_a_url_is_not_shown(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match=r"//\*\*\*@h") as caught:
+        load_settings(written(tmp_path, text), {})
+    assert "s3cr" not in str(caught.value)
+
+
 def test_settings_cannot_change_at_run_time() -> None:
     settings = load_settings(None, {})
     with pytest.raises(ValueError, match="frozen"):
