@@ -103,6 +103,8 @@ def make_dataset_of_studies(
         The project was exported with another key before, wherever to.
     WorkerKilledError
         A worker process was killed.
+    ObjectsUnavailableError
+        The store of objects is away; the dataset is as it was but for studies that this run has added.
     """
     check_key(store, pseudonyms)
     check_output(out, pseudonyms)
@@ -262,5 +264,5 @@ def _remove_others(out: Path, kept: set[str]) -> None:
     What `pretrain` prepared from a volume, in ``prepared/<settings>/<id>``, goes with it.
     """
     for folder in (*(out / VOLUMES).iterdir(), *(out / PREPARED).glob("*/*")):
-        if folder.name not in kept:
+        if folder.name not in kept and folder.is_dir():  # and no file of a desktop, such as .DS_Store
             shutil.rmtree(folder)

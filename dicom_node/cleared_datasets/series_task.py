@@ -30,7 +30,7 @@ from part10.inflate import bounded_for_pydicom
 from part10.limits import MAX_INFLATED_BYTES
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_LOST: Final = (ObjectMissingError, ObjectDamagedError, ObjectsUnavailableError)
+_LOST: Final = (ObjectMissingError, ObjectDamagedError)
 _SESSION_CHARACTERS: Final = 8  # 40 bits, and a person has few studies
 _WHO: Final = ["PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientName", "SpecificCharacterSet"]
 
@@ -86,9 +86,10 @@ class SeriesOutcome:
 
 
 def run_series(task: SeriesTask) -> SeriesOutcome:
-    """Write the volumes of a series that are not there yet; only a full disk raises.
+    """Write the volumes of a series that are not there yet.
 
-    No text of the outcome holds a value of the source.
+    Only a full disk raises, and a store of objects that is away: without its images, nobody knows which volumes of an
+    earlier run stay. No text of the outcome holds a value of the source.
     """
     with without_pydicom_warnings():  # a warning may show the value that it is about
         try:
@@ -96,6 +97,8 @@ def run_series(task: SeriesTask) -> SeriesOutcome:
             volumes = tuple(_volumes(task))
         except _LOST as error:
             return SeriesOutcome((), lost=str(error))
+        except ObjectsUnavailableError:
+            raise
         except Exception as error:  # noqa: BLE001 - one series that cannot be used must not end the run
             return SeriesOutcome(tuple(_all_refused(task, _refusal(error))))
     if len(places) != 1:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,7 +16,7 @@ from dicom_node.cleared_datasets.publishing import Published, Publisher
 from dicom_node.cleared_datasets.run import Progress
 from dicom_node.export.errors import KeyFileError, OutputFolderError
 from dicom_node.export.pseudonyms import Pseudonyms
-from dicom_node.store import DecisionKind, ExportState, Store
+from dicom_node.store import DecisionKind, ExportState, ObjectsUnavailableError, Store
 from tests.arrivals import receive
 from tests.cleared_datasets.conftest import OPTIONS, make, outcomes, receive_and_look, study_of
 from tests.export.clearing import NAMES, NOW, export, say
@@ -94,6 +95,7 @@ def test_the_next_run_takes_away_what_may_no_longer_leave(filled: Store, tmp_pat
     prepared = [out / "prepared" / "settings" / one["id"] for one in before["volumes"]]  # as pretraining writes them
     for folder in prepared:
         folder.mkdir(parents=True)
+    (out / "volumes" / ".DS_Store").touch()
     hold(filled)
 
     manifest = make(filled, out)
@@ -102,12 +104,28 @@ def test_the_next_run_takes_away_what_may_no_longer_leave(filled: Store, tmp_pat
     assert outcomes(manifest, (ONE, TWO)) == ["not-cleared", "exported"]
     assert [one["study"] for one in manifest["withdrawn"]] == [NAMES.mapped_uid(ONE.study_instance_uid)]
     (kept,) = manifest["volumes"]
-    assert [path.name for path in (out / "volumes").iterdir()] == [kept["id"]]
+    assert {path.name for path in (out / "volumes").iterdir()} == {kept["id"], ".DS_Store"}
     assert [path.name for path in prepared if path.exists()] == [kept["id"]]
     links = [path for path in out.rglob("*") if path.is_symlink()]
     assert links
     assert all(path.exists() for path in links)
     assert manifest["n_new"] == 0
+
+
+def test_objects_that_are_away_take_no_volume_of_an_earlier_run_along(
+    filled: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    make(filled, out)
+    before = contents(out)
+
+    def be_away(*_: object, **__: object) -> NoReturn:
+        raise ObjectsUnavailableError("s3://images", "it cannot be reached")
+
+    monkeypatch.setattr(type(filled.objects), "open", be_away)
+    with pytest.raises(ObjectsUnavailableError):
+        make(filled, out)
+    assert contents(out) == before
 
 
 def test_the_same_studies_give_the_same_bytes_in_any_number_of_processes(filled: Store, tmp_path: Path) -> None:
