@@ -71,7 +71,7 @@ _PARAMETERS: Final = ("q", "state", "verdict", "modality", "from", "to")
 def wanted_of(query: QueryParams) -> Wanted:
     """Return what the query of a list asks for; anything that is not allowed is named."""
     return Wanted(
-        text=query.get("q", ""),
+        text=_text(query.get("q", "")),
         states=_words("state", query.get("state", ""), [state.value for state in GateState]),
         verdicts=_words("verdict", query.get("verdict", ""), sorted(VERDICTS)),
         modality=_modality(query.get("modality", "")),
@@ -86,6 +86,12 @@ def place_of(query: QueryParams) -> Place | None:
     if text and place is None:
         raise FormError("after", text, "what a link of this list says")
     return place
+
+
+def _text(text: str) -> str:
+    if "\0" in text:  # PostgreSQL takes none
+        raise FormError("q", text, "text without NUL")
+    return text
 
 
 def _words(name: str, text: str, known: list[str]) -> tuple[str, ...]:

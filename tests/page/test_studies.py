@@ -88,7 +88,16 @@ def test_a_page_far_down_is_found_by_an_index(node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["state=fine", "verdict=x", "modality=%3Cb%3E", "from=yesterday", "after=x", "after=2026-01-01T00:00:00_1"]
+    "query",
+    [
+        "q=a%00b",
+        "state=fine",
+        "verdict=x",
+        "modality=%3Cb%3E",
+        "from=yesterday",
+        "after=x",
+        "after=2026-01-01T00:00:00_1",
+    ],
 )
 def test_a_query_that_is_not_allowed_is_named(node: Node, reader: Reader, query: str) -> None:
     answer = reader.get(f"/?{query}")
