@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dicom_node.app.wiring import open_store, utc_now
-from dicom_node.errors import NodeError
 from dicom_node.failures import ErrorKind, classify, error_code
 from dicom_node.logs import RepeatedFailure, log_failure, set_up_logging
 from dicom_node.processes import end_with_supervisor, stop_on_signals
@@ -80,7 +79,7 @@ def _kept_house(store: Store) -> Iterator[None]:
         while not ending.is_set():
             try:
                 store.keep_house()
-            except NodeError as error:
+            except Exception as error:  # noqa: BLE001 - without it, deleted images would stay in copies until a restart
                 failure.failed(error)
             else:
                 failure.worked()
