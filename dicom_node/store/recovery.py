@@ -8,6 +8,7 @@ at it costs a batch, not the archive.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Sequence
@@ -19,6 +20,10 @@ from dicom_node.store.objects.object_store import ObjectStore
 from dicom_node.store.schema import conflicts, instances, jobs, series, studies, tags, unproven
 from dicom_node.store.statements import DriverStatement
 from dicom_node.store.states import Origin
+
+log = logging.getLogger(__name__)
+
+LOOKED_FOR = 20  # objects without a mark, before rows are taken back
 
 
 class Unproven:
@@ -45,18 +50,40 @@ class Unproven:
 
 
 def recover(database: Database, objects: ObjectStore) -> int:
-    """Remove rows of marked objects that are damaged; return how many. Call only while no other process runs."""
+    """Remove rows of marked objects that are damaged; return how many. Call only while no other process runs.
+
+    Nothing is removed if other objects are missing as well.
+    """
     with database.read() as connection:
         marked = set(connection.execute(sa.select(unproven.c.digest)).scalars())
     if not marked:
         return 0
     unsound = [digest for digest in sorted(marked) if not objects.is_sound(digest)]
+    if unsound and (elsewhere := _others_that_are_missing(database, objects)):
+        log.error(
+            "no object that was looked for is there; is the disk of node.data_dir mounted, and node.objects_url right? "
+            "No row was taken back",
+            extra={"n_looked_for": len(unsound) + len(elsewhere), "one_of_them": objects.location(elsewhere[0])},
+        )
+        return 0
     with database.write() as connection:
         forget(connection, unsound)
         connection.execute(sa.delete(unproven))
         objects.begin_removal(connection, unsound)
     objects.finish_removal(database, unsound)
     return len(unsound)
+
+
+def _others_that_are_missing(database: Database, objects: ObjectStore) -> Sequence[str]:
+    """Return the newest objects without a mark if none of them is there: then these are not the index's objects.
+
+    A power failure takes the bytes of the last batch, and a disk that is not mounted takes all.
+    """
+    is_marked = sa.select(unproven.c.id).where(unproven.c.digest == instances.c.digest).exists()
+    newest = sa.select(instances.c.digest).where(~is_marked).order_by(instances.c.id.desc()).limit(LOOKED_FOR)
+    with database.read() as connection:
+        others = connection.execute(newest).scalars().all()
+    return () if any(objects.exists(digest) for digest in others) else others
 
 
 def forget(connection: sa.Connection, digests: Sequence[str]) -> None:

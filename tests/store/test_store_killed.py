@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -127,6 +128,25 @@ def test_rows_whose_bytes_a_power_failure_took_are_taken_back(
         assert again.series.get(SERIES).n_instances == 1
         assert keep(again, instance(2)) is Kept.STORED
         assert again.objects.read_dataset_bytes(lost.digest) == instance(2).encoded
+
+
+def test_a_disk_that_is_not_mounted_takes_no_row_back(
+    tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The index is in PostgreSQL; the node starts before its disk is mounted, and once more with it."""
+    node, disk = tmp_path / "node", tmp_path / "disk"
+    with Store.open(node, url=url) as store:
+        for number in (1, 2, 3):
+            keep(store, instance(number))
+    node.rename(disk)
+    with Store.open(node, url=url) as store:
+        assert [row.instance_number for row in store.series.instances(SERIES)] == [1, 2, 3]
+    assert "is the disk of node.data_dir mounted" in caplog.text
+    shutil.rmtree(node)
+    disk.rename(node)
+    with Store.open(node, url=url) as store:
+        assert store.series.get(SERIES).n_instances == 3
+        assert all(store.objects.is_sound(row.digest) for row in store.series.instances(SERIES))
 
 
 def test_a_study_of_which_the_only_instance_was_lost_is_gone(store: Store, new_store: StoreMaker) -> None:
