@@ -132,6 +132,7 @@ class _Move:
         if not self._target.is_local:
             self._forget_removals()
         self._target.end_move()
+        self._source.drop_copies()
         return moved
 
     def _begin(self, *, start_again: bool) -> int:

@@ -319,6 +319,10 @@ class ObjectStore(ABC):
     def end_move(self) -> None:
         """Let the objects be used."""
 
+    def drop_copies(self) -> None:
+        """Delete local copies, which nobody would delete once these objects are not used; here there are none."""
+        return
+
     # What is computed from objects
 
     def read_derived(

@@ -83,7 +83,9 @@ def test_objects_move_to_a_bucket_and_back_byte_for_byte(node: Path, bucket: S3P
     with pytest.raises(MoveTargetError, match="holds objects already; name an empty prefix"):
         move(node, bucket, node)
     (node / "objects").rename(node / "objects.old")
+    assert list((node / "cache").rglob("*.dcm"))
     assert move(node, bucket, node).n_copied == N_INSTANCES + 2
+    assert list((node / "cache").rglob("*.dcm")) == []  # nobody would delete them when their study is deleted
     with open_store(None) as store:
         assert verify(store) == []
     assert before.items() <= files(node).items()

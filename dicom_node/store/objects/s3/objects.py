@@ -376,6 +376,10 @@ class S3Objects(ObjectStore):
         """Delete the note."""
         self.bucket.remove(MOVE)
 
+    def drop_copies(self) -> None:
+        """Delete all copies of this machine."""
+        self.cache.clear()
+
     def _check_move(self) -> None:
         if not self._is_move_checked:
             self.bucket.check_move()
