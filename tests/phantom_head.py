@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ class Phantom:
         return np.asarray(ndimage.distance_transform_edt(self.body, sampling=SPACING_MM))
 
 
+@cache
 def phantom(*, noise: float = 8.0, air: float = 0.0, tissue: float = 600.0, seed: int = 0) -> Phantom:
     """A head in air; with ``noise`` 0 the air is exactly constant."""
     rng = np.random.default_rng(seed)
@@ -40,17 +42,27 @@ def phantom(*, noise: float = 8.0, air: float = 0.0, tissue: float = 600.0, seed
     values = ndimage.gaussian_filter(values, 0.4) + texture * np.where(body, 30.0, noise)
     if noise == 0:
         values[ndimage.distance_transform_edt(~body) > 2] = air
-    return Phantom(values.astype(np.float32), body)
+    voxels = values.astype(np.float32)
+    voxels.flags.writeable = body.flags.writeable = False  # tests share them
+    return Phantom(voxels, body)
 
 
 def coarse_contour(mask: NDArray[np.bool_], shift_mm: float, *, seed: int = 1) -> NDArray[np.bool_]:
     """The mask as a network at 3 mm gives it: its surface is wavy by a few millimetres."""
+    return _coarse_contour(mask.tobytes(), mask.shape, shift_mm, seed)
+
+
+@lru_cache(maxsize=32)
+def _coarse_contour(content: bytes, shape: tuple[int, ...], shift_mm: float, seed: int) -> NDArray[np.bool_]:
+    mask = np.frombuffer(content, np.bool_).reshape(shape)
     rng = np.random.default_rng(seed)
     distance = ndimage.distance_transform_edt(mask, sampling=SPACING_MM) - ndimage.distance_transform_edt(
         ~mask, sampling=SPACING_MM
     )
     wave = ndimage.gaussian_filter(rng.normal(0, 1, mask.shape), 4.0)
-    return np.asarray(distance > shift_mm * wave / wave.std())
+    contour = np.asarray(distance > shift_mm * wave / wave.std())
+    contour.flags.writeable = False  # tests share it
+    return contour
 
 
 def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
