@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cache
 from io import BytesIO
 
 from pydicom import Dataset, dcmread, dcmwrite
@@ -16,7 +17,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from dicom_node.export.standard_table import read_table
-from tests.factories import ct_series, enhanced_mr, mr_series
+from tests.factories import EncodedInstance, ct_series, enhanced_mr, mr_series
 
 _KEPT_ON_PURPOSE = {  # attributes whose planted value is replaced by the test itself, or that name the class
     *("SOPClassUID", "TransferSyntaxUID", "SpecificCharacterSet", "PatientID", "SOPInstanceUID"),
@@ -125,12 +126,16 @@ class Planter:
 
 def hosts() -> dict[str, Dataset]:
     """Objects to plant in: CT, MR and enhanced MR."""
-    ct = dcmread(ct_series(n_slices=4, spacing_mm=(3.0, 0.8, 0.7))[0].open())
-    mr = dcmread(mr_series(n_slices=4, spacing_mm=(3.0, 0.8, 0.7))[0].open())
-    enhanced = dcmread(enhanced_mr(mr_series(n_slices=4, spacing_mm=(3.0, 0.8, 0.7))).open())
-    for ds in (ct, mr, enhanced):
+    found = {name: dcmread(instance.open()) for name, instance in _host_instances().items()}
+    for ds in found.values():
         ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    return {"ct": ct, "mr": mr, "enhanced": enhanced}
+    return found
+
+
+@cache
+def _host_instances() -> dict[str, EncodedInstance]:
+    ct, mr = (series(n_slices=4, spacing_mm=(3.0, 0.8, 0.7)) for series in (ct_series, mr_series))
+    return {"ct": ct[0], "mr": mr[0], "enhanced": enhanced_mr(mr)}
 
 
 def encoded(ds: Dataset) -> bytes:

@@ -106,8 +106,15 @@ def test_no_marker_is_left_in_an_object_of_a_real_scanner_with_plants_of_a_new_s
     ds = dcmread(min(real_series(group).rglob("*.dcm")))
     ds.ImageType = ["ORIGINAL", "PRIMARY", *list(ds.ImageType)[2:]]
     ds, planter = planted_in(ds, seed=int(os.environ.get("DICOM_NODE_SEED", "20261129")))
-    assert len(planter.found_in(encoded(ds))) >= len(planter.planted) - 10
-    assert planter.found_in(copied(ds, tmp_path)) == []
+    source, copy = (beside_pixels(content, ds) for content in (encoded(ds), copied(ds, tmp_path)))
+    assert len(planter.found_in(source)) >= len(planter.planted) - 10
+    assert planter.found_in(copy) == []
+
+
+def beside_pixels(content: bytes, ds: Dataset) -> bytes:
+    """The bytes of an object but for those of its pixels: nothing is planted there, and to search them takes long."""
+    assert ds.PixelData in content
+    return content.replace(ds.PixelData, b"")
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
