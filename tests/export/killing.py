@@ -92,8 +92,10 @@ def shown(output: Path) -> list[str]:
 
 
 def main(data_dir: str, output: str, n_kills: str) -> None:
+    # First, so that each fork has what an export imports; it closes its store, as a fork wants no open one.
+    seen = export_and_look(Path(data_dir), Path(output) / "looked at")
     n_steps = export_and_die(Path(data_dir), Path(output) / "whole", 0)
-    found: dict[str, Any] = {"n_steps": n_steps, "whole": shown(Path(output) / "whole"), "killed": []}
+    found: dict[str, Any] = {"n_steps": n_steps, "whole": shown(Path(output) / "whole"), "killed": [], "seen": seen}
     stride = max(1, n_steps // int(n_kills))
     for step in range(2, n_steps, stride):
         folder = Path(output) / str(step)
@@ -109,7 +111,6 @@ def main(data_dir: str, output: str, n_kills: str) -> None:
             "leftovers": (folder / ".staging").exists(),
         }
         found["killed"].append({"step": step, "lived": lived, "after_death": after_death, "again": again})
-    found["seen"] = export_and_look(Path(data_dir), Path(output) / "looked at")  # last: a fork wants no open store
     sys.stdout.write(json.dumps(found))
 
 

@@ -14,9 +14,12 @@ from typing import Any
 
 import pytest
 
+from dicom_node.export.peer_target import peer_target
+from dicom_node.settings import DimsePeer
 from dicom_node.store import ExportState, Store
+from tests.crash.parts import fork
 from tests.export.test_peer_export import Archive, archive
-from tests.gate.cases import copies, copy_of_template, seen
+from tests.gate.cases import at, copies, copy_of_template, export_to, seen
 
 pytestmark = pytest.mark.crash
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,19 +62,13 @@ def _run(command: list[str]) -> str:
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=250).stdout
 
 
-PEER_EXPORT = """
-import sys
-from pathlib import Path
-from dicom_node.store import Store
-from dicom_node.export.peer_target import peer_target
-from dicom_node.settings import DimsePeer
-from tests.gate.cases import at, export_to
-peer = DimsePeer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=int(sys.argv[2]))
-with Store.open(Path(sys.argv[1])) as store:
-    target = peer_target(store, peer, calling_ae_title="NODE", timeout_s=30, now=lambda: at(200))
-    content = export_to(store, Path(sys.argv[3]), target)
-print([one["outcome"] for one in content["studies"]])
-"""
+def export_to_archive(data_dir: Path, port: int, work: Path) -> list[str]:
+    """Export to a peer; return the outcomes."""
+    peer = DimsePeer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=port)
+    with Store.open(data_dir) as store:
+        target = peer_target(store, peer, calling_ae_title="NODE", timeout_s=30, now=lambda: at(200))
+        content = export_to(store, work, target)
+    return [one["outcome"] for one in content["studies"]]
 
 
 @pytest.mark.parametrize("at_object", [1, 3])
@@ -86,21 +83,21 @@ def test_32_an_export_to_a_peer_that_is_killed_sends_what_is_missing_and_no_othe
         ready = threading.Event()
 
         def kill(number: int) -> int:
+            ready.wait(30)
             if number == at_object and "process" in killed:
-                ready.wait(30)
                 os.kill(killed["process"].pid, signal.SIGKILL)
             return 0
 
         found.answer = kill
-        command = [sys.executable, "-c", PEER_EXPORT, str(data_dir), str(peer.port), str(tmp_path / "work")]
-        killed["process"] = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        killed["process"] = fork(export_to_archive, data_dir, peer.port, tmp_path / "work")
         ready.set()
-        assert killed["process"].wait(120) == -signal.SIGKILL
+        killed["process"].join(120)
+        assert killed["process"].exitcode == -signal.SIGKILL
         with Store.open(data_dir) as store:
             assert [row.state for row in store.exports.list()] == [ExportState.SENDING]
             assert store.audit.list() == ()
         killed.clear()
-        assert _run(command).strip() == "['exported']"
+        assert export_to_archive(data_dir, peer.port, tmp_path / "work") == ["exported"]
     assert_sent_whole(found)
     with Store.open(data_dir) as store:
         assert [row.state for row in store.exports.list()] == [ExportState.PUBLISHED]
