@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import subprocess
 import sys
 import time
@@ -12,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.loaders.__main__ import report
+from benchmarks.loaders.__main__ import anatomask_source, nnssl_python, report
 from benchmarks.loaders.measure import N_BATCHES, N_WARM, cpu_s, measure
 from benchmarks.loaders.steps import batches, our_step, plan
 from pretraining import volume_fusion
 
-ROOT = Path(__file__).parents[2]
 BUSY_S = 0.005
 
 
@@ -48,7 +46,8 @@ def test_processor_time_of_started_processes_counts() -> None:
     assert used > 0.15
 
 
-def test_a_step_of_ours_learns() -> None:
+def test_a_step_of_ours_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.loaders.steps.SIDE", 16)
     method = volume_fusion.build(volume_fusion.Options(), plan(), use_masks=True)
     before = [parameter.detach().clone() for parameter in method.module.parameters()]
     our_step(method, batches(method, 1))(0)
@@ -63,17 +62,12 @@ def test_the_report_has_a_row_for_each() -> None:
     assert "| anatomask | 1.000 | 1.250 |" in told
 
 
-def test_programs_that_are_not_there_are_named(tmp_path: Path) -> None:
-    program = "from benchmarks.loaders.__main__ import nnssl_python, anatomask_source\n"
-    program += "import json; print(json.dumps([nnssl_python(), anatomask_source()]))"
-    answer = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env={"DICOM_NODE_TEST_NNSSL": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(answer.stdout) == [None, None]
-    assert "make peers-nnssl" in answer.stderr
-    assert "ANATOMASK_SOURCE" in answer.stderr
+def test_programs_that_are_not_there_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DICOM_NODE_TEST_NNSSL", str(tmp_path))
+    monkeypatch.delenv("ANATOMASK_SOURCE", raising=False)
+    assert (nnssl_python(), anatomask_source()) == (None, None)
+    told = capsys.readouterr().err
+    assert "make peers-nnssl" in told
+    assert "ANATOMASK_SOURCE" in told
