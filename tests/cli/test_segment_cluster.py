@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -58,11 +57,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def segment(cwd: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def segment(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dicom_node.cli", "segment", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=280, env={**os.environ, "COLUMNS": "200"}
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=280)
 
 
 def tree(root: Path) -> Mapping[str, bytes]:
@@ -78,23 +75,28 @@ def tree(root: Path) -> Mapping[str, bytes]:
 
 @pytest.mark.timeout(600)
 def test_a_cluster_writes_what_one_process_writes_byte_for_byte(
-    inputs: Path, models: tuple[str, ...], tmp_path: Path
+    run: Callable[..., Result],
+    inputs: Path,
+    models: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plain = segment(inputs.parent, "in", "-o", tmp_path / "plain", *models)
-    cluster = segment(inputs.parent, "in", "-o", tmp_path / "cluster", *models, "--cluster", "local:2")
+    monkeypatch.chdir(inputs.parent)
+    plain = run("segment", "in", "-o", tmp_path / "plain", *models)
+    cluster = segment("in", "-o", tmp_path / "cluster", *models, "--cluster", "local:2")
 
-    assert (plain.returncode, cluster.returncode) == (3, 3), cluster.stderr
+    assert (plain.exit_code, cluster.returncode) == (3, 3), cluster.stderr
     expected, found = tree(tmp_path / "plain"), tree(tmp_path / "cluster")
     assert list(found) == list(expected)
     assert [name for name in expected if found[name] != expected[name]] == []
     assert len([name for name in expected if name.endswith("seg.dcm")]) == 3
     assert expected["summary.json"].count(b"TIME") == 2 + 4  # when it began and ended; of each volume
-    said = [sorted(line for line in run.stderr.splitlines() if line.startswith("error:")) for run in (plain, cluster)]
+    said = [sorted(line for line in one.stderr.splitlines() if line.startswith("error:")) for one in (plain, cluster)]
     assert said[0] == said[1]
     assert cluster.stderr.count("Dask's dashboard: http://127.0.0.1:") == 1
     assert "Traceback" not in cluster.stderr
 
-    again = segment(inputs.parent, "in", "-o", tmp_path / "cluster", *models)  # without a cluster, and nothing is done
+    again = run("segment", "in", "-o", tmp_path / "cluster", *models)  # without a cluster, and nothing is done
 
     assert again.stderr.count("finished earlier") == 4
 

@@ -286,7 +286,7 @@ def test_what_a_killed_run_left_is_not_taken_for_a_result(segment: Run, tmp_path
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupt", "kill"])
 def test_a_stopped_run_leaves_whole_volumes_and_goes_on(
-    tiny_models: tuple[str, ...], tmp_path: Path, out: Path, number: signal.Signals
+    segment: Run, tiny_models: tuple[str, ...], tmp_path: Path, out: Path, number: signal.Signals
 ) -> None:
     for subject in range(6):
         path = tmp_path / "in" / f"subject{subject}.nii.gz"
@@ -315,7 +315,8 @@ def test_a_stopped_run_leaves_whole_volumes_and_goes_on(
     finished = [path for path in out.iterdir() if not path.name.startswith(".")]
     assert 1 <= len(finished) < 6
     assert all((path / "report.json").is_file() and (path / "overlay.png").is_file() for path in finished)
-    again = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    again = segment(tmp_path / "in")
+    assert again.exit_code == 0, again.stderr
     assert again.stderr.count("finished earlier") == len(finished)
     assert sorted(path.name for path in out.iterdir()) == [
         "index.html",
