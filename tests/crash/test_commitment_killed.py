@@ -2,58 +2,53 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dicom_node.store import CommitmentState, Store
+from dicom_node.store.work.commitments import Commitments
 from tests.commitment_scp import Behaviour, report_of, start_commitment_scp
+from tests.crash.parts import fork
+from tests.new_store import NewStore
 from tests.peers.test_commitment import HOUR, LATER, ask, deliver_results, peer_at, states
 
 # Where the process dies: before and after the request is recorded, after it is answered, after the report is recorded.
-STEPS = ("before-prepare", "after-prepare", "after-answer", "after-report")
-ASK_AND_DIE = """
-import os, signal, sys
-from pathlib import Path
-from dicom_node.store import Store
-from dicom_node.store.work.commitments import Commitments
-from tests.peers.test_commitment import ask, peer_at
-
-step, data_dir, port = sys.argv[1:]
-def die(*_args, **_options):
-    os.kill(os.getpid(), signal.SIGKILL)
-def after(method):
-    def call(*args, **options):
-        method(*args, **options)
-        die()
-    return call
-if step == "before-prepare":
-    Commitments.prepare = die
-elif step == "after-prepare":
-    Commitments.prepare = after(Commitments.prepare)
-elif step == "after-answer":
-    Commitments.note_answer = die
-else:
-    Commitments.take_report = after(Commitments.take_report)
-with Store.open(Path(data_dir)) as store:
-    ask(store, peer_at(int(port)))
-"""
+METHODS = {
+    "before-prepare": "prepare",
+    "after-prepare": "prepare",
+    "after-answer": "note_answer",
+    "after-report": "take_report",
+}
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_killed_node_asks_again_for_what_is_not_confirmed(tmp_path: Path, step: str) -> None:
+def ask_and_die(step: str, data_dir: Path, port: int) -> None:
+    """Ask for commitment, in a process that ends at this step."""
+    method = getattr(Commitments, METHODS[step])
+
+    def die(*args: Any, **options: Any) -> None:
+        if step in ("after-prepare", "after-report"):
+            method(*args, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(Commitments, METHODS[step], die)
+    with Store.open(data_dir) as store:
+        ask(store, peer_at(port))
+
+
+@pytest.mark.parametrize("step", METHODS)
+def test_a_killed_node_asks_again_for_what_is_not_confirmed(new_store: NewStore, tmp_path: Path, step: str) -> None:
     with start_commitment_scp(Behaviour.AFTER if step == "after-report" else Behaviour.SILENT) as archive:
         peer = peer_at(archive.port)
-        with Store.open(tmp_path) as store:
+        with new_store(tmp_path) as store:
             deliver_results(store, peer)
-        killed = subprocess.run(
-            [sys.executable, "-c", ASK_AND_DIE, step, str(tmp_path), str(archive.port)], check=False, timeout=120
-        )
-        assert killed.returncode == -signal.SIGKILL
+        killed = fork(ask_and_die, step, tmp_path, archive.port)
+        killed.join(120)
+        assert killed.exitcode == -signal.SIGKILL
         was_sent = step in ("after-answer", "after-report")
         assert len(archive.requests) == was_sent
         archive.behaviour = Behaviour.AFTER
