@@ -13,17 +13,17 @@ from typer.testing import Result
 
 from dicom_node.dimse import DimseServer
 from dicom_node.settings import DimseSettings
-from dicom_node.store import Store
 from tests.dicomweb.serving import serve
+from tests.new_store import NewStore
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def peers(config: Path, tmp_path: Path) -> Iterator[Path]:
+def peers(config: Path, new_store: NewStore, tmp_path: Path) -> Iterator[Path]:
     """A settings file with a DIMSE and a DICOMweb peer that answer, and one that does not."""
     with (
-        Store.open(tmp_path / "peer") as store,
+        new_store(tmp_path / "peer") as store,
         DimseServer(store, DimseSettings(host="127.0.0.1", port=0), ae_title="PEER") as server,
         serve(store) as url,
         socket.create_server(("127.0.0.1", 0)) as listener,

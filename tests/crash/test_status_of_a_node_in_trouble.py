@@ -104,8 +104,7 @@ def test_a_node_that_is_well_has_no_trouble_with_its_receiver(running: Running, 
     assert "(Success)" in running.send(tmp_path)
 
 
-def test_less_space_than_the_watermark(tmp_path: Path) -> None:
-    node = Node(tmp_path)
+def test_less_space_than_the_watermark(node: Node, tmp_path: Path) -> None:
     node.configure(dimse={"host": "127.0.0.1", "port": node.port, "min_free_bytes": 10**17})
     with running_node(node) as running:
         wait_for_refusal(running, "storage-full")
@@ -162,8 +161,7 @@ def test_no_file_descriptors_left(running: Running) -> None:
     wait_for_recovery(running)
 
 
-def test_models_that_cannot_be_used_stop_no_delivery_and_the_status_says_why(tmp_path: Path) -> None:
-    node = Node(tmp_path)
+def test_models_that_cannot_be_used_stop_no_delivery_and_the_status_says_why(node: Node, tmp_path: Path) -> None:
     series = ct_series(n_slices=4, rows=8, columns=8, seed="waits")
     with start_storescp(tmp_path, ae_title="ARCHIVE") as archive:
         peer = {"name": "archive", "kind": "dimse", "ae_title": "ARCHIVE", "host": archive.host, "port": archive.port}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -16,6 +15,7 @@ from dicom_node.store import Store
 from tests.arrivals import receive
 from tests.dicomweb.serving import serve
 from tests.factories import EncodedInstance, SyntheticSeries, ct_series, encode, mr_series
+from tests.new_store import NewStore
 
 SCRIPT = '<script>alert("1")</script>'
 OVERLAY = bytes(range(256)) * 8
@@ -72,7 +72,7 @@ def multiframe_instance() -> EncodedInstance:
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+def archive(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     ct = ct_series(4, rows=16, columns=12)
     series = {
         "ct": ct,
@@ -85,7 +85,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
         "hostile": ct_series(1, seed="hostile", edit=_hostile),
     }
     multiframe = multiframe_instance()
-    with Store.open(Path(tmp_path_factory.mktemp("archive"))) as store:
+    with new_store(tmp_path_factory.mktemp("archive")) as store:
         for instances in series.values():
             receive(store, instances)
         receive(store, [multiframe])

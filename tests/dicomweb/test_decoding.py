@@ -86,7 +86,7 @@ def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.mark.crash
-def test_a_server_that_decodes_for_four_clients_stays_small(tmp_path: Path) -> None:
+def test_a_server_that_decodes_for_four_clients_stays_small(new_store: NewStore, tmp_path: Path) -> None:
     """A file of 1.6 MB with 100 MB of pixels; whoever decodes it whole for each client takes a gigabyte."""
     instance = rle_instance()
     assert len(instance.part10) < 2 * MIB
@@ -94,7 +94,7 @@ def test_a_server_that_decodes_for_four_clients_stays_small(tmp_path: Path) -> N
     settings = write_settings(
         tmp_path, {"web": {"port": port, "decoding_bytes": 32 * MIB}}, port=free_port(), web_port=port
     )
-    with Store.open(tmp_path / "data") as store:
+    with new_store(tmp_path / "data") as store:
         receive(store, [instance])
     command = [sys.executable, "-m", "dicom_node.cli", "web", "-c", str(settings)]
     url = f"http://127.0.0.1:{port}"

@@ -10,16 +10,17 @@ from pydantic import ValidationError
 
 from dicom_node.access.refusals import MAX_OF_SOURCE
 from dicom_node.settings import WebSettings
-from dicom_node.store import JobState, Store
+from dicom_node.store import JobState
 from tests.arrivals import leave_results
 from tests.dicomweb.serving import serve
 from tests.dicomweb.test_retrieve_over_http import instance_path
+from tests.new_store import NewStore
 
 ANNA = {"X-Remote-User": "anna"}
 
 
-def test_an_administrator_deletes_results_and_nobody_else_does(tmp_path: Path) -> None:
-    with Store.open(tmp_path) as store:
+def test_an_administrator_deletes_results_and_nobody_else_does(new_store: NewStore, tmp_path: Path) -> None:
+    with new_store(tmp_path) as store:
         first, second = leave_results(store, "pacs")
         of_series = instance_path(first).partition("/instances/")[0]
         uid = of_series.rpartition("/")[2]
@@ -55,8 +56,8 @@ def test_an_administrator_deletes_results_and_nobody_else_does(tmp_path: Path) -
             assert len(store.search.find_instances(series_instance_uid=source)) == 2
 
 
-def test_refused_deletions_with_made_up_names_do_not_fill_the_audit_trail(tmp_path: Path) -> None:
-    with Store.open(tmp_path) as store:
+def test_refused_deletions_with_made_up_names_do_not_fill_the_audit_trail(new_store: NewStore, tmp_path: Path) -> None:
+    with new_store(tmp_path) as store:
         first, *_ = leave_results(store)
         with serve(store, administrators=["anna"]) as url, httpx.Client(base_url=f"{url}/dicom-web") as http:
             for number in range(MAX_OF_SOURCE + 20):
@@ -67,8 +68,8 @@ def test_refused_deletions_with_made_up_names_do_not_fill_the_audit_trail(tmp_pa
         assert entries[0].detail["address"] == "127.0.0.1"
 
 
-def test_nothing_is_deleted_where_there_are_no_administrators(tmp_path: Path) -> None:
-    with Store.open(tmp_path) as store:
+def test_nothing_is_deleted_where_there_are_no_administrators(new_store: NewStore, tmp_path: Path) -> None:
+    with new_store(tmp_path) as store:
         first, *_ = leave_results(store)
         with serve(store) as url:
             answer = httpx.delete(f"{url}/dicom-web{instance_path(first)}", headers=ANNA, trust_env=False)

@@ -23,6 +23,7 @@ from dicom_node.store import Store
 from tests.arrivals import receive
 from tests.dicomweb.serving import serve
 from tests.factories import SyntheticSeries, ct_series
+from tests.new_store import NewStore
 
 N_SLICES = 4
 TEXT = 'a "BulkDataURI":"/7FE00010" and \\"BulkDataURI\\":\\" within a value'
@@ -52,8 +53,8 @@ def series() -> SyntheticSeries:
 
 
 @pytest.fixture
-def store(tmp_path: Path, series: SyntheticSeries) -> Iterator[Store]:
-    with Store.open(tmp_path) as store:
+def store(new_store: NewStore, tmp_path: Path, series: SyntheticSeries) -> Iterator[Store]:
+    with new_store(tmp_path) as store:
         receive(store, series)
         yield store
 

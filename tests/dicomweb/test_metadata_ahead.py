@@ -13,6 +13,7 @@ from dicom_node.dicomweb.metadata_ahead import LONGEST_WAIT, QUIET, MetadataAhea
 from dicom_node.store import StorageFullError, Store
 from tests.arrivals import NOON, receive
 from tests.factories import ct_series
+from tests.new_store import NewStore
 
 N_SLICES = 4
 Kept = Callable[[], int]
@@ -29,8 +30,8 @@ class Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path) as store:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path) as store:
         yield store
 
 

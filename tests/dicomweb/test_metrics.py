@@ -20,11 +20,12 @@ from dicom_node.store import Closing, JobState, NewVerdict, Outcome, Route, Stor
 from tests.arrivals import receive
 from tests.dicomweb.serving import serve
 from tests.factories import ct_series
+from tests.new_store import NewStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path) as store:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path) as store:
         yield store
 
 

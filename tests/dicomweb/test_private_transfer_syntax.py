@@ -9,21 +9,21 @@ import httpx
 import pytest
 from pydicom import dcmread
 
-from dicom_node.store import Store
 from tests.arrivals import receive_bytes
 from tests.dicomweb.serving import serve
 from tests.dimse.raw_peer import dataset_part
 from tests.dimse.test_private_objects import GE_IMPLICIT_BIG_ENDIAN_PIXELS, in_ge_syntax
 from tests.factories import ct_series
+from tests.new_store import NewStore
 
 ANY_SYNTAX = "; transfer-syntax=*"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, about GE's transfer syntax
-def test_only_the_instance_itself_is_available(tmp_path: Path) -> None:
+def test_only_the_instance_itself_is_available(new_store: NewStore, tmp_path: Path) -> None:
     part10 = in_ge_syntax(ct_series(n_slices=1, rows=16)[0].part10)
     ds = dcmread(BytesIO(part10))
-    with Store.open(tmp_path) as store:
+    with new_store(tmp_path) as store:
         receive_bytes(store, dataset_part(part10), ds)
         with serve(store) as url:
             root = f"{url}/dicom-web/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}"

@@ -20,6 +20,7 @@ from dicom_node.store import Store
 from tests.arrivals import receive
 from tests.dicomweb.serving import serve
 from tests.factories import EncodedInstance, ct_series, encode, enhanced_mr, mr_series
+from tests.new_store import NewStore
 from tests.peer_servers import run_tool
 
 PNG = {"Accept": "image/png"}
@@ -55,9 +56,9 @@ def decoded(answer: httpx.Response) -> NDArray[np.int64]:
 
 
 @pytest.fixture(scope="module")
-def rendering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rendering]:
+def rendering(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rendering]:
     with (
-        Store.open(tmp_path_factory.mktemp("rendered")) as store,
+        new_store(tmp_path_factory.mktemp("rendered")) as store,
         serve(store) as url,
         httpx.Client(base_url=f"{url}/dicom-web", trust_env=False, timeout=60) as http,
     ):

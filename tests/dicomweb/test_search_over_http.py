@@ -14,13 +14,13 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from dicom_node.store import Store
 from dicom_node.store.index import search
 from dicom_node.store.schema import instances
 from tests.arrivals import receive
 from tests.dicomweb.conftest import Archive
 from tests.dicomweb.serving import serve
 from tests.factories import ct_series
+from tests.new_store import NewStore
 
 STUDY_UID, SERIES_UID, INSTANCE_UID = "0020000D", "0020000E", "00080018"
 
@@ -231,11 +231,11 @@ def test_answers_are_compressed_for_those_who_take_that(http: httpx.Client) -> N
     assert packed.json() == plain.json()
 
 
-def test_a_description_of_4_mb_is_not_answered_for_every_instance(tmp_path: Path) -> None:
+def test_a_description_of_4_mb_is_not_answered_for_every_instance(new_store: NewStore, tmp_path: Path) -> None:
     def edit(ds: Dataset, _: int) -> None:
         ds.StudyDescription = "d" * 4_000_000
 
-    with warnings.catch_warnings(), Store.open(tmp_path) as store, serve(store) as url:
+    with warnings.catch_warnings(), new_store(tmp_path) as store, serve(store) as url:
         warnings.simplefilter("ignore")  # pydicom says that it is too long
         series = ct_series(3, transfer_syntax_uid=ImplicitVRLittleEndian, edit=edit)
         receive(store, series)
@@ -247,9 +247,9 @@ def test_a_description_of_4_mb_is_not_answered_for_every_instance(tmp_path: Path
         assert stored.content.count(b"d" * 4_000_000) == 3  # the instances have all of it
 
 
-def test_a_long_answer_needs_little_memory(tmp_path: Path) -> None:
+def test_a_long_answer_needs_little_memory(new_store: NewStore, tmp_path: Path) -> None:
     n_rows = 2500
-    with Store.open(tmp_path) as store:
+    with new_store(tmp_path) as store:
         receive(store, ct_series(1))
         with store._database.write() as connection:
             row = connection.execute(sa.select(instances)).mappings().one()

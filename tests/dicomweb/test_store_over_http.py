@@ -19,14 +19,15 @@ from dicom_node.store import Store
 from tests.arrivals import dataset_bytes
 from tests.dicomweb.serving import serve
 from tests.factories import EncodedInstance, ct_series, encode
+from tests.new_store import NewStore
 
 DICOM = "application/dicom"
 REFERENCED, FAILED, OTHER, REASON, WARNING = "00081199", "00081198", "0008119A", "00081197", "00081196"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with Store.open(tmp_path_factory.mktemp("stow")) as opened:
+def store(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with new_store(tmp_path_factory.mktemp("stow")) as opened:
         yield opened
 
 

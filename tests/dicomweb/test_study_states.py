@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
@@ -15,6 +14,7 @@ from dicom_node.store import Store
 from tests.dicomweb.serving import serve
 from tests.factories import SyntheticSeries
 from tests.judged_studies import REPORT, TERMS, judge_studies
+from tests.new_store import NewStore
 
 STATE, VERDICTS = "00991001", "00991002"
 
@@ -35,8 +35,8 @@ class Judged:
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judged]:
-    with Store.open(Path(tmp_path_factory.mktemp("judged"))) as store:
+def judged(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judged]:
+    with new_store(tmp_path_factory.mktemp("judged")) as store:
         series = judge_studies(store)
         with serve(store, terms=TERMS) as url:
             yield Judged(url=url, store=store, **series)

@@ -26,11 +26,11 @@ from pydicom.uid import (
 )
 
 from dicom_node.dicomweb.encoding import ENCODERS
-from dicom_node.store import Store
 from tests.arrivals import receive
 from tests.dicomweb.serving import serve
 from tests.dicomweb.test_retrieve_over_http import instance_path, parts
 from tests.factories import EncodedInstance, ct_series, enhanced_mr, mr_series
+from tests.new_store import NewStore
 from tests.peer_servers import run_tool
 
 TYPES = {
@@ -66,8 +66,8 @@ IMAGES = {
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with Store.open(tmp_path_factory.mktemp("transcoding")) as store:
+def http(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with new_store(tmp_path_factory.mktemp("transcoding")) as store:
         receive(store, list(IMAGES.values()))
         with serve(store) as url, httpx.Client(base_url=f"{url}/dicom-web", trust_env=False, timeout=60) as client:
             yield client

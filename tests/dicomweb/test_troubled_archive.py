@@ -24,6 +24,7 @@ from dicom_node.store import IndexUnavailableError, Store
 from tests.arrivals import dataset_bytes, receive, receive_bytes
 from tests.dicomweb.serving import serve
 from tests.factories import EncodedInstance, SyntheticSeries, ct_series
+from tests.new_store import NewStore
 
 BYTES = {"Accept": 'multipart/related; type="application/octet-stream"'}
 
@@ -44,9 +45,11 @@ def refuse_constant(name: str) -> NoReturn:
 @pytest.mark.data
 @pytest.mark.filterwarnings("ignore")  # pydicom warns of what is wrong with these files
 @pytest.mark.parametrize("group", ["hostile_orthanc", "hostile_pydicom", "hostile_ruby", "hostile_bad_sequence"])
-def test_real_hostile_objects_are_answered_without_a_server_error(real_series, tmp_path: Path, group: str) -> None:
+def test_real_hostile_objects_are_answered_without_a_server_error(
+    real_series, new_store: NewStore, tmp_path: Path, group: str
+) -> None:
     n_received = 0
-    with Store.open(tmp_path) as store, serve(store) as url:
+    with new_store(tmp_path) as store, serve(store) as url:
         for path in sorted(p for p in real_series(group).rglob("*") if p.is_file()):
             instance = EncodedInstance(path.name, path.read_bytes())
             try:
@@ -67,13 +70,13 @@ def test_real_hostile_objects_are_answered_without_a_server_error(real_series, t
     assert n_received > 0
 
 
-def test_a_sequence_that_ends_within_an_item_is_no_error_of_the_archive(tmp_path: Path) -> None:
+def test_a_sequence_that_ends_within_an_item_is_no_error_of_the_archive(new_store: NewStore, tmp_path: Path) -> None:
     """pydicom raises OSError, as for a disk that cannot be read."""
     (instance, *_) = ct_series(1)
     encoded = dataset_bytes(instance.part10)
     cut = encoded[: encoded.index(b"\xe0\x7f\x10\x00")]
     cut += struct.pack("<HH2sHI", 0x0041, 0x1010, b"SQ", 0, 0xFFFFFFFF) + b"\xfe\xff\x00\xe0"
-    with Store.open(tmp_path) as store, serve(store) as url:
+    with new_store(tmp_path) as store, serve(store) as url:
         receive_bytes(store, cut, instance.dataset())
         instance_url = url_of(url, instance.dataset())
         (members,) = get(f"{instance_url}/metadata").json()
@@ -84,9 +87,9 @@ def test_a_sequence_that_ends_within_an_item_is_no_error_of_the_archive(tmp_path
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> tuple[Store, SyntheticSeries]:
+def small(new_store: NewStore, tmp_path: Path) -> tuple[Store, SyntheticSeries]:
     series = ct_series(3)
-    with Store.open(tmp_path) as store:
+    with new_store(tmp_path) as store:
         receive(store, series)
         yield store, series
 
@@ -150,10 +153,10 @@ def test_a_changed_bit_is_an_error_of_the_archive_and_an_alarm(
 
 
 def test_the_end_of_a_long_instance_that_has_changed_is_not_sent(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    new_store: NewStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (instance,) = ct_series(1, rows=800, columns=500)
-    with Store.open(tmp_path) as store, serve(store) as url:
+    with new_store(tmp_path) as store, serve(store) as url:
         receive(store, [instance])
         rot(store, instance.dataset())
         with pytest.raises(httpx.RemoteProtocolError):
@@ -163,9 +166,9 @@ def test_the_end_of_a_long_instance_that_has_changed_is_not_sent(
     assert str(tmp_path) not in caplog.text
 
 
-def test_an_answer_that_cannot_be_finished_is_cut_off_not_ended(tmp_path: Path) -> None:
+def test_an_answer_that_cannot_be_finished_is_cut_off_not_ended(new_store: NewStore, tmp_path: Path) -> None:
     series = ct_series(3, rows=400, columns=500)
-    with Store.open(tmp_path) as store, serve(store) as url:
+    with new_store(tmp_path) as store, serve(store) as url:
         receive(store, series)
         lose(store, series[2].dataset())
         with pytest.raises(httpx.RemoteProtocolError):
@@ -215,12 +218,12 @@ def test_a_defect_is_told_to_the_log_and_not_to_the_client(
     assert "a detail for the log" in caplog.text
 
 
-def test_values_that_json_cannot_hold_are_left_out(tmp_path: Path) -> None:
+def test_values_that_json_cannot_hold_are_left_out(new_store: NewStore, tmp_path: Path) -> None:
     def edit(ds: Dataset, _: int) -> None:
         ds.add_new("DiffusionBValue", "FD", float("nan"))
 
     series = ct_series(1, edit=edit)
-    with Store.open(tmp_path) as store, serve(store) as url:
+    with new_store(tmp_path) as store, serve(store) as url:
         receive(store, series)
         answer = get(f"{url_of(url, series[0].dataset())}/metadata")
     (members,) = json.loads(answer.content, parse_constant=refuse_constant)
@@ -228,11 +231,11 @@ def test_values_that_json_cannot_hold_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["", "/bulkdata/7FE00010"])
-def test_a_large_instance_is_sent_in_little_memory(tmp_path: Path, part: str) -> None:
+def test_a_large_instance_is_sent_in_little_memory(new_store: NewStore, tmp_path: Path, part: str) -> None:
     n_bytes = 16 * 2**20
     rows = n_bytes // 2 // 1024
     series = ct_series(1, voxels_hu=np.zeros((1, rows, 1024), dtype=np.float32), rows=rows, columns=1024)
-    with Store.open(tmp_path) as store, serve(store) as url:
+    with new_store(tmp_path) as store, serve(store) as url:
         receive(store, series)
         instance_url = url_of(url, series[0].dataset()) + part
         tracemalloc.start()
@@ -268,12 +271,17 @@ def receive_deflated_bomb(store: Store, tag: int) -> Dataset:
     ids=["pixel-data", "header"],
 )
 def test_a_deflated_bomb_takes_no_more_memory_than_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tag: int, statuses: list[int]
+    new_store: NewStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tag: int,
+    statuses: list[int],
 ) -> None:
     is_in_header = tag != 0x7FE00010
     monkeypatch.setattr(parsing, "MAX_HEADER_BYTES", 4 * MB)
     monkeypatch.setattr(transcoding, "MAX_INFLATED_BYTES", 4 * MB)
-    with Store.open(tmp_path) as store, serve(store, decoding_bytes=4 * MB) as url:
+    with new_store(tmp_path) as store, serve(store, decoding_bytes=4 * MB) as url:
         instance_url = url_of(url, receive_deflated_bomb(store, tag))
         tracemalloc.start()
         try:

@@ -18,10 +18,10 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.store import Store
 from tests.arrivals import receive
 from tests.dicomweb.serving import serve
 from tests.factories import SyntheticSeries, ct_series
+from tests.new_store import NewStore
 
 OF_STUDY = (
     "00080020,00080030,00080050,00080061,00080090,00081030,00100010,00100020,00100021,00100030,00100040,0020000D,"
@@ -47,9 +47,11 @@ def series() -> SyntheticSeries:
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory, series: SyntheticSeries) -> Iterator[httpx.Client]:
+def http(
+    new_store: NewStore, tmp_path_factory: pytest.TempPathFactory, series: SyntheticSeries
+) -> Iterator[httpx.Client]:
     """A client without headers of its own, on the root of DICOMweb."""
-    with Store.open(tmp_path_factory.mktemp("weasis")) as store:
+    with new_store(tmp_path_factory.mktemp("weasis")) as store:
         receive(store, series)
         receive(store, ct_series(2, seed="another"))
         with serve(store, stow=True) as url, httpx.Client(trust_env=False, timeout=60) as client:

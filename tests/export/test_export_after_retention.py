@@ -14,13 +14,14 @@ from dicom_node.store import Closing, Skip, SourceState, Store
 from tests.arrivals import receive
 from tests.export.clearing import DIGEST, NOW, RULES, copies, export, looked_at, outcomes, patient
 from tests.factories import ct_series
+from tests.new_store import NewStore
 
 LATER = NOW + timedelta(days=40)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "node") as opened:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path / "node") as opened:
         yield opened
 
 

@@ -13,13 +13,14 @@ from dicom_node import processing
 from dicom_node.store import Store
 from tests.export.clearing import DIGEST, NAMES, copies, export, outcomes, patient
 from tests.factories import ct_series
+from tests.new_store import NewStore
 from tests.pipeline.test_worker import StubbornClock, queue, work, worker
 from tests.threshold import threshold
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "node") as opened:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path / "node") as opened:
         yield opened
 
 

@@ -17,11 +17,12 @@ from dicom_node.export.profile import read_profile
 from dicom_node.export.sample import draw_sample
 from dicom_node.store import Store
 from tests.export.clearing import NAMES, TERMS, export, looked_at
+from tests.new_store import NewStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "node") as opened:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path / "node") as opened:
         yield opened
 
 

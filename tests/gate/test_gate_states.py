@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -19,12 +18,6 @@ from dicom_node.store.schema import decisions, studies
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PIPELINE = "p" * 64
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path) as opened:
-        yield opened
 
 
 def rows_of_studies(n_studies: int, digest: str) -> list[dict[str, object]]:

@@ -30,6 +30,7 @@ from tests.commitment_scp import (
     report_on_own_association,
     start_commitment_scp,
 )
+from tests.new_store import NewStore
 from tests.node_process import wait_for
 from tests.peer_servers import free_port, start_orthanc
 
@@ -42,8 +43,8 @@ FAILED, NOT_OFFERED = CommitmentState.FAILED, CommitmentState.NOT_OFFERED
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "data") as opened:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path / "data") as opened:
         yield opened
 
 

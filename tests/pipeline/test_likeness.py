@@ -23,13 +23,14 @@ from dicom_node.pipeline.likeness import NOT_COMPARED, compare_due, differing_na
 from dicom_node.store import ConflictChoice, Kept, Store
 from tests.arrivals import receive
 from tests.factories import EncodedInstance, ct_series
+from tests.new_store import NewStore
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "node") as opened:
+def store(new_store: NewStore, tmp_path: Path) -> Iterator[Store]:
+    with new_store(tmp_path / "node") as opened:
         yield opened
 
 

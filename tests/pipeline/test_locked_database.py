@@ -27,6 +27,7 @@ from dicom_node.settings import NodeSettings, SeriesSettings, Settings
 from dicom_node.store import JobState, Store
 from tests.arrivals import complete_quiet, receive
 from tests.factories import ct_series
+from tests.new_store import NewStore
 from tests.node_process import wait_for
 from tests.threshold import threshold
 
@@ -39,10 +40,10 @@ def now() -> datetime:
 
 
 @pytest.fixture
-def impatient_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def impatient_store(new_store: NewStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store that waits a tenth of a second for another writer."""
     monkeypatch.setattr(dicom_node.store.sqlite, "BUSY_TIMEOUT_S", 0.1)
-    with Store.open(tmp_path / "data") as store:
+    with new_store(tmp_path / "data") as store:
         yield store
 
 
