@@ -132,8 +132,9 @@ def _destination_is_ready(node: Moving) -> None:
     node.destination.hold.set()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def asker(node: Moving) -> Iterator[Association]:
+    """An association for each test: one that a test has lost fails no other."""
     with asking(node.port, STUDY_ROOT, PATIENT_ROOT) as association:
         yield association
 
