@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
 from dicom_node.peers.errors import DeliveryError, UnconfirmedError
@@ -48,18 +48,19 @@ def read_outcomes(
     """Return the outcome for each object according to the answer.
 
     Sequences may be present but empty: Orthanc sends an empty Failed SOP Sequence with every success. A 200 without a
-    readable body means that all were stored.
+    readable body means that all were stored; one with a failure that names no instance does not.
     """
     dataset = _dataset(body)
-    stored = _reasons(dataset, REFERENCED_SOP_SEQUENCE, WARNING_REASON)
-    failed = _reasons(dataset, FAILED_SOP_SEQUENCE, FAILURE_REASON)
+    failures = _items(dataset, FAILED_SOP_SEQUENCE)
+    stored = _reasons(_items(dataset, REFERENCED_SOP_SEQUENCE), WARNING_REASON)
+    failed = _reasons(failures, FAILURE_REASON)
 
     def outcome(uid: str) -> SendOutcome:
         if uid in failed:
             return outcome_of_status(peer_name, uid, failed[uid] or PROCESSING_FAILURE)
         if uid in stored:
             return outcome_of_status(peer_name, uid, stored[uid])
-        if http_status == ALL_STORED and not stored and not failed:
+        if http_status == ALL_STORED and not stored and not failures:
             return SendOutcome(uid)
         return SendOutcome(uid, UnconfirmedError(peer_name, uid))
 
@@ -129,13 +130,18 @@ def _dataset(body: bytes) -> dict[str, Any]:
     return decoded if isinstance(decoded, dict) else {}
 
 
-def _reasons(dataset: dict[str, Any], sequence: str, reason: str) -> dict[str, int]:
-    """Return SOP Instance UID → reason for a sequence's items, 0 where an item has none; empty if malformed."""
+def _items(dataset: dict[str, Any], sequence: str) -> list[Any]:
+    """Return the items of a sequence; none if it is missing or no sequence."""
+    member = dataset.get(sequence)
+    items = member.get("Value") if isinstance(member, dict) else None
+    return items if isinstance(items, list) else []
+
+
+def _reasons(items: Sequence[Any], reason: str) -> dict[str, int]:
+    """Return SOP Instance UID → reason for items, 0 where one has none; those that name no instance are left out."""
     found: dict[str, int] = {}
-    try:
-        for item in dataset.get(sequence, {}).get("Value") or ():
+    for item in items:
+        with suppress(AttributeError, KeyError, IndexError, TypeError, ValueError):
             numbers = item.get(reason, {}).get("Value") or (0,)
             found[str(item[REFERENCED_SOP_INSTANCE_UID]["Value"][0])] = int(numbers[0])
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
-        return {}
     return found

@@ -150,12 +150,24 @@ def test_a_conflict_that_names_its_objects_is_read() -> None:
         (b'{"00081198": {"vr": "SQ"}}', True),
         (b'{"00081198": null, "00081199": 7}', True),
         (answer(["2.25.999"]), False),
+        (b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [49152]}}]}}', False),
+        (b'{"00081198": {"vr": "SQ", "Value": [null]}}', False),
     ],
 )
 def test_a_200_means_stored_unless_it_names_others(body: bytes, is_delivered: bool) -> None:
     with canned_peer(200, body) as (peer, _):
         (outcome,) = deliver(peer, to_send(ct_series(n_slices=1, rows=16)), calling_ae_title="NODE")
     assert outcome.is_delivered is is_delivered
+
+
+def test_a_failure_without_a_uid_hides_no_other_failure() -> None:
+    (refused,) = objects = to_send(ct_series(n_slices=1, rows=16))
+    answered = json.loads(answer(failed={refused.sop_instance_uid: 0xC000}))
+    answered["00081198"]["Value"].insert(0, {"00081197": {"vr": "US", "Value": [0xC000]}})
+    with canned_peer(200, json.dumps(answered).encode()) as (peer, _):
+        (outcome,) = deliver(peer, objects, calling_ae_title="NODE")
+    assert outcome.error is not None
+    assert outcome.error.code == "store-refused"
 
 
 def test_the_request_is_multipart_with_a_length_and_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
