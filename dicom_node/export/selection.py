@@ -43,7 +43,7 @@ class SeriesToCopy:
 
     images: tuple[InstanceRow, ...]
     results: tuple[InstanceRow, ...]
-    n_foreign: int  # objects of other software among the images, which stay
+    n_foreign: int  # objects among the images that no model looks at, which stay
     is_face_gone: bool
 
 

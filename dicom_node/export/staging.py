@@ -83,8 +83,8 @@ class Stager:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _refuse_foreign(self, n: int) -> None:
-        """Count objects of other software in a series of images: their reports and segmentations stay."""
-        told = "it is a report or a segmentation of other software among the images; only this node's own leave"
+        """Count objects in a series of images that no model looks at: PET, reports and segmentations stay."""
+        told = "it is no CT or MR image, so no model has looked at it, and it stays"
         self.refused += [Refusal(self.n_in + number, "foreign-result", told) for number in range(1, n + 1)]
         self.n_in += n
 

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pydicom.uid import UID
-
 from dicom_node.gate.judging import standing_of
 from dicom_node.gate.rules import StudyRules
 from dicom_node.gate.severity import Standing
 from dicom_node.store import InstanceRow, JobState, SeriesEvidence, Store
+from inference.series.objects import IMAGE_CLASSES
 
 _SEEN: Final = frozenset(
     {Standing.DEFACED, Standing.NOT_APPLICABLE, Standing.PARTLY_SEEN, Standing.INDETERMINATE, Standing.FACE_PRESENT}
-)
-
-_MADE_FROM_IMAGES: Final = frozenset(
-    {
-        *("SegmentationStorage", "LabelMapSegmentationStorage", "ParametricMapStorage", "RealWorldValueMappingStorage"),
-        *("EnhancedSRStorage", "ComprehensiveSRStorage", "Comprehensive3DSRStorage"),
-        *("KeyObjectSelectionDocumentStorage",),
-    }
 )
 
 
@@ -38,11 +29,11 @@ def seen_series(series: Sequence[SeriesEvidence], rules: StudyRules, pipeline_di
 def images_of(store: Store, series: SeriesEvidence) -> tuple[tuple[InstanceRow, ...], int]:
     """Return the images of a series in the generation that was judged, and how many other objects are among them.
 
-    Reports, segmentations and selections of other software may have the Series Instance UID of images. No model saw
-    them, and they may name or show anybody.
+    Objects of other SOP classes, such as PET, reports and segmentations of other software, may have the Series Instance
+    UID of images. No model looks at them, and they may name or show anybody.
     """
     rows = store.series.instances(series.series_instance_uid, generation=series.generation)
-    images = tuple(row for row in rows if UID(row.sop_class_uid).keyword not in _MADE_FROM_IMAGES)
+    images = tuple(row for row in rows if row.sop_class_uid in IMAGE_CLASSES)
     return images, len(rows) - len(images)
 
 

@@ -41,8 +41,8 @@ from inference.series.volume import FrameReference, SourceVolume
 
 N_DECODERS = min(8, os.cpu_count() or 1)
 MAX_NAMED_STACKS = 5  # in one remark
-# Objects of another kind that may show a face too: a scout from the side, a rendering on a screen.
-PICTURES = frozenset({"localizer", "secondary-capture", "colour-image"})
+# Objects of another kind that may show a face too: a scout from the side, a rendering on a screen, a PET.
+PICTURES = frozenset({"localizer", "secondary-capture", "colour-image", "derived-map", "pet"})
 
 
 def assemble_volumes(

@@ -172,7 +172,7 @@ def test_24_text_in_pixels_keeps_an_image_in(store: Store, tmp_path: Path) -> No
     [
         ({"ImageType": ["DERIVED", "SECONDARY"], "BurnedInAnnotation": "NO"}, "image-type"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "SCREEN SAVE"]}, "image-type"),
-        ({"SOPClassUID": SecondaryCaptureImageStorage, "BurnedInAnnotation": "NO"}, "sop-class"),
+        ({"SOPClassUID": SecondaryCaptureImageStorage, "BurnedInAnnotation": "NO"}, "foreign-result"),
     ],
 )
 def test_25_a_vendors_word_that_pixels_hold_no_text_is_no_proof(
@@ -201,7 +201,7 @@ def test_26_documents_videos_raw_data_waveforms_and_foreign_reports_stay_and_are
     seen(store, "defaced", SOPClassUID=sop_class_uid)
     content = export(store, tmp_path / "out")
     assert told(content)[0] == "nothing-to-export"
-    assert refusals(content) == {"sop-class": 2}
+    assert refusals(content) == {"foreign-result": 2}
 
 
 def test_27_private_groups_of_an_enhanced_image_go_and_its_frames_stay(tmp_path: Path) -> None:

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    EnhancedPETImageStorage,
+    PositronEmissionTomographyImageStorage,
+    SegmentationStorage,
+)
 
 from dicom_node.export.errors import KeyFileError, OutputFolderError
 from dicom_node.export.manifest import is_unbroken
@@ -143,3 +148,15 @@ def test_a_target_that_cannot_be_written_is_named(store: Store, tmp_path: Path) 
     (tmp_path / "out" / ".lock").mkdir()  # as good as a file system that is read-only
     with pytest.raises(OutputFolderError, match=r"cannot be written \(Is a directory\)"):
         export(store, tmp_path / "out")
+
+
+@pytest.mark.parametrize("sop_class_uid", [PositronEmissionTomographyImageStorage, EnhancedPETImageStorage])
+def test_images_of_a_kind_that_no_model_looks_at_stay_although_the_profile_copies_them(
+    sop_class_uid: str, store: Store, tmp_path: Path
+) -> None:
+    keep(store, image(7, SOPClassUID=sop_class_uid, Modality="PT"))
+    seen(store, "defaced")
+    content = export(store, tmp_path / "out")
+    assert told(content) == ("exported", "")
+    assert {dcmread(path).Modality for path in copies(tmp_path / "out")} == {"CT"}
+    assert content["counts"]["refused_by_code"] == {"foreign-result": 1}

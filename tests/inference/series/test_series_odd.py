@@ -350,7 +350,7 @@ def test_a_slice_without_a_place_is_a_hole_and_is_refused() -> None:
         read(series)
 
 
-@pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.1.7", None])
+@pytest.mark.parametrize("uid", ["1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.128", None])
 def test_pictures_of_another_kind_among_the_slices_are_told_from_other_objects(uid: str | None) -> None:
     series = mr_series(12, orientation=AXIAL)
 
@@ -361,3 +361,10 @@ def test_pictures_of_another_kind_among_the_slices_are_told_from_other_objects(u
             ds.SOPClassUID = uid
 
     assert codes(read([odd_plane(series).edited(change), *series])) == ["pictures-left-out"]
+
+
+def test_a_map_among_the_slices_may_show_a_face() -> None:
+    series = mr_series(12, orientation=AXIAL)
+    (one,) = mr_series(1, seed="b", orientation=AXIAL)
+    map_ = _of_series(one, series).edited(lambda ds: setattr(ds, "PixelPresentation", "COLOR"))
+    assert codes(read([map_, *series])) == ["pictures-left-out"]
