@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 from dicom_node.peers.errors import SyslogError
 from dicom_node.settings import AuditSettings
+from dicom_node.upper_layer.tls.errors import TlsFilesError
 
 TIMEOUT_S: Final = 10.0
 DEFAULT_PORTS: Final = {"udp": 514, "tcp": 601, "tls": 6514}
@@ -36,6 +40,8 @@ class SyslogClient:
     ------
     SyslogError
         The receiver cannot be reached, or ends the connection.
+    TlsFilesError
+        A file for TLS is missing or cannot be used.
     """
 
     def __init__(self, settings: AuditSettings) -> None:
@@ -78,15 +84,37 @@ class SyslogClient:
             sender = socket.socket(family, kind, protocol)
             sender.connect(address)
             return sender
+        context = _tls_context(settings) if self._kind == "tls" else None
         connection = socket.create_connection((self._host, self._port), timeout=TIMEOUT_S)
-        if self._kind == "tcp":
+        if context is None:
             return connection
-        context = ssl.create_default_context(cafile=settings.syslog_ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.syslog_certificate is not None:
-            context.load_cert_chain(settings.syslog_certificate, settings.syslog_key)
         try:
             return context.wrap_socket(connection, server_hostname=self._host)
         except OSError:
             connection.close()
             raise
+
+
+def _tls_context(settings: AuditSettings) -> ssl.SSLContext:
+    """Return a context with the files that the settings name; raise `TlsFilesError` if one cannot be used."""
+    authorities, certificate, key = settings.syslog_ca_file, settings.syslog_certificate, settings.syslog_key
+    with _named("syslog_ca_file", authorities):
+        context = ssl.create_default_context(cafile=authorities)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if certificate is not None:
+        with _named("syslog_certificate", certificate):
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)
+        with _named("syslog_key", key) if key else _named("syslog_certificate", certificate):
+            context.load_cert_chain(certificate, key)
+    return context
+
+
+@contextmanager
+def _named(setting: str, path: Path | None) -> Iterator[None]:
+    """Translate errors in loading a file for TLS."""
+    try:
+        yield
+    except OSError as error:
+        finding = "holds no PEM that fits" if isinstance(error, ssl.SSLError) else error.strerror
+        words = f"{finding}; audit messages wait, correct the setting or the file"
+        raise TlsFilesError(f"audit.{setting}", str(path), words) from error

@@ -12,6 +12,7 @@ from dicom_node.peers.syslog import SyslogClient, syslog_frame
 from dicom_node.pipeline.audit_message import audit_message
 from dicom_node.settings import AuditSettings
 from dicom_node.store import Store
+from dicom_node.upper_layer.tls.errors import TlsFilesError
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class AuditForwarder:
         try:
             while self._send_batch() == BATCH and not self._must_stop():
                 pass
-        except SyslogError as error:
+        except (SyslogError, TlsFilesError) as error:
             self._failure.failed(error)
         else:
             self._failure.worked()

@@ -157,6 +157,25 @@ def test_nothing_is_sent_to_a_receiver_whose_certificate_nobody_vouches_for(stor
 
 
 @pytest.mark.parametrize(
+    ("setting", "text"),
+    [("syslog_ca_file", None), ("syslog_ca_file", "no PEM"), ("syslog_certificate", None), ("syslog_key", "no PEM")],
+)
+def test_a_file_for_tls_that_cannot_be_used_is_named(
+    store: Store, certificate: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, setting: str, text: str | None
+) -> None:
+    record(store, "exported")
+    path = tmp_path / "wrong.pem"
+    if text is not None:
+        path.write_text(text)
+    files = {"syslog_ca_file": certificate, "syslog_certificate": certificate, setting: path}
+    with receiving("tls", certificate) as receiver:
+        forwarder(store, syslog=receiver.url, **files).forward()
+        assert receiver.messages.empty()
+    assert f"audit.{setting}: {path}: " in caplog.text
+    assert "start the receiver" not in caplog.text
+
+
+@pytest.mark.parametrize(
     "text", ["{syslog: 'http://x'}", "{syslog: x}", "{syslog: 'udp://x', syslog_ca_file: a}", "{syslog_key: a}"]
 )
 def test_settings_that_cannot_work_are_refused(tmp_path: Path, text: str) -> None:
