@@ -177,6 +177,15 @@ def test_what_was_set_aside_is_served_no_more_until_it_is_sent_again(store: Stor
         store.objects.open(row.digest)
 
 
+def test_what_was_sent_again_while_its_damage_was_read_is_not_set_aside(store: Store, path: Path) -> None:
+    rot(path, -1)
+    (finding,) = verify(store)
+    assert keep(store, instance(2)) is Kept.DUPLICATE  # and has repaired it
+    store.integrity.set_aside(finding.digest)
+    assert store.objects.read_dataset_bytes(finding.digest) == instance(2).encoded
+    assert verify(store) == []
+
+
 def test_a_damaged_object_that_was_not_set_aside_is_replaced_as_well(store: Store, path: Path) -> None:
     rot(path, -1)
     row = store.series.instances(SERIES)[1]

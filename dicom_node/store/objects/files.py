@@ -104,10 +104,7 @@ class LocalObjects(ObjectStore):
 
     def is_sound(self, digest: str) -> bool:
         """Read an object and compare it with its digest."""
-        try:
-            return dataset_digest(self.path(digest)) == digest
-        except (OSError, NotPart10Error):
-            return False
+        return _is_sound(self.path(digest), digest)
 
     def open(self, digest: str, *, dataset_bytes: int | None = None) -> BinaryIO:
         """Open an object's file."""
@@ -141,10 +138,14 @@ class LocalObjects(ObjectStore):
         return self.path(digest).with_suffix(DAMAGED_SUFFIX)
 
     def set_aside(self, database: Database, digest: str) -> None:
-        """Rename a damaged object."""
+        """Rename a damaged object; a sound one that took its place meanwhile is put back."""
         del database
-        path = self.path(digest)
-        path.rename(self.damaged_path(digest))
+        path, damaged = self.path(digest), self.damaged_path(digest)
+        path.rename(damaged)
+        if _is_sound(damaged, digest):
+            with suppress(FileExistsError):  # it was sent once more
+                os.link(damaged, path)
+            damaged.unlink()
         sync_folder(path.parent)
 
     def remove(self, digest: str) -> None:
@@ -335,6 +336,13 @@ def dataset_digest(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(dataset_offset(file.read(START_BYTES)))
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_sound(path: Path, digest: str) -> bool:
+    try:
+        return dataset_digest(path) == digest
+    except (OSError, NotPart10Error):
+        return False
 
 
 def digest_or_none(path: Path) -> str | None:

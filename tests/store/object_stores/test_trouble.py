@@ -27,6 +27,7 @@ from dicom_node.store import (
 from dicom_node.store.integrity import Fault
 from dicom_node.store.objects.s3.bucket import PART_BYTES, SINGLE_BYTES, Bucket, Proof
 from dicom_node.store.objects.s3.cache import ReadCache
+from dicom_node.store.objects.s3.objects import S3Objects
 from tests.peer_servers import free_port
 from tests.s3_servers import ACCESS_KEY, SECRET_KEY, S3Server, SeaweedServer
 from tests.store.object_stores.conftest import OpenStore, damage, forget_copies, verify
@@ -230,6 +231,30 @@ def test_an_object_whose_setting_aside_broke_off_is_not_deleted(
     assert [finding.fault for finding in verify(s3_store)] == [Fault.DAMAGED]
     assert keep(s3_store, instance()) is Kept.DUPLICATE  # and has repaired it
     assert verify(s3_store) == []
+
+
+def test_an_object_that_was_sent_again_during_a_long_setting_aside_stays(
+    s3_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node takes a setting aside that reads for more than ten minutes for one that broke off."""
+    keep(s3_store, instance())
+    digest = s3_store.series.instances(SERIES)[0].digest
+    damage(s3_store, digest, lambda sound: sound[:-1] + b"\x55")
+    is_sound = S3Objects.is_sound
+
+    def read_for_long(objects: S3Objects, digest: str) -> bool:
+        found = is_sound(objects, digest)
+        with monkeypatch.context() as patch:
+            patch.setattr("dicom_node.store.objects.s3.removals.RESUMED_AFTER", timedelta(0))
+            objects.keep_house(s3_store._database)
+        assert keep(s3_store, instance()) is Kept.DUPLICATE
+        return found
+
+    monkeypatch.setattr(S3Objects, "is_sound", read_for_long)
+    s3_store.integrity.set_aside(digest)
+    monkeypatch.undo()
+    assert s3_store.objects.exists(digest)
+    assert [finding.fault for finding in verify(s3_store) if finding.fault is not Fault.EXTRA] == []
 
 
 def test_uploads_of_other_programs_in_the_bucket_are_left_alone(s3_store: Store) -> None:

@@ -49,6 +49,7 @@ from dicom_node.store.objects.s3.removals import (
     note_removals,
     open_removals,
     removals_since,
+    renew_removal,
     spare_named,
 )
 from dicom_node.store.objects.spool import Spool, translated_os_error
@@ -342,10 +343,14 @@ class S3Objects(ObjectStore):
     def set_aside(self, database: Database, digest: str) -> None:
         """Rename a damaged object, unless a sound one took its place meanwhile; what breaks off, see `spare_named`."""
         with database.write() as connection:
-            note_removals(connection, [digest])
+            (token,) = note_removals(connection, [digest])
         self.forget(digest)
-        if not self.is_sound(digest):
+        is_damaged = not self.is_sound(digest)
+        if is_damaged:
             self.bucket.copy(_key(digest), _key(digest, DAMAGED_SUFFIX))
+        if not renew_removal(database, digest, token):  # it was stored again since, or somebody else removes it
+            return
+        if is_damaged:
             self.bucket.remove(_key(digest))
         end_removals(database, [digest])
 

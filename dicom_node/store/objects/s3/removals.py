@@ -26,13 +26,22 @@ RESUMED_AFTER: Final = timedelta(minutes=10)
 """Longer than a request that nobody waits for any more can stay on its way."""
 
 
-def note_removals(connection: sa.Connection, digests: Sequence[str]) -> None:
-    """Note that objects are being removed, with the write lock."""
+def note_removals(connection: sa.Connection, digests: Sequence[str]) -> list[str]:
+    """Note that objects are being removed, with the write lock; return the tokens of the removals."""
     if not digests:
-        return
+        return []
     connection.execute(sa.delete(removed_objects).where(removed_objects.c.digest.in_(digests)))
     rows = [{"digest": digest, "token": secrets.token_hex(8), "began_at": _now()} for digest in digests]
     connection.execute(sa.insert(removed_objects), rows)
+    return [str(row["token"]) for row in rows]
+
+
+def renew_removal(database: Database, digest: str, token: str) -> bool:
+    """Let a removal begin now, before its first irrevocable step; False if it was taken for one that broke off."""
+    is_ours = (removed_objects.c.digest == digest) & (removed_objects.c.token == token)
+    renewed = sa.update(removed_objects).where(is_ours, removed_objects.c.ended_at.is_(None)).values(began_at=_now())
+    with database.write() as connection:
+        return connection.execute(renewed).rowcount == 1
 
 
 def end_removals(database: Database, digests: Sequence[str]) -> None:
