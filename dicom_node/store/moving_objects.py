@@ -158,9 +158,11 @@ class _Move:
         self, number: int, named: dict[str, Expected], moved: ObjectsMoved, pool: ThreadPoolExecutor, *, is_done: bool
     ) -> None:
         """Bring one folder to the state of the index; of one that is done, only what has come since."""
-        listed = self._target.listed(f"{number:02x}")
-        there = {one.digest for one in listed if one.kind is ListedKind.OBJECT}
-        wanted = sorted(set(named) - there if is_done else named)
+        there = _sizes(self._target, number)
+        alike: set[str] = set()
+        if is_done:  # compared before; what was cut off since shows by its size
+            alike = {digest for digest, _ in there.items() & _sizes(self._source, number).items()}
+        wanted = sorted(set(named) - alike)
 
         def settle(digest: str) -> tuple[Finding | None, bool, int]:
             return self._settle(digest, named[digest], is_there=digest in there)
@@ -236,6 +238,11 @@ class _Readable:
             return self._stored.read(n_bytes)
         except OSError as error:
             raise ObjectDamagedError(self._digest, f"cannot be read ({error.strerror})") from error
+
+
+def _sizes(objects: ObjectStore, number: int) -> dict[str, int]:
+    """Return the lengths of the objects in one of the folders, by digest."""
+    return {one.digest: one.n_bytes for one in objects.listed(f"{number:02x}") if one.kind is ListedKind.OBJECT}
 
 
 def _open(place: Path | S3Place, data_dir: Path, *, is_move_target: bool = False) -> ObjectStore:

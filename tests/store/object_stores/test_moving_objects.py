@@ -18,6 +18,7 @@ from dicom_node.store.errors import MoveTargetError, ObjectsChangedError, Unfini
 from dicom_node.store.integrity import Fault
 from dicom_node.store.moving import sqlite_index
 from dicom_node.store.moving_objects import ObjectsMoved, move_objects
+from dicom_node.store.objects.s3.bucket import Bucket
 from dicom_node.store.objects.s3.removals import note_removals
 from tests.new_store import NewStore
 from tests.s3_servers import S3Server, SeaweedServer
@@ -89,6 +90,22 @@ def test_objects_move_to_a_bucket_and_back_byte_for_byte(node: Path, bucket: S3P
     with open_store(None) as store:
         assert verify(store) == []
     assert before.items() <= files(node).items()
+
+
+def test_a_move_that_continues_replaces_what_was_cut_off_since(
+    node: Path, moto: S3Server, open_store: OpenStore
+) -> None:
+    place = moto.place()
+    with pytest.raises(StoppedError):
+        move(node, node, place, report=after(256))
+    digest = min(path.stem for path in (node / "objects").rglob("*.dcm"))
+    bucket = Bucket(place)
+    with bucket._asking() as client:
+        client.put_object(**bucket._key(f"objects/{digest[:2]}/{digest}.dcm"), Body=b"")
+    moved = move(node, node, place)
+    assert (moved.n_objects, moved.n_copied) == (N_INSTANCES + 1, 1)
+    with open_store(place) as store:
+        assert verify(store) == []
 
 
 @pytest.mark.peers
