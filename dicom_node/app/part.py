@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dicom_node.app.wiring import open_store, utc_now
+from dicom_node.app.wiring import check_objects, open_store, utc_now
 from dicom_node.failures import ErrorKind, classify, error_code
 from dicom_node.logs import RepeatedFailure, log_failure, set_up_logging
 from dicom_node.processes import end_with_supervisor, stop_on_signals
@@ -60,8 +60,10 @@ def awaited_store(settings: Settings, stopping: threading.Event, part: Part) -> 
             part.note(Trouble(part.name, error_code(error), str(error), utc_now()))
             stopping.wait(INDEX_WAIT_S)
         else:
-            with store, _kept_house(store):
-                yield store
+            with store:
+                check_objects(settings, store)
+                with _kept_house(store):
+                    yield store
             return
     yield None
 

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from dicom_node.app.part import enter_process
-from dicom_node.app.wiring import check_tls, data_dir_warnings, open_store, read_rules
+from dicom_node.app.wiring import check_objects, check_tls, data_dir_warnings, open_store, read_rules
 from dicom_node.engines import check_engine
 from dicom_node.processes import ProcessSpec, command_line, stop_on_signals, supervise
 from dicom_node.settings import Settings
@@ -37,6 +37,7 @@ def serve(settings: Settings, config_path: Path | None) -> int:
     with Store.lock(settings.node.data_dir, "serve"):
         for problem in data_dir_warnings(settings):
             log.warning(problem)
-        open_store(settings).close()  # migrate once, before several processes want to
+        with open_store(settings) as store:  # migrate once, before several processes want to
+            check_objects(settings, store)
         specs = [ProcessSpec(name, command_line(name, *arguments), is_needed=name != "work") for name in PARTS]
         return supervise(specs, stopping)

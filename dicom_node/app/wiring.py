@@ -53,6 +53,12 @@ def open_store(settings: Settings) -> Store:
     )
 
 
+def check_objects(settings: Settings, store: Store) -> None:
+    """Raise `ObjectsElsewhereError` if the objects of the index are not there, unless the settings say so."""
+    if not settings.node.objects_are_lost:
+        store.check_same_objects()
+
+
 def objects_place(settings: Settings) -> S3Place | None:
     """Return the bucket that the settings name; None means a folder in ``data_dir``."""
     return None if settings.node.objects_url is None else bucket_place(settings, settings.node.objects_url)

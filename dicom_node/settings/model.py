@@ -31,6 +31,11 @@ class NodeSettings(Section):
     objects_url: str | None = Field(
         default=None, description="bucket of the objects, `s3://bucket/prefix`; a folder in data_dir when empty"
     )
+    objects_are_lost: bool = Field(
+        default=False,
+        description="start although the objects that the index names are not there; for a disk that was lost for good, "
+        "until instances were sent again",
+    )
 
 
 class DimseSettings(Section):

@@ -298,13 +298,51 @@ class DataDirInUseError(StoreError, Transient):
         return f"{data_dir}: `{role}` already runs there ({holder}); stop it first or use another node.data_dir"
 
 
+class ObjectsElsewhereError(StoreError, Refused):
+    """The index names objects, and none of those that were looked for is there."""
+
+    code = "objects-elsewhere"
+
+    def __init__(self, n_looked_for: int, example: str) -> None:
+        super().__init__(n_looked_for, example)
+
+    def __str__(self) -> str:
+        n_looked_for, example = self.args
+        return (
+            f"{example}: missing, as are all {n_looked_for} objects of the index that were looked for; not started: "
+            "mount the disk of node.data_dir, correct node.objects_url or node.database_url, or, if the objects are "
+            "lost for good, set node.objects_are_lost: true"
+        )
+
+
+class DataDirReplacedError(StoreError, Transient):
+    """Another folder took the place of the data directory while the node runs."""
+
+    code = "data-dir-replaced"
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(data_dir)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]}: is another folder than when the node started, because a disk was mounted or unmounted; "
+            "instance not accepted, mount the right disk and restart the node"
+        )
+
+
 class ObjectMissingError(StoreError, Refused):
     """The index names an object that is missing."""
 
     code = "object-missing"
+    _NOTHING = "is missing"
 
-    def __init__(self, digest: str, found: str = "is missing") -> None:
+    def __init__(self, digest: str, found: str = _NOTHING) -> None:
         super().__init__(digest, found)
+
+    @property
+    def was_set_aside(self) -> bool:
+        """Whether its damaged bytes are there under another name."""
+        return bool(self.args[1] != self._NOTHING)
 
     @property
     def found(self) -> str:

@@ -9,7 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_node.store.errors import IndexUnavailableError, ObjectsUnavailableError, StorageFullError
+from dicom_node.store.errors import (
+    DataDirReplacedError,
+    IndexUnavailableError,
+    ObjectsUnavailableError,
+    StorageFullError,
+)
 from dicom_node.store.parts import PARTS, PartState, Trouble
 
 if TYPE_CHECKING:
@@ -22,12 +27,27 @@ _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 def intake_trouble(store: Store, now: datetime) -> Trouble | None:
     """Return why every instance would be refused now, or None; test all that storing one needs and leave no trace."""
-    checks = (_storage_full, _few_descriptors, _not_writable, _index_unavailable, _objects_unavailable)
+    checks = (
+        _data_dir_replaced,
+        _storage_full,
+        _few_descriptors,
+        _not_writable,
+        _index_unavailable,
+        _objects_unavailable,
+    )
     found = next((found for check in checks if (found := check(store)) is not None), None)
     if found is None:
         return None
     code, words = found
     return Trouble("receive", code, f"every instance is refused: {words}", now)
+
+
+def _data_dir_replaced(store: Store) -> tuple[str, str] | None:
+    try:
+        store.objects.check_same_folder()
+    except DataDirReplacedError as error:
+        return error.code, str(error)
+    return None
 
 
 def _storage_full(store: Store) -> tuple[str, str] | None:

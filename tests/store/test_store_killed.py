@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dicom_node.store import JobState, Kept, Store
+from dicom_node.store import JobState, Kept, Store, intake_trouble
+from dicom_node.store.errors import DataDirReplacedError, ObjectsElsewhereError
 from dicom_node.store.schema import conflicts, instances, series, studies, unproven
 from tests.new_store import StoreMaker
 from tests.store.crashing import outcome, sent_in_round
@@ -147,6 +148,48 @@ def test_a_disk_that_is_not_mounted_takes_no_row_back(
     with Store.open(node, url=url) as store:
         assert store.series.get(SERIES).n_instances == 3
         assert all(store.objects.is_sound(row.digest) for row in store.series.instances(SERIES))
+
+
+def test_objects_of_another_place_are_told_from_those_of_the_index(tmp_path: Path, url: str) -> None:
+    node, disk = tmp_path / "node", tmp_path / "disk"
+    with Store.open(node, url=url) as store:
+        store.check_same_objects()  # a first start
+        for number in (1, 2, 3):
+            keep(store, instance(number))
+        store.check_same_objects()
+    node.rename(disk)
+    with Store.open(node, url=url) as store:
+        with pytest.raises(ObjectsElsewhereError, match=r"all 3 objects of the index .* mount the disk"):
+            store.check_same_objects()
+        assert keep(store, instance(1)) is Kept.DUPLICATE  # lost ones are healed one by one
+        store.check_same_objects()
+    shutil.rmtree(node)
+    disk.rename(node)
+    with Store.open(node, url=url) as store:
+        store.check_same_objects()
+        for row in store.series.instances(SERIES):
+            store.integrity.set_aside(row.digest)
+        store.check_same_objects()  # damaged, but the right disk
+
+
+def test_a_disk_that_is_mounted_while_the_node_runs_is_noticed(tmp_path: Path, url: str) -> None:
+    node, hidden = tmp_path / "node", tmp_path / "hidden"
+    disk = tmp_path / "disk"
+    with Store.open(disk, url=url):
+        pass
+    with Store.open(node, url=url) as store:
+        keep(store, instance(1))
+        node.rename(hidden)
+        trouble = intake_trouble(store, T0)
+        assert trouble is not None
+        assert trouble.code == "data-dir-replaced"
+        disk.rename(node)
+        with pytest.raises(DataDirReplacedError, match="mount the right disk and restart"):
+            keep(store, instance(2))
+        trouble = intake_trouble(store, T0)
+        assert trouble is not None
+        assert trouble.code == "data-dir-replaced"
+        assert [row.instance_number for row in store.series.instances(SERIES)] == [1]
 
 
 def test_a_study_of_which_the_only_instance_was_lost_is_gone(store: Store, new_store: StoreMaker) -> None:

@@ -17,7 +17,7 @@ from typing import BinaryIO, ClassVar, Protocol, cast
 import sqlalchemy as sa
 
 from dicom_node.store.database import Database
-from dicom_node.store.errors import ObjectDamagedError, StoreError
+from dicom_node.store.errors import DataDirReplacedError, ObjectDamagedError, StoreError
 from dicom_node.store.objects.derived import DerivedFiles
 from dicom_node.store.objects.spool import Spool, StoredDataset, translated_os_error
 from part10.errors import NotPart10Error
@@ -77,11 +77,14 @@ class ObjectStore(ABC):
         self.spool_folder = spool_folder
         self._derived = DerivedFiles(derived_folder, spool_folder)
         spool_folder.mkdir(parents=True, exist_ok=True)
+        self._data_dir = spool_folder.parent
+        self._data_dir_number = _number_of(self._data_dir)
 
     # Write
 
     def spool(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Spool:
         """Start an object and write its preamble and file meta; what the caller then writes is the dataset alone."""
+        self.check_same_folder()
         meta = file_meta(
             sop_class_uid=sop_class_uid, sop_instance_uid=sop_instance_uid, transfer_syntax_uid=transfer_syntax_uid
         )
@@ -89,6 +92,11 @@ class ObjectStore(ABC):
             return Spool(self.spool_name(), meta)
         except OSError as error:
             raise translated_os_error(error, self.spool_folder) from error
+
+    def check_same_folder(self) -> None:
+        """Raise `DataDirReplacedError` if a disk was mounted or unmounted there since this store was opened."""
+        if _number_of(self._data_dir) != self._data_dir_number:
+            raise DataDirReplacedError(self._data_dir)
 
     def spool_name(self) -> Path:
         """Return a path in the spool that nobody else uses."""
@@ -343,3 +351,12 @@ class ObjectStore(ABC):
     def keep_derived(self, digest: str, form: bytes, derived: bytes, *, kind: str = "") -> None:
         """Keep bytes that were computed from an object, as long as the object is there; see `DerivedFiles`."""
         self._derived.write(digest, form, derived, kind=kind)
+
+
+def _number_of(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from another at the same path; None if there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
