@@ -105,6 +105,12 @@ def test_wado_uri_returns_pictures(archive: Archive) -> None:
     assert "imageAnnotation" in wado(archive, image, imageAnnotation="patient").headers["warning"]
 
 
+def test_a_picture_of_stated_width_is_not_of_any_height(archive: Archive) -> None:
+    (image, *_) = archive.compressed
+    narrow = {"region": "0.5,0,0.5005,1", "contentType": "image/gif"}
+    assert max(size_of(wado(archive, image, columns="100", **narrow))) <= 8192
+
+
 def test_wado_uri_returns_one_frame_of_several(archive: Archive) -> None:
     assert wado(archive, archive.multiframe).headers["content-type"] == "application/dicom"
     assert wado(archive, archive.multiframe, contentType="image/png", frameNumber="3").status_code == 200

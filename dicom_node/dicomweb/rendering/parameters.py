@@ -41,6 +41,11 @@ class Viewport:
     region_height: float | None = None
     is_in_fractions: bool = False
 
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Largest width and height of the picture, whatever the region's shape."""
+        return self.width or MAX_VIEWPORT_PIXELS, self.height or MAX_VIEWPORT_PIXELS
+
 
 @dataclass(frozen=True, slots=True)
 class RenderParameters:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from io import BytesIO
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_node.dicomweb.decoding import Decoded
 from dicom_node.dicomweb.rendering.grayscale import attributes_of_frame, shown_grey
-from dicom_node.dicomweb.rendering.parameters import RenderParameters, Viewport
+from dicom_node.dicomweb.rendering.parameters import MAX_VIEWPORT_PIXELS, RenderParameters, Viewport
 
 FORMATS: Final = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF", "image/jp2": "JPEG2000"}
 """Media types that pictures are sent in → names of Pillow's formats."""
@@ -113,9 +112,9 @@ def _fitted(picture: Image.Image, viewport: Viewport | None, aspect: float) -> I
         if viewport is None and abs(aspect - 1.0) <= _SAME_RATIO:
             return picture
         scale = 1.0 if aspect > 1.0 else 1.0 / aspect  # no pixel is lost
-        scale = min(scale, 8192 / max(width * scale, height * scale))
+        scale = min(scale, MAX_VIEWPORT_PIXELS / max(width * scale, height * scale))
     else:
-        scale = min((viewport.width or math.inf) / width, (viewport.height or math.inf) / height)
+        scale = min(side / length for side, length in zip(viewport.limits, (width, height), strict=True))
     size = max(_SMALLEST_SIDE, round(width * scale)), max(_SMALLEST_SIDE, round(height * scale))
     scaled = picture.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
     if viewport is not None and (viewport.region_width or 1.0) < 0:

@@ -74,9 +74,10 @@ class _Image:
             raise NoSuchResourceError(f"frame {number} of {self.shape.n_frames} of instance {uid}")
         tag = PIXEL_DATA if self.place is None else self.place.tag
         n_bytes = BYTES_PER_PIXEL * int(self.ds.Rows) * int(self.ds.Columns)
-        if parameters.viewport is not None:
-            width, height = parameters.viewport.width or 0, parameters.viewport.height or 0
-            n_bytes += BYTES_PER_SHOWN_PIXEL * (width or height) * (height or width)
+        viewport = parameters.viewport
+        if viewport is not None and (viewport.width or viewport.height):
+            width, height = viewport.limits
+            n_bytes += BYTES_PER_SHOWN_PIXEL * width * height
         try:
             with (
                 parsing(uid),
