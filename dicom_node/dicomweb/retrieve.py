@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -38,6 +39,7 @@ from part10.pixel_data import PIXEL_DATA_TAGS
 
 _ANY_TYPES: Final = frozenset({"*/*", "application/*"})
 MAX_DECODED_BYTES: Final = 2**32
+_TAG_PATH: Final = re.compile(r"[0-9A-Fa-f]{8}(/[0-9]{1,10}/[0-9A-Fa-f]{8})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,16 +233,11 @@ def _choose_bytes(ranges: Sequence[MediaRange], resource: str) -> bool:
 
 def _tag_path(path: str) -> list[int]:
     """Return the path as alternating tags and item numbers."""
-    steps = path.split("/")
-    try:
-        numbers = [int(step, 10 if index % 2 else 16) for index, step in enumerate(steps)]
-    except ValueError:
-        numbers = []
-    if len(numbers) % 2 == 0 or any(len(step) != 8 for step in steps[::2]):
+    if not _TAG_PATH.fullmatch(path):
         raise BadRequestError(
             "bulk data path", path, "tags of eight hexadecimal digits, with item numbers between them"
         )
-    return numbers
+    return [int(step, 10 if index % 2 else 16) for index, step in enumerate(path.split("/"))]
 
 
 def _find_element(ds: Dataset, path: Sequence[int]) -> DataElement | None:

@@ -95,6 +95,14 @@ def test_other_ranges_are_answered_with_all_bytes(archive: Archive, http: httpx.
     assert http.get(url, headers={"Range": asked}).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["%EF%BC%97FE00010", "54000100/%D9%A2/54001010", "54000100/+2/54001010"])
+def test_a_path_of_bulk_data_has_plain_digits_only(archive: Archive, http: httpx.Client, path: str) -> None:
+    """Other digits are numbers for Python too, and came into the header of a part, which has ASCII only."""
+    accept = {"Accept": 'multipart/related; type="application/octet-stream"'}
+    answer = http.get(f"{instance_path(archive.multiframe)}/bulkdata/{path}", headers=accept)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
+
+
 def test_a_range_beyond_the_end_says_how_many_bytes_there_are(archive: Archive, http: httpx.Client) -> None:
     url = f"{instance_path(archive.ct[0])}/bulkdata/7FE00010"
     answer = http.get(url, headers={"Range": "bytes=99999999-"})
