@@ -306,6 +306,17 @@ def test_json_that_is_no_instance_is_refused(http: httpx.Client, members: object
     assert reasons(answer, OTHER) == [0xC000]
 
 
+def test_one_answer_is_bounded_however_many_instances_json_claims_to_be(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.dicomweb.storing.json_documents.MAX_DOCUMENTS", 3)
+    parts = [*json_parts([1] * 2, {}), *json_parts([1] * 100, {})]
+    answer = post(http, parts, kind="application/dicom+json")
+    assert answer.status_code == 409
+    assert len(items(answer, OTHER)) == 4
+    assert "more than 3 instances" in items(answer, OTHER)[3]["00000902"]["Value"][0]
+
+
 def test_bulk_data_that_are_not_in_the_request_are_never_fetched(http: httpx.Client) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0.5)

@@ -19,6 +19,7 @@ from dicom_node.http_intake.intake import Announced, Intake
 from dicom_node.store import Spool
 
 MAX_JSON_BYTES: Final = 64 * 2**20  # of all documents of a request: they are held in memory
+MAX_DOCUMENTS: Final = 50_000  # of a request, as many as parts: each has a place in the answer, and a line in the log
 COMPRESSED: Final = {
     "image/jpeg": "1.2.840.10008.1.2.4.70",
     "image/jls": "1.2.840.10008.1.2.4.80",
@@ -45,6 +46,7 @@ class JsonDocuments:
         self._intake = intake
         self._texts: list[tuple[int, bytearray]] = []
         self._n_json_bytes = 0
+        self._n_documents = 0
         self._scratch: BinaryIO | None = None
         self._n_scratch_bytes = 0
         self._segments: defaultdict[str, list[_Segment]] = defaultdict(list)
@@ -124,6 +126,10 @@ class JsonDocuments:
             self._intake.refuse(number, NotAnInstanceError("no JSON"), None)
             return
         for document in documents if isinstance(documents, list) else [documents]:
+            if self._n_documents == MAX_DOCUMENTS:
+                self._intake.refuse(number, NotAnInstanceError(f"more than {MAX_DOCUMENTS} instances"), None)
+                return
+            self._n_documents += 1
             self._take_instance(number, document)
 
     def _take_instance(self, number: int, document: Any) -> None:  # noqa: ANN401 - whatever a client sent
