@@ -11,6 +11,7 @@ from dicom_node.access.callers import caller_of
 from dicom_node.gate.documents import Terms
 from dicom_node.gate.judging import study_decision
 from dicom_node.page.errors import FormError
+from dicom_node.page.uids import is_number
 from dicom_node.store import DeliveryRow, JobRow, Store
 
 ACTIONS: Final = ("retry", "cancel")
@@ -51,7 +52,7 @@ def actor_of(request: Request) -> str:
 
 def row_number(what: str, text: str) -> int:
     """Return the number of a job or a delivery."""
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    if not is_number(text, max_digits=18):
         raise FormError(f"the {what}", text, "its number")
     return int(text)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from dicom_node.gate.decisions import GateState
 from dicom_node.gate.documents import Terms
+from dicom_node.page.uids import is_uid
 from dicom_node.store import Place, Store, Wanted
 
 
@@ -48,6 +49,7 @@ def parse_place(text: str) -> Place | None:
     moment, _, uid = text.partition("_")
     try:
         at = datetime.fromisoformat(moment)
-    except ValueError:
+        at_utc = at.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return Place(at, uid) if at.tzinfo is not None and 0 < len(uid) <= 64 else None
+    return Place(at_utc, uid) if at.tzinfo is not None and is_uid(uid) else None

@@ -21,7 +21,7 @@ from dicom_node.page.pictures import Pictures
 from dicom_node.page.queue import ReviewQueue, parse_place, place_text
 from dicom_node.page.rendering import Renderer
 from dicom_node.page.study_page import decide_as_said, said_by
-from dicom_node.page.uids import checked_uid, study_uid
+from dicom_node.page.uids import checked_uid, is_number, is_uid, study_uid
 from dicom_node.report_text import VERDICT_WORDS
 from dicom_node.store import DecisionKind, DecisionRow, EvidenceChangedError, Place, Store, VerdictRow
 
@@ -101,7 +101,7 @@ class ReviewPage:
     def _undo(self, fields: Mapping[str, str]) -> Response:
         uid, _, number = fields["undo"].partition("_")
         checked_uid("the study", uid)
-        if not number.isdigit() or len(number) > 18:
+        if not is_number(number, max_digits=18):
             raise FormError("the decision", number, "the number of a decision")
         undo(self._store, uid, int(number), decided_by=fields.get("name", ""), now=self._clock())
         return self._to(uid, "")
@@ -113,7 +113,7 @@ class ReviewPage:
     def _decision(self, done: str) -> DecisionRow | None:
         """Return the decision that was made a moment ago, for undo; none if a later one counts."""
         uid, _, number = done.partition("_")
-        newest = self._store.decisions.of(uid)[:1] if number.isdigit() else ()
+        newest = self._store.decisions.of(uid)[:1] if is_uid(uid) and number.isdigit() else ()
         is_undone = bool(newest) and newest[0].kind is DecisionKind.WITHDRAW
         return newest[0] if newest and str(newest[0].id) == number and not is_undone else None
 
@@ -134,7 +134,7 @@ class ReviewPage:
         (listed,) = store.browsing.listed([uid])
         verdicts = self._verdicts(uid)
         wanted = request.query_params.get("volume", "0")
-        chosen = int(wanted) if wanted.isdigit() and int(wanted) < len(verdicts) else 0
+        chosen = int(wanted) if is_number(wanted, max_digits=9) and int(wanted) < len(verdicts) else 0
         volumes = [
             ShownVolume(one, f"/series/{one.series_instance_uid}/pictures/{one.stack_number}", number == chosen)
             for number, one in enumerate(verdicts)

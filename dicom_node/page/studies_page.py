@@ -21,7 +21,7 @@ from dicom_node.store import Place, Store, Wanted
 
 PAGE_SIZE: Final = 50
 _MODALITY: Final = re.compile(r"[A-Z0-9_]{0,16}")
-_DATE: Final = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
+_DATE: Final = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})")
 
 
 class StudiesPage:

@@ -24,6 +24,16 @@ def series_uid(request: Request) -> str:
 
 def checked_uid(what: str, uid: str) -> str:
     """Return a UID that has the form of one; raise `FormError` otherwise."""
-    if len(uid) > 64 or not _UID.fullmatch(uid):
+    if not is_uid(uid):
         raise FormError(what, uid, "a UID: digits and dots, at most 64")
     return uid
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text has the form of a UID."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def is_number(text: str, *, max_digits: int) -> bool:
+    """Whether a text consists of digits; `str.isdigit` alone takes superscripts, which are no numbers for `int`."""
+    return text.isascii() and text.isdigit() and len(text) <= max_digits

@@ -95,8 +95,11 @@ def test_a_page_far_down_is_found_by_an_index(node: Node) -> None:
         "verdict=x",
         "modality=%3Cb%3E",
         "from=yesterday",
+        "from=%EF%BC%92026-01-01",  # a digit that is not of ASCII
         "after=x",
         "after=2026-01-01T00:00:00_1",
+        "after=2026-01-01T00:00:00%2B00:00_a%00",
+        "after=0001-01-01T00:00:00%2B14:00_1.2",  # before the first moment of UTC
     ],
 )
 def test_a_query_that_is_not_allowed_is_named(node: Node, reader: Reader, query: str) -> None:
@@ -105,6 +108,16 @@ def test_a_query_that_is_not_allowed_is_named(node: Node, reader: Reader, query:
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert query.partition("=")[0] in answer.text
     assert "expected" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/series/1.2.3/pictures/%C2%B2/overlay.png", "/studies/1.2%C2%B2"])
+def test_a_superscript_is_no_number_in_an_address(node: Node, reader: Reader, path: str) -> None:
+    assert reader.get(path).status_code == 400
+
+
+@pytest.mark.parametrize("volume", ["%C2%B2", "9" * 5000, "-1"])
+def test_a_volume_that_is_no_number_is_the_first(node: Node, reader: Reader, volume: str) -> None:
+    assert reader.get(f"/review/{node.review.study_instance_uid}?volume={volume}").status_code == 200
 
 
 def test_a_study_shows_what_was_found_sent_and_exported(
