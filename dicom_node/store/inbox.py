@@ -128,7 +128,11 @@ class Inbox:
         return entry
 
     def check_space(self) -> None:
-        """Raise `StorageFullError` when less is free than the watermark; cheap enough for every C-STORE."""
+        """Raise `StorageFullError` when less is free than the watermark; cheap enough for every C-STORE.
+
+        Where another folder took the place of the data directory, raise `DataDirReplacedError`.
+        """
+        self._objects.check_same_folder()
         free_bytes = self._objects.free_bytes()
         if free_bytes < self.min_free_bytes:
             free, wanted = f"{free_bytes / 1e9:.2f} GB free", f"{self.min_free_bytes / 1e9:.2f} GB"
