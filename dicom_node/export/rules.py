@@ -151,8 +151,8 @@ class Rules:
             do = Do.KEEP if keyword in KEPT_BULK else milder
         else:
             do = Do.CHECK_TEXT if keyword in self._text else milder
-        if vr == "UI" and milder is Do.DUMMY:
-            milder = Do.DROP  # a UID has no dummy value
+        if milder is Do.DUMMY and (vr == "UI" or keyword == "SpecificCharacterSet"):
+            milder = Do.DROP  # there is no dummy UID, and none that a reader would take for a character set
         return Rule(do, milder, vr, keyword)
 
 

@@ -76,6 +76,21 @@ def test_the_character_set_stays_and_names_in_it_go(character_set: str | list[st
     assert copy.PatientName == copy.PatientID
 
 
+@pytest.mark.parametrize("character_set", ["ISO-IR 100", "utf-8"])
+def test_a_character_set_that_is_none_of_the_standards_is_left_out(character_set: str, tmp_path: Path) -> None:
+    copy, _ = copied(source(), tmp_path, edit=lambda content: _with_character_set(content, character_set))
+    assert "SpecificCharacterSet" not in copy
+
+
+def _with_character_set(content: bytes, character_set: str) -> bytes:
+    ds = dcmread(BytesIO(content))
+    ds[0x00080005] = RawDataElement(Tag(0x00080005), "CS", 10, character_set.ljust(10).encode(), 0, False, True)
+    ds.PatientName = "Zyxwvut^Qrstu"
+    buffer = BytesIO()
+    dcmwrite(buffer, ds)
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("patient_id", "written"),
     [("MRN-48151623", "48151623"), ("4815-1623", "48151623"), ("MRN 481516", "481516")],
