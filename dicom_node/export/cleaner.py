@@ -26,6 +26,7 @@ from dicom_node.export.residue import OwnValues
 from dicom_node.export.rules import CLASS_UID_KEYWORDS, Do, Rule, Rules
 from dicom_node.export.standard_table import Option
 from dicom_node.export.statements import CODE_SEQUENCE_KEYWORDS, state_what_was_done
+from dicom_node.export.subject import clean_subject
 from dicom_node.export.values import are_numbers, capped_age, components, dummy, is_time, moved_dates
 from sr_writer.encoding import encoded_element
 
@@ -248,6 +249,8 @@ class _Run:
     def _content_item(self, source: Dataset, copy: Dataset) -> None:
         """Clean the values of an SR content item (PS3.3 C.17.3): keep its type, not its text."""
         self.carried_out.add(Option.CLEAN_STRUCTURED_CONTENT)
+        is_kept = self._cleaner.profile.patient_characteristics
+        clean_subject(_concept(source), copy, keeps_characteristics=is_kept)
         keyword = _VALUE_KEYWORDS.get(str(source.get("ValueType", "")))
         if keyword is None or keyword not in source:
             return

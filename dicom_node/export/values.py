@@ -14,7 +14,7 @@ _TIME: Final = re.compile(rb"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?")
 _DECIMAL: Final = re.compile(rb"[+-]?(?:\d{1,16}(?:\.\d{0,16})?|\.\d{1,16})(?:[eE][+-]?\d{1,3})?")
 _INTEGER: Final = re.compile(rb"[+-]?\d{1,11}")
 _AGE: Final = re.compile(rb"(\d{3})([DWMY])")
-_OLDEST_YEARS: Final = 90  # ages over 89 identify (45 CFR 164.514)
+OLDEST_YEARS: Final = 90  # ages over 89 identify (45 CFR 164.514)
 _MAX_COMPONENTS: Final = 2**16
 
 _DUMMIES: Final = {
@@ -67,7 +67,7 @@ def capped_age(value: bytes) -> bytes | None:
         return None
     number, unit = int(match[1]), match[2]
     days = number * {b"D": 1, b"W": 7, b"M": 30, b"Y": 365}[unit]
-    return b"090Y" if days >= _OLDEST_YEARS * 365 else match[0]
+    return b"090Y" if days >= OLDEST_YEARS * 365 else match[0]
 
 
 def _moved_date(part: bytes, offset: timedelta) -> bytes | None:

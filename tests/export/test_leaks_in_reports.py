@@ -20,7 +20,7 @@ from pydicom.uid import (
 from dicom_node.export.cleaner import Cleaner
 from dicom_node.export.copying import write_copy
 from dicom_node.export.errors import NotExportableError
-from dicom_node.export.profile import StructuredReports, read_profile
+from dicom_node.export.profile import Profile, StructuredReports, read_profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from tests.export.plants import Planter, encoded
 
@@ -131,3 +131,59 @@ def test_types_codes_numbers_and_moved_dates_of_a_report_stay(tmp_path: Path) ->
 def test_a_profile_may_refuse_reports(tmp_path: Path) -> None:
     with pytest.raises(NotExportableError, match="does not copy structured reports"):
         copied(report(Planter(13), ComprehensiveSRStorage), tmp_path, reports=StructuredReports.REFUSED)
+
+
+def about_subject(value_type: str, value: str, scheme: str, **attributes: object) -> Dataset:
+    item = Dataset()
+    item.RelationshipType, item.ValueType = "HAS OBS CONTEXT", value_type
+    item.ConceptNameCodeSequence = [code(value, scheme, "of the subject")]
+    for keyword, found in attributes.items():
+        setattr(item, keyword, found)
+    return item
+
+
+def number(value: str, unit: str) -> list[Dataset]:
+    measured = Dataset()
+    measured.NumericValue, measured.MeasurementUnitsCodeSequence = value, [code(unit, "UCUM", unit)]
+    return [measured]
+
+
+def copied_context(tmp_path: Path, profile: Profile) -> dict[str, Dataset]:
+    """Return the content items of a copied report on somebody of 93 years, by their concept."""
+    ds = report(Planter(14), ComprehensiveSRStorage)
+    ds.ContentSequence = [
+        about_subject("DATE", "121031", "DCM", Date="19310411"),
+        about_subject("DATETIME", "21112-8", "LN", DateTime="19310411"),
+        about_subject("CODE", "121032", "DCM", ConceptCodeSequence=[code("M", "DCM", "Male")]),
+        about_subject("NUM", "121033", "DCM", MeasuredValueSequence=number("93", "a")),
+        about_subject("NUM", "29463-7", "LN", MeasuredValueSequence=number("61.5", "kg")),
+        about_subject("NUM", "121206", "DCM", MeasuredValueSequence=number("12.5", "mm")),  # a distance
+    ]
+    path = tmp_path / write_copy(BytesIO(encoded(ds)), tmp_path, Cleaner(profile, NAMES)).relative_path
+    return {item.ConceptNameCodeSequence[0].CodeValue: item for item in dcmread(path).ContentSequence}
+
+
+def test_what_a_report_says_of_the_subject_goes_as_it_goes_from_the_header(tmp_path: Path) -> None:
+    found = copied_context(tmp_path, read_profile(None))
+    assert (found["121031"].Date, found["21112-8"].DateTime) == ("19000101", "19000101000000")
+    (sex,) = found["121032"].ConceptCodeSequence
+    assert (sex.CodeValue, sex.CodingSchemeDesignator, sex.CodeMeaning) == ("261665006", "SCT", "Unknown")
+    assert [len(found[one].MeasuredValueSequence) for one in ("121033", "29463-7", "121206")] == [0, 0, 1]
+
+
+def test_characteristics_in_a_report_stay_where_the_profile_keeps_them_but_no_age_beyond_89(tmp_path: Path) -> None:
+    profile = read_profile(None).model_copy(update={"patient_characteristics": True})
+    found = copied_context(tmp_path, profile)
+    assert found["121031"].Date == "19000101"
+    assert found["121032"].ConceptCodeSequence[0].CodeValue == "M"
+    assert [len(found[one].MeasuredValueSequence) for one in ("121033", "29463-7")] == [0, 1]
+
+
+@pytest.mark.parametrize(("value", "unit", "n"), [("1116", "mo", 0), ("33945", "d", 0), ("52", "a", 1)])
+def test_an_age_beyond_89_is_known_in_every_unit(value: str, unit: str, n: int, tmp_path: Path) -> None:
+    ds = report(Planter(14), ComprehensiveSRStorage)
+    ds.ContentSequence = [about_subject("NUM", "121033", "DCM", MeasuredValueSequence=number(value, unit))]
+    profile = read_profile(None).model_copy(update={"patient_characteristics": True})
+    path = tmp_path / write_copy(BytesIO(encoded(ds)), tmp_path, Cleaner(profile, NAMES)).relative_path
+    (item,) = dcmread(path).ContentSequence
+    assert len(item.MeasuredValueSequence) == n
