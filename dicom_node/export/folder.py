@@ -67,7 +67,8 @@ def deidentify(
 ) -> Manifest:
     """Copy every object that may be copied, by study; a study appears in ``output`` completely or not at all.
 
-    The same sources, profile and key produce the same files, whatever an earlier run left in ``output``.
+    The same sources, profile and key produce the same files, whatever an earlier run of them left in ``output``. A part
+    of a study does not replace what an earlier run made from the rest of it.
 
     Raises
     ------
@@ -93,14 +94,17 @@ def _deidentify(
     with copying_processes(workers, profile, pseudonyms) as apply:
         identities = list(apply(_read_identity, sources))
         wanted = _without_contradictions(sources, identities, run)
+        copied: list[tuple[int, Copied]] = []
         for number, result in zip(wanted, apply(copy_one, [ToCopy(sources[i], staging) for i in wanted]), strict=True):
             on_file()
             if isinstance(result, Copied):
-                _take(result, run)
+                copied.append((number, result))
             elif result.code in NOT_MEANT_CODES and not sources[number].name.lower().endswith(_DICOM_ENDINGS):
                 run.n_not_used += 1
             else:
                 run.refused.append(Refusal(number + 1, result.code, result.reason))
+    given = {pseudonyms.mapped_uid(one.sop_instance_uid) for one in identities if one is not None}
+    _take_whole_studies(copied, given, output, run)
     for folder in sorted({one.relative_path.parents[1] for one in run.copied}):
         sync_tree(staging / folder)
         publish(staging / folder, output / folder)
@@ -182,6 +186,26 @@ def _same(one: InstanceSource, other: InstanceSource) -> bool:
                 return True
 
 
-def _take(copied: Copied, run: Run) -> None:
-    run.copied.append(copied)
-    run.report.add(copied.report)
+def _take_whole_studies(copied: Sequence[tuple[int, Copied]], given: set[str], output: Path, run: Run) -> None:
+    """Take the copies of a study, unless an earlier run copied objects of it that were not given now.
+
+    A study replaces the one of the earlier run, so copies that are made from other files would be lost.
+
+    Parameters
+    ----------
+    given
+        Replaced SOP Instance UIDs of all files of this run, those that are refused too.
+    """
+    folders = {one.relative_path.parents[1] for _, one in copied}
+    n_lost = {folder: len({path.stem for path in (output / folder).rglob("*.dcm")} - given) for folder in folders}
+    for number, one in copied:
+        lost = n_lost[one.relative_path.parents[1]]
+        if lost:
+            told = (
+                f"an earlier run copied {lost} other objects of its study, which would be replaced; name all files of "
+                "the study in one command, or another output folder"
+            )
+            run.refused.append(Refusal(number + 1, "part-of-study", told))
+        else:
+            run.copied.append(one)
+            run.report.add(one.report)

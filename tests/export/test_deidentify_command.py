@@ -88,6 +88,33 @@ def test_the_same_again_makes_the_same_bytes_and_two_workers_agree(study: Path, 
     assert not set(files(tmp_path / "c")) & set(runs[0])
 
 
+def test_a_part_of_a_study_does_not_replace_the_copies_of_another_part(study: Path, key: Path, tmp_path: Path) -> None:
+    out, later = tmp_path / "out", tmp_path / "later"
+    options = ("-o", out, "--project", "HEADS", "--key-file", key, "--workers", 1)
+    later.mkdir()
+    (study / "2.dcm").rename(later / "2.dcm")
+    assert run(study, *options)[0] == 0
+    before = files(out)
+    code, output = run(later, *options)
+    assert (code, files(out)) == (3, before)
+    assert "refused: 1 × part-of-study (file 1)" in output
+    assert "0 of 1 files copied" in output
+    assert run(study, later, *options)[0] == 0
+    assert len(files(out)) == 3
+
+
+def test_what_is_no_longer_copied_goes_when_the_same_files_are_given_again(
+    study: Path, key: Path, tmp_path: Path
+) -> None:
+    options = ("-o", tmp_path / "out", "--project", "HEADS", "--key-file", key, "--workers", 1)
+    assert run(study, *options)[0] == 0
+    ds = dcmread(study / "0.dcm")
+    ds.BurnedInAnnotation = "YES"
+    ds.save_as(study / "0.dcm")
+    assert run(study, *options)[0] == 3
+    assert len(files(tmp_path / "out")) == 2
+
+
 def test_a_zip_archive_is_looked_into(study: Path, key: Path, tmp_path: Path) -> None:
     archive = tmp_path / "export.zip"
     with zipfile.ZipFile(archive, "w") as file:
