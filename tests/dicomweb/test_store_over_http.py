@@ -298,12 +298,20 @@ def test_compressed_frames_come_with_dicom_json(store: Store, http: httpx.Client
 
 
 @pytest.mark.parametrize(
-    "members", [[1], [{"00080018": 5}], [{"x": {}}], "no", [[]], [{"00100010": {"vr": "PN", "Value": [[[3]]]}}]]
-)
-def test_json_that_is_no_instance_is_refused(http: httpx.Client, members: object) -> None:
+    "members",
+    [
+        [1], [{"00080018": 5}], [{"x": {}}], "no", [[]], [{"00100010": {"vr": "PN", "Value": [[[3]]]}}],
+        [{"00100010": {"vr": ["PN"]}}], [{"00100010": {"vr": "\ud800", "Value": [{}]}}],
+        [{"00100010": {"vr": "PN", "Value": ["Doe^Jane"]}}],
+    ],
+)  # fmt: skip
+def test_json_that_is_no_instance_is_refused(
+    http: httpx.Client, members: object, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = post(http, json_parts(members, {}), kind="application/dicom+json")
     assert answer.status_code == 409, answer.text
     assert reasons(answer, OTHER) == [0xC000]
+    assert "Doe" not in caplog.text
 
 
 def test_one_answer_is_bounded_however_many_instances_json_claims_to_be(

@@ -24,6 +24,7 @@ MAX_INNER_BULK_BYTES: Final = 16 * 2**20  # of one value within a sequence, whic
 MAX_VALUE_BYTES: Final = 2**32 - 2
 COPY_BYTES: Final = 2**20
 _LONG_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UC", "UN", "UR", "UT", "SV", "UV"})
+_VR: Final = re.compile(r"[A-Z]{2}")
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _TRANSFER_SYNTAX: Final = "00020010"
 _AVAILABLE_TRANSFER_SYNTAX: Final = "00083002"
@@ -108,6 +109,8 @@ def _check_members(members: Mapping[object, object], depth: int) -> None:
         if not isinstance(name, str) or not _TAG.fullmatch(name) or not isinstance(member, dict):
             raise NotAnInstanceError(f"{str(name)[:16]!r} is no attribute of DICOM JSON")
         vr, values = member.get("vr"), member.get("Value", [])
+        if not isinstance(vr, str) or not _VR.fullmatch(vr):
+            raise NotAnInstanceError(f"{name}: no VR of two letters")
         kinds = (dict,) if vr in {"SQ", "PN"} else (str, int, float)
         if not isinstance(values, list) or not all(value is None or isinstance(value, kinds) for value in values):
             raise NotAnInstanceError(f"{name}: values that are none of {vr}")
