@@ -47,6 +47,7 @@ class Conditional:
             rows = find_rows(self._search, path_uids(request))
             request.state.rows = rows
             tag = entity_tag(request, rows)
+            request.state.tag = tag
             if has_tag(request, tag):
                 response = Response(status_code=304)
             else:
