@@ -95,6 +95,15 @@ def test_other_ranges_are_answered_with_all_bytes(archive: Archive, http: httpx.
     assert http.get(url, headers={"Range": asked}).status_code == 200
 
 
+def test_a_range_of_another_version_is_answered_with_all_bytes(archive: Archive, http: httpx.Client) -> None:
+    """`series conflicts adopt` puts other bytes under the same address."""
+    url = f"{instance_path(archive.ct[0])}/bulkdata/7FE00010"
+    tag = http.get(url).headers["etag"]
+    for if_range, status in ((tag, 206), ('"of-other-bytes"', 200), (f"W/{tag}", 200), ("x", 200)):
+        answer = http.get(url, headers={"Range": "bytes=5-", "If-Range": if_range})
+        assert (if_range, answer.status_code) == (if_range, status)
+
+
 @pytest.mark.parametrize("path", ["%EF%BC%97FE00010", "54000100/%D9%A2/54001010", "54000100/+2/54001010"])
 def test_a_path_of_bulk_data_has_plain_digits_only(archive: Archive, http: httpx.Client, path: str) -> None:
     """Other digits are numbers for Python too, and came into the header of a part, which has ASCII only."""
