@@ -45,8 +45,9 @@ class MetadataService:
                 encoded = self._kept.encoded(row, memo)
             except UnreadableObjectError as error:
                 log.warning("metadata from the index only: %s", error, extra={"sop_instance_uid": row.sop_instance_uid})
-                (members,) = self._search.search_instances({"SOPInstanceUID": row.sop_instance_uid}, limit=1)
-                yield json.dumps(members, allow_nan=False, separators=(",", ":")).encode("ascii")
+                named = {"SOPInstanceUID": row.sop_instance_uid}
+                for members in self._search.search_instances(named, limit=1, with_replaced=True):
+                    yield json.dumps(members, allow_nan=False, separators=(",", ":")).encode("ascii")
             else:
                 yield with_bulk_data_url(encoded, f"{resource_url(request, uids_of(row))}/bulkdata")
 

@@ -75,7 +75,7 @@ class WadoUriService:
             if media_type == DICOM or media_type in FORMATS:
                 return media_type
             if media_type in {"", "*/*", "image/*"}:
-                (found,) = self._search.search_instances(uids, limit=1)
+                found = next(iter(self._search.search_instances(uids, limit=1, with_replaced=True)), {})
                 n_frames = found.get(_MULTI_FRAME, {}).get("Value", [1])[0] or 1
                 return _JPEG if _ROWS in found and (n_frames == 1 or media_type == "image/*") else DICOM
         raise NotAcceptableError(resource_name(uids), ", ".join((DICOM, *FORMATS)))

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from PIL import Image
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
+from dicom_node.dicomweb.errors import UnreadableObjectError
+from dicom_node.dicomweb.kept_metadata import KeptMetadata
+from dicom_node.store.schema import instances
 from tests.dicomweb.conftest import Archive
 from tests.factories import EncodedInstance
 
@@ -103,6 +109,39 @@ def test_wado_uri_returns_pictures(archive: Archive) -> None:
     )
     assert (bright, dark) == (255, 0)
     assert "imageAnnotation" in wado(archive, image, imageAnnotation="patient").headers["warning"]
+
+
+@pytest.fixture
+def replaced(archive: Archive) -> Iterator[EncodedInstance]:
+    """An instance that counts as replaced by a later result: only who knows its UID finds it."""
+
+    def set_superseded(moment: datetime | None) -> None:
+        with archive.store._database.write() as connection:
+            uid = str(archive.multiframe.dataset().SOPInstanceUID)
+            is_it = instances.c.sop_instance_uid == uid
+            connection.execute(sa.update(instances).where(is_it).values(superseded_at=moment))
+
+    set_superseded(datetime.now(UTC))
+    yield archive.multiframe
+    set_superseded(None)
+
+
+def test_wado_uri_returns_a_result_that_was_replaced(archive: Archive, replaced: EncodedInstance) -> None:
+    answer = wado(archive, replaced)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/dicom")
+
+
+def test_metadata_of_an_unreadable_result_that_was_replaced_are_those_of_the_index(
+    http: httpx.Client, replaced: EncodedInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> bytes:
+        raise UnreadableObjectError("1.2", "its dataset does not decode")
+
+    monkeypatch.setattr(KeptMetadata, "encoded", unreadable)
+    ds = replaced.dataset()
+    path = f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}/instances/{ds.SOPInstanceUID}/metadata"
+    (members,) = http.get(path).json()
+    assert members["00080018"]["Value"] == [ds.SOPInstanceUID]
 
 
 def test_a_picture_of_stated_width_is_not_of_any_height(archive: Archive) -> None:

@@ -135,18 +135,21 @@ class Search:
         is_page: bool = True,
         is_fuzzy: bool = False,
         is_combined: bool = False,
+        with_replaced: bool = False,
     ) -> Matches:
         """Search for instances, with the attributes of series and study; parameters as in `search_studies`.
 
-        State and verdicts are those of the study and of the series; filters by them need a UID, or take long.
+        State and verdicts are those of the study and of the series; filters by them need a UID, or take long. Results
+        that later ones replaced are found only ``with_replaced``.
         """
+        is_current = () if with_replaced else (instances.c.superseded_at.is_(None),)
         matching = (
             sa.select(instances.c.id, _characters(instances, series, studies))
             .join_from(instances, series, instances.c.series_instance_uid == series.c.series_instance_uid)
             .join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
             .where(
                 *self._conditions("instance", filters, terms, is_fuzzy=is_fuzzy, is_combined=is_combined),
-                instances.c.superseded_at.is_(None),
+                *is_current,
             )
             .order_by(instances.c.series_instance_uid, instances.c.instance_number, instances.c.id)
         )
