@@ -11,6 +11,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,10 +29,11 @@ from dicom_node.export.copying import Copied, write_copy
 from dicom_node.export.errors import NotExportableError, OutputFolderError
 from dicom_node.export.selection import GateTerms, SeriesToCopy, objects_of, seen_series
 from dicom_node.export.staging import Staged
+from dicom_node.gate.decisions import standpoints
 from dicom_node.overlay import draw_overlay
-from dicom_node.store import ExportRow, ExportState, Store
+from dicom_node.store import ExportRow, ExportState, InstanceRow, Store
+from inference.errors import SeriesError
 from inference.series.assemble import assemble_volumes
-from inference.series.errors import UnsuitableObjectError
 from inference.series.files import PathSource
 from inference.series.instances import without_pydicom_warnings
 from inference.series.volume import SourceVolume
@@ -83,10 +85,10 @@ def _draw_study(store: Store, row: ExportRow, output: Path, terms: GateTerms, cl
     folder.mkdir(mode=0o700)
     staging = folder / ".copies"
     evidence = store.studies.evidence(row.study_instance_uid)
-    is_released = any(one.kind.value == "release" for one in store.decisions.of(row.study_instance_uid)[:1])
+    (found,) = standpoints(store, [store.studies.get(row.study_instance_uid)], terms.digest, terms.rules)
     made: list[Copied] = []
     n_pictures = 0
-    for series in objects_of(store, seen_series(evidence.series, terms), terms, is_released=is_released):
+    for series in objects_of(store, seen_series(evidence.series, terms), terms, is_released=found.is_released):
         copied = _copy_series(store, series, staging, cleaner)
         made += [one for one, _ in copied]
         n_pictures += _draw_series(store, copied, staging, folder)
@@ -97,17 +99,20 @@ def _draw_study(store: Store, row: ExportRow, output: Path, terms: GateTerms, cl
 
 def _copy_series(store: Store, series: SeriesToCopy, staging: Path, cleaner: Cleaner) -> list[tuple[Copied, str]]:
     """Copy a series again; return each copy with the digest of its source."""
+    images = _copy(store, series.images, staging, cleaner, is_face_gone=series.is_face_gone)
+    if len(images) < len(series.images):
+        return images
+    return images + _copy(store, series.results, staging, cleaner, is_face_gone=False)
+
+
+def _copy(
+    store: Store, rows: Sequence[InstanceRow], staging: Path, cleaner: Cleaner, *, is_face_gone: bool
+) -> list[tuple[Copied, str]]:
+    """Copy the objects that the profile allows."""
     copied: list[tuple[Copied, str]] = []
-    n_refused = 0
-    for row in series.images:
-        with without_pydicom_warnings(), store.objects.open(row.digest) as file:
-            try:
-                copied.append((write_copy(file, staging, cleaner, is_face_gone=series.is_face_gone), row.digest))
-            except NotExportableError:
-                n_refused += 1
-    for row in () if n_refused else series.results:
-        with without_pydicom_warnings(), store.objects.open(row.digest) as file:
-            copied.append((write_copy(file, staging, cleaner), row.digest))
+    for row in rows:
+        with without_pydicom_warnings(), store.objects.open(row.digest) as file, suppress(NotExportableError):
+            copied.append((write_copy(file, staging, cleaner, is_face_gone=is_face_gone), row.digest))
     return copied
 
 
@@ -125,10 +130,12 @@ def _draw_series(store: Store, copied: Sequence[tuple[Copied, str]], staging: Pa
                 after = dcmread(bounded_for_pydicom(copy, max_inflated_bytes=MAX_INFLATED_BYTES))
             _write_differences(folder / f"{one.series_instance_uid}.csv", before, after)
     images = [one for one, _ in copied if one.sop_class_uid != SegmentationStorage]
+    if not images:
+        return 0
     segs = [staging / one.relative_path for one, _ in copied if one.sop_class_uid == SegmentationStorage]
     try:
         volumes = assemble_volumes([PathSource(staging / one.relative_path) for one in images])
-    except UnsuitableObjectError as error:
+    except SeriesError as error:
         log.warning("no picture of a series in the sample", extra={"code": error.code})
         return 0
     for number, source in enumerate(volumes, start=1):

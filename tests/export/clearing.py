@@ -61,7 +61,7 @@ def export(store: Store, output: Path, *, target: Target | None = None, **option
         output,
         target or FolderTarget(store, output, lambda: NOW),
         options.pop("terms", TERMS),
-        profile=read_profile(None),
+        profile=options.pop("profile", None) or read_profile(None),
         pseudonyms=options.pop("pseudonyms", NAMES),
         now=lambda: NOW,
         **options,
