@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from pydicom.charset import convert_encodings
+from pydicom.charset import convert_encodings, python_encoding
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -33,12 +33,18 @@ def character_sets_of(ds: Dataset) -> tuple[str, ...]:
 
 def encode_dataset(ds: Dataset) -> bytes:
     """Encode the elements of ``ds`` in ascending order; sequences and items have explicit lengths (PS3.5 7.5)."""
-    return _encode(ds, convert_encodings(list(character_sets_of(ds)) or None))
+    return _encode(ds, _encodings_of(character_sets_of(ds)))
 
 
 def encode_sequence(tag: BaseTag, items: list[Dataset]) -> RawDataElement:
     """Return a sequence as an element that is already encoded; its items must not contain text beyond ASCII."""
     return _encoded_sequence(tag, items, convert_encodings(None))
+
+
+def _encodings_of(character_sets: tuple[str, ...]) -> list[str]:
+    """Return Python's names of character sets, without unknown terms: values in these are bytes already."""
+    known = [term for term in character_sets if not term or term in python_encoding]
+    return convert_encodings(known or None)
 
 
 def _encode(ds: Dataset, encodings: list[str]) -> bytes:
@@ -57,6 +63,6 @@ def _encoded_sequence(tag: BaseTag, items: list[Dataset], encodings: list[str]) 
     parts: list[bytes] = []
     for item in items:
         own = character_sets_of(item)
-        encoded = _encode(item, convert_encodings(list(own)) if own else encodings)
+        encoded = _encode(item, _encodings_of(own) if own else encodings)
         parts.extend((struct.pack("<HHL", *_ITEM_TAG, len(encoded)), encoded))
     return encoded_element(tag, "SQ", b"".join(parts))

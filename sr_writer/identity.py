@@ -58,10 +58,11 @@ OPTIONAL_KEYWORDS: Final = (
 )
 
 
-# Names and identifiers by which archives file and find objects.
+# Names and identifiers by which archives file and find objects, and the character set by which they are read.
 IDENTIFIERS: Final = frozenset(
     Tag(keyword)
     for keyword in (
+        "SpecificCharacterSet",
         *("PatientName", "PatientID", "IssuerOfPatientID", "OtherPatientIDs", "OtherPatientNames"),
         *("StudyID", "AccessionNumber", "AdmissionID", "ServiceEpisodeID"),
         *("ClinicalTrialProtocolID", "ClinicalTrialSiteID", "ClinicalTrialSubjectID", "ClinicalTrialTimePointID"),

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
+from inference.series.instances import without_pydicom_warnings
 from sr_writer.encoding import encode_dataset, encoded_element
 from sr_writer.identity import InvalidValue, copy_identity, invalid_identity
 from sr_writer.values import is_valid_value
@@ -66,6 +67,19 @@ def test_a_name_keeps_its_bytes_and_its_character_set(
     assert (ds.get_item("SpecificCharacterSet") is None) == (character_set is None)
     assert str(ds.PatientName) == decoded
     assert ds.SegmentSequence[1].SegmentLabel == "Anonymized area"
+
+
+def test_a_misspelt_character_set_stays_with_the_name_that_is_read_by_it() -> None:
+    greek = "Διονυσιος".encode("iso8859_7")
+    copy = Dataset()
+    with without_pydicom_warnings():
+        header = source_header(b"ISO-IR 126", PatientName=greek)
+        copied = copy_identity(header, copy)
+        encoded = BytesIO(encode_dataset(copy))
+        again = read_dataset(encoded, is_implicit_VR=False, is_little_endian=True)
+    assert again.get_item("SpecificCharacterSet").value == b"ISO-IR 126"
+    assert again.get_item("PatientName").value.rstrip(b" ") == greek
+    assert (copied.kept, copied.emptied) == ([Tag("SpecificCharacterSet")], [])
 
 
 @pytest.mark.parametrize(
