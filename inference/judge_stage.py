@@ -66,7 +66,7 @@ def ask_judge(
     judgement = judge_volume(voxels, spacing_mm, body, context, judge)
     return Judged(
         area=judgement.area(voxels.shape) if draws else None,
-        altered=altered_face(judgement, voxels.shape, spacing_mm) if has_face else None,
+        altered=altered_face(judgement, voxels.shape, spacing_mm).mask if has_face else None,
     )
 
 

@@ -30,6 +30,7 @@ from inference.refine.grids import (
     is_far_side,
     neighbour_count,
     part_sizes,
+    parts_touching,
 )
 from inference.refine.noise_fill import WHITE_BELOW, neighbour_correlation, outline_noise_fill
 from inference.refine.proposals import LARGE_MM, bordering_tissue, deep_inside, without_tissue
@@ -227,7 +228,7 @@ def _area_of_value(
             bared = cut_surfaces(voxels, value, dense, seeds, foreground, grid)
             reached |= _near(bared, grid, BARED_REACH_MM)
             seeds = seeds | grid.spread(bared) & dense
-        area = _touching(dense & (grid.spread(reached) | seeds), seeds)
+        area = parts_touching(dense & (grid.spread(reached) | seeds), seeds)
     area = _close_to_edge(area, equal)
     return area | _soft_edge(voxels, value, area, foreground | seeds)
 
@@ -270,13 +271,12 @@ def _closed(mask: Mask, grid: CoarseGrid, radius_mm: float) -> Mask:
     )
 
 
-def _touching(candidates: Mask, seeds: Mask, *, smallest_island: float | None = None) -> Mask:
-    """Return the connected parts that touch a seed, and with ``smallest_island`` also others of at least that size."""
+def _touching(candidates: Mask, seeds: Mask, *, smallest_island: float) -> Mask:
+    """Return the connected parts that touch a seed, and others of at least ``smallest_island`` voxels."""
     labelled, n_parts = ndimage.label(candidates, SIX_NEIGHBOURS)
     kept = np.zeros(n_parts + 1, bool)
     kept[labelled[seeds]] = True
-    if smallest_island is not None:
-        kept |= part_sizes(labelled, n_parts) >= smallest_island
+    kept |= part_sizes(labelled, n_parts) >= smallest_island
     kept[0] = False
     return chosen_parts(labelled, kept)
 

@@ -212,6 +212,15 @@ def chosen_parts(labelled: Parts, is_chosen: NDArray[np.bool_]) -> Mask:
     return mask
 
 
+def parts_touching(mask: Mask, seeds: Mask) -> Mask:
+    """Return the connected parts of ``mask`` that hold at least one voxel of ``seeds``."""
+    labelled, n_parts = ndimage.label(mask, SIX_NEIGHBOURS)
+    is_kept = np.zeros(n_parts + 1, bool)
+    is_kept[labelled[seeds]] = True
+    is_kept[0] = False
+    return chosen_parts(labelled, is_kept)
+
+
 def _slabs(array: NDArray[Any]) -> Iterator[slice]:
     """Return consecutive groups of planes that are small compared with a large array."""
     step = max(1, SLAB_VOXELS // max(1, array[0].size)) if array.size else 1

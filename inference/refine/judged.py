@@ -16,7 +16,16 @@ import numpy as np
 from scipy import ndimage
 
 from inference.refine.anonymized import RefinedArea
-from inference.refine.grids import SIX_NEIGHBOURS, DecidedBy, Mask, Spacing, chosen_parts, neighbour_count, part_sizes
+from inference.refine.grids import (
+    SIX_NEIGHBOURS,
+    DecidedBy,
+    Mask,
+    Spacing,
+    chosen_parts,
+    neighbour_count,
+    part_sizes,
+    parts_touching,
+)
 
 LEAST_ML = 0.5  # smaller parts are no evidence
 EDGE_VOXELS = 2  # from a constant fill: the judge's edge may be wrong by so much
@@ -90,10 +99,7 @@ def _with_parts_beyond(found: DrawnArea, judged: JudgedArea, least_voxels: float
         near = neighbour_count(near) > 0
     rest = judged.surely & ~found.whole
     far = _large_parts(rest & ~near, least_voxels)
-    labelled, n_parts = ndimage.label(rest, SIX_NEIGHBOURS)
-    is_kept = np.zeros(n_parts + 1, bool)
-    is_kept[labelled[far]] = True
-    beyond = chosen_parts(labelled, is_kept)
+    beyond = parts_touching(rest, far)
     removed, exact = beyond & ~judged.altered, found.filled
     filled = RefinedArea(exact.mask | removed, exact.shown | removed, exact.decided_by, exact.fill_value)
     return DrawnArea(filled, found.whole | beyond)

@@ -19,7 +19,7 @@ from training.samples import anonymized_target
 
 UNTOUCHED_SHARE = 0.5
 SHARES = {
-    "shell": 0.13,
+    "shell": 0.16,
     "fsl_deface": 0.08,
     "eyes": 0.08,
     "mri_deface": 0.06,
@@ -32,9 +32,9 @@ SHARES = {
     "blur": 0.09,
     "block face": 0.02,
     "average face": 0.05,
-    "mean face": 0.07,
-    "reface": 0.09,
-    "other face": 0.08,
+    "mean face": 0.06,
+    "reface": 0.08,
+    "other face": 0.07,
     "template face": 0.07,
 }
 CT_SHARE, RENDERED_MR_SHARE = 0.22, 0.12  # of heads; the rest are scans

@@ -47,6 +47,8 @@ class JudgeRow:
         found, as the node writes it for a model with ``judge: altered``; *with outline* is the same for ``outline``.
     false_today_ml, false_ml, false_with_face_ml, false_with_outline_ml
         Volume of the area outside the voxels that the tool overwrote.
+    face_ml, face_probability, face_share
+        The evidence for an altered face (``inference.judge.altered_face.AlteredFace``).
     """
 
     case: str
@@ -60,6 +62,9 @@ class JudgeRow:
     false_ml: float
     false_with_face_ml: float
     false_with_outline_ml: float
+    face_ml: float
+    face_probability: float
+    face_share: float
 
 
 def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
@@ -71,14 +76,15 @@ def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
     )
     by_rules = RefinedArea(case.today, case.today, DecidedBy.NATIVE_EVIDENCE, case.fill_value)
     outlined = draw_with_judge(DrawnArea(by_rules, case.today), area, case.body, case.spacing_mm)
-    masks = (case.today, area.removed | area.altered, case.today | face, outlined.whole | face)
+    masks = (case.today, area.removed | area.altered, case.today | face.mask, outlined.whole | face.mask)
     voxel_ml = float(np.prod(case.spacing_mm)) / 1000
     truth = np.zeros(case.voxels.shape, bool) if case.truth is None else case.truth
     scores: list[float | None] = [None] * len(masks)
     if case.intact_body is not None:
         scores = [dice(mask & case.intact_body, truth & case.intact_body) for mask in masks]
     false_ml = [round(float(np.count_nonzero(mask & ~truth)) * voxel_ml, 2) for mask in masks]
-    return JudgeRow(*case.key, *scores, *false_ml)
+    evidence = (round(face.volume_ml, 1), round(face.probability, 3), round(face.share, 3))
+    return JudgeRow(*case.key, *scores, *false_ml, *evidence)
 
 
 def tables(rows: Sequence[JudgeRow]) -> str:
