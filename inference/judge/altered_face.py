@@ -4,7 +4,8 @@ Small or doubtful findings of this kind are signal voids, faded necks and ghosts
 whole scan is smooth, for a tool alters one face. Measured on ``val`` (six
 heads): the largest part of 19 exchanged, averaged and blurred faces holds 181 to 594 mL with a mean probability of
 0.932 to 0.977, and 1.00 of all altered tissue; of 48 untouched ones 31 mL at most, with 0.84; after other tools 170 mL
-at most with 0.71. One of 66 untouched heads of ``train`` with bright, smooth cheeks has 71 mL with 0.87 and 0.87 of all.
+at most with 0.71. One of 66 untouched heads of ``train``, with bright, smooth cheeks, has 71 mL with 0.87 and 0.87 of
+all.
 """
 
 from __future__ import annotations
