@@ -184,7 +184,7 @@ def _recorded_digests(record: Path) -> dict[str, str]:
 
 
 def _plain_name(path: Path, stems: Mapping[str, int]) -> str:
-    """Return a name for the folder of a volume; a digest keeps names apart of which not all is in it.
+    """Return a name for a volume's folder; a digest is added if the file's name is shortened or not unique.
 
     Parameters
     ----------

@@ -88,8 +88,9 @@ class SeriesOutcome:
 def run_series(task: SeriesTask) -> SeriesOutcome:
     """Write the volumes of a series that are not there yet.
 
-    Only a full disk raises, and a store of objects that is away: without its images, nobody knows which volumes of an
-    earlier run stay. No text of the outcome holds a value of the source.
+    Two errors are raised instead of returned: a full disk, and an object store that cannot be reached. Without the
+    images it is unknown which volumes of an earlier run are still valid. No text of the outcome holds a value of the
+    source.
     """
     with without_pydicom_warnings():  # a warning may show the value that it is about
         try:

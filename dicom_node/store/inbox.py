@@ -128,9 +128,14 @@ class Inbox:
         return entry
 
     def check_space(self) -> None:
-        """Raise `StorageFullError` when less is free than the watermark; cheap enough for every C-STORE.
+        """Check that an instance can be stored now; this is fast enough to do for every C-STORE.
 
-        Where another folder took the place of the data directory, raise `DataDirReplacedError`.
+        Raises
+        ------
+        StorageFullError
+            Less disk space is free than the watermark.
+        DataDirReplacedError
+            Another folder has taken the place of the data directory.
         """
         self._objects.check_same_folder()
         free_bytes = self._objects.free_bytes()
