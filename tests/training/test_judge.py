@@ -123,6 +123,13 @@ def test_half_of_the_cases_are_untouched_and_have_nothing_to_find(heads: Heads) 
     assert sum(SHARES.values()) == pytest.approx(1)
 
 
+def test_tools_that_are_left_out_change_no_case(heads: Heads) -> None:
+    only = frozenset(SHARES) - {"oblique"}
+    kinds = {draw_case(heads, np.random.default_rng([5, number]), only).kind for number in range(8)}
+    assert "oblique" in kinds
+    assert not kinds & only
+
+
 def test_heads_with_fractions_are_mostly_cases_of_whole_numbers(heads: Heads) -> None:
     assert (heads.mr[0].voxels != np.round(heads.mr[0].voxels)).any()
     drawn = [draw_case(heads, np.random.default_rng([3, number])) for number in range(24)]
@@ -365,3 +372,9 @@ def test_the_rate_is_low_where_the_optimiser_has_no_state_yet() -> None:
     settings = Settings(learning_rate=1.0, full_rate_steps=4000, warm_up_steps=10)
     assert rate_at(1000, settings, first_step=1000) == pytest.approx(0.1)
     assert rate_at(1009, settings, first_step=1000) == pytest.approx(1.0)
+
+
+def test_the_rate_falls_to_nothing_before_the_last_step() -> None:
+    settings = Settings(learning_rate=1.0, full_rate_steps=4000, warm_up_steps=10, cool_down_steps=100)
+    assert [rate_at(step, settings, last_step=2000) for step in (1900, 1950, 2000)] == pytest.approx([1.0, 0.5, 0.0])
+    assert rate_at(1950, settings) == pytest.approx(1.0)

@@ -104,6 +104,7 @@ def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.u
         smoothed=np.isin(labels["anonymized"], spec.smoothed_values),
         judged=judged.area,
         judged_altered=judged.altered,
+        altered_is_sure=judged.is_sure,
     )
     return body, area, labels["anonymized"], refined
 

@@ -57,9 +57,9 @@ class Row:
     weights
         SHA-256 of both models; rows of different weights must not be mixed.
     facts
-        Without what only the judge found.
+        Without what only the judge found, unless it is sure of it.
     unconfirmed_ml, facts_with_judge
-        Volume of an altered face that only the judge found, and the facts with it; None without one.
+        Volume of what only the judge found and is not sure of, and the facts with it; None without any.
     zero_run_mm
         How far a constant value reaches behind the forehead's front at the face, measured on Otsu's body.
     """

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from training.judge.cases import SHARES
 from training.judge.export import export_judge, ship_judge
 from training.judge.loop import Settings, resume, simulator_command, train
 from training.judge.simulate import COUNTER_FILE, simulate, simulated_core_s
@@ -31,6 +32,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=Settings().seed)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="stop at this step, counted over the whole run")
+    parser.add_argument("--cool-down", type=int, default=0, metavar="N", help="let the rate fall in N steps before it")
+    parser.add_argument("--leave-out", action="append", default=[], choices=list(SHARES), help="do not simulate a tool")
     parser.add_argument("--cases", type=int, help="number of cases to simulate")
     parser.add_argument(
         "--ship", metavar="VERSION", help="with export: the new version of the model that gets the judge"
@@ -47,6 +50,7 @@ def main() -> None:
             arguments.models,
             seed=arguments.seed,
             n_cases=arguments.cases,
+            left_out=frozenset(arguments.leave_out),
         )
         return
     if arguments.what == "export":
@@ -59,10 +63,11 @@ def main() -> None:
         return
     shared = {"--data": arguments.data, "--cohort": arguments.cohort, "--work": arguments.work}
     shared |= {"--models": arguments.models, "--seed": arguments.seed}
-    command = simulator_command([text for name, value in shared.items() for text in (name, str(value))])
+    given = [(name, str(value)) for name, value in shared.items()] + [("--leave-out", t) for t in arguments.leave_out]
+    command = simulator_command([text for pair in given for text in pair])
     train(
         arguments.work,
-        Settings(seed=arguments.seed),
+        Settings(seed=arguments.seed, cool_down_steps=arguments.cool_down),
         simulator=command,
         until_step=arguments.steps,
         exported=arguments.weights,

@@ -62,8 +62,8 @@ class JudgeCase:
     is_ct: bool
 
 
-def draw_case(heads: Heads, rng: np.random.Generator) -> JudgeCase:
-    """Draw one case."""
+def draw_case(heads: Heads, rng: np.random.Generator, left_out: frozenset[str] = frozenset()) -> JudgeCase:
+    """Draw one case; tools that are ``left_out`` change none, and the others keep their shares among themselves."""
     is_untouched = rng.random() < UNTOUCHED_SHARE
     if is_untouched and rng.random() < FACELESS_SHARE:
         return _faceless_case(heads, rng)
@@ -74,7 +74,8 @@ def draw_case(heads: Heads, rng: np.random.Generator) -> JudgeCase:
             voxels, body = conditions.strip_skull(scene, rng)
             scene, kind = replace(scene, voxels=voxels, body=body), "stripped"
         return _case(regrid(scene, rng), None, kind, rng, is_whole=is_whole)
-    family = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    shares = {family: share for family, share in SHARES.items() if family not in left_out}
+    family = str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
     if rng.random() < 0.15:
         scene = regrid(scene, rng)
     change = apply_tool(scene, family, heads, rng)

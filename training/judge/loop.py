@@ -42,6 +42,7 @@ class Settings:
     batch_size: int = 4
     learning_rate: float = 2e-3
     full_rate_steps: int = 1500
+    cool_down_steps: int = 0  # before the last step of a run, in which the rate falls to nothing
     warm_up_steps: int = 50  # also after a run continues from exported weights, without the optimiser's state
     weight_decay: float = 1e-3
     ema_decay: float = 0.998
@@ -112,9 +113,14 @@ def make_learner(settings: Settings) -> Learner:
     return Learner(network, deepcopy(network).requires_grad_(requires_grad=False), optimizer)
 
 
-def rate_at(steps: int, settings: Settings, *, first_step: int = 0) -> float:
-    """Return the learning rate: warm-up from ``first_step``, then constant, then falling with the root of the steps."""
+def rate_at(steps: int, settings: Settings, *, first_step: int = 0, last_step: int | None = None) -> float:
+    """Return the learning rate: warm-up from ``first_step``, then constant, then falling with the root of the steps.
+
+    Before ``last_step``, if there is one, it falls to nothing during ``cool_down_steps``.
+    """
     warmth = min(1.0, (steps - first_step + 1) / settings.warm_up_steps)
+    if last_step is not None and settings.cool_down_steps:
+        warmth *= min(1.0, max(0.0, (last_step - steps) / settings.cool_down_steps))
     return settings.learning_rate * warmth * min(1.0, (settings.full_rate_steps / max(steps, 1)) ** 0.5)
 
 
@@ -143,14 +149,16 @@ def loss_of(logits: Tensor, target: Tensor, least_changed: int) -> tuple[Tensor,
     return cross_entropy + 1 - dice, float(dice.detach())
 
 
-def learn(learner: Learner, names: list[str], folder: Path, settings: Settings) -> tuple[float, float | None]:
-    """Train one step on some patches; return loss and soft Dice."""
+def learn(
+    learner: Learner, names: list[str], folder: Path, settings: Settings, *, last_step: int | None = None
+) -> tuple[float, float | None]:
+    """Train one step on some patches, perhaps near the last step of the run; return loss and soft Dice."""
     pairs = [read_patch(folder / name) for name in names]
     device = next(learner.network.parameters()).device
     channels = torch.from_numpy(np.stack([channels for channels, _ in pairs]).astype(np.float32)).to(device)
     target = torch.from_numpy(np.stack([target for _, target in pairs]).astype(np.int64)).to(device)
     for group in learner.optimizer.param_groups:
-        group["lr"] = rate_at(learner.steps, settings, first_step=learner.first_step)
+        group["lr"] = rate_at(learner.steps, settings, first_step=learner.first_step, last_step=last_step)
     is_bfloat16 = has_fast_bfloat16(device) if settings.is_bfloat16 is None else settings.is_bfloat16
     learner.network.train()
     with torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16):
@@ -290,7 +298,7 @@ def train(
     simulator
         Command of the simulating process, which is restarted when it ends; None if the patches exist already.
     until_step
-        Last step, counted over the whole run.
+        Last step, counted over the whole run; the learning rate falls before it if ``settings`` say so.
     exported
         Folder of weights to continue from if there is no checkpoint.
     """
@@ -307,7 +315,8 @@ def train(
             if simulator is not None and not has_enough(learner, names, settings):
                 time.sleep(2)
                 continue
-            recent.append(learn(learner, draw_batch(learner, names, settings), folder, settings))
+            batch = draw_batch(learner, names, settings)
+            recent.append(learn(learner, batch, folder, settings, last_step=until_step))
             (work / WAITING_FILE).write_text(str(sum(name not in learner.false_shares for name in names)), "utf-8")
             used = time.process_time()
             learner.core_s, last = learner.core_s + used - last, used

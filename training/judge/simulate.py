@@ -27,11 +27,18 @@ LARGEST_FOLDER = 4500  # patches in the folder, in case the training process doe
 
 
 def simulate(
-    data: Path, cohort_folder: Path, work: Path, models: Path, *, seed: int, n_cases: int | None = None
+    data: Path,
+    cohort_folder: Path,
+    work: Path,
+    models: Path,
+    *,
+    seed: int,
+    n_cases: int | None = None,
+    left_out: frozenset[str] = frozenset(),
 ) -> int:
     """Write the patches of consecutive cases, starting after the last one; return the number of the next case.
 
-    Ends when the parent process has ended, or after ``n_cases``.
+    Ends when the parent process has ended, or after ``n_cases``. Tools that are ``left_out`` are not simulated.
     """
     torch.set_num_threads(1)
     folder = work / "patches"
@@ -49,7 +56,7 @@ def simulate(
         rng = np.random.default_rng([seed, number])
         started_at = time.perf_counter()
         try:
-            case = draw_case(heads, rng)
+            case = draw_case(heads, rng, left_out)
             drawn_s = time.perf_counter() - started_at
             patches = draw_patches(case, networks, rng, judge.network())
         except (ValueError, IndexError, ZeroDivisionError, FloatingPointError):
