@@ -29,10 +29,13 @@ class Judged:
         All that looks changed, for a judge that draws outlines; else None.
     altered
         (slice, row, column) a smoothed or replaced face; None if the judge was not asked.
+    is_sure
+        Whether a verdict may rest on ``altered``.
     """
 
     area: JudgedArea | None = None
     altered: Mask | None = None
+    is_sure: bool = False
 
 
 def ask_judge(
@@ -64,10 +67,11 @@ def ask_judge(
         return Judged()
     context = probabilities(torch.cat(list(outputs), 1).float().cpu().numpy())
     judgement = judge_volume(voxels, spacing_mm, body, context, judge)
-    return Judged(
-        area=judgement.area(voxels.shape) if draws else None,
-        altered=altered_face(judgement, voxels.shape, spacing_mm).mask if has_face else None,
-    )
+    drawn = judgement.area(voxels.shape) if draws else None
+    if not has_face:
+        return Judged(drawn)
+    face = altered_face(judgement, voxels.shape, spacing_mm)
+    return Judged(drawn, face.mask, face.is_sure)
 
 
 def doubted_if_unconfirmed(verdict: Verdict, without: Verdict, unconfirmed_ml: float) -> Verdict:
@@ -76,7 +80,7 @@ def doubted_if_unconfirmed(verdict: Verdict, without: Verdict, unconfirmed_ml: f
     Parameters
     ----------
     verdict, without
-        With and without the tissue that only the judge found altered.
+        With and without the tissue that only the judge found altered and is not sure of.
     unconfirmed_ml
         Volume of that tissue.
     """

@@ -312,6 +312,7 @@ def _refine(
         is_ct=source.modality == "CT",
         judged=judged.area,
         judged_altered=judged.altered,
+        altered_is_sure=judged.is_sure,
         **{kind: np.ascontiguousarray(canonical.to_canonical(mask)) for kind, mask in altered.items()},
     )
     masks["foreground"] = np.ascontiguousarray(canonical.to_source(refined.foreground))

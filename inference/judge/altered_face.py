@@ -20,6 +20,7 @@ from inference.refine.grids import SIX_NEIGHBOURS, Mask, Spacing, chosen_parts, 
 
 FACE_ML, FACE_PROBABILITY = 115.0, 0.9  # of the largest part: its volume, and the mean probability in it
 FACE_SHARE = 0.92  # of all altered tissue, that the largest part holds at least
+SURE_ML, SURE_PROBABILITY, SURE_SHARE = 150.0, 0.92, 0.97  # of the same, from which nobody need look
 LEAST_ML = 0.5  # smaller parts are no evidence
 
 
@@ -40,6 +41,11 @@ class AlteredFace:
     volume_ml: float
     probability: float
     share: float
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the evidence is enough for the verdict that the face is gone."""
+        return self.volume_ml >= SURE_ML and self.probability >= SURE_PROBABILITY and self.share >= SURE_SHARE
 
 
 def altered_face(judgement: Judgement, shape: tuple[int, ...], spacing_mm: Spacing) -> AlteredFace:

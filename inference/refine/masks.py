@@ -24,7 +24,7 @@ class RefinedMasks:
     Attributes
     ----------
     unconfirmed
-        The part of ``anonymized`` that only the judge found; None if there is none.
+        The part of ``anonymized`` that only the judge found, on which no verdict may rest; None if there is none.
     """
 
     foreground: Mask
@@ -47,6 +47,7 @@ def refine_masks(
     smoothed: Mask | None = None,
     judged: JudgedArea | None = None,
     judged_altered: Mask | None = None,
+    altered_is_sure: bool = False,
 ) -> RefinedMasks:
     """Refine one or both masks of the networks.
 
@@ -69,6 +70,8 @@ def refine_masks(
         What the judge found, if it draws the edge of what stored values confirm.
     judged_altered
         A smoothed or replaced face that the judge found, which is added to the area.
+    altered_is_sure
+        Whether the judge is so sure of ``judged_altered`` that a verdict may rest on it.
     """
     found = DrawnArea(RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK), area)
     by_rules = area
@@ -94,6 +97,8 @@ def refine_masks(
         if judged_altered.any() and not whole.any():
             decided["anonymized"] = DecidedBy.JUDGE
         whole = whole | judged_altered
+        if altered_is_sure:
+            by_rules = by_rules | judged_altered
     unconfirmed = whole & ~by_rules
     return RefinedMasks(body, whole, decided, filled.fill_value, unconfirmed if unconfirmed.any() else None)
 

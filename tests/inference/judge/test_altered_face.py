@@ -11,6 +11,8 @@ from inference.judge.judge import Judgement
 SHAPE, SPACING_MM = (70, 60, 60), (2.0, 2.0, 2.0)
 WINDOW = (slice(4, 70), slice(0, 50), slice(5, 60))
 FACE = (slice(10, 40), slice(5, 25), slice(10, 40))  # in the window: 144 mL
+LARGER_FACE = (slice(10, 46), slice(5, 25), slice(10, 40))  # 173 mL
+EAR = (slice(10, 20), slice(35, 46), slice(0, 10))  # 9 mL
 REMOVED, SMOOTHED, REPLACED = 1, 2, 3
 
 
@@ -64,3 +66,20 @@ def test_a_face_among_other_altered_tissue_is_a_smooth_scan() -> None:
     ear, neck = (slice(10, 20), slice(35, 45), slice(0, 10)), (slice(50, 60), slice(10, 20), slice(10, 20))
     found = judgement(*((place, {REPLACED: 0.95}) for place in (FACE, ear, neck)))  # 144, 8 and 8 mL
     assert not altered_face(found, SHAPE, SPACING_MM).mask.any()
+
+
+@pytest.mark.parametrize(
+    ("found", "is_sure"),
+    [
+        ([(LARGER_FACE, {REPLACED: 0.95})], True),
+        ([(FACE, {REPLACED: 0.95})], False),  # 144 mL
+        ([(LARGER_FACE, {REPLACED: 0.91})], False),
+        ([(LARGER_FACE, {REPLACED: 0.95}), (EAR, {REPLACED: 0.95})], False),  # 0.95 of all
+    ],
+)
+def test_a_verdict_rests_only_on_more_than_what_is_drawn(
+    found: list[tuple[tuple[slice, slice, slice], dict[int, float]]], is_sure: bool
+) -> None:
+    face = altered_face(judgement(*found), SHAPE, SPACING_MM)
+    assert face.mask.any()
+    assert face.is_sure == is_sure

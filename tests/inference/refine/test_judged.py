@@ -146,3 +146,20 @@ def test_what_only_the_judge_found_is_told_apart(head: Phantom, face: Mask) -> N
     )
     assert refined.unconfirmed is not None
     np.testing.assert_array_equal(refined.unconfirmed, ear)
+
+
+@pytest.mark.parametrize("is_sure", [True, False])
+def test_an_altered_face_is_confirmed_if_the_judge_is_sure(head: Phantom, face: Mask, is_sure: bool) -> None:
+    refined = refine_masks(
+        head.voxels,
+        head.body,
+        nothing(),
+        SPACING_MM,
+        foreground=False,
+        anonymized=True,
+        is_ct=False,
+        judged_altered=face,
+        altered_is_sure=is_sure,
+    )
+    np.testing.assert_array_equal(refined.anonymized, face)
+    assert (refined.unconfirmed is None) == is_sure
