@@ -1,8 +1,9 @@
-"""Refine the body's surface on the source grid: about half-way between tissue and the adjacent air.
+"""Refine the body's surface on the source grid: about half-way between skin and the adjacent air.
 
 The network's contour is accurate to a few millimetres; beyond that distance on both sides it is trusted. In between, a
-voxel is body if its value is above a local level between both. Dark voxels that are enclosed in an axial plane (bone,
-nostrils, lungs that the network left out) count as body, so that the body stays one solid.
+voxel is body if its value is above a local level between air and tissue, the lower the darker the skin is. Dark voxels
+that are enclosed in an axial plane (bone, nostrils, lungs that the network left out) count as body, so that the body
+stays one solid.
 
 A coarse network easily misses a thin bright scalp outside dark bone. In MR nothing else near the body is bright, so the
 contour first grows to the scalp. In CT the bright object may be a couch, so it does not grow; the parts of a couch or a
@@ -49,9 +50,13 @@ HARD_SHARE = 0.6  # of the step from air to the body's median, from which an edg
 HARD_EDGE_SHARE = 0.35  # of the edge; 0.0 to 0.1 in heads with zeroed air, 0.4 to 0.6 around stripped brains
 HALF_WAY_HU = -500.0  # between air (-1000) and skin (about 0)
 CUT_EDGE_VOXELS = 2  # between body and cut: dark voxels of the body that the half-way rule takes for air
-# Where the surface lies between air (0) and the tissue below it (1). Skin is often darker than that tissue: half-way,
-# its outer part is left out (0091).
-SURFACE_SHARE = 0.42
+# Where the surface lies between air (0) and the tissue below it (1). It is somewhat below half-way to the skin, which
+# is often darker than that tissue: half-way to the tissue, its outer part is left out (0091).
+SKIN_SHARE = 0.45  # of the step from air to skin
+SURFACE_SHARES = (0.15, 0.42)  # lowest and highest share of the step from air to tissue
+SKIN_MM = 2.0  # largest voxel side of the grid on which skin is measured
+SKIN_NOISE, SKIN_FROM = 5.0, 0.08  # deviations of air and share of the step, above both of which a voxel is not air
+SKIN_DEPTHS_MM = (-4.0, 6.0)  # around the contour, where the outermost voxel that is not air is searched
 # Of a voxel's block of 27: fewer than this share are a speck, more than the other one surround a hole.
 SPECK_SHARE, HOLE_SHARE = 1 / 3, 2 / 3
 LEAST_STEP = 0.15  # of the volume's range of values, below which the contrast of body and air is too low to refine
@@ -110,7 +115,8 @@ def refine_foreground(
         is_bright = values > np.stack([level for (level,) in blocks.planes(levels)])
         is_body = _with_scalp(is_body, is_bright & ~kept_out, depth_mm, grid.spacing_mm) & (is_body | ~kept_out)
         depth_mm = signed_distance_mm(is_body, grid.spacing_mm)
-        levels = _surface_levels(values, depth_mm, is_removed, blocks, is_ct=is_ct)
+        share = _surface_share(voxels, grid.spread(is_body), removed, spacing_mm)
+        levels = _surface_levels(values, depth_mm, is_removed, blocks, is_ct=is_ct, share=share)
     if levels is None:
         return RefinedBody(contour & ~removed, DecidedBy.NETWORK)
     cut_out_at = _value_around_cut_out_body(voxels, depth_mm, removed, grid)
@@ -196,7 +202,41 @@ def _with_scalp(is_body: Mask, is_bright: Mask, depth_mm: Field, spacing_mm: Spa
     return np.asarray(ndimage.binary_opening(closed | is_body) | is_body)
 
 
-def _surface_levels(values: Field, depth_mm: Field, removed: Mask, blocks: CoarseGrid, *, is_ct: bool) -> Field | None:
+def _surface_share(voxels: Field, contour: Mask, removed: Mask, spacing_mm: Spacing) -> float:
+    """Return where the surface lies between air (0) and the tissue below it (1), from how bright the skin is.
+
+    The outermost voxels that are not air are partly air; the skin is measured in the voxels below these.
+    """
+    lowest, highest = SURFACE_SHARES
+    grid = coarse_grid(voxels.shape, spacing_mm, coarse_mm=SKIN_MM)
+    values, is_free = grid.reduce(voxels), grid.reduce(removed) == 0
+    depth_mm = signed_distance_mm(grid.reduce(contour) > 0.5, grid.spacing_mm)
+    outside = values[(depth_mm < -AIR_HEIGHT_MM) & is_free]
+    inside = values[(depth_mm > TISSUE_DEPTHS_MM[0]) & (depth_mm < TISSUE_DEPTHS_MM[1]) & is_free]
+    if not outside.size or not inside.size:
+        return highest
+    air, tissue = float(np.median(outside)), float(np.median(inside))
+    deviation = 1.4826 * float(np.median(np.abs(outside - air)))
+    is_found = values > air + max(SKIN_NOISE * deviation, SKIN_FROM * (tissue - air))
+    deep = depth_mm > SKIN_DEPTHS_MM[1]
+    found = ndimage.binary_opening(deep | is_found & (depth_mm > SKIN_DEPTHS_MM[0])) | deep
+    below = ndimage.binary_erosion(ndimage.binary_fill_holes(found), border_value=1)
+    is_second = below & ~ndimage.binary_erosion(below, border_value=1)
+    skin = values[is_second & (np.abs(depth_mm) < SKIN_DEPTHS_MM[1]) & is_free]
+    if not skin.size or tissue <= air:
+        return highest
+    return float(np.clip(SKIN_SHARE * (float(np.median(skin)) - air) / (tissue - air), lowest, highest))
+
+
+def _surface_levels(
+    values: Field,
+    depth_mm: Field,
+    removed: Mask,
+    blocks: CoarseGrid,
+    *,
+    is_ct: bool,
+    share: float = SURFACE_SHARES[1],
+) -> Field | None:
     """Return the level above which a voxel is tissue, on the grid of blocks; None if body and air do not differ."""
     inside = (depth_mm > TISSUE_DEPTHS_MM[0]) & (depth_mm < TISSUE_DEPTHS_MM[1]) & ~removed
     outside = (depth_mm < -AIR_HEIGHT_MM) & ~removed
@@ -211,7 +251,7 @@ def _surface_levels(values: Field, depth_mm: Field, removed: Mask, blocks: Coars
     bright = inside & (values > air + BRIGHT_SHARE * (tissue - air))
     tissue_level = _local_mean(values, bright, blocks, TISSUE_SIGMA_MM)
     air_level = _local_mean(values, outside, blocks, AIR_SIGMA_MM)
-    return np.asarray(air_level + SURFACE_SHARE * (tissue_level - air_level), dtype=np.float32)
+    return np.asarray(air_level + share * (tissue_level - air_level), dtype=np.float32)
 
 
 def _local_mean(values: Field, where: Mask, blocks: CoarseGrid, sigma_mm: float) -> Field:

@@ -22,6 +22,16 @@ def test_the_surface_moves_to_the_half_way_level(air: float, tissue: float, is_c
     assert dice(refined.mask, head.body) > 0.995
 
 
+@pytest.mark.parametrize("skin", [0.25, 0.5, 1.0])
+def test_dark_skin_is_body_up_to_half_of_its_own_step(skin: float) -> None:
+    head = phantom()
+    is_skin = head.body & (head.depth_mm() <= 4.0)
+    sharp = np.where(head.body, np.where(is_skin, 600 * skin, 600), 0)
+    blurred = ndimage.gaussian_filter(sharp, 0.6) + np.random.default_rng(2).normal(0, 6, SHAPE)
+    refined = refine_foreground(blurred.astype(np.float32), coarse_contour(head.body, 2.0), NOTHING, SPACING_MM)
+    assert dice(refined.mask, head.body) > 0.995
+
+
 def test_dark_bone_under_a_thin_scalp_stays_body() -> None:
     head = phantom()
     refined = refine_foreground(head.voxels, head.body, np.zeros(SHAPE, bool), SPACING_MM)
