@@ -21,6 +21,7 @@ from dicom_node.dicomweb.kept_metadata import KeptMetadata
 from dicom_node.dicomweb.media_types import DICOM_XML, metadata_type
 from dicom_node.dicomweb.resources import path_uids, resource_url
 from dicom_node.store import GateTerms
+from dicom_node.store.index.date_forms import expected_form, forms_of, is_date_or_time
 from dicom_node.store.index.filter_limits import MAX_LISTED, find_problem
 from dicom_node.store.index.gate_state import STATE_TAG, VERDICTS_TAG
 from dicom_node.store.index.matches import Matches
@@ -146,9 +147,11 @@ def parse_query(request: Request) -> Query:
         if len(values) > MAX_REPEATED or n_listed > MAX_LISTED:
             expected = f"at most {MAX_REPEATED} times, with {MAX_LISTED} values in all"
             raise BadRequestError(f"parameter {keyword}", f"given {len(values)} times", expected)
-    given: dict[str, FilterValue] = {
-        keyword: values[0] if len(values) == 1 else tuple(values) for keyword, values in filters.items() if any(values)
-    }
+    given: dict[str, FilterValue] = {}
+    for keyword, values in filters.items():
+        wanted = tuple(form for value in values for form in forms_of(keyword, value))
+        if any(wanted):
+            given[keyword] = wanted[0] if len(wanted) == 1 else wanted
     told = tuple(name if _SHOWABLE.fullmatch(name) else "a parameter" for name in (*ignored, *unknown))
     limit = min(paging["limit"], MAX_RESULTS)
     return Query(in_path | given, limit, paging["offset"], is_fuzzy, fields, told[:MAX_TOLD])
@@ -179,6 +182,11 @@ def _checked_value(keyword: str, value: str) -> str:
     problem = find_problem(value)
     if problem is not None:
         raise BadRequestError(f"parameter {keyword}", *problem)
+    if is_date_or_time(keyword):
+        value = value.rstrip(" ")  # padding
+        expected = expected_form(keyword, value)
+        if expected is not None:
+            raise BadRequestError(f"parameter {keyword}", value, expected)
     return value
 
 

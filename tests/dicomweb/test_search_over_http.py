@@ -197,6 +197,59 @@ def test_what_cannot_be_searched_is_a_problem_with_a_code(http: httpx.Client, pa
     assert answer.json()["code"] == code
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "expected"),
+    [
+        ("StudyDate", "2026-01-01", "YYYYMMDD"),  # a date as PS3.5 6.2 does not write it
+        ("00080020", "20260101-2026-02-01", "YYYYMMDD"),
+        ("StudyDate", "202601", "YYYYMMDD"),
+        ("StudyDate", "2026*", "YYYYMMDD"),  # dates have no wildcards (PS3.4 C.2.2.2.4)
+        ("StudyDate", "20260101,20260102", "YYYYMMDD"),
+        ("PatientBirthDate", "01.02.1950", "YYYYMMDD"),
+        ("StudyTime", "10h30", "HHMMSS"),
+        ("StudyTime", "1030-1130-1230", "HHMMSS"),
+    ],
+)
+def test_a_date_or_time_in_no_form_of_dicom_is_refused_by_name(
+    http: httpx.Client, keyword: str, value: str, expected: str
+) -> None:
+    answer = http.get("/studies", params={keyword: value})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-request")
+    named = {"00080020": "StudyDate"}.get(keyword, keyword)
+    assert all(word in answer.json()["detail"] for word in (named, value, expected, "range"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "StudyDate=20211231",
+        "StudyDate=2021.12.31",  # the form of ACR-NEMA (PS3.5 6.2, DA)
+        "StudyDate=2021.12.01-2021.12.31",
+        "StudyDate=20211201-20211299",  # every day of a month, as clients write it
+        "StudyDate=20211231-&StudyTime=10:00-10:30",
+        "StudyDate=20211231%20",  # padding
+        "StudyDate=*&StudyTime=",
+        "StudyTime=101112-101112.5",
+        "StudyTime=10:11:12",
+    ],
+)
+def test_dates_and_times_in_forms_of_dicom_old_and_new_match(archive: Archive, http: httpx.Client, query: str) -> None:
+    answer = http.get(f"/studies?{query}&StudyInstanceUID={archive.compressed.study_instance_uid}")
+    assert uids(answer) == [archive.compressed.study_instance_uid]
+
+
+def test_dates_that_are_kept_in_the_old_form_are_found_by_it(new_store: NewStore, tmp_path: Path) -> None:
+    def edit(ds: Dataset, _: int) -> None:
+        ds.StudyDate = "2021.12.31"
+
+    with warnings.catch_warnings(), new_store(tmp_path) as store, serve(store) as url:
+        warnings.simplefilter("ignore")  # pydicom says that it is none of today's dates
+        series = ct_series(1, edit=edit)
+        receive(store, series)
+        with httpx.Client(base_url=f"{url}/dicom-web", trust_env=False, timeout=60) as http:
+            assert uids(http.get("/studies", params={"StudyDate": "2021.12.31"})) == [series.study_instance_uid]
+
+
 def test_results_and_metadata_come_as_xml_for_who_takes_only_that(archive: Archive, http: httpx.Client) -> None:
     accept = {"Accept": 'multipart/related; type="application/dicom+xml"'}
     for path, tag in (
