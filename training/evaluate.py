@@ -3,7 +3,8 @@
 Every intact head of the split is measured unchanged, after each simulated tool, and under simulated scanner effects
 without a tool; volumes without a face are measured unchanged. Everything is compared on the source grid: the networks
 alone, the node's result after refinement and verdict, and baselines without a model. Each row is written as soon as it
-is measured, and existing rows are not measured again, so a run may be interrupted and resumed.
+is measured, and existing rows are not measured again, so a run may be interrupted and resumed. Parts of a split may be
+measured side by side into files of their own, which are then put together (``cat``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -24,12 +26,18 @@ from training.evaluation.rows import Row, read_rows, weights_of
 from training.evaluation.tables import anonymized_tables, foreground_tables
 
 
-def evaluate(cohort: Cohort, models: Measured, out: Path) -> list[Row]:
-    """Measure every case that has no row in ``out`` yet; return all rows."""
+def evaluate(cohort: Cohort, models: Measured, out: Path, *, part: tuple[int, int] = (0, 1)) -> list[Row]:
+    """Measure every case that has no row in ``out`` yet; return all rows.
+
+    Parameters
+    ----------
+    part
+        (k, n): only every n-th case, from the k-th one.
+    """
     rows = read_rows(out, weights=weights_of(models.specs.values())) if out.is_file() else []
     done = {row.key for row in rows}
     with out.open("a", encoding="utf-8") as lines:
-        for member, case in all_cases(cohort):
+        for member, case in islice(all_cases(cohort), part[0], None, part[1]):
             if (member.entry.id, case.modality, case.condition) in done:
                 continue
             row = measure(case, member, models)
@@ -61,13 +69,20 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="rows as JSON lines; existing ones are not measured again"
     )
+    parser.add_argument(
+        "--part",
+        metavar="K/N",
+        default="1/1",
+        help="measure every N-th case, from the K-th one",
+    )
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     cohort = load_cohort(arguments.data, arguments.work, frozenset({arguments.split}))
     cohort = every_so_many_faces(cohort, arguments.train_every)
-    rows = evaluate(cohort, load_measured(arguments.models), arguments.out)
+    first, step = (int(number) for number in arguments.part.split("/"))
+    rows = evaluate(cohort, load_measured(arguments.models), arguments.out, part=(first - 1, step))
     print(foreground_tables(rows), anonymized_tables(rows), sep="\n\n")
 
 

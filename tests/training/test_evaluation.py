@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from inference.verdict.facts import SegmentationFacts
+from training.atlas import BrainAtlas
 from training.cards import fill_in, reliability, reliability_plot
+from training.cohort import Cohort
+from training.evaluate import evaluate
 from training.evaluation.baselines import otsu_body, zero_run_mm
 from training.evaluation.cases import COVERED, FACE, Case
 from training.evaluation.measure import compare, dice, hd95_mm
@@ -82,6 +87,25 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert read_rows(path, weights="w") == [row, replace(row, otsu_dice=None)]
     with pytest.raises(ValueError, match="other weights"):
         read_rows(path, weights="later")
+
+
+def test_parts_of_a_split_are_measured_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = SimpleNamespace(entry=SimpleNamespace(id="a"))
+    conditions = [f"tool {number}" for number in range(5)]
+    drawn = [(member, SimpleNamespace(modality="MR", condition=condition)) for condition in conditions]
+    monkeypatch.setattr("training.evaluate.all_cases", lambda _: iter(drawn))
+    monkeypatch.setattr("training.evaluate.measure", lambda case, *_: made_row(case.condition, FACE, 0.0))
+    models: Any = SimpleNamespace(specs={})
+    found = [
+        evaluate(
+            Cohort((), BrainAtlas(np.zeros((1, 1, 1), np.float32), np.eye(4))),
+            models,
+            tmp_path / f"{part}.jsonl",
+            part=(part, 2),
+        )
+        for part in (0, 1)
+    ]
+    assert [[row.condition for row in rows] for rows in found] == [conditions[0::2], conditions[1::2]]
 
 
 def test_tables_show_median_and_worst_and_what_was_not_found() -> None:
