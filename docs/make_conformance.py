@@ -739,13 +739,13 @@ def _searched() -> Iterator[str]:
     yield f"{MAX_ENRICHED} results; `all` does so for instances. Among instances, attributes without a column of the"
     yield "index (`Manufacturer`, `Rows`, ...) need a UID beside them. XML is"
     yield '`multipart/related; type="application/dicom+xml"`. Request Attributes Sequence is known of series that came'
-    yield "with this version or a later one. A date is `YYYYMMDD` and a time `HHMMSS.FFFFFF`, which may be shorter, or a"
-    yield "range of them; over QIDO-RS another form (`2026-01-01`, wildcards, a list) is answered with 400, while C-FIND"
-    yield "compares it as text. QIDO-RS takes the forms of ACR-NEMA (`2026.01.01`, `10:30:59`) too: a range as one of"
-    yield "today's form, a single value in either form. A range of dates and a range of times of studies, or of performed"
-    yield "procedure steps, match as one range from the first moment to the last. With TimezoneOffsetFromUTC in the"
-    yield "query, dates are those of that time zone: moments of studies that state their own offset are converted,"
-    yield "others are taken as they are written, and so is a time without a date.\n"
+    yield "with this version or a later one. A date is `YYYYMMDD` and a time `HHMMSS.FFFFFF`, which may be shorter,"
+    yield "or a range of them. Over QIDO-RS another form (`2026-01-01`, wildcards, a list) is answered with 400, while"
+    yield "C-FIND compares it as text. QIDO-RS takes the forms of ACR-NEMA (`2026.01.01`, `10:30:59`) too: a range as"
+    yield "one of today's form, a single value in either form. A range of dates and a range of times of studies, or of"
+    yield "performed procedure steps, match as one range from the first moment to the last. With TimezoneOffsetFromUTC"
+    yield "in the query, dates are those of that time zone: moments of studies that state their own offset are"
+    yield "converted, others are taken as they are written, and so is a time without a date.\n"
     above: frozenset[str] = frozenset()
     rows = []
     for level in ("study", "series", "instance"):
