@@ -22,7 +22,7 @@ from dicom_node.datasets.subjects import Place
 from dicom_node.datasets.workers import run_groups
 from dicom_node.export.errors import OutputFolderError
 from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output
-from dicom_node.export.persons import are_several
+from dicom_node.export.persons import ID_OR_ISSUER, differing_persons, told_of_several
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.export.readiness import Outcome, Ready, Stays, check_key, readiness
@@ -196,8 +196,11 @@ class _Run:
         if lost is not None:
             return Outcome.SOURCES_LOST, lost, 0
         places = {one.place for one in outcomes if one.place is not None}
-        if len(places) > 1 or are_several(person for one in outcomes for person in one.persons):
-            return Outcome.TWO_PATIENTS, "its objects name more than one patient; ask the sender which one is right", 0
+        differing = differing_persons(person for one in outcomes for person in one.persons)
+        if len(places) > 1:
+            differing = (ID_OR_ISSUER, *differing)
+        if differing:
+            return Outcome.TWO_PATIENTS, told_of_several("its objects", differing), 0
         volumes = [one for outcome in outcomes for one in outcome.volumes if one.record is not None]
         refused = [
             RefusedVolume(one.id, one.name, SOURCE, one.refusal)

@@ -103,7 +103,7 @@ def run_series(task: SeriesTask) -> SeriesOutcome:
         except Exception as error:  # noqa: BLE001 - one series that cannot be used must not end the run
             return SeriesOutcome(tuple(_all_refused(task, _refusal(error))))
     if len(places) != 1:
-        refusal = Refusal("two-patients", "its images have more than one Patient ID")
+        refusal = Refusal("two-patients", "its images have more than one Patient ID or issuer of it")
         return SeriesOutcome(tuple(_all_refused(task, refusal)), persons=persons)
     return SeriesOutcome(volumes, next(iter(places)), persons)
 

@@ -15,7 +15,7 @@ from dicom_node.export.cleaner import Report
 from dicom_node.export.copying import Copied
 from dicom_node.export.manifest import MANIFEST_FILE, Manifest, Refusal
 from dicom_node.export.output import STAGING_FOLDER, alone_in, check_output, publish, sync_tree
-from dicom_node.export.persons import Person, are_several, person_of
+from dicom_node.export.persons import Person, differing_persons, person_of, told_of_several
 from dicom_node.export.profile import Profile
 from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.export.workers import ToCopy, copy_one, copying_processes
@@ -146,7 +146,7 @@ def _without_contradictions(
         if identity is not None and identity.study_instance_uid:
             patients[identity.study_instance_uid].add(identity.patient)
             persons[identity.study_instance_uid].add(identity.person)
-    mixed = {uid for uid in patients if len(patients[uid]) > 1 or are_several(persons[uid])}
+    mixed = {uid: found for uid in patients if (found := _differing(patients[uid], persons[uid]))}
     wanted: list[int] = []
     first: dict[str, int] = {}
     for number, identity in enumerate(identities):
@@ -155,7 +155,7 @@ def _without_contradictions(
                 Refusal(
                     number + 1,
                     "two-patients",
-                    "its Study Instance UID is used for more than one patient; ask the sender which one is right",
+                    told_of_several("files of its study", mixed[identity.study_instance_uid]),
                 )
             )
         elif identity is not None and identity.sop_instance_uid and identity.sop_instance_uid in first:
@@ -174,6 +174,13 @@ def _without_contradictions(
                 first[identity.sop_instance_uid] = number
             wanted.append(number)
     return wanted
+
+
+def _differing(patients: set[tuple[str, str]], persons: set[Person]) -> tuple[str, ...]:
+    """Return the attributes in which files of one study name different patients."""
+    ids, issuers = (len({one[part] for one in patients}) > 1 for part in (0, 1))
+    of_ids = ("Patient ID",) * ids + ("Issuer of Patient ID",) * issuers
+    return (*of_ids, *differing_persons(persons))
 
 
 def _same(one: InstanceSource, other: InstanceSource) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from pydicom import Dataset
 
@@ -23,9 +24,27 @@ def person_of(source: Dataset) -> Person:
     return Person(birth, frozenset(re.findall(r"[^\W_]+", str(source.get("PatientName") or "").casefold())))
 
 
-def are_several(persons: Iterable[Person]) -> bool:
-    """Return whether two birth dates differ, or two names have no word in common: not just another way to write one."""
+def differing_persons(persons: Iterable[Person]) -> tuple[str, ...]:
+    """Return the attributes in which persons differ: birth dates, or names without a common word.
+
+    Names with a common word are taken for two ways to write one.
+    """
     known = set(persons)
     names = [one.names for one in known if one.names]
     births = {one.birth for one in known if one.birth}
-    return len(births) > 1 or any(one.isdisjoint(other) for one in names for other in names)
+    differing = ["Patient's Birth Date"] if len(births) > 1 else []
+    if any(one.isdisjoint(other) for one in names for other in names):
+        differing.append("Patient's Name")
+    return tuple(differing)
+
+
+def told_of_several(what: str, differing: Iterable[str]) -> str:
+    """Return why objects that should be of one patient are refused, without a value."""
+    return (
+        f"{what} differ in {', '.join(differing)}, so they may be of more than one patient; "
+        "ask the sender which one is right"
+    )
+
+
+ID_OR_ISSUER: Final = "Patient ID or its issuer"
+"""What differs where two pseudonyms were made: they do not say which of both."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from dicom_node.export.copying import Copied
 from dicom_node.export.manifest import Refusal
-from dicom_node.export.persons import are_several
+from dicom_node.export.persons import ID_OR_ISSUER, differing_persons, told_of_several
 from dicom_node.export.selection import SeriesToCopy, StoredSource
 from dicom_node.export.workers import NO_SPACE, Apply, NotCopied, ToCopy, copy_one
 from dicom_node.store import InstanceRow, ObjectDamagedError, ObjectMissingError, ObjectStore
@@ -73,9 +73,11 @@ class Stager:
                 _, problem = self._copy(one.results, folder, copied, is_face_gone=False)
             if problem is not None:
                 return Staged(folder, (), problem)
-        if len({one.patient_id for one in copied}) > 1 or are_several(one.person for one in copied):
-            told = "its objects name more than one patient; ask the sender which one is right"
-            return Staged(folder, (), ("two-patients", told))
+        differing = differing_persons(one.person for one in copied)
+        if len({one.patient_id for one in copied}) > 1:
+            differing = (ID_OR_ISSUER, *differing)
+        if differing:
+            return Staged(folder, (), ("two-patients", told_of_several("its objects", differing)))
         return Staged(folder, tuple(copied))
 
     def discard(self) -> None:

@@ -187,6 +187,20 @@ def test_a_patient_who_is_named_like_a_kept_word_stays_in(study: Path, key: Path
     assert not files(out)
 
 
+def test_a_study_whose_patient_has_an_issuer_in_some_files_only_stays_and_says_so(
+    study: Path, key: Path, tmp_path: Path
+) -> None:
+    ds = dcmread(study / "1.dcm")
+    ds.IssuerOfPatientID = SECRET
+    ds.save_as(study / "1.dcm")
+    out = tmp_path / "out"
+    code, output = run(study, "-o", out, "--project", "P", "--key-file", key, "--workers", 1)
+    refused = json.loads((out / "manifest.json").read_text())["refused"]
+    assert (code, {one["code"] for one in refused}) == (3, {"two-patients"}), output
+    assert all("differ in Issuer of Patient ID, " in one["reason"] for one in refused)
+    assert SECRET not in output + str(refused)
+
+
 def test_two_patients_in_one_study_and_two_contents_of_one_instance_stay_in(
     study: Path, key: Path, tmp_path: Path
 ) -> None:

@@ -41,16 +41,17 @@ def test_26_a_foreign_report_or_seg_in_a_series_of_images_stays(store: Store, tm
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "named"),
     [
-        {"PatientName": "Somebody^Else"},
-        {"PatientBirthDate": "19500101"},
-        {"PatientID": "OTHER-99"},
-        {"IssuerOfPatientID": "ELSEWHERE"},
+        ({"PatientName": "Somebody^Else"}, "Patient's Name"),
+        ({"PatientBirthDate": "19500101"}, "Patient's Birth Date"),
+        ({"PatientID": "OTHER-99"}, "Patient ID or its issuer"),
+        ({"IssuerOfPatientID": "ELSEWHERE"}, "Patient ID or its issuer"),
+        ({"PatientID": "OTHER-99", "PatientName": "Somebody^Else"}, "Patient ID or its issuer, Patient's Name"),
     ],
 )
 def test_22_an_instance_of_somebody_else_keeps_its_study_in_even_after_a_release(
-    other: dict[str, str], store: Store, tmp_path: Path
+    other: dict[str, str], named: str, store: Store, tmp_path: Path
 ) -> None:
     keep(store, image(5, **({"PatientBirthDate": "19310411"} | other)))
     seen(store, "defaced", PatientBirthDate="19310411")
@@ -58,7 +59,7 @@ def test_22_an_instance_of_somebody_else_keeps_its_study_in_even_after_a_release
         say(store, DecisionKind.RELEASE, seconds=150)
     assert told(export(store, tmp_path / "out")) == (
         "two-patients",
-        "its objects name more than one patient; ask the sender which one is right",
+        f"its objects differ in {named}, so they may be of more than one patient; ask the sender which one is right",
     )
     assert copies(tmp_path / "out") == []
 
