@@ -713,8 +713,9 @@ def _shown() -> Iterator[str]:
     yield f"{MAX_PICTURES} in one answer). One picture for several images is the frame in the middle of the longest"
     yield "series; a thumbnail is always one. Modality LUT or rescaling, VOI LUT Sequence, or the first window with its"
     yield "function, or else all values of the frame; MONOCHROME1, palettes and YBR are converted, pixels that are not"
-    yield "square are"
-    yield "made so. Overlays, shutters, presentation states and ICC profiles are not applied. Parameters:\n"
+    yield f"square are made so, within {MAX_VIEWPORT_PIXELS} pixels of a side. A picture that takes more memory than"
+    yield "`web.decoding_bytes` is refused with 406 (`picture-too-large`). Overlays, shutters, presentation"
+    yield "states and ICC profiles are not applied. Parameters:\n"
     yield from _table(
         ("parameter", "value"),
         (

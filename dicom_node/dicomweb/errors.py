@@ -92,6 +92,22 @@ class BusyError(DicomwebError, Transient):
         )
 
 
+class PictureTooLargeError(DicomwebError, Refused):
+    """Drawing a picture would take more memory than all requests together may have."""
+
+    code = "picture-too-large"
+
+    def __init__(self, sop_instance_uid: str, width: int, height: int, n_bytes: int, at_most: int) -> None:
+        super().__init__(sop_instance_uid, width, height, n_bytes, at_most)
+
+    def __str__(self) -> str:
+        uid, width, height, n_bytes, at_most = self.args
+        return (
+            f"picture of instance {uid}: {width} x {height} pixels take {n_bytes / 2**20:.0f} MiB, "
+            f"at most {at_most / 2**20:.0f} MiB are used (web.decoding_bytes); ask for a smaller viewport"
+        )
+
+
 class UnsupportedMediaTypeError(DicomwebError, Refused):
     """The Content-Type of a request is none that this service takes."""
 

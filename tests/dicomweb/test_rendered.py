@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -170,6 +171,49 @@ def test_a_viewport_cuts_out_scales_and_mirrors(rendering: Rendering) -> None:
     np.testing.assert_array_equal(rendering.pixels(image, viewport="16,16,,,,"), whole)
     tall = grey(lambda ds: setattr(ds, "PixelSpacing", [3, 1]))
     assert rendering.pixels(tall).shape == (48, 16)
+
+
+def _with_spacing(spacing_mm: list[float], ds: Dataset) -> None:
+    ds.PixelSpacing = spacing_mm
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "shape"),
+    [
+        ([1, 50], (16, 800)),
+        ([1, 1000], (16, 1600)),  # a ratio of 100 at most
+        ([50, 1], (800, 16)),
+    ],
+)
+def test_pixels_far_from_square_lose_no_row_or_column(
+    rendering: Rendering, spacing_mm: list[float], shape: tuple[int, int]
+) -> None:
+    image = grey(partial(_with_spacing, spacing_mm))
+    assert rendering.pixels(image).shape == shape
+
+
+def test_a_picture_is_never_larger_than_a_viewport_may_be(rendering: Rendering) -> None:
+    image = ct_series(1, rows=16, columns=164, edit=lambda ds, _: setattr(ds, "PixelSpacing", [1, 100]), seed="wide")
+    assert rendering.pixels(next(iter(image))).shape == (8, 8192)  # 16400 columns would be needed
+
+
+@pytest.mark.parametrize("query", [{}, {"viewport": "4000,4000"}])
+def test_the_memory_of_a_picture_is_that_of_its_size(
+    query: dict[str, str], new_store: NewStore, tmp_path: Path
+) -> None:
+    series = ct_series(2, rows=256, columns=256, edit=lambda ds, n: setattr(ds, "PixelSpacing", [1, (1, 16)[n]]))
+    square, flat = series
+    with (
+        new_store(tmp_path) as store,
+        serve(store, decoding_bytes=8 * 2**20) as url,
+        httpx.Client(base_url=f"{url}/dicom-web", trust_env=False, timeout=60) as http,
+    ):
+        here = Rendering(store, http)
+        assert decoded(here.get(square)).shape == (256, 256)
+        assert decoded(here.get(square, viewport="256,8192")).shape == (256, 256)  # not 256 x 8192
+        answer = here.get(flat, **query)  # 4096 x 256 and 4000 x 250 pixels take 12 MB
+        assert (answer.status_code, answer.json()["code"]) == (406, "picture-too-large")
+        assert "web.decoding_bytes" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final
 
@@ -21,10 +23,13 @@ from dicom_node.dicomweb.rendering.parameters import MAX_VIEWPORT_PIXELS, Render
 FORMATS: Final = {"image/jpeg": "JPEG", "image/png": "PNG", "image/gif": "GIF", "image/jp2": "JPEG2000"}
 """Media types that pictures are sent in → names of Pillow's formats."""
 BYTES_PER_PIXEL: Final = 24  # of the frame: stored values twice, rescaled ones (8), shown ones twice (8), grey levels
-BYTES_PER_SHOWN_PIXEL: Final = 12  # colours, twice while they are scaled, and the encoded file
+BYTES_PER_COLOUR: Final = 4
+BYTES_PER_SHOWN_PIXEL: Final = 12  # colours, twice while they are mirrored, and the encoded file
 _KEYWORDS: Final = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
 _SAME_RATIO: Final = 0.01
 _SMALLEST_SIDE: Final = 1
+_REDUCING_GAP: Final = 3.0
+_MOST_ROWS_PER_ROW: Final = 2 * _REDUCING_GAP  # that are left of the frame, for a row of the picture
 
 
 def draw(ds: Dataset, decoded: Decoded, *, tag: int, index: int, parameters: RenderParameters) -> Image.Image:
@@ -59,7 +64,8 @@ def draw(ds: Dataset, decoded: Decoded, *, tag: int, index: int, parameters: Ren
         is_inverted = photometric == "MONOCHROME1"
         grey = shown_grey(stored, attributes, is_inverted=is_inverted, window=parameters.window)
         picture = Image.fromarray(grey, "L")
-    return _fitted(picture, parameters.viewport, _aspect(attributes))
+    fit = _fit(picture.size, parameters.viewport, _aspect(attributes))
+    return picture if fit is None else _scaled(picture, fit, parameters.viewport)
 
 
 def encode_picture(picture: Image.Image, media_type: str, quality: int) -> bytes:
@@ -104,19 +110,48 @@ def _aspect(attributes: Dataset) -> float:
     return 1.0
 
 
-def _fitted(picture: Image.Image, viewport: Viewport | None, aspect: float) -> Image.Image:
-    """Cut out the region and scale it, square pixels, to the largest size that fits; without a viewport, not at all."""
-    box = _box(picture, viewport)
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a frame is scaled: the region that is cut out (left, top, right, bottom), and the size of the picture."""
+
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]  # width, height
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory for scaling, and for the file; Pillow scales the width first, after it has left out rows."""
+        width, height = self.size
+        n_rows = min(self.box[3] - self.box[1], _MOST_ROWS_PER_ROW * height)
+        return BYTES_PER_SHOWN_PIXEL * width * height + math.ceil(BYTES_PER_COLOUR * width * n_rows)
+
+
+def fit_of(ds: Dataset, index: int, viewport: Viewport | None) -> Fit | None:
+    """Return how a frame, by index from 0, is scaled; None if it is shown as it is.
+
+    Raises
+    ------
+    OutsideError
+        The region of the viewport lies outside the image.
+    """
+    return _fit((int(ds.Columns), int(ds.Rows)), viewport, _aspect(attributes_of_frame(ds, index)))
+
+
+def _fit(frame: tuple[int, int], viewport: Viewport | None, aspect: float) -> Fit | None:
+    """Scale a region, with square pixels, to the largest size that fits; without a viewport to lose no pixel."""
+    box = _box(frame, viewport)
     width, height = box[2] - box[0], (box[3] - box[1]) * (1.0 if abs(aspect - 1.0) <= _SAME_RATIO else aspect)
     if viewport is None or (viewport.width is None and viewport.height is None):
         if viewport is None and abs(aspect - 1.0) <= _SAME_RATIO:
-            return picture
-        scale = 1.0 if aspect > 1.0 else 1.0 / aspect  # no pixel is lost
-        scale = min(scale, MAX_VIEWPORT_PIXELS / max(width * scale, height * scale))
+            return None
+        scale = max(1.0, 1.0 / aspect)  # no pixel is lost
+        scale *= min(1.0, MAX_VIEWPORT_PIXELS / (max(width, height) * scale))
     else:
         scale = min(side / length for side, length in zip(viewport.limits, (width, height), strict=True))
-    size = max(_SMALLEST_SIDE, round(width * scale)), max(_SMALLEST_SIDE, round(height * scale))
-    scaled = picture.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+    return Fit(box, (max(_SMALLEST_SIDE, round(width * scale)), max(_SMALLEST_SIDE, round(height * scale))))
+
+
+def _scaled(picture: Image.Image, fit: Fit, viewport: Viewport | None) -> Image.Image:
+    scaled = picture.resize(fit.size, Image.Resampling.BILINEAR, box=fit.box, reducing_gap=_REDUCING_GAP)
     if viewport is not None and (viewport.region_width or 1.0) < 0:
         scaled = scaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if viewport is not None and (viewport.region_height or 1.0) < 0:
@@ -124,15 +159,16 @@ def _fitted(picture: Image.Image, viewport: Viewport | None, aspect: float) -> I
     return scaled
 
 
-def _box(picture: Image.Image, viewport: Viewport | None) -> tuple[float, float, float, float]:
-    """Return the region within the picture: left, top, right, bottom."""
+def _box(frame: tuple[int, int], viewport: Viewport | None) -> tuple[float, float, float, float]:
+    """Return the region within a frame of so many columns and rows: left, top, right, bottom."""
+    columns, rows = frame
     if viewport is None:
-        return 0.0, 0.0, float(picture.width), float(picture.height)
-    across, down = picture.size if viewport.is_in_fractions else (1, 1)
-    left, right = _extent(viewport.x, viewport.region_width, picture.width, across)
-    top, bottom = _extent(viewport.y, viewport.region_height, picture.height, down)
+        return 0.0, 0.0, float(columns), float(rows)
+    across, down = frame if viewport.is_in_fractions else (1, 1)
+    left, right = _extent(viewport.x, viewport.region_width, columns, across)
+    top, bottom = _extent(viewport.y, viewport.region_height, rows, down)
     if right - left < 1e-3 or bottom - top < 1e-3:
-        raise OutsideError(f"{viewport.x:g},{viewport.y:g}", picture.width, picture.height)
+        raise OutsideError(f"{viewport.x:g},{viewport.y:g}", columns, rows)
     return left, top, right, bottom
 
 

@@ -18,6 +18,7 @@ from dicom_node.dicomweb.errors import (
     BadRequestError,
     NoSuchResourceError,
     NotAcceptableError,
+    PictureTooLargeError,
     UnreadableObjectError,
 )
 from dicom_node.dicomweb.frame_sources import FrameShape, FrameSources
@@ -29,11 +30,11 @@ from dicom_node.dicomweb.parsing import parsing, read_without_pixels
 from dicom_node.dicomweb.rendering.parameters import RenderParameters, parse_parameters
 from dicom_node.dicomweb.rendering.picture import (
     BYTES_PER_PIXEL,
-    BYTES_PER_SHOWN_PIXEL,
     FORMATS,
     OutsideError,
     draw,
     encode_picture,
+    fit_of,
 )
 from dicom_node.dicomweb.resources import path_uids, resource_name, resource_url
 from dicom_node.store import InstanceRow, ObjectStore
@@ -73,16 +74,11 @@ class _Image:
         if number > self.shape.n_frames:
             raise NoSuchResourceError(f"frame {number} of {self.shape.n_frames} of instance {uid}")
         tag = PIXEL_DATA if self.place is None else self.place.tag
-        n_bytes = BYTES_PER_PIXEL * int(self.ds.Rows) * int(self.ds.Columns)
-        viewport = parameters.viewport
-        if viewport is not None and (viewport.width or viewport.height):
-            width, height = viewport.limits
-            n_bytes += BYTES_PER_SHOWN_PIXEL * width * height
         try:
             with (
                 parsing(uid),
                 closing(self.sources.described(self.ds, self.place, number)) as frames,
-                self.budget.reserve(n_bytes),
+                self.budget.reserve(self._needed_bytes(number, parameters)),
             ):
                 picture = draw(self.ds, next(frames), tag=tag, index=number - 1, parameters=parameters)
                 return encode_picture(picture, choice.media_type, parameters.quality)
@@ -94,6 +90,17 @@ class _Image:
             log.warning("no picture: %s", error, extra={"sop_instance_uid": uid})
             stored = f'{MULTIPART}; type="application/dicom"; transfer-syntax=* of the instance'
             raise NotAcceptableError(f"picture of instance {uid}", stored) from error
+
+    def _needed_bytes(self, number: int, parameters: RenderParameters) -> int:
+        """Return the memory for drawing a frame, scaling it, and its file."""
+        n_bytes = BYTES_PER_PIXEL * int(self.ds.Rows) * int(self.ds.Columns)
+        fit = fit_of(self.ds, number - 1, parameters.viewport)
+        if fit is not None:
+            at_most = self.budget.total_bytes
+            if n_bytes <= at_most < n_bytes + fit.n_bytes:
+                raise PictureTooLargeError(self.row.sop_instance_uid, *fit.size, n_bytes + fit.n_bytes, at_most)
+            n_bytes += fit.n_bytes
+        return n_bytes
 
 
 class RenderService:
