@@ -26,7 +26,7 @@ from dicom_node.export.residue import OwnValues
 from dicom_node.export.rules import CLASS_UID_KEYWORDS, Do, Rule, Rules
 from dicom_node.export.standard_table import Option
 from dicom_node.export.statements import CODE_SEQUENCE_KEYWORDS, state_what_was_done
-from dicom_node.export.subject import clean_subject
+from dicom_node.export.subject import subject_values
 from dicom_node.export.values import are_numbers, capped_age, components, dummy, is_time, moved_dates
 from sr_writer.encoding import encoded_element
 
@@ -122,6 +122,7 @@ class _Run:
         """Return a copy of one dataset or item."""
         copy = Dataset()
         is_code = parent in CODE_SEQUENCE_KEYWORDS or (0x0008, 0x0102) in source
+        of_subject = self._of_subject(source) if parent == "ContentSequence" else {}
         for tag in source.keys():  # noqa: SIM118 - iterating a Dataset decodes every element
             number = int(tag)
             if number >> 16 & 1:
@@ -130,6 +131,10 @@ class _Run:
             rule = self._rules.rule(parent, number)
             if not rule.keyword:
                 self.report.n_unknown += 1
+                continue
+            if rule.keyword in of_subject:
+                do, copy[tag] = of_subject[rule.keyword]
+                self.report.actions[rule.keyword, do.name.lower()] += 1
                 continue
             self._element(source, copy, tag, rule)
         if is_code:
@@ -246,11 +251,13 @@ class _Run:
             copy[tag] = source[tag]
             self.report.actions[f"{tag.group:04X},{creator},{tag.element & 0xFF:02X}", "keep"] += 1
 
+    def _of_subject(self, source: Dataset) -> dict[str, tuple[Do, DataElement | RawDataElement]]:
+        is_kept = self._cleaner.profile.patient_characteristics
+        return subject_values(_concept(source), source, keeps_characteristics=is_kept)
+
     def _content_item(self, source: Dataset, copy: Dataset) -> None:
         """Clean the values of an SR content item (PS3.3 C.17.3): keep its type, not its text."""
         self.carried_out.add(Option.CLEAN_STRUCTURED_CONTENT)
-        is_kept = self._cleaner.profile.patient_characteristics
-        clean_subject(_concept(source), copy, keeps_characteristics=is_kept)
         keyword = _VALUE_KEYWORDS.get(str(source.get("ValueType", "")))
         if keyword is None or keyword not in source:
             return

@@ -10,8 +10,10 @@ from typing import Final
 from highdicom.sr.coding import CodedConcept
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.tag import Tag
 
+from dicom_node.export.rules import Do
 from dicom_node.export.values import OLDEST_YEARS, dummy
 from sr_writer.encoding import encoded_element
 
@@ -27,8 +29,10 @@ _DAYS: Final = {"a": 365.0, "mo": 30.0, "wk": 7.0, "d": 1.0}  # UCUM, as `capped
 _UNKNOWN: Final = CodedConcept("261665006", "SCT", "Unknown")
 
 
-def clean_subject(concept: tuple[str, str], copy: Dataset, *, keeps_characteristics: bool) -> None:
-    """Remove from a content item what identifies the patient.
+def subject_values(
+    concept: tuple[str, str], source: Dataset, *, keeps_characteristics: bool
+) -> dict[str, tuple[Do, DataElement | RawDataElement]]:
+    """Return what replaces the values of a content item that identify the patient: keyword → action and element.
 
     Parameters
     ----------
@@ -37,26 +41,27 @@ def clean_subject(concept: tuple[str, str], copy: Dataset, *, keeps_characterist
     keeps_characteristics
         Whether the profile keeps sex, age, size and weight; an age above 89 years goes all the same.
     """
+    found: dict[str, tuple[Do, DataElement | RawDataElement]] = {}
     if concept in _BIRTH_DATES:
         for keyword in ("Date", "DateTime"):
-            if keyword in copy:
-                tag = Tag(keyword)
-                copy[tag] = encoded_element(tag, dictionary_VR(tag), dummy(dictionary_VR(tag)))
-    elif concept in _CHARACTERISTICS and not (keeps_characteristics and not (concept in _AGES and _is_old(copy))):
-        if "MeasuredValueSequence" in copy:
-            copy.MeasuredValueSequence = []  # type 2: the value is not known
-        if "ConceptCodeSequence" in copy:
-            copy.ConceptCodeSequence = [_UNKNOWN]
+            vr = dictionary_VR(Tag(keyword))
+            found[keyword] = Do.DUMMY, encoded_element(Tag(keyword), vr, dummy(vr))
+    elif concept in _CHARACTERISTICS and not (keeps_characteristics and not (concept in _AGES and _is_old(source))):
+        # Measured Value Sequence is of type 2: the value is not known.
+        found["MeasuredValueSequence"] = Do.EMPTY, DataElement(Tag("MeasuredValueSequence"), "SQ", [])
+        found["ConceptCodeSequence"] = Do.DUMMY, DataElement(Tag("ConceptCodeSequence"), "SQ", [_UNKNOWN])
+    return {keyword: replacement for keyword, replacement in found.items() if keyword in source}
 
 
 def _is_old(item: Dataset) -> bool:
     """Return whether an age is above 89 years, or not known to be below."""
-    for measured in item.get("MeasuredValueSequence") or ():
-        units = measured.get("MeasurementUnitsCodeSequence") or ()
-        days = _DAYS.get(str(units[0].get("CodeValue", "")) if units else "", _DAYS["a"])
-        try:
-            if not float(measured.NumericValue) * days < OLDEST_YEARS * _DAYS["a"]:
+    try:
+        for measured in item.get("MeasuredValueSequence") or ():
+            units = measured.get("MeasurementUnitsCodeSequence") or ()
+            days = _DAYS.get(str(units[0].get("CodeValue", "")) if units else "", _DAYS["a"])
+            value = measured.get_item("NumericValue").value  # not decoded in place: what is kept stays as it is
+            if not float(value) * days < OLDEST_YEARS * _DAYS["a"]:
                 return True
-        except (AttributeError, TypeError, ValueError):
-            return True
+    except (AttributeError, TypeError, ValueError):
+        return True
     return False

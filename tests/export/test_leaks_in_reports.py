@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
 from io import BytesIO
 from pathlib import Path
@@ -169,6 +170,41 @@ def test_what_a_report_says_of_the_subject_goes_as_it_goes_from_the_header(tmp_p
     (sex,) = found["121032"].ConceptCodeSequence
     assert (sex.CodeValue, sex.CodingSchemeDesignator, sex.CodeMeaning) == ("261665006", "SCT", "Unknown")
     assert [len(found[one].MeasuredValueSequence) for one in ("121033", "29463-7", "121206")] == [0, 0, 1]
+
+
+def test_what_goes_of_the_subject_is_counted_as_gone_not_as_moved_or_kept(tmp_path: Path) -> None:
+    ds = report(Planter(14), ComprehensiveSRStorage)
+    cleaner = Cleaner(read_profile(None), NAMES)
+
+    def actions(name: str, *items: Dataset) -> Counter[tuple[str, str]]:
+        ds.ContentSequence = list(items)
+        return write_copy(BytesIO(encoded(ds)), tmp_path / name, cleaner).report.actions
+
+    without = actions("without", about_subject("DATE", "111060", "DCM", Date="20240110"))  # of a study: it is moved
+    found = actions(
+        "with",
+        about_subject("DATE", "111060", "DCM", Date="20240110"),
+        about_subject("DATE", "121031", "DCM", Date="19310411"),
+        about_subject("DATETIME", "21112-8", "LN", DateTime="19310411"),
+        about_subject("CODE", "121032", "DCM", ConceptCodeSequence=[code("M", "DCM", "Male")]),
+        about_subject("NUM", "121033", "DCM", MeasuredValueSequence=number("93", "a")),
+    )
+    more = found - without
+    assert {one: n for one, n in more.items() if one[0] in ("Date", "DateTime", "NumericValue")} == {
+        ("Date", "dummy"): 1,
+        ("DateTime", "dummy"): 1,
+    }
+    assert (more["ConceptCodeSequence", "dummy"], more["MeasuredValueSequence", "empty"]) == (1, 1)
+    assert more["MeasurementUnitsCodeSequence", "recurse"] == 0
+    assert more["CodeMeaning", "check_text"] == more["CodeMeaning", "keep"] == 0
+
+
+def test_a_report_whose_only_date_is_that_of_birth_says_of_no_date_that_it_was_moved(tmp_path: Path) -> None:
+    ds = report(Planter(14), ComprehensiveSRStorage)
+    ds.ContentSequence = [about_subject("DATE", "121031", "DCM", Date="19310411")]
+    del ds.ContentDate, ds.VerifyingObserverSequence
+    copy = dcmread(BytesIO(copied(ds, tmp_path)))
+    assert "113107" not in [item.CodeValue for item in copy.DeidentificationMethodCodeSequence]
 
 
 def test_characteristics_in_a_report_stay_where_the_profile_keeps_them_but_no_age_beyond_89(tmp_path: Path) -> None:
