@@ -62,15 +62,15 @@ def ask_judge(
     facts = gather_facts(body, area, spacing_mm)
     verdict = decide_verdict(facts)
     has_face = verdict.verdict is not SeriesVerdict.NOT_APPLICABLE
-    draws = scope is JudgeScope.OUTLINE and area.any() and not is_area_without_face(verdict, facts)
+    draws = scope is JudgeScope.OUTLINE and (has_face or (area.any() and not is_area_without_face(verdict, facts)))
     if not has_face and not draws:
         return Judged()
     context = probabilities(torch.cat(list(outputs), 1).float().cpu().numpy())
     judgement = judge_volume(voxels, spacing_mm, body, context, judge)
-    drawn = judgement.area(voxels.shape) if draws else None
+    drawn = judgement.area(voxels.shape, spacing_mm) if draws else None
     if not has_face:
         return Judged(drawn)
-    face = altered_face(judgement, voxels.shape, spacing_mm)
+    face = altered_face(judgement, body, spacing_mm)
     return Judged(drawn, face.mask, face.is_sure)
 
 

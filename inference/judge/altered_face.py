@@ -22,6 +22,9 @@ FACE_ML, FACE_PROBABILITY = 115.0, 0.9  # of the largest part: its volume, and t
 FACE_SHARE = 0.92  # of all altered tissue, that the largest part holds at least
 SURE_ML, SURE_PROBABILITY, SURE_SHARE = 150.0, 0.92, 0.97  # of the same, from which nobody need look
 LEAST_ML = 0.5  # smaller parts are no evidence
+# Skin in front of altered tissue is altered too: a tool exchanges or smooths a face from its surface. The nose and the
+# lips of another face are dark and thin, and the judge is least sure of these.
+FRONT_MM = 12.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,23 +51,34 @@ class AlteredFace:
         return self.volume_ml >= SURE_ML and self.probability >= SURE_PROBABILITY and self.share >= SURE_SHARE
 
 
-def altered_face(judgement: Judgement, shape: tuple[int, ...], spacing_mm: Spacing) -> AlteredFace:
+def altered_face(judgement: Judgement, body: Mask, spacing_mm: Spacing) -> AlteredFace:
     """Look for an altered face: one part with its size, a high probability, and nearly all tissue that looks altered.
 
     Parameters
     ----------
-    shape, spacing_mm
-        (slice, row, column) of the volume that was judged, and its spacing along the same axes.
+    body
+        (slice, row, column) in the shape of the volume that was judged, rows from the front to the back.
+    spacing_mm
+        Along the same axes.
     """
     altered = judgement.probabilities[2:].sum(0)
     is_altered = (judgement.changed > SURELY_FROM) & (altered > judgement.probabilities[1])
     labelled, n_parts = ndimage.label(is_altered, SIX_NEIGHBOURS)
     sizes_ml = part_sizes(labelled, n_parts) * float(np.prod(spacing_mm)) / 1000.0
     sizes_ml[0] = 0.0
-    mask, largest = np.zeros(shape, bool), int(sizes_ml.argmax())
+    mask, largest = np.zeros(body.shape, bool), int(sizes_ml.argmax())
     if not sizes_ml[largest]:
         return AlteredFace(mask, 0.0, 0.0, 0.0)
     probability, share = float(altered[labelled == largest].mean()), float(sizes_ml[largest] / sizes_ml.sum())
     if sizes_ml[largest] >= FACE_ML and probability >= FACE_PROBABILITY and share >= FACE_SHARE:
         mask[judgement.window] = chosen_parts(labelled, sizes_ml >= LEAST_ML)
+        mask |= body & _in_front(mask, round(FRONT_MM / spacing_mm[1]))
     return AlteredFace(mask, float(sizes_ml[largest]), probability, share)
+
+
+def _in_front(mask: Mask, n_rows: int) -> Mask:
+    """Return the voxels with one of the mask at most ``n_rows`` behind them."""
+    found = np.zeros(mask.shape, bool)
+    for step in range(1, min(n_rows, mask.shape[1] - 1) + 1):
+        found[:, :-step] |= mask[:, step:]
+    return found

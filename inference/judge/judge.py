@@ -12,6 +12,7 @@ from torch import nn
 from inference.judge.channels import View, judge_channels, strided, with_appearance
 from inference.judge.context import depth_in, resampled
 from inference.judge.region import Window, find_landmarks, region_of
+from inference.judge.removed_parts import believed_parts
 from inference.refine.grids import Field, Mask, Spacing
 from inference.refine.judged import JudgedArea
 
@@ -36,14 +37,16 @@ class Judgement:
         """Probability (slice, row, column) of any change."""
         return np.asarray(1 - self.probabilities[0], dtype=np.float32)
 
-    def area(self, shape: tuple[int, ...]) -> JudgedArea:
-        """Return the changed voxels on the source grid of ``shape`` (slice, row, column)."""
-        removed, altered, surely = np.zeros((3, *shape), bool)
-        is_changed = self.changed > CHANGED_FROM
-        is_removed = self.probabilities[1] >= self.probabilities[2:].sum(0)
+    def area(self, shape: tuple[int, ...], spacing_mm: Spacing) -> JudgedArea:
+        """Return the changed voxels on the source grid of this shape and spacing (slice, row, column)."""
+        removed, altered, surely, believed = np.zeros((4, *shape), bool)
+        changed = self.changed
+        is_changed, is_removed = changed > CHANGED_FROM, self.probabilities[1] >= self.probabilities[2:].sum(0)
         removed[self.window], altered[self.window] = is_changed & is_removed, is_changed & ~is_removed
-        surely[self.window] = self.changed > SURELY_FROM
-        return JudgedArea(removed, altered, surely)
+        surely[self.window] = changed > SURELY_FROM
+        voxel_ml = float(np.prod(spacing_mm)) / 1000.0
+        believed[self.window] = believed_parts(is_changed & is_removed, changed, voxel_ml)
+        return JudgedArea(removed, altered, surely, believed, self.window)
 
 
 def strides_of(spacing_mm: Spacing) -> tuple[int, int, int]:

@@ -1,11 +1,11 @@
 """Let the judge draw the edge of an area where no stored value shows it, and what the rules missed of one.
 
-The judge alone paints zeroed air, stripped heads and smooth scans. It is therefore asked only how far an area reaches
-that the rules found: where a tool wrote one value, equal values stay exact and the judge adds what lies farther away
-(0090); where no value repeats, its edge is better than that of the statistics (0093), as long as both mean the same
-area and tissue was removed; what the rules found outside the body stays, for the judge is not trained in the air of a
-cut. What was smoothed or exchanged is drawn by ``altered_face``. Measured on ``val`` in
-docs/models/judge.md.
+Parts that it is sure of are proposals like those of the 3 mm network, and stay where no rule confirms them. Of what
+else it finds, it is asked only how far an area reaches that the rules found, for it paints some air: where a tool wrote
+one value, equal values stay exact and the judge adds what lies farther away (0090); where no value repeats, its edge is
+better than that of the statistics (0093), as long as both mean the same area and tissue was removed; what the rules
+found outside the body stays, for the judge is not trained in the air of a cut. What was smoothed or exchanged is drawn
+by ``altered_face``. Measured on ``val`` in docs/models/judge.md.
 """
 
 from __future__ import annotations
@@ -44,11 +44,17 @@ class JudgedArea:
         Smoothed or replaced, and still body.
     surely
         Changed with a high probability in one way or the other.
+    believed
+        The parts of ``removed`` that count without other evidence.
+    window
+        The part of the grid that it looked at.
     """
 
     removed: Mask
     altered: Mask
     surely: Mask
+    believed: Mask
+    window: tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,13 +87,14 @@ def draw_with_judge(found: DrawnArea, judged: JudgedArea, body: Mask, spacing_mm
     """
     least_voxels = LEAST_ML / (float(np.prod(spacing_mm)) / 1000.0)
     if np.count_nonzero(found.whole) < max(least_voxels, 1):
-        return found
+        return _with_believed(found, judged)
     if found.filled.fill_value is not None:
         return _with_parts_beyond(found, judged, least_voxels)
+    found = _without_unseen_noise(found, judged, least_voxels)
     drawn = _large_parts(judged.removed | judged.altered, least_voxels)
     removed = drawn & ~judged.altered
     if not _are_the_same(drawn, found.whole) or 2 * np.count_nonzero(removed) < np.count_nonzero(drawn):
-        return found
+        return _with_believed(found, judged)
     removed |= found.filled.mask & ~body
     return DrawnArea(RefinedArea(removed, removed, DecidedBy.JUDGE), drawn | found.whole & ~body)
 
@@ -103,6 +110,33 @@ def _with_parts_beyond(found: DrawnArea, judged: JudgedArea, least_voxels: float
     removed, exact = beyond & ~judged.altered, found.filled
     filled = RefinedArea(exact.mask | removed, exact.shown | removed, exact.decided_by, exact.fill_value)
     return DrawnArea(filled, found.whole | beyond)
+
+
+def _without_unseen_noise(found: DrawnArea, judged: JudgedArea, least_voxels: float) -> DrawnArea:
+    """Return an area without the parts that only statistics of values show, and where the judge sees nothing.
+
+    Dark tissue in a noisy scan looks like a fill of noise to the statistics. Where the judge did not look, parts stay.
+    """
+    labelled, n_parts = ndimage.label(found.filled.mask, SIX_NEIGHBOURS)
+    n_seen = part_sizes(np.where(judged.removed | judged.altered, labelled, 0), n_parts)
+    n_looked_at = part_sizes(labelled[judged.window], n_parts)
+    is_unseen = (n_seen < max(least_voxels, 1)) & (2 * n_looked_at > part_sizes(labelled, n_parts))
+    if not is_unseen.any():
+        return found
+    dropped = chosen_parts(labelled, is_unseen)
+    exact = found.filled
+    return DrawnArea(
+        RefinedArea(exact.mask & ~dropped, exact.shown & ~dropped, exact.decided_by), found.whole & ~dropped
+    )
+
+
+def _with_believed(found: DrawnArea, judged: JudgedArea) -> DrawnArea:
+    """Return an area with the parts that the judge is sure of."""
+    if not (judged.believed & ~found.whole).any():
+        return found
+    exact = found.filled
+    filled = RefinedArea(exact.mask | judged.believed, exact.shown | judged.believed, DecidedBy.JUDGE)
+    return DrawnArea(filled, found.whole | judged.believed)
 
 
 def _are_the_same(drawn: Mask, whole: Mask) -> bool:

@@ -76,7 +76,10 @@ def refine_masks(
     found = DrawnArea(RefinedArea(area, np.zeros(area.shape, bool), DecidedBy.NETWORK), area)
     by_rules = area
     if anonymized:
-        found = _area_by_rules(voxels, body, area, spacing_mm, is_ct=is_ct, altered=altered, smoothed=smoothed)
+        believed = None if judged is None else judged.believed
+        found = _area_by_rules(
+            voxels, body, area, spacing_mm, is_ct=is_ct, altered=altered, smoothed=smoothed, believed=believed
+        )
         by_rules = found.whole
         if judged is not None:
             found = draw_with_judge(found, judged, body, spacing_mm)
@@ -112,9 +115,15 @@ def _area_by_rules(
     is_ct: bool,
     altered: Mask | None,
     smoothed: Mask | None,
+    believed: Mask | None,
 ) -> DrawnArea:
-    """Return what stored values confirm of the network's area; the parameters are those of ``refine_masks``."""
+    """Return what stored values confirm of the network's area, and of what the judge believes to be removed.
+
+    The other parameters are those of ``refine_masks``.
+    """
     removed = area if altered is None else area & ~altered
+    if believed is not None:
+        removed = removed | believed
     found = refine_anonymized(voxels, removed, body, spacing_mm, is_ct=is_ct)
     if altered is None:
         return DrawnArea(found, found.mask)

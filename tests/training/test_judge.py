@@ -341,8 +341,9 @@ def test_the_judge_is_measured_against_the_truth_and_beside_todays_result(tmp_pa
     masks = {"body": body, "network": half, "today": half, "truth": changed, "intact_body": body}
     for condition, own in (("box", masks), ("intact", {name: masks[name] for name in ("body", "network", "today")})):
         facts = {"key": ("head", "MR", condition), "truth": "face", "spacing_mm": spacing, "is_ct": False}
-        _write(tmp_path / f"{condition}.npz", facts | {"fill_value": None}, voxels, context, own)
-    cut, untouched = (measure_case(case, Everything()) for case in kept_cases(tmp_path))
+        _write(tmp_path / f"{condition}.npz", facts, voxels, context, own)
+    spec = reference_model("anonymized")
+    cut, untouched = (measure_case(case, Everything(), spec) for case in kept_cases(tmp_path))
     # In the body: 20 x 10 x 40 voxels were cut, today has 20 x 5 x 40 of them. The judge
     # paints its whole region, which ends 28 mm below a vertex at 88 mm: 30 slices, in the body 30 x 30 x 40.
     assert cut.dice_today == pytest.approx(2 * 4000 / (8000 + 4000), abs=1e-4)
@@ -352,8 +353,8 @@ def test_the_judge_is_measured_against_the_truth_and_beside_todays_result(tmp_pa
     assert untouched.false_today_ml == pytest.approx(20 * 15 * 40 * 0.008)
     assert untouched.false_ml == pytest.approx(48000 * 0.008)
     assert cut.dice_with_face == cut.dice_today  # nothing is smoothed or replaced
-    assert cut.dice_with_outline == cut.dice_today  # what the judge found is not what today's area is
-    row = "| box, MR | 1 | 0.667 / 0.667 | 0.364 / 0.364 | 0.667 / 0.667 | 0.667 / 0.667 | 0.0 / 0.0 |"
+    assert cut.dice_with_outline == cut.dice_judge  # it is sure, and no rule finds anything in these values
+    row = "| box, MR | 1 | 0.667 / 0.667 | 0.364 / 0.364 | 0.667 / 0.667 | 0.364 / 0.364 | 256.0 / 256.0 |"
     assert row in tables([cut, untouched])
 
 

@@ -22,9 +22,8 @@ from torch import nn
 
 from inference.judge.altered_face import altered_face
 from inference.judge.judge import judge_volume
-from inference.refine.anonymized import RefinedArea
-from inference.refine.grids import DecidedBy
-from inference.refine.judged import DrawnArea, draw_with_judge
+from inference.models import ModelSpec, read_model_spec
+from inference.refine.masks import refine_masks
 from training.cohort import load_cohort
 from training.evaluation.measure import dice, load_measured
 from training.evaluation.tables import group, table
@@ -67,16 +66,25 @@ class JudgeRow:
     face_share: float
 
 
-def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
-    """Compare the judge's result and that of the pipeline without it with the truth."""
+def measure_case(case: KeptCase, network: nn.Module, spec: ModelSpec) -> JudgeRow:
+    """Compare the judge's result and that of the pipeline with and without it with the truth."""
     judgement = judge_volume(case.voxels, case.spacing_mm, case.body, case.context, network)
-    area, face = (
-        judgement.area(case.voxels.shape),
-        altered_face(judgement, case.voxels.shape, case.spacing_mm),
+    area = judgement.area(case.voxels.shape, case.spacing_mm)
+    face = altered_face(judgement, case.body, case.spacing_mm)
+    refined = refine_masks(
+        case.voxels,
+        case.body,
+        case.network,
+        case.spacing_mm,
+        foreground=False,
+        anonymized=True,
+        is_ct=case.is_ct,
+        altered=case.network & np.isin(case.labels, spec.altered_values),
+        smoothed=case.network & np.isin(case.labels, spec.smoothed_values),
+        judged=area,
+        judged_altered=face.mask,
     )
-    by_rules = RefinedArea(case.today, case.today, DecidedBy.NATIVE_EVIDENCE, case.fill_value)
-    outlined = draw_with_judge(DrawnArea(by_rules, case.today), area, case.body, case.spacing_mm)
-    masks = (case.today, area.removed | area.altered, case.today | face.mask, outlined.whole | face.mask)
+    masks = (case.today, area.removed | area.altered, case.today | face.mask, refined.anonymized)
     voxel_ml = float(np.prod(case.spacing_mm)) / 1000
     truth = np.zeros(case.voxels.shape, bool) if case.truth is None else case.truth
     scores: list[float | None] = [None] * len(masks)
@@ -137,10 +145,10 @@ def main() -> None:
     network, name, described = judge_to_measure(
         arguments.work, arguments.weights, arguments.models, is_shipped=arguments.shipped
     )
-    rows = []
+    rows, spec = [], read_model_spec(arguments.models / "anonymized")
     with (arguments.work / f"val-{name}.jsonl").open("w", encoding="utf-8") as lines:
         for case in kept_cases(arguments.work / "val"):
-            rows.append(measure_case(case, network))
+            rows.append(measure_case(case, network, spec))
             lines.write(json.dumps(asdict(rows[-1])) + "\n")
             lines.flush()
     print(f"{described}\n\n{tables(rows)}")

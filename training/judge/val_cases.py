@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from inference.ct_padding import without_ct_padding
-from inference.judge.context import probabilities
+from inference.judge.context import probabilities, resampled
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel
 from inference.refine.grids import Mask
@@ -43,8 +43,6 @@ class KeptCase:
         The anonymised area of the network, before refinement.
     today
         The refined anonymised area without the judge.
-    fill_value
-        The value that a tool wrote into it, if stored values show one.
     truth
         Voxels that the tool changed; None without a tool.
     """
@@ -58,9 +56,15 @@ class KeptCase:
     context: NDArray[np.float32]
     network: Mask
     today: Mask
-    fill_value: float | None
     truth: Mask | None
     intact_body: Mask | None
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """Labels (slice, row, column) of the 3 mm network, interpolated from its probabilities."""
+        whole = tuple(slice(0, size) for size in self.voxels.shape)
+        shares = resampled(self.context, self.voxels.shape, (whole[0], whole[1], whole[2]))
+        return np.asarray(shares.argmax(0), dtype=np.uint8)
 
 
 def keep_cases(cohort: Cohort, models: Measured, folder: Path) -> None:
@@ -81,7 +85,7 @@ def keep_cases(cohort: Cohort, models: Measured, folder: Path) -> None:
         if case.changed is not None and case.intact_body is not None:
             masks |= {"truth": case.changed, "intact_body": case.intact_body}
         facts = {"key": key, "truth": case.truth, "spacing_mm": case.spacing_mm, "is_ct": case.is_ct}
-        _write(path, facts | {"fill_value": refined.fill_value}, voxels, context, masks)
+        _write(path, facts, voxels, context, masks)
         log.info("kept %s", path.stem)
 
 
@@ -128,7 +132,6 @@ def kept_cases(folder: Path) -> Iterator[KeptCase]:
             context=kept["context"].astype(np.float32),
             network=masks["network"],
             today=masks["today"],
-            fill_value=facts["fill_value"],
             truth=masks.get("truth"),
             intact_body=masks.get("intact_body"),
         )
