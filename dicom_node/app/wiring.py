@@ -54,7 +54,14 @@ def open_store(settings: Settings) -> Store:
 
 
 def check_objects(settings: Settings, store: Store) -> None:
-    """Raise `ObjectsElsewhereError` if the objects of the index are not there, unless the settings say so."""
+    """Raise an error if index and objects do not belong together, unless the settings say that objects are lost.
+
+    Raises
+    ------
+    IndexElsewhereError, ObjectsElsewhereError
+        The index is new and there are objects; the index names objects that are not there.
+    """
+    store.check_same_index()
     if not settings.node.objects_are_lost:
         store.check_same_objects()
 

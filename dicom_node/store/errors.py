@@ -315,6 +315,22 @@ class ObjectsElsewhereError(StoreError, Refused):
         )
 
 
+class IndexElsewhereError(StoreError, Refused):
+    """There are objects, and the index is new: it was lost, or its disk is not mounted."""
+
+    code = "index-elsewhere"
+
+    def __init__(self, example: str) -> None:
+        super().__init__(example)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]}: is an object, as are others, and the index names nothing; not started: mount the disk of "
+            "the index (node.data_dir for SQLite), correct node.database_url or node.objects_url, or restore the "
+            "index from a backup; if it is lost for good, see index-elsewhere in docs/operate.md"
+        )
+
+
 class DataDirReplacedError(StoreError, Transient):
     """Another folder took the place of the data directory while the node runs."""
 

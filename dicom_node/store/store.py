@@ -27,7 +27,7 @@ from dicom_node.store.objects.s3.place import S3Place
 from dicom_node.store.parts import Part, PartState, Task, read_parts
 from dicom_node.store.permissions import make_private_file, make_private_folder
 from dicom_node.store.recovery import recover
-from dicom_node.store.same_objects import check_same_objects
+from dicom_node.store.same_objects import check_same_index, check_same_objects
 from dicom_node.store.sqlite import INDEX_FILE, sqlite_url
 from dicom_node.store.states import JobState
 from dicom_node.store.work.access_tokens import AccessTokens
@@ -185,6 +185,10 @@ class Store:
     def check_same_objects(self) -> None:
         """Raise `ObjectsElsewhereError` if these are not the objects that the index names."""
         check_same_objects(self._database, self.objects)
+
+    def check_same_index(self) -> None:
+        """Raise `IndexElsewhereError` if there are objects, and the index is one that was never used."""
+        check_same_index(self._database, self.objects)
 
     def turn(self, name: str) -> AbstractContextManager[bool]:
         """Whether this process has a turn that only one of those who share the index has at a time; see `Database`."""
