@@ -289,7 +289,7 @@ def _queried() -> Iterator[str]:
     yield "Title and Message ID. A delivery that fails for now is tried again, for as long as instances arrive or"
     yield f"`query_retrieve.move_wait_s` ({wait_s:g} s) have not passed without one; what is left then counts as"
     yield "failed and is tried again later. Pending responses follow the outbox. C-CANCEL cancels what is not on its"
-    yield "way. Warnings of the destination count as completed.\n"
+    yield "way, and what fails on its way. Warnings of the destination count as completed.\n"
     yield "Extended negotiation: relational queries are granted, and need no unique keys of levels above; so are"
     yield "fuzzy matching of person names (by words, in any order, with other vowels and accents) and matching of"
     yield "several values, which is done without it, too. Combined matching of date and time (of studies, and of the"

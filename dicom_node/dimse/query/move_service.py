@@ -73,13 +73,17 @@ class MoveService(RetrieveService):
         is_cancelled = False
         while True:
             progress = self.store.moves.progress(move_id)
+            if is_cancelled and progress.is_waiting:  # what was being sent has failed, and would be tried again
+                self.store.moves.cancel(move_id, self.store.now())
+                progress = self.store.moves.progress(move_id)
             now = time.monotonic()
             if before is None or (progress.n_open, progress.n_failed) != (before.n_open, before.n_failed):
                 changed_at = now
-            if not progress.n_open or (is_cancelled and not progress.is_sending):
+            if not progress.n_open:
                 return progress, is_cancelled
             quiet_s = now - changed_at
-            if quiet_s > wait_s and (not progress.is_sending or quiet_s > LONGEST_WAITS * wait_s):
+            has_stopped = not progress.is_sending and not is_cancelled
+            if quiet_s > wait_s and (has_stopped or quiet_s > LONGEST_WAITS * wait_s):
                 return progress, is_cancelled
             if changed_at == now or now - said_at > SAY_S:
                 counts = Counts(progress.n_open, progress.n_delivered, progress.n_failed)

@@ -50,6 +50,11 @@ class MoveProgress:
         return sum(self.counts.values()) - self.n_delivered - self.n_failed
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether some of them are to be sent, or sent again, and are not being sent."""
+        return self.n_open > self.counts.get(JobState.RUNNING, 0)
+
+    @property
     def is_sending(self) -> bool:
         """Whether some of them are being sent."""
         return JobState.RUNNING in self.counts

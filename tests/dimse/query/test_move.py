@@ -40,6 +40,7 @@ pytestmark = pytest.mark.peers
 STUDY_ROOT, PATIENT_ROOT = StudyRootQueryRetrieveInformationModelMove, PatientRootQueryRetrieveInformationModelMove
 SUCCESS, SOME_FAILED, NONE_SENT, CANCELLED = 0x0000, 0xB000, 0xA702, 0xFE00
 UNKNOWN_DESTINATION, REFUSED, PENDING = 0xA801, 0xA900, 0xFF00
+OUT_OF_RESOURCES = 0xA700
 WAIT_S = 3.0
 
 
@@ -239,6 +240,35 @@ def test_a_c_cancel_ends_it_and_cancels_what_waits(node: Moving, asker: Associat
             asker.send_c_cancel(11, query_model=STUDY_ROOT)
     assert (answers[-1].Status, numbers(answers[-1])) == (CANCELLED, (3, 0, 0))
     assert {one.state for one in node.store.deliveries.list(peer="away")} == {JobState.CANCELLED}
+
+
+def test_a_c_cancel_while_it_is_being_sent_leaves_nothing_to_be_tried_again(
+    node: Moving, asker: Association, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was being sent when it was cancelled fails for now, which would put it back among what waits."""
+    is_cancelled = threading.Event()
+    cancel = node.store.moves.cancel
+
+    def cancel_and_tell(move_id: str, now: datetime) -> int:
+        n_cancelled = cancel(move_id, now)
+        is_cancelled.set()
+        return n_cancelled
+
+    monkeypatch.setattr(node.store.moves, "cancel", cancel_and_tell)
+    node.destination.status = OUT_OF_RESOURCES
+    node.destination.hold.clear()
+    ds = identifier("STUDY", StudyInstanceUID=study_of(node.images))
+    answers = []
+    for answer in asker.send_c_move(ds, "CTONLY", STUDY_ROOT, msg_id=12):
+        answers.append(answer[0])
+        if len(answers) == 1:
+            wait_until(lambda: JobState.RUNNING in moved(node.store))
+            asker.send_c_cancel(12, query_model=STUDY_ROOT)
+            assert is_cancelled.wait(60)
+            node.destination.hold.set()
+    assert (answers[-1].Status, numbers(answers[-1])) == (CANCELLED, (3, 0, 0))
+    ended = {JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELLED}
+    assert set(moved(node.store)) <= ended
 
 
 def test_who_asks_may_leave_and_the_instances_are_sent(node: Moving) -> None:
