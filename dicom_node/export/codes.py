@@ -10,6 +10,7 @@ from pydicom import Dataset
 
 from dicom_node.export.pseudonyms import Pseudonyms
 from dicom_node.export.public_words import is_code_value, is_public_scheme, public_meaning
+from dicom_node.export.statements import METHOD_CODES
 from sr_writer import codes as our_codes
 
 _VALUE_KEYWORDS: Final = ("CodeValue", "LongCodeValue")
@@ -44,6 +45,13 @@ def clean_code(source: Dataset, copy: Dataset, pseudonyms: Pseudonyms, *, is_per
     version = str(source.get("CodingSchemeVersion", "")).strip()
     if is_public and version.isascii() and len(version) <= 16 and version.replace(".", "").isdigit():
         copy.CodingSchemeVersion = version
+
+
+def known_meanings(value: str, scheme: str) -> tuple[str, ...]:
+    """Return the meanings of a code in public tables, and in this project: the same whatever the source says."""
+    stated = METHOD_CODES.get(value) if scheme == "DCM" else None
+    found = (public_meaning(value, scheme), _our_meanings().get((scheme, value)), stated)
+    return tuple(meaning for meaning in found if meaning is not None)
 
 
 @cache

@@ -19,6 +19,7 @@ from dicom_node.export.errors import NotExportableError
 from dicom_node.export.persons import Person, person_of
 from dicom_node.export.pixel_text import bytes_that_are_no_pixels
 from dicom_node.export.residue import PIXEL_TAGS, OwnValues, find_residue, own_values
+from dicom_node.export.statements import method_values
 from part10.damage import PYDICOM_ERRORS
 from part10.errors import InflatesTooLargeError
 from part10.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -140,9 +141,11 @@ def _verify(source: Dataset, encoded: bytes, own: OwnValues, cleaner: Cleaner) -
             begin = len(encoded) - len(is_now.value) if is_last else encoded.rfind(is_now.value)
             header = [encoded[:begin], encoded[begin + len(is_now.value) :]] if begin >= 0 else header
             header += bytes_that_are_no_pixels(again, is_now.value)
-    residue = find_residue(again, header, own, cleaner.public_tags, cleaner.safe_private)
+    stated = ["\\".join(method_values(cleaner.profile)).encode("utf-8")]
+    residue = find_residue(again, header, own, cleaner.public_tags, stated, cleaner.safe_private)
     if residue is not None:
-        raise NotExportableError("residue", f"the copy still holds {residue}; it was discarded")
+        told = f"the copy still holds {residue}; it was discarded (see residue in docs/deidentify.md)"
+        raise NotExportableError("residue", told)
 
 
 def _write(path: Path, content: bytes) -> None:

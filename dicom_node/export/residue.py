@@ -14,10 +14,11 @@ from types import MappingProxyType
 from typing import Final
 
 from pydicom import Dataset
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 
+from dicom_node.export.codes import known_meanings
 from dicom_node.export.public_words import vocabulary
 
 _NUMBERS: Final = frozenset(
@@ -40,6 +41,8 @@ PIXEL_TAGS: Final = (Tag("PixelData"), Tag("FloatPixelData"), Tag("DoubleFloatPi
 _NAME_PART: Final = re.compile(rb"[A-Za-z]{1,64}")
 _DIGITS: Final = re.compile(rb"\d+")
 _BIRTH_DATE: Final = Tag("PatientBirthDate")
+_METHOD: Final = Tag("DeidentificationMethod")
+_MEANING: Final = Tag("CodeMeaning")
 _DATE_VRS: Final = frozenset({"DA", "DT"})
 _DECIMAL_POINT: Final = re.compile(rb"\d\.")
 _NOTHING: Final = re.compile(rb"(?!)")
@@ -79,6 +82,12 @@ class OwnValues:
         return vr not in _DATE_VRS and any(
             re.search(rb"(?<![A-Za-z0-9.])" + re.escape(born) + rb"(?![A-Za-z0-9])", value) for born in self.birth_dates
         )
+
+    def kind_of(self, found: bytes) -> str:
+        """Return what kind of value was found, without it."""
+        if found in self.words:
+            return "a word of a name"
+        return "a UID" if found in self.uids else "a number"
 
     def pattern(self) -> re.Pattern[bytes]:
         """Return a pattern that matches any of them as a whole word, ignoring case."""
@@ -136,6 +145,7 @@ def find_residue(
     header: Iterable[bytes],
     own: OwnValues,
     public: Collection[int] = (),
+    stated: Collection[bytes] = (),
     safe_private: Mapping[tuple[str, int], Collection[int]] = MappingProxyType({}),
 ) -> str | None:
     """Return where a copy still identifies the patient, or None.
@@ -150,6 +160,9 @@ def find_residue(
         Identifying values of the source.
     public
         Tags whose values the profile lists as public; a patient may have the name of a scanner.
+    stated
+        Values of De-identification Method that every copy has; a patient may have a name that is a word of them. Nor
+        does a Code Meaning reveal a name if it is the one of a public table for its code.
     safe_private
         Private elements that the profile keeps: element numbers within the block, by creator and group.
     """
@@ -157,19 +170,46 @@ def find_residue(
         if tag.element & 0xFF not in safe_private.get((creator, tag.group), ()):
             return f"private element {tag}"
     pattern = own.pattern()
-    places = [
-        tag
-        for tag, vr, value in _values(copy)
-        if _holds(value, pattern, is_decimal=vr == "DS") or own.is_born_on(value, vr)
-    ]
-    place = next((tag for tag in places if tag not in public), None)
-    if place is not None or (not places and any(_holds(part, pattern, is_decimal=True) for part in header)):
-        return f"a word, number or UID of the source in {place or 'its bytes'}"
+    met: set[bytes] = set()  # where they reveal nothing
+    for tag, vr, value, item in _placed_values(copy):
+        found = {match.upper() for match in _found(value, pattern, is_decimal=vr == "DS")}
+        is_harmless = tag in public or _is_stated(item, tag, value, stated)
+        if own.is_born_on(value, vr) and not is_harmless:
+            return f"a birth date of the source in {_shown(tag)}"
+        if found and not is_harmless:
+            return f"{own.kind_of(min(found))} of the source in {_shown(tag)}"
+        met |= found
+    for part in header:
+        elsewhere = {match.upper() for match in _found(part, pattern, is_decimal=True)} - met
+        if elsewhere:
+            return f"{own.kind_of(min(elsewhere))} of the source in its bytes"
     return None
 
 
+def _shown(tag: BaseTag) -> str:
+    return f"{tag} {keyword_for_tag(tag)}".strip()
+
+
+def _is_stated(item: Dataset, tag: BaseTag, value: bytes, stated: Collection[bytes]) -> bool:
+    """Return whether every copy has this text, or every code of its kind: nothing of it is from the source."""
+    text = value.strip(b" \0")
+    if tag == _METHOD:
+        return text in stated
+    if tag != _MEANING:
+        return False
+    scheme = str(item.get("CodingSchemeDesignator", "")).strip()
+    codes = (str(item.get(keyword, "")).strip() for keyword in ("CodeValue", "LongCodeValue"))
+    meanings = {meaning for code in codes for meaning in known_meanings(code, scheme)}
+    return text in {form.encode("utf-8") for meaning in meanings for form in (meaning, meaning[:64])}
+
+
 def _values(ds: Dataset) -> Iterator[tuple[BaseTag, str, bytes]]:
-    """Yield tag, dictionary VR and bytes of every raw element, those in sequences included."""
+    for tag, vr, value, _ in _placed_values(ds):
+        yield tag, vr, value
+
+
+def _placed_values(ds: Dataset) -> Iterator[tuple[BaseTag, str, bytes, Dataset]]:
+    """Yield tag, dictionary VR, bytes and dataset of every raw element, those in sequences included."""
     for tag in ds.keys():  # noqa: SIM118 - iterating a Dataset decodes every element
         try:
             vr = dictionary_VR(tag)
@@ -178,22 +218,21 @@ def _values(ds: Dataset) -> Iterator[tuple[BaseTag, str, bytes]]:
         if vr == "SQ":
             element = ds[tag]
             for item in (element.value or ()) if element.VR == "SQ" else ():
-                yield from _values(item)
+                yield from _placed_values(item)
             continue
         raw = ds.get_item(tag)
         if isinstance(raw, RawDataElement):
             if raw.value is not None and tag not in PIXEL_TAGS and len(raw.value) < 2**20:
-                yield tag, vr, raw.value
+                yield tag, vr, raw.value, ds
         elif raw is not None and raw.value is not None and not isinstance(raw.value, bytes):
-            yield tag, vr, str(raw.value).encode("utf-8", "replace")
+            yield tag, vr, str(raw.value).encode("utf-8", "replace"), ds
 
 
-def _holds(value: bytes, pattern: re.Pattern[bytes], *, is_decimal: bool) -> bool:
-    """Return whether a value holds a match; digits after a decimal point are none, since they occur by chance."""
-    return any(
-        not (is_decimal and _DECIMAL_POINT.fullmatch(value, max(0, found.start() - 2), found.start()))
-        for found in pattern.finditer(value)
-    )
+def _found(value: bytes, pattern: re.Pattern[bytes], *, is_decimal: bool) -> Iterator[bytes]:
+    """Yield the matches in a value; digits after a decimal point are none, since they occur by chance."""
+    for found in pattern.finditer(value):
+        if not (is_decimal and _DECIMAL_POINT.fullmatch(value, max(0, found.start() - 2), found.start())):
+            yield found.group()
 
 
 def _private_elements(ds: Dataset) -> Iterator[tuple[BaseTag, str]]:

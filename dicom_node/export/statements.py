@@ -15,13 +15,18 @@ from sr_writer.objects import MANUFACTURER, MANUFACTURER_MODEL_NAME
 
 _BASIC_PROFILE: Final = ("113100", "Basic Application Confidentiality Profile")
 _FACE_OPTION: Final = ("113102", "Clean Recognizable Visual Features Option")
-_METHOD_CODES: Final = dict((_BASIC_PROFILE, *OPTION_CODES.values()))
+METHOD_CODES: Final = dict((_BASIC_PROFILE, *OPTION_CODES.values()))
 _FIXED_OPTIONS: Final = (Option.PATIENT_CHARACTERISTICS, Option.DEVICE_IDENTITY, Option.INSTITUTION_IDENTITY)
 
 # Each item of these contains one coded concept.
 CODE_SEQUENCE_KEYWORDS: Final = frozenset(
     keyword for _, _, _, _, keyword in DicomDictionary.values() if keyword.endswith("CodeSequence")
 )
+
+
+def method_values(profile: Profile) -> list[str]:
+    """Return the values of De-identification Method, which are the same for every copy."""
+    return [f"{MANUFACTURER_MODEL_NAME} {dicom_node.__version__}", EDITION, f"profile {profile.name}"]
 
 
 def state_what_was_done(
@@ -44,17 +49,13 @@ def state_what_was_done(
     """
     done = {option for option in profile.options if option in _FIXED_OPTIONS} | set(carried_out)
     copy.PatientIdentityRemoved = "YES"
-    copy.DeidentificationMethod = [
-        f"{MANUFACTURER_MODEL_NAME} {dicom_node.__version__}",
-        EDITION,
-        f"profile {profile.name}",
-    ]
+    copy.DeidentificationMethod = method_values(profile)
     earlier = {
         str(item.get("CodeValue", "")): str(item.get("CodeMeaning", ""))
         for item in source.get("DeidentificationMethodCodeSequence") or ()
         if item.get("CodingSchemeDesignator") == "DCM" and str(item.get("CodeValue", "")).startswith("1131")
     }
-    codes = [code for code in earlier if code in _METHOD_CODES]
+    codes = [code for code in earlier if code in METHOD_CODES]
     codes += [_BASIC_PROFILE[0], *(OPTION_CODES[option][0] for option in Option if option in done)]
     if is_face_gone:
         copy.RecognizableVisualFeatures = "NO"
@@ -62,7 +63,7 @@ def state_what_was_done(
     elif str(copy.get("RecognizableVisualFeatures", "")) == "NO":
         del copy.RecognizableVisualFeatures  # the source's word, which nobody has checked
     copy.DeidentificationMethodCodeSequence = [
-        _code(code, _METHOD_CODES.get(code, _FACE_OPTION[1])) for code in dict.fromkeys(codes)
+        _code(code, METHOD_CODES.get(code, _FACE_OPTION[1])) for code in dict.fromkeys(codes)
     ]
     is_moved = profile.dates is Dates.MODIFIED
     copy.LongitudinalTemporalInformationModified = "MODIFIED" if is_moved else "REMOVED"

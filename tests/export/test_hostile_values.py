@@ -17,6 +17,7 @@ from dicom_node.export.copying import write_copy
 from dicom_node.export.errors import NotExportableError
 from dicom_node.export.profile import Profile, SafePrivateElement, read_profile
 from dicom_node.export.pseudonyms import Pseudonyms
+from dicom_node.export.residue import find_residue, own_values
 from inference.series.instances import without_pydicom_warnings
 from tests.export.plants import encoded, hosts
 
@@ -202,3 +203,70 @@ def test_of_an_element_that_is_there_twice_neither_stays(tmp_path: Path) -> None
 
     _, content = copied(source(), tmp_path, edit=twice)
     assert not any(name in content for name in (b"Abcdefgh", b"Zyxwvut"))
+
+
+@pytest.mark.parametrize("name", ["Dates", "Brain", "Unknown", "Meaning", "Confidentiality"])
+def test_a_patient_who_is_named_like_a_word_of_every_copy_or_of_a_public_table_can_leave(
+    name: str, tmp_path: Path
+) -> None:
+    """Nothing of these texts comes from the source, apart from the code, which is the same for everybody."""
+    ds = source(PatientName=f"{name}^Qrstu")
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "12738006", "SCT", "Brain"
+    ds.AnatomicRegionSequence = [code]
+    copy, content = copied(ds, tmp_path)
+    assert "modified-dates" in copy.DeidentificationMethod[2]
+    assert "brain" in copy.AnatomicRegionSequence[0].CodeMeaning.lower()
+    assert b"Qrstu" not in content
+
+
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [
+        ("CodeMeaning", "Brain of Dates"),
+        ("DeidentificationMethod", "as asked by Dates"),
+        ("DeviceSerialNumber", "Dates"),
+    ],
+)
+def test_such_a_name_is_found_in_every_other_text(
+    keyword: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_rules(self: Cleaner, *arguments: Any, **named: Any) -> tuple[Dataset, Any]:
+        copy, report = clean(self, *arguments, **named)
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator = "12738006", "SCT"
+        setattr(item, keyword, text)
+        copy.AnatomicRegionSequence = [item]
+        return copy, report
+
+    clean = Cleaner.clean
+    monkeypatch.setattr(Cleaner, "clean", break_rules)
+    with pytest.raises(NotExportableError, match=rf"a word of a name of the source in \(.*\) {keyword}; it was disc"):
+        copied(source(PatientName="Dates^Qrstu"), tmp_path)
+
+
+def test_another_name_between_elements_is_found_where_one_is_in_a_harmless_place() -> None:
+    copy = dcmread(BytesIO(encoded(source(DeidentificationMethod="Dates"))))
+    own = own_values(source(PatientName="Dates^Zyxwvut"))
+    only = Dataset()
+    only[0x00120063] = copy.get_item(0x00120063)
+    assert find_residue(only, [b"Dates"], own, (), [b"Dates"]) is None
+    assert find_residue(only, [b"Dates", b"..Zyxwvut.."], own, (), [b"Dates"]) == (
+        "a word of a name of the source in its bytes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("attributes", "told"),
+    [
+        ({"AcquisitionNumber": "48151623"}, r"a number of the source in \(0020,0012\) AcquisitionNumber"),
+        ({"PatientBirthDate": "19310411", "AcquisitionNumber": "19310411"}, r"a birth date of the source in \(0020,"),
+    ],
+)
+def test_the_refusal_says_which_kind_of_value_is_in_which_attribute(
+    attributes: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(NotExportableError, match=told) as refused:
+        copied(source(**attributes), tmp_path)
+    assert "19310411" not in str(refused.value)
+    assert "48151623" not in str(refused.value)
