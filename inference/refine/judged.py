@@ -28,6 +28,7 @@ from inference.refine.grids import (
 )
 
 LEAST_ML = 0.5  # smaller parts are no evidence
+LARGE_ML = 275.0  # no tissue that was mistaken for a fill of noise was that large
 EDGE_VOXELS = 2  # from a constant fill: the judge's edge may be wrong by so much
 SAME_FROM = 0.5  # Dice of both areas and ratio of their volumes, from which they are the same one
 
@@ -104,7 +105,7 @@ def _with_parts_beyond(found: DrawnArea, judged: JudgedArea, least_voxels: float
     near = found.whole
     for _ in range(EDGE_VOXELS):
         near = neighbour_count(near) > 0
-    rest = judged.surely & ~found.whole
+    rest = judged.surely & judged.believed & ~found.whole
     far = _large_parts(rest & ~near, least_voxels)
     beyond = parts_touching(rest, far)
     removed, exact = beyond & ~judged.altered, found.filled
@@ -115,12 +116,16 @@ def _with_parts_beyond(found: DrawnArea, judged: JudgedArea, least_voxels: float
 def _without_unseen_noise(found: DrawnArea, judged: JudgedArea, least_voxels: float) -> DrawnArea:
     """Return an area without the parts that only statistics of values show, and where the judge sees nothing.
 
-    Dark tissue in a noisy scan looks like a fill of noise to the statistics. Where the judge did not look, parts stay.
+    Dark tissue in a noisy scan looks like a fill of noise to the statistics. Large parts stay, and those where it did not
+    look.
     """
     labelled, n_parts = ndimage.label(found.filled.mask, SIX_NEIGHBOURS)
     n_seen = part_sizes(np.where(judged.removed | judged.altered, labelled, 0), n_parts)
     n_looked_at = part_sizes(labelled[judged.window], n_parts)
-    is_unseen = (n_seen < max(least_voxels, 1)) & (2 * n_looked_at > part_sizes(labelled, n_parts))
+    sizes = part_sizes(labelled, n_parts)
+    is_small = sizes * (LEAST_ML / least_voxels) < LARGE_ML
+    is_unseen = is_small & (n_seen < max(least_voxels, 1)) & (2 * n_looked_at > sizes)
+    is_unseen[0] = False
     if not is_unseen.any():
         return found
     dropped = chosen_parts(labelled, is_unseen)

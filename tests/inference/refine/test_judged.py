@@ -128,7 +128,7 @@ def test_equal_values_stay_exact_and_far_parts_are_added(head: Phantom, face: Ma
     wrong_edge = np.roll(face, 2, axis=1)
     ear = nothing()
     ear[50:58, 50:60, 60:68] = True
-    found = draw_with_judge(exact, judged_as(wrong_edge | ear), head.body, SPACING_MM)
+    found = draw_with_judge(exact, judged_as(wrong_edge | ear, believed=ear), head.body, SPACING_MM)
     np.testing.assert_array_equal(found.whole, face | ear)
     np.testing.assert_array_equal(found.filled.shown, face | ear)
     assert found.filled.fill_value == 0.0
@@ -185,7 +185,7 @@ def test_what_only_the_judge_found_is_told_apart(head: Phantom, face: Mask) -> N
         foreground=False,
         anonymized=True,
         is_ct=False,
-        judged=judged_as(face | ear),
+        judged=judged_as(face | ear, believed=ear),
     )
     assert refined.unconfirmed is not None
     np.testing.assert_array_equal(refined.unconfirmed, ear)
