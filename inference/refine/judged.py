@@ -116,8 +116,8 @@ def _with_parts_beyond(found: DrawnArea, judged: JudgedArea, least_voxels: float
 def _without_unseen_noise(found: DrawnArea, judged: JudgedArea, least_voxels: float) -> DrawnArea:
     """Return an area without the parts that only statistics of values show, and where the judge sees nothing.
 
-    Dark tissue in a noisy scan looks like a fill of noise to the statistics. Large parts stay, and those where it did not
-    look.
+    Dark tissue in a noisy scan looks like a fill of noise to the statistics. Large parts stay, and so do
+    those where the judge did not look.
     """
     labelled, n_parts = ndimage.label(found.filled.mask, SIX_NEIGHBOURS)
     n_seen = part_sizes(np.where(judged.removed | judged.altered, labelled, 0), n_parts)
