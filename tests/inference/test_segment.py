@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from inference.input_checks import check_model_grid
-from inference.judge.altered_face import FACE_ML
+from inference.judge.altered_face import FACE_ML, FRONT_MM
 from inference.judge.channels import CHANNEL_NAMES
 from inference.models import JudgeScope, read_model_spec, reference_model
 from inference.nnunet.errors import ModelKeyError, ResourcesExhaustedError
@@ -266,11 +266,19 @@ def test_what_the_judge_finds_lies_where_it_is_in_any_orientation(orientation: s
     voxels, block = bright_block((slice(18, 42), slice(22, 50), slice(25, 65)))
     announced: list[str] = []
     source = source_volume(voxels, orientation=orientation, spacing_mm=HEAD_SPACING_MM)
-    truth = source_volume(block, orientation=orientation, spacing_mm=HEAD_SPACING_MM).volume.array > 0
+    with_skin = block.copy()
+    for step in range(1, round(FRONT_MM / HEAD_SPACING_MM[1]) + 1):
+        with_skin[:, :-step] |= block[:, step:]
+    truth, largest = (
+        source_volume(mask, orientation=orientation, spacing_mm=HEAD_SPACING_MM).volume.array > 0
+        for mask in (block, with_skin)
+    )
     found = segment(source, with_bright_judge(scope), on_stage=announced.append)
     assert announced.index("judge") < announced.index("refine")
     assert found.decided_by["anonymized"] == "judge"
-    np.testing.assert_array_equal(found.anonymized, truth)
+    assert found.anonymized[truth].all()
+    assert not found.anonymized[~largest].any()
+    assert np.count_nonzero(found.anonymized) > np.count_nonzero(truth)
     assert found.foreground[truth].mean() > 0.95
 
 
