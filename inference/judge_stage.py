@@ -86,5 +86,5 @@ def doubted_if_unconfirmed(verdict: Verdict, without: Verdict, unconfirmed_ml: f
     """
     if verdict.verdict is not SeriesVerdict.DEFACED or without.verdict is SeriesVerdict.DEFACED:
         return verdict
-    reason = f"{unconfirmed_ml:.0f} mL look smoothed or exchanged to a network, but no stored value confirms it"
+    reason = f"{unconfirmed_ml:.0f} mL look removed or altered to a network, but no stored value confirms it"
     return Verdict(SeriesVerdict.INDETERMINATE, verdict.probability, (reason, *verdict.reasons))

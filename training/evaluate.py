@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
@@ -58,6 +59,15 @@ def every_so_many_faces(cohort: Cohort, every: int) -> Cohort:
     return Cohort(tuple(members), cohort.brain_atlas)
 
 
+def part_of(text: str) -> tuple[int, int]:
+    """Return (k - 1, n) for the text ``k/n``."""
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+    if found is None or int(found[1]) > int(found[2]):
+        message = f"{text!r} is no part: expected K/N with K from 1 to N, such as 1/2"
+        raise argparse.ArgumentTypeError(message)
+    return int(found[1]) - 1, int(found[2])
+
+
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -81,8 +91,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     cohort = load_cohort(arguments.data, arguments.work, frozenset({arguments.split}))
     cohort = every_so_many_faces(cohort, arguments.train_every)
-    first, step = (int(number) for number in arguments.part.split("/"))
-    rows = evaluate(cohort, load_measured(arguments.models), arguments.out, part=(first - 1, step))
+    rows = evaluate(cohort, load_measured(arguments.models), arguments.out, part=arguments.part)
     print(foreground_tables(rows), anonymized_tables(rows), sep="\n\n")
 
 

@@ -53,7 +53,7 @@ def _is_new(database: Database) -> bool:
 
 
 def _settled(objects: ObjectStore) -> Iterator[Listed]:
-    """Yield objects of which the rows must have been committed."""
+    """Yield objects that are old enough for their rows to be committed."""
     for number in range(256):
         for listed in objects.listed(f"{number:02x}"):
             if listed.kind is ListedKind.OBJECT and objects.is_settled(listed):

@@ -1,11 +1,8 @@
 """Believe the judge where it finds a whole face smoothed or exchanged, and not where it finds less.
 
 Small or doubtful findings of this kind are signal voids, faded necks and ghosts; findings in many places show that the
-whole scan is smooth, for a tool alters one face. Measured on ``val`` (six
-heads): the largest part of 19 exchanged, averaged and blurred faces holds 181 to 594 mL with a mean probability of
-0.932 to 0.977, and 1.00 of all altered tissue; of 48 untouched ones 31 mL at most, with 0.84; after other tools 170 mL
-at most with 0.71. One of 66 untouched heads of ``train``, with bright, smooth cheeks, has 71 mL with 0.87 and 0.87 of
-all.
+whole scan is smooth, for a tool alters one face. The limits lie between what was measured on altered and on untouched
+heads of ``val`` (docs/models/judge.md).
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from inference.refine.grids import SIX_NEIGHBOURS, Mask, Spacing, chosen_parts, 
 
 FACE_ML, FACE_PROBABILITY = 130.0, 0.915  # of the largest part: its volume, and the mean probability in it
 FACE_SHARE = 0.92  # of all altered tissue, that the largest part holds at least
-SURE_ML, SURE_PROBABILITY, SURE_SHARE = 150.0, 0.925, 0.98  # of the same, from which nobody need look
+SURE_ML, SURE_PROBABILITY, SURE_SHARE = 150.0, 0.925, 0.98  # the same, for a verdict
 LEAST_ML = 0.5  # smaller parts are no evidence
 # Skin in front of altered tissue is altered too: a tool exchanges or smooths a face from its surface. The nose and the
 # lips of another face are dark and thin, and the judge is least sure of these.

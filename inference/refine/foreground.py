@@ -55,7 +55,7 @@ CUT_EDGE_VOXELS = 2  # between body and cut: dark voxels of the body that the ha
 SKIN_SHARE = 0.45  # of the step from air to skin
 SURFACE_SHARES = (0.15, 0.42)  # lowest and highest share of the step from air to tissue
 SKIN_MM = 2.0  # largest voxel side of the grid on which skin is measured
-SKIN_NOISE, SKIN_FROM = 5.0, 0.15  # deviations of air and share of the step, above both of which a voxel is not air
+SKIN_NOISE, SKIN_FROM = 5.0, 0.15  # a voxel above both is not air: deviations of air; share of the step
 SKIN_DEPTHS_MM = (-4.0, 6.0)  # around the contour, where the outermost voxel that is not air is searched
 # Of a voxel's block of 27: fewer than this share are a speck, more than the other one surround a hole.
 SPECK_SHARE, HOLE_SHARE = 1 / 3, 2 / 3

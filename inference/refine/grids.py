@@ -204,6 +204,14 @@ def part_sizes(labelled: Parts, n_parts: int) -> NDArray[np.int64]:
     return sizes
 
 
+def part_sums(labelled: Parts, n_parts: int, values: Field) -> NDArray[np.float64]:
+    """Return the sum of the values in each part, by part number; ``values`` have the shape of ``labelled``."""
+    sums = np.zeros(n_parts + 1)
+    for planes in _slabs(labelled):
+        sums += np.bincount(labelled[planes].ravel(), weights=values[planes].ravel(), minlength=n_parts + 1)
+    return sums
+
+
 def chosen_parts(labelled: Parts, is_chosen: NDArray[np.bool_]) -> Mask:
     """Return the mask of the parts that are set in ``is_chosen``, which is indexed by part number."""
     mask = np.empty(labelled.shape, bool)

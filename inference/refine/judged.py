@@ -86,12 +86,13 @@ def draw_with_judge(found: DrawnArea, judged: JudgedArea, body: Mask, spacing_mm
     spacing_mm
         Along the same axes.
     """
-    least_voxels = LEAST_ML / (float(np.prod(spacing_mm)) / 1000.0)
-    if np.count_nonzero(found.whole) < max(least_voxels, 1):
+    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
+    least_voxels = max(LEAST_ML / voxel_ml, 1.0)
+    if np.count_nonzero(found.whole) < least_voxels:
         return _with_believed(found, judged)
     if found.filled.fill_value is not None:
         return _with_parts_beyond(found, judged, least_voxels)
-    found = _without_unseen_noise(found, judged, least_voxels)
+    found = _without_unseen_noise(found, judged, least_voxels, LARGE_ML / voxel_ml)
     drawn = _large_parts(judged.removed | judged.altered, least_voxels)
     removed = drawn & ~judged.altered
     if not _are_the_same(drawn, found.whole) or 2 * np.count_nonzero(removed) < np.count_nonzero(drawn):
@@ -107,24 +108,22 @@ def _with_parts_beyond(found: DrawnArea, judged: JudgedArea, least_voxels: float
         near = neighbour_count(near) > 0
     rest = judged.surely & judged.believed & ~found.whole
     far = _large_parts(rest & ~near, least_voxels)
-    beyond = parts_touching(rest, far)
-    removed, exact = beyond & ~judged.altered, found.filled
-    filled = RefinedArea(exact.mask | removed, exact.shown | removed, exact.decided_by, exact.fill_value)
+    beyond, exact = parts_touching(rest, far), found.filled
+    filled = RefinedArea(exact.mask | beyond, exact.shown | beyond, exact.decided_by, exact.fill_value)
     return DrawnArea(filled, found.whole | beyond)
 
 
-def _without_unseen_noise(found: DrawnArea, judged: JudgedArea, least_voxels: float) -> DrawnArea:
-    """Return an area without the parts that only statistics of values show, and where the judge sees nothing.
+def _without_unseen_noise(found: DrawnArea, judged: JudgedArea, least_voxels: float, large_voxels: float) -> DrawnArea:
+    """Return an area without those parts that only statistics of values show, and in which the judge sees no change.
 
-    Dark tissue in a noisy scan looks like a fill of noise to the statistics. Large parts stay, and so do
-    those where the judge did not look.
+    Dark tissue in a noisy scan looks like a fill of noise to the statistics. Large parts are kept, and so are parts
+    where the judge did not look.
     """
     labelled, n_parts = ndimage.label(found.filled.mask, SIX_NEIGHBOURS)
     n_seen = part_sizes(np.where(judged.removed | judged.altered, labelled, 0), n_parts)
     n_looked_at = part_sizes(labelled[judged.window], n_parts)
     sizes = part_sizes(labelled, n_parts)
-    is_small = sizes * (LEAST_ML / least_voxels) < LARGE_ML
-    is_unseen = is_small & (n_seen < max(least_voxels, 1)) & (2 * n_looked_at > sizes)
+    is_unseen = (sizes < large_voxels) & (n_seen < least_voxels) & (2 * n_looked_at > sizes)
     is_unseen[0] = False
     if not is_unseen.any():
         return found
@@ -152,6 +151,6 @@ def _are_the_same(drawn: Mask, whole: Mask) -> bool:
 
 def _large_parts(mask: Mask, least_voxels: float) -> Mask:
     labelled, n_parts = ndimage.label(mask, SIX_NEIGHBOURS)
-    is_kept = part_sizes(labelled, n_parts) >= max(least_voxels, 1)
+    is_kept = part_sizes(labelled, n_parts) >= least_voxels
     is_kept[0] = False
     return chosen_parts(labelled, is_kept)

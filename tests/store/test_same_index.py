@@ -77,7 +77,7 @@ def test_what_a_crash_leaves_of_a_first_start_is_no_lost_index(node: Path) -> No
 
 
 def test_an_object_that_is_just_being_received_is_no_lost_index(node: Path) -> None:
-    """Another part of a new node receives its first instances, of which the rows are not committed yet."""
+    """Another part of a new node receives its first instances; their rows are not committed yet."""
     lose_index(node)
     with Store.open(node) as store:
         for path in (node / "objects").rglob("*"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from inference.verdict.facts import SegmentationFacts
 from training.atlas import BrainAtlas
 from training.cards import fill_in, reliability, reliability_plot
 from training.cohort import Cohort
-from training.evaluate import evaluate
+from training.evaluate import evaluate, part_of
 from training.evaluation.baselines import otsu_body, zero_run_mm
 from training.evaluation.cases import COVERED, FACE, Case
 from training.evaluation.measure import compare, dice, hd95_mm
@@ -106,6 +107,13 @@ def test_parts_of_a_split_are_measured_side_by_side(tmp_path: Path, monkeypatch:
         for part in (0, 1)
     ]
     assert [[row.condition for row in rows] for rows in found] == [conditions[0::2], conditions[1::2]]
+
+
+def test_a_part_is_named_by_its_number_and_that_of_all_parts() -> None:
+    assert [part_of("1/1"), part_of("2/3")] == [(0, 1), (1, 3)]
+    for wrong in ("0/2", "3/2", "2", "1/0"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{wrong}' is no part"):
+            part_of(wrong)
 
 
 def test_tables_show_median_and_worst_and_what_was_not_found() -> None:

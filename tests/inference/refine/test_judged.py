@@ -141,6 +141,21 @@ def test_far_parts_that_the_judge_is_not_sure_of_are_left_out(head: Phantom, fac
     np.testing.assert_array_equal(draw_with_judge(by_rules(face, 0.0), doubtful, head.body, SPACING_MM).whole, face)
 
 
+def test_far_parts_whose_voxels_are_sure_but_not_as_a_whole_are_left_out(head: Phantom, face: Mask) -> None:
+    ear = nothing()
+    ear[50:58, 50:60, 60:68] = True
+    found = draw_with_judge(by_rules(face, 0.0), judged_as(face | ear, believed=face), head.body, SPACING_MM)
+    np.testing.assert_array_equal(found.whole, face)
+
+
+def test_noise_in_a_large_part_needs_no_witness(head: Phantom) -> None:
+    """The judge takes a box of noise before the head for the end of the field of view."""
+    box = nothing()
+    box[:, :40] = True  # 1555 mL
+    found = draw_with_judge(by_rules(box), judged_as(), head.body, SPACING_MM)
+    np.testing.assert_array_equal(found.whole, box)
+
+
 def test_tissue_that_was_only_smoothed_is_not_drawn_here(head: Phantom, face: Mask) -> None:
     rules = by_rules(coarse_contour(face & head.body, 3.0))
     found = draw_with_judge(rules, judged_as(altered=face & head.body), head.body, SPACING_MM)
