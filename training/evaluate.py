@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument(
         "--part",
         metavar="K/N",
+        type=part_of,
         default="1/1",
         help="measure every N-th case, from the K-th one",
     )

@@ -16,7 +16,7 @@ from inference.verdict.facts import SegmentationFacts
 from training.atlas import BrainAtlas
 from training.cards import fill_in, reliability, reliability_plot
 from training.cohort import Cohort
-from training.evaluate import evaluate, part_of
+from training.evaluate import evaluate, main, part_of
 from training.evaluation.baselines import otsu_body, zero_run_mm
 from training.evaluation.cases import COVERED, FACE, Case
 from training.evaluation.measure import compare, dice, hd95_mm
@@ -114,6 +114,15 @@ def test_a_part_is_named_by_its_number_and_that_of_all_parts() -> None:
     for wrong in ("0/2", "3/2", "2", "1/0"):
         with pytest.raises(argparse.ArgumentTypeError, match=f"'{wrong}' is no part"):
             part_of(wrong)
+
+
+def test_a_wrong_part_is_refused_by_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["evaluate", "--data", "d", "--work", "w", "--out", "o", "--part", "3/2"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "argument --part: '3/2' is no part: expected K/N" in capsys.readouterr().err
 
 
 def test_tables_show_median_and_worst_and_what_was_not_found() -> None:
