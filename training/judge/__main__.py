@@ -33,6 +33,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="stop at this step, counted over the whole run")
     parser.add_argument("--cool-down", type=int, default=0, metavar="N", help="let the rate fall in N steps before it")
+    parser.add_argument(
+        "--learning-rate", type=float, default=Settings().learning_rate, help="of the first steps, from which it falls"
+    )
     parser.add_argument("--leave-out", action="append", default=[], choices=list(SHARES), help="do not simulate a tool")
     parser.add_argument("--cases", type=int, help="number of cases to simulate")
     parser.add_argument(
@@ -67,7 +70,7 @@ def main() -> None:
     command = simulator_command([text for pair in given for text in pair])
     train(
         arguments.work,
-        Settings(seed=arguments.seed, cool_down_steps=arguments.cool_down),
+        Settings(seed=arguments.seed, learning_rate=arguments.learning_rate, cool_down_steps=arguments.cool_down),
         simulator=command,
         until_step=arguments.steps,
         exported=arguments.weights,

@@ -30,6 +30,7 @@ from inference.nnunet.checkpoint import load_weights, read_checkpoint
 from training.judge.network import build_network
 from training.judge.patches import read_patch
 from training.judge.simulate import CHECKPOINT_FILE, CORE_FILE, COUNTER_FILE, WAITING_FILE, simulated_core_s
+from training.judge.widen import widen
 from training.samples import IGNORE
 
 log = logging.getLogger(__name__)
@@ -244,7 +245,15 @@ def keep(learner: Learner, path: Path) -> None:
 def resume(work: Path, settings: Settings, exported: Path | None = None) -> Learner:
     """Return the learner of ``work/checkpoint.pt``, or else of an exported folder, or else a new one.
 
-    An export has no state of the optimiser; counting of steps continues.
+    An export has no state of the optimiser; counting of steps continues. Weights of a network with fewer features are
+    widened.
+
+    Raises
+    ------
+    ModelError
+        The exported folder was changed or does not fit to this code.
+    ValueError
+        The exported network has more features than this one, or other stages.
     """
     learner = make_learner(settings)
     path = work / CHECKPOINT_FILE
@@ -253,9 +262,11 @@ def resume(work: Path, settings: Settings, exported: Path | None = None) -> Lear
         log.info("resumed at step %d after %.0f s of a core", learner.steps, learner.core_s)
     elif exported is not None and (exported / DESCRIPTION_FILE).is_file():
         description = read_description(exported)
-        weights = read_checkpoint(exported / WEIGHTS_FILE)
-        load_weights(learner.network, weights)
-        load_weights(learner.average, weights)
+        stages = description["architecture"]["arch_kwargs"]["features_per_stage"].items()
+        narrow = build_network([features.integer(1, 10**4) for features in stages])
+        load_weights(narrow, read_checkpoint(exported / WEIGHTS_FILE))
+        widen(narrow, learner.network)
+        learner.average.load_state_dict(learner.network.state_dict())
         learner.steps = learner.first_step = description["steps"].integer(0, 10**9)
         learner.core_s = description["training_core_hours"].number() * 3600
         # The simulation goes on with cases that were never drawn.

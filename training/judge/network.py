@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from inference.judge.channels import CHANNEL_NAMES
 
 LABELS = {"background": 0, "removed": 1, "smoothed": 2, "replaced": 3}
-FEATURES = (12, 24, 48, 80)
+FEATURES = (16, 32, 64, 128)  # multiples of 16, for which convolutions on CPUs are fastest
 N_STAGES = len(FEATURES)
 # Batch normalisation keeps how a patch differs from others. Instance normalisation would lose it: a face that is smooth
 # everywhere would look like any other. At inference it costs nothing, and tiles may have any size.
@@ -33,9 +34,17 @@ ARCHITECTURE: dict[str, Any] = {
 MOMENTUM = 0.02  # of the running statistics; low because a batch has only a few patches
 
 
-def build_network() -> PlainConvUNet:
-    """Return the network with random weights; it takes (patch, channel, slice, row, column)."""
+def build_network(features: Sequence[int] | None = None) -> PlainConvUNet:
+    """Return the network with random weights; it takes (patch, channel, slice, row, column).
+
+    Parameters
+    ----------
+    features
+        Of each stage; None for those of ``ARCHITECTURE``.
+    """
     arguments = dict(ARCHITECTURE)
+    if features is not None:
+        arguments["features_per_stage"] = list(features)
     arguments["conv_op"] = torch.nn.Conv3d
     arguments["norm_op"] = torch.nn.BatchNorm3d
     arguments["nonlin"] = torch.nn.LeakyReLU
