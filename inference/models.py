@@ -27,14 +27,14 @@ ROLE_LABELS: Mapping[str, tuple[str, ...]] = {
     "foreground": ("foreground",),
     "anonymized": ("removed", "smoothed", "replaced", "altered", "anonymized"),
 }
-STILL_BODY = frozenset({"smoothed", "replaced", "altered"})  # still shows tissue, though not the person's own
+# These still show tissue, though not the person's own. Coarse networks write them on intact faces too; they are part of
+# the mask only if model.yaml lists them in mask_labels.
+STILL_BODY = frozenset({"smoothed", "replaced", "altered"})
 # Labels of a network whose outputs the judge takes as input, in this order.
 JUDGED_LABELS: Mapping[str, tuple[int, ...]] = {"removed": (1,), "smoothed": (2,), "replaced": (3,)}
 JUDGE_FOLDER, JUDGE_FILES = "judge", ("judge/judge.json", "judge/weights.pth")
 # Text that a result can hold: one value of a DICOM long string (LO, PS3.5 6.2) in the default repertoire.
 _LONG_STRING = re.compile(r"[ -\[\]-~]{1,64}")
-# Networks write these two on intact faces too; they are part of the mask only if model.yaml lists them in mask_labels.
-NOT_IN_MASK = frozenset({"altered", "replaced"})
 
 
 class JudgeScope(StrEnum):
@@ -95,15 +95,7 @@ class ModelSpec:
     @property
     def altered_values(self) -> tuple[int, ...]:
         """Those of ``mask_values`` that mean tissue which a tool blurred or replaced."""
-        return self._mask_values_of(STILL_BODY)
-
-    @property
-    def smoothed_values(self) -> tuple[int, ...]:
-        """Those of ``mask_values`` that mean tissue which a tool smoothed, so that voxel values can confirm it."""
-        return self._mask_values_of(frozenset({"smoothed"}))
-
-    def _mask_values_of(self, names: frozenset[str]) -> tuple[int, ...]:
-        chosen = [name for name in self.mask_labels if name in names]
+        chosen = [name for name in self.mask_labels if name in STILL_BODY]
         return tuple(sorted({value for name in chosen for value in self.labels[name]}))
 
 
@@ -201,7 +193,7 @@ def _checksums(folder: Path, node: Node) -> dict[str, str]:
 def _mask_labels(document: Node, labels: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
     node = document.get("mask_labels")
     if node is None:
-        chosen = tuple(name for name in labels if name not in NOT_IN_MASK)
+        chosen = tuple(name for name in labels if name not in STILL_BODY)
         if not chosen:
             raise ModelKeyError(document.file, "mask_labels", "nothing", f"some of {', '.join(labels)}")
         return chosen

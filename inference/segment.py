@@ -151,7 +151,7 @@ def segment(
         return _nothing_seen(source, models, remarks)
     inputs = _SharedInputs(source, models.device)
     masks: dict[str, Mask] = {}
-    altered: dict[str, Mask] = {}
+    altered: Mask | None = None
     for role, model in (("foreground", models.foreground), ("anonymized", models.anonymized)):
         reorientation, preprocessing = inputs.for_model(model)
         check_model_grid(source, role, preprocessing.model_shape(model.network.plans))
@@ -161,8 +161,8 @@ def segment(
             outputs: list[torch.Tensor] | None = [] if model.judge is not None else None
             labels = reorientation.to_source(model.network.predict_labels(prepared, outputs, _on_tile(on_share)))
             masks[role] = _mask_of(labels, model.spec.mask_values)
-            kinds = {"altered": model.spec.altered_values, "smoothed": model.spec.smoothed_values}
-            altered |= {kind: _mask_of(labels, values) for kind, values in kinds.items() if values}
+            if model.spec.altered_values:
+                altered = _mask_of(labels, model.spec.altered_values)
             del labels, prepared
     inputs.forget()
     judged, unconfirmed = Judged(), None
@@ -292,7 +292,7 @@ def _refine(
     voxels: NDArray[np.float32],
     models: Models,
     masks: dict[str, Mask],
-    altered: Mapping[str, Mask],
+    altered: Mask | None,
     judged: Judged,
 ) -> tuple[dict[str, str], Mask | None]:
     """Replace the masks of models with ``refine`` set.
@@ -313,7 +313,7 @@ def _refine(
         judged=judged.area,
         judged_altered=judged.altered,
         altered_is_sure=judged.is_sure,
-        **{kind: np.ascontiguousarray(canonical.to_canonical(mask)) for kind, mask in altered.items()},
+        altered=None if altered is None else np.ascontiguousarray(canonical.to_canonical(altered)),
     )
     masks["foreground"] = np.ascontiguousarray(canonical.to_source(refined.foreground))
     masks["anonymized"] = np.ascontiguousarray(canonical.to_source(refined.anonymized))

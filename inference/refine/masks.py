@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.refine.anonymized import RefinedArea, refine_anonymized
-from inference.refine.blurred import refine_blurred
 from inference.refine.foreground import refine_foreground
 from inference.refine.grids import DecidedBy, Mask, Spacing
 from inference.refine.judged import DrawnArea, JudgedArea, draw_with_judge
@@ -44,7 +43,6 @@ def refine_masks(
     anonymized: bool,
     is_ct: bool,
     altered: Mask | None = None,
-    smoothed: Mask | None = None,
     judged: JudgedArea | None = None,
     judged_altered: Mask | None = None,
     altered_is_sure: bool = False,
@@ -63,9 +61,7 @@ def refine_masks(
     is_ct
         Whether this is a CT; whether its values are Hounsfield units is decided from the air.
     altered
-        The part of ``area`` that was blurred or replaced and is therefore body too.
-    smoothed
-        The part of ``altered`` that is kept only where it is smoother than other tissue.
+        The part of ``area`` that was blurred or replaced and is therefore body too; it stays as the network drew it.
     judged
         What the judge found, if it draws the edge of what stored values confirm.
     judged_altered
@@ -77,9 +73,7 @@ def refine_masks(
     by_rules = area
     if anonymized:
         believed = None if judged is None else judged.believed
-        found = _area_by_rules(
-            voxels, body, area, spacing_mm, is_ct=is_ct, altered=altered, smoothed=smoothed, believed=believed
-        )
+        found = _area_by_rules(voxels, body, area, spacing_mm, is_ct=is_ct, altered=altered, believed=believed)
         by_rules = found.whole
         if judged is not None:
             found = draw_with_judge(found, judged, body, spacing_mm)
@@ -114,7 +108,6 @@ def _area_by_rules(
     *,
     is_ct: bool,
     altered: Mask | None,
-    smoothed: Mask | None,
     believed: Mask | None,
 ) -> DrawnArea:
     """Return what stored values confirm of the network's area, and of what the judge believes to be removed.
@@ -125,11 +118,4 @@ def _area_by_rules(
     if believed is not None:
         removed = removed | believed
     found = refine_anonymized(voxels, removed, body, spacing_mm, is_ct=is_ct)
-    if altered is None:
-        return DrawnArea(found, found.mask)
-    if smoothed is not None:
-        shown = refine_blurred(voxels, smoothed, body, spacing_mm)
-        altered = altered & ~smoothed | shown
-        if shown.any() and found.decided_by is DecidedBy.NETWORK:
-            found = replace(found, decided_by=DecidedBy.VALUE_STATISTICS)
-    return DrawnArea(found, found.mask | altered)
+    return DrawnArea(found, found.mask if altered is None else found.mask | altered)

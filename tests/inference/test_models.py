@@ -65,6 +65,12 @@ def test_altered_voxels_join_the_mask_when_the_description_says_so(tmp_path: Pat
     assert read_model_spec(folder).mask_values == (1, 2)
 
 
+def test_nothing_that_is_still_body_is_in_the_mask_by_default() -> None:
+    spec = reference_model("anonymized")
+    assert spec.labels["smoothed"] == (2,)
+    assert (spec.mask_values, spec.altered_values) == ((1,), ())
+
+
 def test_a_changed_file_is_refused_with_both_checksums(tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path, "foreground")
     with (folder / "fold_0" / "checkpoint_final.pth").open("ab") as stream:

@@ -342,8 +342,7 @@ def test_the_judge_is_measured_against_the_truth_and_beside_todays_result(tmp_pa
     for condition, own in (("box", masks), ("intact", {name: masks[name] for name in ("body", "network", "today")})):
         facts = {"key": ("head", "MR", condition), "truth": "face", "spacing_mm": spacing, "is_ct": False}
         _write(tmp_path / f"{condition}.npz", facts, voxels, context, own)
-    spec = reference_model("anonymized")
-    cut, untouched = (measure_case(case, Everything(), spec) for case in kept_cases(tmp_path))
+    cut, untouched = (measure_case(case, Everything()) for case in kept_cases(tmp_path))
     # In the body: 20 x 10 x 40 voxels were cut, today has 20 x 5 x 40 of them. The judge
     # paints its whole region, which ends 28 mm below a vertex at 88 mm: 30 slices, in the body 30 x 30 x 40.
     assert cut.dice_today == pytest.approx(2 * 4000 / (8000 + 4000), abs=1e-4)

@@ -101,7 +101,6 @@ def segment_case(case: Case, models: Measured) -> tuple[Mask, Mask, NDArray[np.u
         anonymized=models.specs["anonymized"].refine,
         is_ct=case.is_ct,
         altered=np.isin(labels["anonymized"], spec.altered_values),
-        smoothed=np.isin(labels["anonymized"], spec.smoothed_values),
         judged=judged.area,
         judged_altered=judged.altered,
         altered_is_sure=judged.is_sure,

@@ -22,7 +22,6 @@ from torch import nn
 
 from inference.judge.altered_face import altered_face
 from inference.judge.judge import judge_volume
-from inference.models import ModelSpec, read_model_spec
 from inference.refine.masks import refine_masks
 from training.cohort import load_cohort
 from training.evaluation.measure import dice, load_measured
@@ -66,7 +65,7 @@ class JudgeRow:
     face_share: float
 
 
-def measure_case(case: KeptCase, network: nn.Module, spec: ModelSpec) -> JudgeRow:
+def measure_case(case: KeptCase, network: nn.Module) -> JudgeRow:
     """Compare the judge's result and that of the pipeline with and without it with the truth."""
     judgement = judge_volume(case.voxels, case.spacing_mm, case.body, case.context, network)
     area = judgement.area(case.voxels.shape, case.spacing_mm)
@@ -79,8 +78,6 @@ def measure_case(case: KeptCase, network: nn.Module, spec: ModelSpec) -> JudgeRo
         foreground=False,
         anonymized=True,
         is_ct=case.is_ct,
-        altered=case.network & np.isin(case.labels, spec.altered_values),
-        smoothed=case.network & np.isin(case.labels, spec.smoothed_values),
         judged=area,
         judged_altered=face.mask,
     )
@@ -145,10 +142,10 @@ def main() -> None:
     network, name, described = judge_to_measure(
         arguments.work, arguments.weights, arguments.models, is_shipped=arguments.shipped
     )
-    rows, spec = [], read_model_spec(arguments.models / "anonymized")
+    rows = []
     with (arguments.work / f"val-{name}.jsonl").open("w", encoding="utf-8") as lines:
         for case in kept_cases(arguments.work / "val"):
-            rows.append(measure_case(case, network, spec))
+            rows.append(measure_case(case, network))
             lines.write(json.dumps(asdict(rows[-1])) + "\n")
             lines.flush()
     print(f"{described}\n\n{tables(rows)}")

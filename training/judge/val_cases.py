@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from inference.ct_padding import without_ct_padding
-from inference.judge.context import probabilities, resampled
+from inference.judge.context import probabilities
 from inference.nnunet.preprocessing import Preprocessing
 from inference.nnunet.trained_model import TrainedModel
 from inference.refine.grids import Mask
@@ -58,13 +58,6 @@ class KeptCase:
     today: Mask
     truth: Mask | None
     intact_body: Mask | None
-
-    @property
-    def labels(self) -> NDArray[np.uint8]:
-        """Labels (slice, row, column) of the 3 mm network, interpolated from its probabilities."""
-        whole = tuple(slice(0, size) for size in self.voxels.shape)
-        shares = resampled(self.context, self.voxels.shape, (whole[0], whole[1], whole[2]))
-        return np.asarray(shares.argmax(0), dtype=np.uint8)
 
 
 def keep_cases(cohort: Cohort, models: Measured, folder: Path) -> None:

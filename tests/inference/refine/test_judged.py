@@ -206,6 +206,15 @@ def test_what_only_the_judge_found_is_told_apart(head: Phantom, face: Mask) -> N
     np.testing.assert_array_equal(refined.unconfirmed, ear)
 
 
+def test_what_a_network_calls_altered_stays_as_it_drew_it_and_is_still_body(head: Phantom, face: Mask) -> None:
+    altered = coarse_contour(face & head.body, 3.0)
+    refined = refine_masks(
+        head.voxels, head.body, altered, SPACING_MM, foreground=True, anonymized=True, is_ct=False, altered=altered
+    )
+    np.testing.assert_array_equal(refined.anonymized, altered)
+    assert np.mean(refined.foreground[altered & (head.depth_mm() > 4.0)]) > 0.99
+
+
 @pytest.mark.parametrize("is_sure", [True, False])
 def test_an_altered_face_is_confirmed_if_the_judge_is_sure(head: Phantom, face: Mask, is_sure: bool) -> None:
     refined = refine_masks(
