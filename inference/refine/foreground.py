@@ -53,6 +53,7 @@ CUT_EDGE_VOXELS = 2  # between body and cut: dark voxels of the body that the ha
 # Where the surface lies between air (0) and the tissue below it (1). It is somewhat below half-way to the skin, which
 # is often darker than that tissue: half-way to the tissue, its outer part is left out (0091).
 SKIN_SHARE = 0.45  # of the step from air to skin
+SKIN_MIXED = 0.15  # share of tissue below the skin in the voxels in which skin is measured, for it is thin
 SURFACE_SHARES = (0.15, 0.42)  # lowest and highest share of the step from air to tissue
 SKIN_MM = 2.0  # largest voxel side of the grid on which skin is measured
 SKIN_NOISE, SKIN_FROM = 5.0, 0.15  # a voxel above both is not air: deviations of air; share of the step
@@ -225,7 +226,8 @@ def _surface_share(voxels: Field, contour: Mask, removed: Mask, spacing_mm: Spac
     skin = values[is_second & (np.abs(depth_mm) < SKIN_DEPTHS_MM[1]) & is_free]
     if not skin.size or tissue <= air:
         return highest
-    return float(np.clip(SKIN_SHARE * (float(np.median(skin)) - air) / (tissue - air), lowest, highest))
+    measured = (float(np.median(skin)) - air) / (tissue - air)
+    return float(np.clip(SKIN_SHARE * (measured - SKIN_MIXED) / (1 - SKIN_MIXED), lowest, highest))
 
 
 def _surface_levels(
