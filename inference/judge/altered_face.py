@@ -15,7 +15,7 @@ from scipy import ndimage
 from inference.judge.judge import SURELY_FROM, Judgement
 from inference.refine.grids import SIX_NEIGHBOURS, Mask, Spacing, chosen_parts, part_sizes
 
-FACE_ML, FACE_PROBABILITY = 130.0, 0.915  # of the largest part: its volume, and the mean probability in it
+FACE_ML, FACE_PROBABILITY = 130.0, 0.9  # of the largest part: its volume, and the mean probability in it
 FACE_SHARE = 0.92  # of all altered tissue, that the largest part holds at least
 SURE_ML, SURE_PROBABILITY, SURE_SHARE = 150.0, 0.925, 0.98  # the same, for a verdict
 LEAST_ML = 0.5  # smaller parts are no evidence

@@ -1,6 +1,6 @@
 """Believe the judge where it finds a whole part of the head removed, with a high probability.
 
-What it paints falsely on untouched heads has a lower mean probability: 0.83 at most in parts of this size
+What it paints falsely on untouched heads has a lower mean probability: 0.91 at most in parts of this size
 (docs/models/judge.md).
 """
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from inference.refine.grids import SIX_NEIGHBOURS, Field, Mask, chosen_parts, part_sizes, part_sums
 
-PART_ML, PART_PROBABILITY = 5.0, 0.85  # of a part: its volume, and the mean probability of a change in it
+PART_ML, PART_PROBABILITY = 5.0, 0.92  # of a part: its volume, and the mean probability of a change in it
 
 
 def believed_parts(removed: Mask, changed: Field, voxel_ml: float) -> Mask:

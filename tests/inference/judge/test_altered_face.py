@@ -46,7 +46,7 @@ def test_other_parts_of_it_belong_to_it_but_for_specks() -> None:
     ("place", "values"),
     [
         ((slice(10, 30), slice(5, 25), slice(10, 40)), {REPLACED: 0.95}),  # 96 mL
-        (FACE, {REPLACED: 0.9}),
+        (FACE, {REPLACED: 0.89}),
         (FACE, {REPLACED: 0.65}),
         (FACE, {REMOVED: 0.5, REPLACED: 0.48}),
     ],

@@ -11,7 +11,7 @@ VOXEL_ML = 0.008
 
 
 @pytest.mark.parametrize(
-    ("size", "probability", "is_believed"), [(9, 0.9, True), (9, 0.8, False), (8, 0.9, False), (12, 0.86, True)]
+    ("size", "probability", "is_believed"), [(9, 0.95, True), (9, 0.9, False), (8, 0.95, False), (12, 0.93, True)]
 )
 def test_a_part_must_be_large_and_sure(size: int, probability: float, is_believed: bool) -> None:
     removed, speck = np.zeros((2, 20, 20, 20), bool)
