@@ -1,6 +1,6 @@
 """Believe the judge where it finds a whole part of the head removed, with a high probability.
 
-What it paints falsely on untouched heads has a lower mean probability: 0.91 at most in parts of this size
+What it paints falsely on untouched heads of ``val`` has a lower mean probability in parts of this size
 (docs/models/judge.md).
 """
 
